@@ -1,0 +1,59 @@
+# What one does with this repository. `make` alone lists it.
+
+.DEFAULT_GOAL := help
+SHELL := bash
+CARGO := cargo
+
+.PHONY: help setup run up build test check bench generate clean
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## Fetch what is missing, into .tools: nats-server, a small model, nats-py
+	@scripts/setup test
+
+run: ## Build, start everything, ask one question, show what happened, stop
+	@scripts/setup run
+	$(CARGO) build --workspace
+	@scripts/demo
+
+up: ## Build, start everything with a small model, and leave it running until Ctrl-C
+	@scripts/setup run
+	$(CARGO) build --workspace
+	@scripts/demo --stay
+
+build: ## Build every program
+	$(CARGO) build --workspace
+
+# The programs first: the tests start them as they stand in target/debug.
+test: ## Run every test
+	@scripts/setup test
+	$(CARGO) build --workspace
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	  echo "$(CARGO) nextest run --workspace" && $(CARGO) nextest run --workspace; \
+	else \
+	  echo "$(CARGO) test --workspace --all-targets" && $(CARGO) test --workspace --all-targets; \
+	fi
+	$(CARGO) test --workspace --doc --quiet
+
+# cargo-deny needs the registry for advisories only; the rest is checked from Cargo.lock, also without a network.
+check: ## Check format, lints, licences and sources
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	  echo "$(CARGO) deny --offline check bans licenses sources" && $(CARGO) deny --offline check bans licenses sources; \
+	else \
+	  echo "cargo-deny is not installed: bans, licences and sources are not checked"; \
+	fi
+
+bench: ## Measure this machine
+	@scripts/setup run
+	$(CARGO) build --release --workspace
+	$(CARGO) run --release --package rbee-bench
+
+generate: ## Write JSON Schema and AsyncAPI anew
+	$(CARGO) run --package rbee-cli -- schema --write schema/schemas
+
+clean: ## Take away what was built and what setup fetched
+	$(CARGO) clean
+	rm -rf .tools

@@ -1,0 +1,61 @@
+//! The engine alone, in this process: what the same job costs without a bus.
+
+use std::time::{Duration, Instant};
+
+use rbee_schema::{JobRequest, ModelReference};
+use rbee_worker::engine::{self, LoadOptions, Loaded, Sequence, SequenceId};
+
+/// An engine that nobody else uses.
+pub(crate) struct Alone {
+    loaded: Loaded,
+    next: u64,
+}
+
+/// When the parts of an answer were there, counted from when the engine was given the chat.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Computed {
+    /// The first token was made.
+    pub(crate) first_token: Duration,
+    /// Tokens per second from the first to the last; `None` where there is one only.
+    pub(crate) rate: Option<f64>,
+    /// The tokens.
+    pub(crate) ids: Vec<u32>,
+}
+
+impl Alone {
+    /// Loads a model.
+    pub(crate) fn load(reference: &ModelReference) -> Self {
+        let options = LoadOptions { context: None, slots: 1 };
+        let loaded = engine::load(reference, &options, &mut |_| {}).unwrap_or_else(|failure| panic!("{failure}"));
+        Self { loaded, next: 0 }
+    }
+
+    /// Answers a chat. Blocks.
+    pub(crate) fn answer(&mut self, request: &JobRequest) -> Computed {
+        let Loaded { engine, text, .. } = &mut self.loaded;
+        let limit = request.max_tokens.unwrap_or(u32::MAX) as usize;
+        let id = SequenceId(self.next);
+        self.next += 1;
+        let begun = Instant::now();
+        let prompt = text.prompt(&request.messages).expect("the chat is valid");
+        let sequence = Sequence { prompt, emitted: Vec::new(), sampling: request.sampling(0) };
+        engine.admit(id, sequence).expect("the engine is free");
+        let (mut ids, mut first, mut last) = (Vec::new(), Duration::ZERO, Duration::ZERO);
+        'answer: while ids.len() < limit {
+            for (_, token) in engine.step() {
+                let token = token.expect("the engine makes tokens");
+                if text.is_end(token) {
+                    break 'answer;
+                }
+                ids.push(token);
+                last = begun.elapsed();
+                if ids.len() == 1 {
+                    first = last;
+                }
+            }
+        }
+        engine.release(id);
+        let rate = (last > first).then(|| (ids.len() - 1) as f64 / (last - first).as_secs_f64());
+        Computed { first_token: first, rate, ids }
+    }
+}

@@ -1,0 +1,39 @@
+//! Where the figures were taken.
+
+use std::{fs, process::Command, thread};
+
+use rbee_tests::tools;
+
+/// Processor, cores and server, in one line.
+pub(crate) fn facts() -> String {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let information = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    format!("{}, {cores} cores; {}; rbee {}", processor(&information), server(), env!("CARGO_PKG_VERSION"))
+}
+
+/// The name of the first processor, as Linux tells it (proc_cpuinfo(5)).
+fn processor(information: &str) -> &str {
+    let names = information.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    names.map(|(_, name)| name.trim()).next().unwrap_or("unknown processor")
+}
+
+fn server() -> String {
+    let program = tools::nats_server();
+    let asked = Command::new(&program).arg("--version").output();
+    let asked = asked.unwrap_or_else(|cause| panic!("{} cannot be run: {cause}", program.display()));
+    String::from_utf8_lossy(&asked.stdout).trim().replace(": v", " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_processor_is_named() {
+        assert_eq!(
+            processor("processor\t: 0\nmodel name\t: Fast CPU @ 3 GHz\nmodel name\t: other\n"),
+            "Fast CPU @ 3 GHz"
+        );
+        assert_eq!(processor(""), "unknown processor");
+    }
+}

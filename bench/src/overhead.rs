@@ -1,0 +1,94 @@
+//! What the bus adds to the engine. Each job is answered once over the bus and once by the same engine in this process,
+//! in turns, so that whatever slows the machine down slows both.
+
+use std::time::Duration;
+
+use rbee_schema::{JobRequest, ModelReference};
+use rbee_tests::{fleet::Fleet, tools};
+use tokio::time::sleep;
+
+use crate::{
+    alone::{Alone, Computed},
+    job::{Answered, answered, request},
+    runs::{Effort, ready, spec},
+    table::{Samples, print},
+};
+
+/// The longest pause before a job that finds an idle worker: longer than everything that a worker does in turns.
+const LONGEST_PAUSE: Duration = Duration::from_millis(2_500);
+
+pub(crate) async fn measure(effort: Effort) {
+    let fleet = Fleet::start().await;
+    let mut mock = Pairs::start(&fleet, "mock", ModelReference::Mock(String::new()), request("Hi", 1)).await;
+    let pairs = mock.run(effort.runs(500), |_| Duration::ZERO).await;
+    print(
+        "Job to first token, engine that takes no time (one job after another)",
+        &[
+            ("job stored", Samples::times(pairs.iter().map(|(bus, _)| bus.stored))),
+            ("job taken by a worker", Samples::times(pairs.iter().map(|(bus, _)| bus.started))),
+            ("first token over the bus", Samples::times(pairs.iter().map(|(bus, _)| bus.first_token))),
+            ("first token, engine alone", Samples::times(pairs.iter().map(|(_, alone)| alone.first_token))),
+            ("added by the bus", added(&pairs)),
+        ],
+    );
+
+    let runs = effort.runs(30);
+    let pause = |run| LONGEST_PAUSE * run as u32 / runs as u32;
+    let pairs = mock.run(runs, pause).await;
+    print("The same, to a worker that was idle for 0 to 2.5 s", &[("added by the bus", added(&pairs))]);
+
+    let request = request("Write a long story about a bee that is looking for a new meadow.", 48);
+    let mut model = Pairs::start(&fleet, "smollm2", ModelReference::File(tools::model()), request).await;
+    let pairs = model.run(effort.runs(15), |_| Duration::ZERO).await;
+    let rates = || pairs.iter().filter_map(|(bus, alone)| bus.rate.zip(alone.rate));
+    print(
+        "SmolLM2-135M Q4_1 on the CPU, answers of 48 tokens",
+        &[
+            ("first token over the bus", Samples::times(pairs.iter().map(|(bus, _)| bus.first_token))),
+            ("first token, engine alone", Samples::times(pairs.iter().map(|(_, alone)| alone.first_token))),
+            ("added by the bus", added(&pairs)),
+            ("tokens over the bus", Samples::rates(rates().map(|(bus, _)| bus))),
+            ("tokens, engine alone", Samples::rates(rates().map(|(_, alone)| alone))),
+            ("bus / alone, of each pair", Samples::ratios(rates().map(|(bus, alone)| bus / alone))),
+        ],
+    );
+}
+
+fn added(pairs: &[(Answered, Computed)]) -> Samples {
+    let added = |(bus, alone): &(Answered, Computed)| bus.first_token.as_secs_f64() - alone.first_token.as_secs_f64();
+    Samples::seconds(pairs.iter().map(added))
+}
+
+/// The same engine twice: behind the bus, and here.
+struct Pairs<'a> {
+    fleet: &'a Fleet,
+    model: &'static str,
+    alone: Alone,
+    request: JobRequest,
+}
+
+impl<'a> Pairs<'a> {
+    async fn start(fleet: &'a Fleet, model: &'static str, reference: ModelReference, request: JobRequest) -> Self {
+        fleet.serve(model, spec(reference.clone(), 1, 1, 1)).await;
+        ready(fleet, model, 1).await;
+        let mut pairs = Self { fleet, model, alone: Alone::load(&reference), request };
+        pairs.pair().await;
+        pairs
+    }
+
+    async fn run(&mut self, runs: usize, pause: impl Fn(usize) -> Duration) -> Vec<(Answered, Computed)> {
+        let mut pairs = Vec::with_capacity(runs);
+        for run in 0..runs {
+            sleep(pause(run)).await;
+            pairs.push(self.pair().await);
+        }
+        pairs
+    }
+
+    async fn pair(&mut self) -> (Answered, Computed) {
+        let over_the_bus = answered(&self.fleet.bus, self.model, &self.request).await;
+        let alone = self.alone.answer(&self.request);
+        assert_eq!(over_the_bus.ids, alone.ids, "the same job has the same answer");
+        (over_the_bus, alone)
+    }
+}

@@ -1,0 +1,56 @@
+//! How often something is measured, and on which fleet.
+
+use rbee_schema::{ModelReference, ModelSpec, Replicas, WorkerPhase, api::Worker};
+use rbee_tests::{
+    fleet::Fleet,
+    wait::{PATIENCE, eventually},
+};
+
+/// How many runs there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// For figures.
+    Full,
+    /// To see that it works.
+    Quick,
+}
+
+impl Effort {
+    /// `full`, or a tenth of it.
+    pub(crate) fn runs(self, full: usize) -> usize {
+        match self {
+            Self::Full => full,
+            Self::Quick => full.div_ceil(10),
+        }
+    }
+}
+
+/// Runs something `runs` times, each time for a model of a new name, and on a new fleet after every `per_fleet` runs:
+/// a fleet has ten ports, and a worker that crashed twice in a minute is started again only after a pause.
+pub(crate) async fn each<T>(runs: usize, per_fleet: usize, mut run: impl AsyncFnMut(&Fleet, usize) -> T) -> Vec<T> {
+    let mut outcomes = Vec::with_capacity(runs);
+    while outcomes.len() < runs {
+        let fleet = Fleet::start().await;
+        for number in outcomes.len()..runs.min(outcomes.len() + per_fleet) {
+            outcomes.push(run(&fleet, number).await);
+        }
+    }
+    outcomes
+}
+
+/// A declaration of a model that `min` to `max` workers run, each with `slots` slots.
+pub(crate) fn spec(reference: ModelReference, min: u32, max: u32, slots: u32) -> ModelSpec {
+    ModelSpec { replicas: Replicas { min, max }, slots, ..ModelSpec::new(reference) }
+}
+
+/// Waits until `count` workers of `model` are ready, and returns them.
+pub(crate) async fn ready(fleet: &Fleet, model: &str, count: usize) -> Vec<Worker> {
+    let mut ready = Vec::new();
+    eventually(&format!("{count} workers of {model} are ready"), PATIENCE, async || {
+        ready = fleet.workers().await;
+        ready.retain(|worker| worker.record.model.as_str() == model && worker.record.phase == WorkerPhase::Ready);
+        ready.len() == count
+    })
+    .await;
+    ready
+}

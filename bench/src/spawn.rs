@@ -1,0 +1,92 @@
+//! From nothing to a worker that answers.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use rbee_nats::Subject;
+use rbee_schema::{ModelReference, WorkerEvent, api::Models};
+use rbee_tests::{
+    fleet::Fleet,
+    tools,
+    wait::{PATIENCE, eventually, soon},
+};
+use tokio::time::Instant;
+
+use crate::{
+    job::{answered, request},
+    runs::{Effort, each, spec},
+    table::{Samples, print},
+};
+
+/// One worker for each run, and ten ports.
+const RUNS_PER_FLEET: usize = 10;
+
+/// Processes of a real model take memory: not many at a time.
+const LOADS_PER_FLEET: usize = 2;
+
+pub(crate) async fn measure(effort: Effort) {
+    let mock = || ModelReference::Mock(String::new());
+    let declared = each(effort.runs(30), RUNS_PER_FLEET, async |fleet, run| declare(fleet, run, mock()).await).await;
+    print("A model is declared, with one worker at least; its engine has nothing to load", &startup(&declared));
+
+    let woken = each(effort.runs(30), RUNS_PER_FLEET, async |fleet, run| wake(fleet, run).await).await;
+    print("The first job of a model that has no worker", &[("job to first token", Samples::times(woken))]);
+
+    let file = || ModelReference::File(tools::model());
+    let loaded = each(effort.runs(6), LOADS_PER_FLEET, async |fleet, run| declare(fleet, run, file()).await).await;
+    print("SmolLM2-135M Q4_1 is declared; its file is in the page cache", &startup(&loaded));
+}
+
+/// Counted from the declaration.
+struct Startup {
+    spawned: Duration,
+    loading: Duration,
+    ready: Duration,
+}
+
+fn startup(runs: &[Startup]) -> [(&'static str, Samples); 3] {
+    [
+        ("process started", Samples::times(runs.iter().map(|run| run.spawned))),
+        ("first word of the process", Samples::times(runs.iter().map(|run| run.loading))),
+        ("ready", Samples::times(runs.iter().map(|run| run.ready))),
+    ]
+}
+
+async fn declare(fleet: &Fleet, run: usize, reference: ModelReference) -> Startup {
+    let bus = &fleet.bus;
+    let hive = "one".parse().expect("the hive's name is valid");
+    let mut events = bus.subscribe(bus.namespace().worker_events_of(&hive)).await.expect("the server answers");
+    let model = format!("declared-{run}");
+    let declared = Instant::now();
+    fleet.serve(&model, spec(reference, 1, 1, 1)).await;
+    let (mut spawned, mut loading, mut ready) = (None, None, None);
+    loop {
+        let message = soon("event of the worker", events.next()).await.expect("the connection stands");
+        let now = declared.elapsed();
+        let Some(Subject::WorkerEvent(_, worker, _)) = bus.parse(&message.subject) else { continue };
+        if !worker.as_str().starts_with(&format!("{model}-")) {
+            continue;
+        }
+        match serde_json::from_slice(&message.payload).expect("an event can be read") {
+            WorkerEvent::Spawned { .. } => spawned = Some(now),
+            WorkerEvent::Loading { .. } => loading = loading.or(Some(now)),
+            WorkerEvent::Ready { .. } => ready = Some(now),
+            other => panic!("the worker does not come up: {}", other.name()),
+        }
+        // The hive tells of the start and the worker of the rest: either may be heard first.
+        if let (Some(spawned), Some(loading), Some(ready)) = (spawned, loading, ready) {
+            return Startup { spawned, loading, ready };
+        }
+    }
+}
+
+async fn wake(fleet: &Fleet, run: usize) -> Duration {
+    let model = format!("woken-{run}");
+    fleet.serve(&model, spec(ModelReference::Mock(String::new()), 0, 1, 1)).await;
+    eventually("the queen knows the model", PATIENCE, async || {
+        let known: Result<Models, _> = fleet.bus.ask("models", &()).await;
+        known.is_ok_and(|reply| reply.models.iter().any(|known| known.name.as_str() == model))
+    })
+    .await;
+    answered(&fleet.bus, &model, &request("Hi", 1)).await.first_token
+}

@@ -1,0 +1,82 @@
+//! The command line: one verb per file in [`verb`], each a client of the bus, or the roles themselves.
+
+mod fleet;
+mod outcome;
+mod prompt;
+mod show;
+pub mod verb;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser};
+use rbee_nats::{Bus, Connection, Namespace};
+use tracing_subscriber::EnvFilter;
+
+use crate::outcome::Outcome;
+
+/// One private inference service from the machines you own, on NATS.
+#[derive(Debug, Parser)]
+#[command(name = "rbee", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done; 1 failed; 2 wrong options; 3 the job was answered with an error; \
+                        69 the bus or the queen does not answer; 130 interrupted.")]
+pub struct Cli {
+    /// Where the bus is; several servers of one cluster are separated by commas.
+    #[arg(long, global = true, env = "RBEE_NATS", default_value = DEFAULT_NATS, value_name = "URL")]
+    nats: String,
+    /// The first token of all subjects: several fleets can share one server.
+    #[arg(long, global = true, env = "RBEE_NAMESPACE", default_value = "rbee", value_name = "NAME")]
+    namespace: Namespace,
+    /// Print JSON for programs instead of tables and text for people.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: verb::Verb,
+}
+
+const DEFAULT_NATS: &str = "nats://127.0.0.1:4222";
+
+/// What every verb is given.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    nats: String,
+    namespace: Namespace,
+    json: bool,
+}
+
+impl Setting {
+    /// Connects to the bus as `role`.
+    async fn bus(&self, role: &str) -> Result<Bus, Outcome> {
+        self.bus_at(&self.nats, role).await
+    }
+
+    async fn bus_at(&self, url: &str, role: &str) -> Result<Bus, Outcome> {
+        let connection = Connection { url: url.to_owned(), name: role.to_owned(), namespace: self.namespace.clone() };
+        Bus::connect(&connection).await.map_err(Outcome::unavailable)
+    }
+}
+
+/// Runs the command line and returns its exit code.
+pub async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("RBEE_LOG").unwrap_or_else(|_| cli.verb.log_filter().into());
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    let setting = Setting { nats: cli.nats, namespace: cli.namespace, json: cli.json };
+    match cli.verb.run(setting).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(outcome) => outcome.report(),
+    }
+}
+
+/// The help of every verb, as one text.
+pub fn help() -> String {
+    let mut root = Cli::command().term_width(100);
+    let mut text = root.render_long_help().to_string();
+    let names: Vec<String> = root.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    for name in names.iter().filter(|name| *name != "help") {
+        if let Some(verb) = root.find_subcommand_mut(name) {
+            text.push_str(&format!("\n---- rbee {name}\n\n{}", verb.clone().term_width(100).render_long_help()));
+        }
+    }
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    lines.join("\n") + "\n"
+}

@@ -1,0 +1,92 @@
+//! What to ask a model, and how: the options that `run` and `submit` share.
+
+use std::io::Read as _;
+
+use bytes::Bytes;
+use clap::Args;
+use rbee_nats::Submission;
+use rbee_schema::{JobClass, JobId, JobRequest, Message, ModelName, Role, Tenant};
+
+use crate::outcome::Outcome;
+
+/// A prompt and its options.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PromptOptions {
+    /// The model's name.
+    #[arg(value_name = "NAME")]
+    model: ModelName,
+    /// What to say to it; `-` reads it from standard input.
+    prompt: String,
+    /// Instructions that stand before the prompt.
+    #[arg(long)]
+    system: Option<String>,
+    /// The most tokens of the answer.
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<u32>,
+    /// How random the answer is: 0 for the likeliest, up to 2.
+    #[arg(long, value_name = "T")]
+    temperature: Option<f32>,
+    /// Draw from the fewest tokens whose probabilities reach this sum.
+    #[arg(long, value_name = "P")]
+    top_p: Option<f32>,
+    /// Draw from this many of the likeliest tokens.
+    #[arg(long, value_name = "K")]
+    top_k: Option<u32>,
+    /// Draw only from tokens at least this likely, relative to the likeliest.
+    #[arg(long, value_name = "P")]
+    min_p: Option<f32>,
+    /// Makes recent tokens less likely; 1 does nothing.
+    #[arg(long, value_name = "R")]
+    repetition_penalty: Option<f32>,
+    /// The same seed gives the same answer.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// A text that ends the answer; may be given up to four times.
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Run it when nothing more urgent waits.
+    #[arg(long)]
+    batch: bool,
+    /// The id of the job; the same id twice is the same job.
+    #[arg(long, value_name = "ID")]
+    id: Option<JobId>,
+    /// Whose job it is.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    tenant: Tenant,
+}
+
+impl PromptOptions {
+    /// The job that these options describe.
+    pub(crate) fn submission(self) -> Result<Submission, Outcome> {
+        let content = match self.prompt.as_str() {
+            "-" => {
+                let mut text = String::new();
+                let read = std::io::stdin().read_to_string(&mut text);
+                read.map_err(|error| Outcome::failed(format!("failed to read standard input: {error}")))?;
+                text
+            }
+            _ => self.prompt,
+        };
+        let system = self.system.map(|content| Message { role: Role::System, content });
+        let request = JobRequest {
+            messages: system.into_iter().chain([Message { role: Role::User, content }]).collect(),
+            max_tokens: self.max_tokens,
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            seed: self.seed,
+            stop: self.stop,
+            ..JobRequest::default()
+        };
+        request.check().map_err(Outcome::usage)?;
+        Ok(Submission {
+            model: self.model,
+            class: if self.batch { JobClass::Batch } else { JobClass::Interactive },
+            tenant: self.tenant,
+            job: self.id.unwrap_or_else(JobId::generate),
+            body: Bytes::from(serde_json::to_vec(&request).map_err(Outcome::failed)?),
+        })
+    }
+}

@@ -1,0 +1,94 @@
+//! The verbs, one file each.
+
+mod attach;
+mod cancel;
+mod doctor;
+mod events;
+mod hive;
+mod hives;
+mod models;
+mod ports;
+mod ps;
+mod queen;
+mod remove;
+mod run;
+pub mod schema;
+mod serve;
+mod submit;
+mod topology;
+mod up;
+
+use clap::Subcommand;
+
+use crate::{Setting, outcome::Outcome};
+
+/// What `rbee` can do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run everything on this machine: nats-server, queen, hive and HTTP gateway. Ctrl-C stops all of it in order.
+    Up(up::Up),
+    /// Run a queen: she decides which models run where, and serves HTTP.
+    Queen(queen::Queen),
+    /// Run a hive: it runs workers on this machine. On a second machine this joins it to the fleet.
+    Hive(hive::Hive),
+    /// Declare a model; its workers start when a job comes.
+    Serve(serve::Serve),
+    /// Withdraw a model; its workers finish their jobs and stop.
+    Remove(remove::Remove),
+    /// Ask a model and print its answer as it comes. Ctrl-C cancels the job.
+    Run(run::Run),
+    /// Queue a job and print its id.
+    Submit(submit::Submit),
+    /// Print the answer of a job from its beginning, and follow it to its end.
+    Attach(attach::Attach),
+    /// Cancel a job.
+    Cancel(cancel::Cancel),
+    /// List workers.
+    Ps(ps::Ps),
+    /// List declared models.
+    Models(models::Models),
+    /// List hives.
+    Hives(hives::Hives),
+    /// List leased ports.
+    Ports(ports::Ports),
+    /// Print what happened, and what happens.
+    Events(events::Events),
+    /// Look for what could be wrong, and say what to do.
+    Doctor(doctor::Doctor),
+    /// Show or make the streams and buckets on the server.
+    Topology(topology::Topology),
+    /// Print the JSON Schema of a message, or the AsyncAPI document of all of them.
+    Schema(schema::Schema),
+}
+
+impl Verb {
+    /// Roles tell what they do; the rest only what goes wrong.
+    pub(crate) fn log_filter(&self) -> &'static str {
+        match self {
+            Self::Up(_) | Self::Queen(_) | Self::Hive(_) => "info,async_nats=warn",
+            _ => "error",
+        }
+    }
+
+    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
+        match self {
+            Self::Up(verb) => verb.run(setting).await,
+            Self::Queen(verb) => verb.run(setting).await,
+            Self::Hive(verb) => verb.run(setting).await,
+            Self::Serve(verb) => verb.run(setting).await,
+            Self::Remove(verb) => verb.run(setting).await,
+            Self::Run(verb) => verb.run(setting).await,
+            Self::Submit(verb) => verb.run(setting).await,
+            Self::Attach(verb) => verb.run(setting).await,
+            Self::Cancel(verb) => verb.run(setting).await,
+            Self::Ps(verb) => verb.run(setting).await,
+            Self::Models(verb) => verb.run(setting).await,
+            Self::Hives(verb) => verb.run(setting).await,
+            Self::Ports(verb) => verb.run(setting).await,
+            Self::Events(verb) => verb.run(setting).await,
+            Self::Doctor(verb) => verb.run(setting).await,
+            Self::Topology(verb) => verb.run(setting).await,
+            Self::Schema(verb) => verb.run(&setting),
+        }
+    }
+}

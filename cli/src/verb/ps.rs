@@ -1,0 +1,46 @@
+//! `rbee ps`: workers.
+
+use clap::Args;
+use rbee_schema::api::{Worker, Workers};
+
+use crate::{
+    Setting,
+    outcome::Outcome,
+    show::{self, or_dash},
+};
+
+/// Options of `rbee ps`.
+#[derive(Debug, Args)]
+pub struct Ps {}
+
+impl Ps {
+    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
+        let bus = setting.bus("cli/ps").await?;
+        let workers: Workers = bus.ask("workers", &()).await?;
+        if setting.json {
+            show::json(&workers);
+            return Ok(());
+        }
+        let header = ["WORKER", "MODEL", "HIVE", "PHASE", "PID", "PORT", "SLOTS", "TOKENS", "MEMORY", "RUN"];
+        let empty = "no workers run; they start when a job comes (`rbee run NAME PROMPT`)";
+        show::table(header, workers.workers.iter().map(row).collect(), empty);
+        Ok(())
+    }
+}
+
+fn row(worker: &Worker) -> [String; 10] {
+    let record = &worker.record;
+    let memory = (worker.memory_bytes > 0).then(|| show::bytes(worker.memory_bytes));
+    [
+        worker.name.to_string(),
+        record.model.to_string(),
+        worker.hive.to_string(),
+        record.phase.as_str().to_owned(),
+        or_dash(record.pid),
+        or_dash(record.port),
+        format!("{}/{}", worker.jobs.len(), record.slots),
+        worker.tokens.to_string(),
+        or_dash(memory),
+        record.epoch.to_string(),
+    ]
+}

@@ -1,0 +1,37 @@
+//! `rbee queen`: one role.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use rbee_schema::QueenName;
+
+use crate::{Setting, fleet, outcome::Outcome};
+
+/// Options of `rbee queen`.
+#[derive(Debug, Args)]
+pub struct Queen {
+    /// Her name; default: the machine's and the process number.
+    #[arg(long, env = "RBEE_QUEEN", value_name = "NAME")]
+    name: Option<QueenName>,
+    /// Where the HTTP gateway listens; port 0 takes any that is free.
+    #[arg(long, env = "RBEE_HTTP", default_value = "127.0.0.1:7833", value_name = "ADDRESS")]
+    http: SocketAddr,
+}
+
+impl Queen {
+    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
+        let bus = setting.bus("queen").await?;
+        fleet::prepare(&bus).await?;
+        let (mut http, address) = fleet::http(self.http, bus.clone()).await?;
+        let mut queen = fleet::queen(self.name, bus.clone());
+        println!("the queen is up: NATS {}, HTTP http://{address}/v1", setting.nats);
+        tokio::select! {
+            told = fleet::told_to_stop() => told?,
+            outcome = http.ended() => return Err(outcome),
+            outcome = queen.ended() => return Err(outcome),
+        }
+        let ends = queen.stop().await.and(http.stop().await);
+        bus.close().await;
+        ends
+    }
+}

@@ -1,0 +1,61 @@
+//! `rbee schema`: the messages of the bus, described for machines.
+
+use std::{fs, path::PathBuf};
+
+use clap::Args;
+use rbee_nats::asyncapi;
+use rbee_schema::documents;
+
+use crate::{Setting, help, outcome::Outcome};
+
+/// Options of `rbee schema`.
+#[derive(Debug, Args)]
+pub struct Schema {
+    /// Which document; `asyncapi` for all subjects and messages in one. Without a name the names are listed.
+    name: Option<String>,
+    /// Write every document into this folder instead.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "name")]
+    write: Option<PathBuf>,
+}
+
+impl Schema {
+    pub(crate) fn run(self, _: &Setting) -> Result<(), Outcome> {
+        let files = generated();
+        if let Some(folder) = self.write {
+            for (name, text) in &files {
+                let file = folder.join(name);
+                let failed = |error| Outcome::failed(format!("failed to write {}: {error}", file.display()));
+                fs::create_dir_all(&folder).map_err(failed)?;
+                fs::write(&file, text).map_err(failed)?;
+            }
+            return Ok(());
+        }
+        let Some(name) = self.name else {
+            files.iter().for_each(|(name, _)| println!("{}", stem(name)));
+            return Ok(());
+        };
+        let found = files.iter().find(|(file, _)| stem(file) == name);
+        let (_, text) =
+            found.ok_or_else(|| Outcome::usage(format!("there is no document `{name}`; `rbee schema` lists them")))?;
+        print!("{text}");
+        Ok(())
+    }
+}
+
+fn stem(file: &str) -> &str {
+    file.split('.').next().unwrap_or(file)
+}
+
+/// Every generated file: its name and its text.
+pub fn generated() -> Vec<(String, String)> {
+    let mut files: Vec<(String, String)> = documents()
+        .into_iter()
+        .map(|document| {
+            let json = serde_json::to_string_pretty(&document.schema).unwrap_or_default();
+            (format!("{}.json", document.name), json + "\n")
+        })
+        .collect();
+    files.push(("asyncapi.yaml".to_owned(), serde_yaml_ng::to_string(&asyncapi::document()).unwrap_or_default()));
+    files.push(("cli.txt".to_owned(), help()));
+    files
+}

@@ -1,0 +1,69 @@
+//! `rbee up`: everything on one machine.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use rbee_nats::EmbeddedServer;
+
+use crate::{
+    DEFAULT_NATS, Setting,
+    fleet::{self, DataOptions, HiveOptions},
+    outcome::Outcome,
+};
+
+/// Options of `rbee up`.
+#[derive(Debug, Args)]
+pub struct Up {
+    #[command(flatten)]
+    data: DataOptions,
+    #[command(flatten)]
+    hive: HiveOptions,
+    /// The port of the nats-server that is started. With --nats none is started.
+    #[arg(long, env = "RBEE_NATS_PORT", default_value_t = 4222, value_name = "PORT",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    nats_port: u16,
+    /// Where the HTTP gateway listens; port 0 takes any that is free.
+    #[arg(long, env = "RBEE_HTTP", default_value = "127.0.0.1:7833", value_name = "ADDRESS")]
+    http: SocketAddr,
+}
+
+impl Up {
+    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
+        let data = self.data.folder()?;
+        let server = if setting.nats == DEFAULT_NATS {
+            let started = EmbeddedServer::start(&data.join("nats"), self.nats_port).await;
+            Some(started.map_err(Outcome::failed)?)
+        } else {
+            None
+        };
+        let url = server.as_ref().map_or_else(|| setting.nats.clone(), |server| server.url().to_owned());
+        let ran = self.roles(&setting, data, &url).await;
+        if let Some(server) = server {
+            server.stop().await;
+        }
+        ran
+    }
+
+    async fn roles(self, setting: &Setting, data: std::path::PathBuf, url: &str) -> Result<(), Outcome> {
+        let bus = setting.bus_at(url, "up").await?;
+        fleet::prepare(&bus).await?;
+        let (queen_bus, hive_bus) = (setting.bus_at(url, "queen").await?, setting.bus_at(url, "hive").await?);
+        let (mut http, address) = fleet::http(self.http, bus.clone()).await?;
+        let mut queen = fleet::queen(None, queen_bus.clone());
+        let mut hive = fleet::hive(&self.hive, data, url, hive_bus.clone())?;
+        println!("rbee is up: NATS {url}, HTTP http://{address}/v1");
+        let ended = tokio::select! {
+            told = fleet::told_to_stop() => told.err(),
+            outcome = http.ended() => return Err(outcome),
+            outcome = queen.ended() => return Err(outcome),
+            outcome = hive.ended() => return Err(outcome),
+        };
+        println!("rbee stops");
+        // The queen first: she would replace the workers that the hive stops.
+        let ends = [queen.stop().await, hive.stop().await, http.stop().await];
+        for bus in [bus, queen_bus, hive_bus] {
+            bus.close().await;
+        }
+        ended.map_or(Ok(()), Err).and(ends.into_iter().collect())
+    }
+}

@@ -1,0 +1,176 @@
+//! Which port a new worker gets: the lowest that is free.
+//!
+//! The book is the hive's own view. The key-value bucket has the say between hives of one machine, and the operating
+//! system between all programs: a port is ours only when its lease is claimed and its socket is bound.
+
+use std::{
+    collections::BTreeMap,
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
+
+use rbee_schema::{Failure, FailureCode, HiveName, WorkerName};
+
+/// A program that holds one of our ports is looked at again after this long.
+const FOREIGN_FOR: Duration = Duration::from_secs(30);
+
+/// Who has which port of a range, as this hive knows it.
+#[derive(Debug, Clone)]
+pub struct PortBook {
+    range: RangeInclusive<u16>,
+    used: BTreeMap<u16, User>,
+    /// The last revision of a free port's key, where it is known: a claim that names it needs one round trip.
+    revisions: BTreeMap<u16, u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum User {
+    Ours(WorkerName),
+    OtherHive(HiveName),
+    Foreign(Instant),
+}
+
+impl PortBook {
+    /// A book of free ports.
+    pub fn new(range: RangeInclusive<u16>) -> Self {
+        Self { range, used: BTreeMap::new(), revisions: BTreeMap::new() }
+    }
+
+    /// Takes the lowest free port for `worker`, with the revision to claim it with.
+    ///
+    /// # Errors
+    /// `ports-exhausted`, with the range and who has how many.
+    pub fn take(&mut self, worker: &WorkerName, now: Instant) -> Result<(u16, u64), Failure> {
+        self.used.retain(|_, user| !matches!(user, User::Foreign(since) if now >= *since + FOREIGN_FOR));
+        let free = self.range.clone().find(|port| !self.used.contains_key(port));
+        let Some(port) = free else { return Err(self.exhausted()) };
+        self.used.insert(port, User::Ours(worker.clone()));
+        Ok((port, self.revisions.remove(&port).unwrap_or(0)))
+    }
+
+    /// A port of ours is free again; `revision` is that of its released key.
+    pub fn give_back(&mut self, port: u16, revision: Option<u64>) {
+        self.used.remove(&port);
+        if let Some(revision) = revision {
+            self.revisions.insert(port, revision);
+        }
+    }
+
+    /// Another hive of this machine has leased the port.
+    pub fn leased_by(&mut self, port: u16, hive: HiveName) {
+        if !matches!(self.used.get(&port), Some(User::Ours(_))) {
+            self.used.insert(port, User::OtherHive(hive));
+        }
+    }
+
+    /// The port that we took turned out to be another hive's.
+    pub fn lost_to(&mut self, port: u16, hive: HiveName) {
+        self.used.insert(port, User::OtherHive(hive));
+    }
+
+    /// Another hive gave the port back.
+    pub fn released_by_other(&mut self, port: u16) {
+        if matches!(self.used.get(&port), Some(User::OtherHive(_))) {
+            self.used.remove(&port);
+        }
+    }
+
+    /// The port that we took is held by a program that is none of ours.
+    pub fn is_foreign(&mut self, port: u16, now: Instant) {
+        self.used.insert(port, User::Foreign(now));
+    }
+
+    /// How many ports we have leased.
+    pub fn in_use(&self) -> u32 {
+        count(self.used.values().filter(|user| matches!(user, User::Ours(_))))
+    }
+
+    /// How many ports there are.
+    pub fn total(&self) -> u32 {
+        u32::from(*self.range.end() - *self.range.start()) + 1
+    }
+
+    fn exhausted(&self) -> Failure {
+        let others = count(self.used.values().filter(|user| matches!(user, User::OtherHive(_))));
+        let foreign = count(self.used.values().filter(|user| matches!(user, User::Foreign(_))));
+        Failure::new(
+            FailureCode::PortsExhausted,
+            format!(
+                "no port is free in {}-{}: {} leased here, {others} by other hives of this machine, {foreign} held by other \
+                 programs; stop a worker, or give the hive more with --ports",
+                self.range.start(),
+                self.range.end(),
+                self.in_use(),
+            ),
+        )
+    }
+}
+
+fn count<T>(items: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(items.count()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn worker(name: &str) -> WorkerName {
+        name.parse().expect("a name")
+    }
+
+    #[test]
+    fn the_lowest_free_port_is_taken_and_a_freed_one_is_next() {
+        let (mut book, now) = (PortBook::new(8080..=8083), Instant::now());
+        for port in 8080..=8082 {
+            assert_eq!(book.take(&worker("w"), now).expect("free").0, port);
+        }
+        book.give_back(8081, Some(7));
+        assert_eq!(book.take(&worker("next"), now).expect("free"), (8081, 7));
+        assert_eq!(book.in_use(), 3);
+    }
+
+    #[test]
+    fn exhaustion_is_a_typed_failure_that_names_the_range_and_who_has_it() {
+        let (mut book, now) = (PortBook::new(8080..=8082), Instant::now());
+        book.leased_by(8080, "other".parse().expect("a name"));
+        let (port, _) = book.take(&worker("w"), now).expect("free");
+        book.is_foreign(port, now);
+        book.take(&worker("w"), now).expect("free");
+        let failure = book.take(&worker("w"), now).expect_err("exhausted");
+        assert_eq!(failure.code, FailureCode::PortsExhausted);
+        assert!(
+            failure.retryable && failure.message.contains("8080-8082: 1 leased here, 1 by other hives"),
+            "{failure}"
+        );
+    }
+
+    #[test]
+    fn a_port_that_a_stranger_holds_is_tried_again_later() {
+        let (mut book, now) = (PortBook::new(8080..=8080), Instant::now());
+        let (port, _) = book.take(&worker("w"), now).expect("free");
+        book.is_foreign(port, now);
+        assert!(book.take(&worker("w"), now).is_err());
+        assert_eq!(book.take(&worker("w"), now + FOREIGN_FOR).expect("free again").0, 8080);
+    }
+
+    proptest! {
+        #[test]
+        fn no_port_is_taken_twice(steps in prop::collection::vec((0u8..4, 0u16..8), 0..64)) {
+            let (mut book, now) = (PortBook::new(9000..=9007), Instant::now());
+            let mut ours = std::collections::BTreeSet::new();
+            for (step, offset) in steps {
+                let port = 9000 + offset;
+                match step {
+                    0 | 1 => if let Ok((port, _)) = book.take(&worker("w"), now) {
+                        prop_assert!(ours.insert(port), "port {} is given twice", port);
+                    },
+                    2 => if ours.remove(&port) { book.give_back(port, None) },
+                    _ => book.leased_by(port, "other".parse().expect("a name")),
+                }
+                prop_assert_eq!(book.in_use() as usize, ours.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The NATS service `rbee`: operations that are answered by request and reply, and found by `nats micro ls`.
+
+use async_nats::{
+    HeaderMap, header,
+    service::{self, Service, ServiceExt as _, endpoint::Endpoint},
+};
+use bytes::Bytes;
+use futures::{StreamExt as _, stream::SelectAll};
+use rbee_schema::Failure;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Bus, BusError, bus::json};
+
+/// The operations that are offered, by the last token of their subject.
+pub const OPERATIONS: [&str; 6] = ["status", "hives", "workers", "models", "infer", "cancel"];
+
+/// Requests to the service, as they come.
+pub struct Api {
+    bus: Bus,
+    requests: SelectAll<Endpoint>,
+    // The service ends when this is dropped.
+    _service: Service,
+}
+
+/// One request.
+#[derive(Debug)]
+pub struct ApiRequest {
+    bus: Bus,
+    request: service::Request,
+}
+
+impl Api {
+    /// Offers the operations. Several processes may: each request goes to one of them.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn start(bus: &Bus, version: &str) -> Result<Self, BusError> {
+        let failed = |cause: String| BusError::new("offer the service", cause);
+        let service = bus.client().service_builder().description("One private inference service.");
+        let service = service.start("rbee", version).await.map_err(|error| failed(error.to_string()))?;
+        let group = service.group(bus.namespace().api());
+        let mut requests = SelectAll::new();
+        for operation in OPERATIONS {
+            requests.push(group.endpoint(operation).await.map_err(|error| failed(error.to_string()))?);
+        }
+        bus.round_trip().await?;
+        Ok(Self { bus: bus.clone(), requests, _service: service })
+    }
+
+    /// The next request; `None` when the connection is closed.
+    pub async fn next(&mut self) -> Option<ApiRequest> {
+        let request = self.requests.next().await?;
+        Some(ApiRequest { bus: self.bus.clone(), request })
+    }
+}
+
+impl ApiRequest {
+    /// Which operation is asked for.
+    pub fn operation(&self) -> &str {
+        self.request.message.subject.rsplit('.').next().unwrap_or_default()
+    }
+
+    /// What was sent with it.
+    pub fn body(&self) -> &Bytes {
+        &self.request.message.payload
+    }
+
+    /// Replies with a document. An operation that streams replies several times and then with [`ApiRequest::end`].
+    pub async fn reply<T: Serialize>(&self, document: &T) {
+        // Who asked without waiting for a reply gets none.
+        let _ = self.request.respond(Ok(json(document))).await;
+    }
+
+    /// Replies with a failure: as the document `{"error": ...}`, and in the headers that service clients look at.
+    pub async fn refuse(&self, failure: &Failure) {
+        let Some(reply) = self.request.message.reply.clone() else { return };
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Service-Error", failure.message.replace(['\r', '\n'], " ").as_str());
+        headers.insert("Nats-Service-Error-Code", failure.code.as_str());
+        let body = json(&serde_json::json!({ "error": failure }));
+        let _ = self.bus.client().publish_with_headers(reply, headers, body).await;
+    }
+
+    /// Ends a stream of replies with an empty one (`nats request --wait-for-empty`).
+    pub async fn end(&self) {
+        let _ = self.request.respond(Ok(Bytes::new())).await;
+    }
+
+    /// A header of the request.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        crate::bus::header(self.request.message.headers.as_ref(), name)
+    }
+
+    /// The id that the asker gave the job, where it gave one.
+    pub fn message_id(&self) -> Option<&str> {
+        self.header(header::NATS_MESSAGE_ID.as_ref())
+    }
+}
+
+impl Bus {
+    /// Asks the service for something.
+    ///
+    /// # Errors
+    /// The failure that it tells, or `timed-out` when nobody answers.
+    pub async fn ask<Q: Serialize, A: DeserializeOwned>(&self, operation: &str, question: &Q) -> Result<A, Failure> {
+        use rbee_schema::FailureCode::{Internal, TimedOut};
+        let subject = format!("{}.{operation}", self.namespace().api());
+        let asked = self.client().request(subject.clone(), json(question)).await;
+        let answer = asked.map_err(|error| {
+            let hint = "is a queen running? `rbee up` or `rbee queen` starts one";
+            Failure::new(TimedOut, format!("nobody answered {subject}: {error}; {hint}"))
+        })?;
+        let value: serde_json::Value = serde_json::from_slice(&answer.payload)
+            .map_err(|error| Failure::new(Internal, format!("the answer to {subject} is not JSON: {error}")))?;
+        if let Some(error) = value.get("error") {
+            return Err(serde_json::from_value(error.clone())
+                .unwrap_or_else(|_| Failure::new(Internal, format!("{subject} failed: {error}"))));
+        }
+        serde_json::from_value(value)
+            .map_err(|error| Failure::new(Internal, format!("the answer to {subject} cannot be read: {error}")))
+    }
+}

@@ -1,0 +1,260 @@
+//! Events: published in order through an outbox, read live or from history.
+
+use std::time::{Duration, SystemTime};
+
+use async_nats::jetstream::{
+    self,
+    consumer::{DeliverPolicy, pull},
+    context::PublishErrorKind,
+    message::PublishMessage,
+    stream::LastRawMessageErrorKind,
+};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use rbee_schema::Event;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{sleep, timeout},
+};
+use tracing::{error, warn};
+use uuid::Uuid;
+
+use crate::{Bus, BusError, Subject, bus::json, recovery::Recovery};
+
+/// What is kept while the bus is away; beyond it the newest is dropped and said so.
+const OUTBOX: usize = 10_000;
+
+impl Bus {
+    /// Where an event goes, and its body.
+    fn event_message(&self, event: &Event) -> (String, Bytes) {
+        let (subject, body) = match event {
+            Event::Queen(queen, event) => (Subject::QueenEvent(queen.clone(), event.name().to_owned()), json(event)),
+            Event::Hive(hive, event) => (Subject::HiveEvent(hive.clone(), event.name().to_owned()), json(event)),
+            Event::Worker(hive, worker, event) => {
+                (Subject::WorkerEvent(hive.clone(), worker.clone(), event.name().to_owned()), json(event))
+            }
+            Event::Port(hive, port, event) => {
+                (Subject::PortEvent(hive.clone(), *port, event.name().to_owned()), json(event))
+            }
+            Event::Model(model, event) => (Subject::ModelEvent(model.clone(), event.name().to_owned()), json(event)),
+            Event::Job(tenant, job, event) => {
+                (Subject::JobEvent(tenant.clone(), job.clone(), event.name().to_owned()), json(event))
+            }
+        };
+        (self.subject(&subject), body)
+    }
+}
+
+/// Publishes events and registry entries in the order in which they are handed over, each until the server has it.
+///
+/// While the bus is away they wait here; every message has an id, so that a repeated publish is stored once.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    bus: Bus,
+    sender: mpsc::Sender<Outgoing>,
+}
+
+#[derive(Debug)]
+enum Outgoing {
+    Message(String, PublishMessage),
+    /// Everything before it is published: tell whoever waits for that.
+    Mark(oneshot::Sender<()>),
+}
+
+impl Outbox {
+    /// Starts the task that publishes. It ends when every outbox is dropped and everything is published.
+    pub fn start(bus: &Bus) -> Self {
+        let (sender, receiver) = mpsc::channel(OUTBOX);
+        tokio::spawn(publish_all(bus.clone(), receiver));
+        Self { bus: bus.clone(), sender }
+    }
+
+    /// Publishes an event.
+    pub fn publish(&self, event: &Event) {
+        let (subject, body) = self.bus.event_message(event);
+        self.send(subject, PublishMessage::build().payload(body));
+    }
+
+    /// Publishes a message to be stored, after everything before it.
+    pub(crate) fn send(&self, subject: String, message: PublishMessage) {
+        let message = message.message_id(Uuid::now_v7().to_string());
+        if let Err(lost) = self.sender.try_send(Outgoing::Message(subject, message)) {
+            error!(%lost, "an event is lost: the bus has been away for too long");
+        }
+    }
+
+    /// Waits until everything handed over so far is published, or `limit` is over.
+    pub async fn drained(&self, limit: Duration) {
+        let (mark, reached) = oneshot::channel();
+        let published = async {
+            if self.sender.send(Outgoing::Mark(mark)).await.is_ok() {
+                let _ = reached.await;
+            }
+        };
+        if timeout(limit, published).await.is_err() {
+            warn!("the last events were not published: the bus did not take them in time");
+        }
+    }
+}
+
+async fn publish_all(bus: Bus, mut receiver: mpsc::Receiver<Outgoing>) {
+    while let Some(outgoing) = receiver.recv().await {
+        match outgoing {
+            Outgoing::Message(subject, message) => publish_until_stored(&bus, &subject, &message).await,
+            Outgoing::Mark(reached) => {
+                let _ = reached.send(());
+            }
+        }
+    }
+}
+
+async fn publish_until_stored(bus: &Bus, subject: &str, message: &PublishMessage) {
+    let mut pause = Duration::from_millis(20);
+    while let Err(cause) = bus.store(subject.to_owned(), message.clone()).await {
+        if cause.kind() == PublishErrorKind::MaxPayloadExceeded {
+            return error!(%cause, subject, "an event is lost: it is too large");
+        }
+        warn!(%cause, subject, "not published yet; trying again");
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+}
+
+/// An event as it was stored.
+#[derive(Debug, Clone)]
+pub struct EventRecord {
+    /// Its subject.
+    pub subject: String,
+    /// Its document, as it was published.
+    pub body: Bytes,
+    /// Its place in the stream.
+    pub sequence: u64,
+    /// When the server stored it.
+    pub stored: SystemTime,
+}
+
+/// Events in the order in which they were stored: history first, then as they come, also after a restart of the server.
+pub struct Events {
+    bus: Bus,
+    filter: String,
+    /// Where to go on: behind the last that was returned.
+    position: DeliverPolicy,
+    /// None while it has to be opened anew.
+    reader: Option<pull::Ordered>,
+    recovery: Recovery,
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Events").field("filter", &self.filter).field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
+impl Events {
+    /// Events that match `filter`, from `since` on; `None` for those that are yet to come.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn since(bus: &Bus, filter: &str, since: Option<SystemTime>) -> Result<Self, BusError> {
+        let position = match since {
+            Some(time) => DeliverPolicy::ByStartTime { start_time: time.into() },
+            // By its sequence, so that none is lost if the reader is opened anew before the first has come.
+            None => after(last_sequence(bus).await?),
+        };
+        let recovery = Recovery::of(bus);
+        let mut events = Self { bus: bus.clone(), filter: filter.to_owned(), position, reader: None, recovery };
+        events.reader = Some(events.read().await?);
+        Ok(events)
+    }
+
+    /// The next event; `None` never, as events do not end. May be awaited in a `select!`: nothing is lost when it is not
+    /// the one that comes.
+    ///
+    /// # Errors
+    /// When the connection stands and the stream cannot be read for half a minute.
+    pub async fn next(&mut self) -> Result<Option<EventRecord>, BusError> {
+        loop {
+            let Some(reader) = &mut self.reader else {
+                match self.read().await {
+                    Ok(reader) => {
+                        self.reader = Some(reader);
+                        self.recovery.succeeded();
+                    }
+                    Err(error) => self.recovery.failed(error).await?,
+                }
+                continue;
+            };
+            tokio::select! {
+                () = self.recovery.interrupted() => self.reader = None,
+                message = reader.next() => match message {
+                    Some(Ok(message)) => {
+                        let record = EventRecord::read(&message)?;
+                        self.position = after(record.sequence);
+                        return Ok(Some(record));
+                    }
+                    Some(Err(error)) => {
+                        warn!(%error, "the events are read anew");
+                        self.reader = None;
+                    }
+                    None => self.reader = None,
+                }
+            }
+        }
+    }
+
+    async fn read(&self) -> Result<pull::Ordered, BusError> {
+        let config = pull::OrderedConfig {
+            filter_subject: self.filter.clone(),
+            deliver_policy: self.position,
+            ..pull::OrderedConfig::default()
+        };
+        let stream = self.bus.namespace().resource("events");
+        let consumer = self.bus.jetstream().create_consumer_on_stream(config, stream).await;
+        let consumer = consumer.map_err(|error| BusError::new("read events", error))?;
+        consumer.messages().await.map_err(|error| BusError::new("read events", error))
+    }
+}
+
+fn after(sequence: u64) -> DeliverPolicy {
+    DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 }
+}
+
+/// The last sequence of the stream of events.
+async fn last_sequence(bus: &Bus) -> Result<u64, BusError> {
+    let stream = bus.jetstream().get_stream(bus.namespace().resource("events")).await;
+    stream.map(|stream| stream.cached_info().state.last_sequence).map_err(|error| BusError::new("read events", error))
+}
+
+impl EventRecord {
+    fn read(message: &jetstream::Message) -> Result<Self, BusError> {
+        let info = message.info().map_err(|error| BusError::new("read events", error))?;
+        let (sequence, stored) = (info.stream_sequence, info.published.into());
+        Ok(Self { subject: message.subject.to_string(), body: message.payload.clone(), sequence, stored })
+    }
+}
+
+/// The events that match `filter` and were stored from `since` until now.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn recent_events(bus: &Bus, filter: &str, since: SystemTime) -> Result<Vec<EventRecord>, BusError> {
+    let failed = |cause: String| BusError::new("read events", cause);
+    let stream = bus.jetstream().get_stream_no_info(bus.namespace().resource("events")).await;
+    let stream = stream.map_err(|error| failed(error.to_string()))?;
+    let last = match stream.get_last_raw_message_by_subject(filter).await {
+        Ok(last) if SystemTime::from(last.time) >= since => last,
+        Ok(_) => return Ok(Vec::new()),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error.to_string())),
+    };
+    let mut events = Events::since(bus, filter, Some(since)).await?;
+    let mut found = Vec::new();
+    while let Some(event) = events.next().await? {
+        let sequence = event.sequence;
+        found.push(event);
+        if sequence >= last.sequence {
+            break;
+        }
+    }
+    Ok(found)
+}

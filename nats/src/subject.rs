@@ -1,0 +1,272 @@
+//! Every subject of the bus: built and parsed here and nowhere else.
+
+use std::{fmt, str::FromStr};
+
+use rbee_schema::{HiveName, JobClass, JobId, ModelName, QueenName, Tenant, WorkerName};
+
+/// The first token of every subject and the prefix of every stream and bucket; `rbee` unless several fleets share a
+/// server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace(String);
+
+/// A text that cannot be a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a namespace: expected 1 to 32 characters of A-Z a-z 0-9 _ -")]
+pub struct InvalidNamespace(String);
+
+impl Default for Namespace {
+    fn default() -> Self {
+        Self("rbee".to_owned())
+    }
+}
+
+impl FromStr for Namespace {
+    type Err = InvalidNamespace;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNamespace> {
+        let valid =
+            (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        if valid { Ok(Self(text.to_owned())) } else { Err(InvalidNamespace(text.to_owned())) }
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a message is about: a subject, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// `submit.<model>`: the short form of an interactive job of the default tenant.
+    Submit(ModelName),
+    /// `job.<model>.<class>.<tenant>`: a job.
+    Job(ModelName, JobClass, Tenant),
+    /// `queued.<model>.<class>.<tenant>`: a job was stored; headers only.
+    Queued(ModelName, JobClass, Tenant),
+    /// `tok.<tenant>.<job>`: where a worker appends output chunks.
+    Output(Tenant, JobId),
+    /// `out.<tenant>.<job>`: committed output chunks, for whoever listens.
+    Published(Tenant, JobId),
+    /// `cancel.<tenant>.<job>`: the job is no longer wanted.
+    Cancel(Tenant, JobId),
+    /// `evt.queen.<queen>.<event>`.
+    QueenEvent(QueenName, String),
+    /// `evt.hive.<hive>.<event>`.
+    HiveEvent(HiveName, String),
+    /// `evt.worker.<hive>.<worker>.<event>`.
+    WorkerEvent(HiveName, WorkerName, String),
+    /// `evt.port.<hive>.<port>.<event>`.
+    PortEvent(HiveName, u16, String),
+    /// `evt.model.<model>.<event>`.
+    ModelEvent(ModelName, String),
+    /// `evt.job.<tenant>.<job>.<event>`.
+    JobEvent(Tenant, JobId, String),
+    /// `beat.<hive>`: a hive's heartbeat.
+    HiveBeat(HiveName),
+    /// `beat.<hive>.<worker>`: a worker's heartbeat.
+    WorkerBeat(HiveName, WorkerName),
+    /// `cmd.hive.<hive>`: commands to a hive.
+    HiveCommand(HiveName),
+    /// `ctl.worker.<hive>.<worker>`: what a worker is told.
+    WorkerControl(HiveName, WorkerName),
+    /// `dead.<model>`: jobs given up.
+    Dead(ModelName),
+}
+
+impl Subject {
+    /// The subject as it is written in `namespace`.
+    pub fn name(&self, namespace: &Namespace) -> String {
+        let tail = match self {
+            Self::Submit(model) => format!("submit.{model}"),
+            Self::Job(model, class, tenant) => format!("job.{model}.{class}.{tenant}"),
+            Self::Queued(model, class, tenant) => format!("queued.{model}.{class}.{tenant}"),
+            Self::Output(tenant, job) => format!("tok.{tenant}.{job}"),
+            Self::Published(tenant, job) => format!("out.{tenant}.{job}"),
+            Self::Cancel(tenant, job) => format!("cancel.{tenant}.{job}"),
+            Self::QueenEvent(queen, event) => format!("evt.queen.{queen}.{event}"),
+            Self::HiveEvent(hive, event) => format!("evt.hive.{hive}.{event}"),
+            Self::WorkerEvent(hive, worker, event) => format!("evt.worker.{hive}.{worker}.{event}"),
+            Self::PortEvent(hive, port, event) => format!("evt.port.{hive}.{port}.{event}"),
+            Self::ModelEvent(model, event) => format!("evt.model.{model}.{event}"),
+            Self::JobEvent(tenant, job, event) => format!("evt.job.{tenant}.{job}.{event}"),
+            Self::HiveBeat(hive) => format!("beat.{hive}"),
+            Self::WorkerBeat(hive, worker) => format!("beat.{hive}.{worker}"),
+            Self::HiveCommand(hive) => format!("cmd.hive.{hive}"),
+            Self::WorkerControl(hive, worker) => format!("ctl.worker.{hive}.{worker}"),
+            Self::Dead(model) => format!("dead.{model}"),
+        };
+        format!("{namespace}.{tail}")
+    }
+
+    /// Takes a subject of `namespace` apart; `None` for any other.
+    pub fn parse(namespace: &Namespace, subject: &str) -> Option<Self> {
+        let tail = subject.strip_prefix(&namespace.0)?.strip_prefix('.')?;
+        let tokens: Vec<&str> = tail.split('.').collect();
+        Some(match tokens.as_slice() {
+            ["submit", model] => Self::Submit(name(model)?),
+            ["job", model, class, tenant] => Self::Job(name(model)?, name(class)?, name(tenant)?),
+            ["queued", model, class, tenant] => Self::Queued(name(model)?, name(class)?, name(tenant)?),
+            ["tok", tenant, job] => Self::Output(name(tenant)?, name(job)?),
+            ["out", tenant, job] => Self::Published(name(tenant)?, name(job)?),
+            ["cancel", tenant, job] => Self::Cancel(name(tenant)?, name(job)?),
+            ["evt", "queen", queen, event] => Self::QueenEvent(name(queen)?, (*event).to_owned()),
+            ["evt", "hive", hive, event] => Self::HiveEvent(name(hive)?, (*event).to_owned()),
+            ["evt", "worker", hive, worker, event] => {
+                Self::WorkerEvent(name(hive)?, name(worker)?, (*event).to_owned())
+            }
+            ["evt", "port", hive, port, event] => Self::PortEvent(name(hive)?, name(port)?, (*event).to_owned()),
+            ["evt", "model", model, event] => Self::ModelEvent(name(model)?, (*event).to_owned()),
+            ["evt", "job", tenant, job, event] => Self::JobEvent(name(tenant)?, name(job)?, (*event).to_owned()),
+            ["beat", hive] => Self::HiveBeat(name(hive)?),
+            ["beat", hive, worker] => Self::WorkerBeat(name(hive)?, name(worker)?),
+            ["cmd", "hive", hive] => Self::HiveCommand(name(hive)?),
+            ["ctl", "worker", hive, worker] => Self::WorkerControl(name(hive)?, name(worker)?),
+            ["dead", model] => Self::Dead(name(model)?),
+            _ => return None,
+        })
+    }
+}
+
+fn name<T: FromStr>(token: &str) -> Option<T> {
+    token.parse().ok()
+}
+
+/// Filters: subjects with wildcards.
+impl Namespace {
+    /// What the stream of jobs takes in its short form.
+    pub fn all_submissions(&self) -> String {
+        format!("{self}.submit.*")
+    }
+
+    /// All jobs.
+    pub fn all_jobs(&self) -> String {
+        format!("{self}.job.>")
+    }
+
+    /// All jobs of a model and class.
+    pub fn jobs_of(&self, model: &ModelName, class: JobClass) -> String {
+        format!("{self}.job.{model}.{class}.*")
+    }
+
+    /// All jobs of a model.
+    pub fn jobs_of_model(&self, model: &ModelName) -> String {
+        format!("{self}.job.{model}.>")
+    }
+
+    /// Notices of all stored jobs.
+    pub fn all_queued(&self) -> String {
+        format!("{self}.queued.>")
+    }
+
+    /// All appended output.
+    pub fn all_output(&self) -> String {
+        format!("{self}.tok.>")
+    }
+
+    /// All committed output.
+    pub fn all_published(&self) -> String {
+        format!("{self}.out.>")
+    }
+
+    /// All cancellations.
+    pub fn all_cancels(&self) -> String {
+        format!("{self}.cancel.*.*")
+    }
+
+    /// All events.
+    pub fn all_events(&self) -> String {
+        format!("{self}.evt.>")
+    }
+
+    /// The events of one hive's workers.
+    pub fn worker_events_of(&self, hive: &HiveName) -> String {
+        format!("{self}.evt.worker.{hive}.>")
+    }
+
+    /// The heartbeats of all hives and workers.
+    pub fn all_beats(&self) -> String {
+        format!("{self}.beat.>")
+    }
+
+    /// The heartbeats of one hive's workers.
+    pub fn worker_beats_of(&self, hive: &HiveName) -> String {
+        format!("{self}.beat.{hive}.*")
+    }
+
+    /// All commands.
+    pub fn all_commands(&self) -> String {
+        format!("{self}.cmd.>")
+    }
+
+    /// All jobs given up.
+    pub fn all_dead(&self) -> String {
+        format!("{self}.dead.*")
+    }
+
+    /// The service's operations.
+    pub fn api(&self) -> String {
+        format!("{self}.api")
+    }
+
+    /// A stream or bucket of this namespace.
+    pub fn resource(&self, name: &str) -> String {
+        format!("{self}_{name}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn token<T: FromStr<Err: fmt::Debug> + fmt::Debug>() -> impl Strategy<Value = T> {
+        "[A-Za-z0-9_-]{1,64}".prop_map(|text| text.parse().expect("a name"))
+    }
+
+    fn class() -> impl Strategy<Value = JobClass> {
+        prop_oneof![Just(JobClass::Interactive), Just(JobClass::Batch)]
+    }
+
+    fn subject() -> impl Strategy<Value = Subject> {
+        let event = || "[a-z-]{1,12}";
+        prop_oneof![
+            token().prop_map(Subject::Submit),
+            (token(), class(), token()).prop_map(|(m, c, t)| Subject::Job(m, c, t)),
+            (token(), class(), token()).prop_map(|(m, c, t)| Subject::Queued(m, c, t)),
+            (token(), token()).prop_map(|(t, j)| Subject::Output(t, j)),
+            (token(), token()).prop_map(|(t, j)| Subject::Published(t, j)),
+            (token(), token()).prop_map(|(t, j)| Subject::Cancel(t, j)),
+            (token(), event()).prop_map(|(q, e)| Subject::QueenEvent(q, e)),
+            (token(), event()).prop_map(|(h, e)| Subject::HiveEvent(h, e)),
+            (token(), token(), event()).prop_map(|(h, w, e)| Subject::WorkerEvent(h, w, e)),
+            (token(), any::<u16>(), event()).prop_map(|(h, p, e)| Subject::PortEvent(h, p, e)),
+            (token(), event()).prop_map(|(m, e)| Subject::ModelEvent(m, e)),
+            (token(), token(), event()).prop_map(|(t, j, e)| Subject::JobEvent(t, j, e)),
+            token().prop_map(Subject::HiveBeat),
+            (token(), token()).prop_map(|(h, w)| Subject::WorkerBeat(h, w)),
+            token().prop_map(Subject::HiveCommand),
+            (token(), token()).prop_map(|(h, w)| Subject::WorkerControl(h, w)),
+            token().prop_map(Subject::Dead),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_subject_is_parsed_back(subject in subject(), namespace in "[a-z]{1,8}") {
+            let namespace: Namespace = namespace.parse().expect("a namespace");
+            prop_assert_eq!(Subject::parse(&namespace, &subject.name(&namespace)), Some(subject));
+        }
+    }
+
+    #[test]
+    fn a_subject_of_another_namespace_or_shape_is_none() {
+        let namespace = Namespace::default();
+        for other in ["rbee2.submit.m", "rbee.submit", "rbee.submit.a b", "rbee.job.m.urgent.t", "rbee", "_INBOX.x", ""]
+        {
+            assert_eq!(Subject::parse(&namespace, other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Which streams and buckets there are: one table of data.
+//!
+//! [`crate::Plan`] compares it with what a server has. A bucket is a stream with the shape that NATS gives to
+//! key-value stores (<https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-8.md>).
+
+use std::time::Duration;
+
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType, SubjectTransform};
+use rbee_schema::{MAX_BODY_BYTES, ModelName};
+
+use crate::Namespace;
+
+/// All streams and buckets of a namespace.
+#[derive(Debug, Clone)]
+pub struct Topology {
+    /// In the order in which they are made.
+    pub streams: Vec<StreamSpec>,
+}
+
+/// One stream: the settings that are ours. What is not here (replicas, placement) is the operator's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamSpec {
+    /// Its name on the server.
+    pub name: String,
+    /// What it is for, in words.
+    pub description: String,
+    /// What it takes.
+    pub subjects: Vec<String>,
+    /// When messages go.
+    pub retention: RetentionPolicy,
+    /// The age at which messages go; zero for never.
+    pub max_age: Duration,
+    /// The size at which it is full; -1 for never.
+    pub max_bytes: i64,
+    /// Messages for each subject; -1 for any number.
+    pub max_messages_per_subject: i64,
+    /// The largest message, in bytes; -1 for what the server takes.
+    pub max_message_size: i32,
+    /// What goes when it is full.
+    pub discard: DiscardPolicy,
+    /// Whether a full subject refuses, where new messages are discarded.
+    pub discard_new_per_subject: bool,
+    /// For how long a message id is remembered.
+    pub duplicate_window: Duration,
+    /// How a stored message is told to plain subscribers.
+    pub republish: Option<Republish>,
+    /// How a subject is rewritten before it is stored.
+    pub subject_transform: Option<SubjectTransform>,
+    /// Whether a message may take the place of all others on its subject, and none may be deleted alone (buckets).
+    pub key_value: bool,
+    /// Whether a message may carry its own time to live.
+    pub allow_message_ttl: bool,
+    /// How long the notice of an expired key stays (buckets).
+    pub subject_delete_marker_ttl: Option<Duration>,
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const MIB: i64 = 1 << 20;
+
+/// Jobs of one model, class and tenant that may wait: back-pressure begins here.
+const MAX_QUEUED_PER_SUBJECT: i64 = 10_000;
+
+/// Room for the headers of a job beside its body.
+const HEADER_ROOM: usize = 4 * 1024;
+
+impl Topology {
+    /// The table.
+    pub fn of(namespace: &Namespace) -> Self {
+        let stream = |name: &str, description: &str, subjects: Vec<String>| StreamSpec {
+            name: namespace.resource(name),
+            description: description.to_owned(),
+            subjects,
+            retention: RetentionPolicy::Limits,
+            max_age: Duration::ZERO,
+            max_bytes: -1,
+            max_messages_per_subject: -1,
+            max_message_size: -1,
+            discard: DiscardPolicy::Old,
+            discard_new_per_subject: false,
+            duplicate_window: 2 * MINUTE,
+            republish: None,
+            subject_transform: None,
+            key_value: false,
+            allow_message_ttl: false,
+            subject_delete_marker_ttl: None,
+        };
+        let bucket = |name: &str, description: &str| {
+            let bucket = namespace.resource(name);
+            StreamSpec {
+                name: format!("KV_{bucket}"),
+                max_messages_per_subject: 1,
+                discard: DiscardPolicy::New,
+                key_value: true,
+                allow_message_ttl: true,
+                subject_delete_marker_ttl: Some(MINUTE),
+                ..stream(name, description, vec![format!("$KV.{bucket}.>")])
+            }
+        };
+        let streams = vec![
+            StreamSpec {
+                retention: RetentionPolicy::WorkQueue,
+                discard: DiscardPolicy::New,
+                discard_new_per_subject: true,
+                max_messages_per_subject: MAX_QUEUED_PER_SUBJECT,
+                max_message_size: i32::try_from(MAX_BODY_BYTES + HEADER_ROOM).unwrap_or(i32::MAX),
+                republish: Some(Republish {
+                    source: namespace.all_jobs(),
+                    destination: namespace.all_queued(),
+                    headers_only: true,
+                }),
+                subject_transform: Some(SubjectTransform {
+                    source: namespace.all_submissions(),
+                    destination: format!("{namespace}.job.{{{{wildcard(1)}}}}.interactive.default"),
+                }),
+                ..stream(
+                    "jobs",
+                    "Jobs that wait or run. A job goes when it is answered.",
+                    vec![namespace.all_submissions(), namespace.all_jobs()],
+                )
+            },
+            StreamSpec {
+                max_age: HOUR,
+                max_bytes: 4096 * MIB,
+                republish: Some(Republish {
+                    source: namespace.all_output(),
+                    destination: namespace.all_published(),
+                    headers_only: false,
+                }),
+                ..stream("output", "What jobs answered, for replay and resume.", vec![namespace.all_output()])
+            },
+            StreamSpec {
+                max_age: 30 * DAY,
+                max_bytes: 1024 * MIB,
+                ..stream("events", "What happened: lifecycle and audit trail.", vec![namespace.all_events()])
+            },
+            StreamSpec {
+                retention: RetentionPolicy::WorkQueue,
+                max_age: HOUR,
+                allow_message_ttl: true,
+                ..stream(
+                    "commands",
+                    "What hives are to do; each expires when nobody takes it.",
+                    vec![namespace.all_commands()],
+                )
+            },
+            StreamSpec {
+                max_age: 30 * DAY,
+                max_bytes: 256 * MIB,
+                ..stream("dead", "Jobs that were given up, with the reason.", vec![namespace.all_dead()])
+            },
+            bucket("ports", "Port leases: <host>.<port>. A lease lapses when nobody renews it."),
+            bucket("hives", "Hives that are there: <hive>. A key lapses when its hive is gone."),
+            bucket("workers", "Workers as their hive knows them: <hive>.<worker>."),
+            bucket("models", "Models to be served: <model>. Put a key to deploy, delete it to withdraw."),
+        ];
+        Self { streams }
+    }
+
+    /// The durable consumer from which workers pull the jobs of `model` and `class`.
+    pub(crate) fn job_consumer(model: &ModelName, class: rbee_schema::JobClass) -> String {
+        format!("{model}-{class}")
+    }
+}
+
+impl StreamSpec {
+    /// The same settings, read from a server's configuration.
+    pub fn read(config: &Config) -> Self {
+        Self {
+            name: config.name.clone(),
+            description: config.description.clone().unwrap_or_default(),
+            subjects: config.subjects.clone(),
+            retention: config.retention,
+            max_age: config.max_age,
+            max_bytes: config.max_bytes,
+            max_messages_per_subject: config.max_messages_per_subject,
+            max_message_size: config.max_message_size,
+            discard: config.discard,
+            discard_new_per_subject: config.discard_new_per_subject,
+            duplicate_window: config.duplicate_window,
+            republish: config.republish.clone(),
+            subject_transform: config.subject_transform.clone(),
+            key_value: config.allow_rollup && config.deny_delete,
+            allow_message_ttl: config.allow_message_ttl,
+            subject_delete_marker_ttl: config.subject_delete_marker_ttl.filter(|ttl| !ttl.is_zero()),
+        }
+    }
+
+    /// Writes the settings into a server's configuration, and leaves the rest of it as it is.
+    pub fn write(&self, config: Config) -> Config {
+        Config {
+            name: self.name.clone(),
+            description: Some(self.description.clone()),
+            subjects: self.subjects.clone(),
+            retention: self.retention,
+            max_age: self.max_age,
+            max_bytes: self.max_bytes,
+            max_messages_per_subject: self.max_messages_per_subject,
+            max_message_size: self.max_message_size,
+            discard: self.discard,
+            discard_new_per_subject: self.discard_new_per_subject,
+            duplicate_window: self.duplicate_window,
+            republish: self.republish.clone(),
+            subject_transform: self.subject_transform.clone(),
+            allow_rollup: self.key_value,
+            deny_delete: self.key_value,
+            allow_direct: true,
+            allow_message_ttl: self.allow_message_ttl,
+            subject_delete_marker_ttl: self.subject_delete_marker_ttl,
+            ..config
+        }
+    }
+
+    /// The configuration of a stream that is new: these settings, and defaults for an operator to change.
+    pub fn create(&self) -> Config {
+        self.write(Config {
+            storage: StorageType::File,
+            num_replicas: 1,
+            max_messages: -1,
+            // A server allows 1,000 consumers on a stream unless told; each model needs two and each reader one.
+            max_consumers: 100_000,
+            ..Config::default()
+        })
+    }
+}

@@ -1,0 +1,5 @@
+//! Decisions: functions of values. Nothing here does I/O, reads a clock or draws at random.
+
+pub mod fleet;
+pub mod place;
+pub mod scale;

@@ -1,0 +1,146 @@
+//! `/v1/chat/completions`: a job, answered whole or as a stream of events.
+
+use std::{
+    convert::Infallible,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    Json,
+    extract::{State, rejection::BytesRejection},
+    response::{
+        IntoResponse as _, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use bytes::Bytes;
+use futures::{Stream, stream};
+use rbee_nats::{Bus, Follow};
+use rbee_schema::{Chunk, Failure, FailureCode, JobId, MAX_BODY_BYTES, Tenant};
+use serde_json::{Value, json};
+use tracing::debug;
+
+use crate::{
+    gateway::openai::{self, Completion},
+    infer::{self, Inference, PATIENCE},
+};
+
+/// A silent stream says that it lives this often, so that nobody between us and the client closes it.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+pub(super) async fn complete(State(bus): State<Bus>, body: Result<Bytes, BytesRejection>) -> Response {
+    let Ok(body) = body else {
+        let message = format!("the body is larger than {MAX_BODY_BYTES} bytes: send a shorter chat");
+        return openai::refuse(&Failure::new(FailureCode::BodyTooLarge, message));
+    };
+    let tenant = Tenant::default();
+    let Inference { job, model, request, output } = match infer::start(&bus, &tenant, JobId::generate(), &body).await {
+        Ok(inference) => inference,
+        Err(failure) => return openai::refuse(&failure),
+    };
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let completion = Completion { job: job.clone(), model, created: since_1970.as_secs() };
+    let with_usage = wants_usage(&body);
+    let reading = Reading { output, guard: Guard { bus, tenant, job, done: false } };
+    if request.stream == Some(true) {
+        let events = events(completion, reading, with_usage);
+        Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+    } else {
+        whole(completion, reading).await
+    }
+}
+
+/// `stream_options.include_usage`: whether a stream ends with what it took.
+fn wants_usage(body: &Bytes) -> bool {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    body["stream_options"]["include_usage"] == Value::Bool(true)
+}
+
+/// Cancels the job when its client goes away before it is done.
+struct Guard {
+    bus: Bus,
+    tenant: Tenant,
+    job: JobId,
+    done: bool,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        debug!(job = %self.job, "the client is gone");
+        let (bus, tenant, job) = (self.bus.clone(), self.tenant.clone(), self.job.clone());
+        tokio::spawn(async move { bus.cancel(&tenant, &job).await });
+    }
+}
+
+struct Reading {
+    output: Follow,
+    guard: Guard,
+}
+
+impl Reading {
+    /// The next chunk; a failure to read is one too.
+    async fn next(&mut self) -> Chunk {
+        let chunk = match self.output.next(PATIENCE).await {
+            Ok(Some(committed)) => committed.chunk,
+            Ok(None) => error_chunk("the output has ended without a last chunk".to_owned()),
+            Err(error) => return error_chunk(error.to_string()),
+        };
+        self.guard.done = chunk.is_last();
+        chunk
+    }
+}
+
+fn error_chunk(message: String) -> Chunk {
+    Chunk::Error { error: Failure::new(FailureCode::TimedOut, message) }
+}
+
+async fn whole(completion: Completion, mut reading: Reading) -> Response {
+    let mut answer = String::new();
+    loop {
+        match reading.next().await {
+            Chunk::Started { .. } | Chunk::Resumed { .. } => {}
+            Chunk::Tokens { text, .. } => answer.push_str(&text),
+            Chunk::Done { finish_reason, usage, .. } => {
+                return Json(completion.whole(&answer, finish_reason, usage)).into_response();
+            }
+            Chunk::Error { error } => return openai::refuse(&error),
+        }
+    }
+}
+
+fn events(completion: Completion, reading: Reading, with_usage: bool) -> impl Stream<Item = Result<Event, Infallible>> {
+    let rounds = stream::unfold(Some(reading), move |reading| {
+        let completion = completion.clone();
+        async move {
+            let mut reading = reading?;
+            let chunk = reading.next().await;
+            let rest = if chunk.is_last() { None } else { Some(reading) };
+            Some((stream::iter(round(&completion, chunk, with_usage)), rest))
+        }
+    });
+    futures::StreamExt::flatten(rounds)
+}
+
+/// The events for one chunk.
+fn round(completion: &Completion, chunk: Chunk, with_usage: bool) -> Vec<Result<Event, Infallible>> {
+    let data = |value: Value| Ok(Event::default().data(value.to_string()));
+    let last = || Ok(Event::default().data("[DONE]"));
+    match chunk {
+        Chunk::Started { .. } => vec![data(completion.delta(&json!({ "role": "assistant", "content": "" }), None))],
+        Chunk::Resumed { .. } => Vec::new(),
+        Chunk::Tokens { text, .. } if text.is_empty() => Vec::new(),
+        Chunk::Tokens { text, .. } => vec![data(completion.delta(&json!({ "content": text }), None))],
+        Chunk::Done { finish_reason, usage, .. } => {
+            let mut events = vec![data(completion.delta(&json!({}), Some(finish_reason)))];
+            if with_usage {
+                events.push(data(completion.usage(usage)));
+            }
+            events.push(last());
+            events
+        }
+        Chunk::Error { error } => vec![data(openai::error(&error)), last()],
+    }
+}

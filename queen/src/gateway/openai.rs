@@ -1,0 +1,98 @@
+//! The shapes of the OpenAI API, written.
+
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use rbee_schema::{Failure, FailureCode, FinishReason, JobId, ModelName, Usage};
+use serde_json::{Value, json};
+
+/// An error with the status that HTTP has for it.
+pub(super) fn refuse(failure: &Failure) -> Response {
+    (status(failure.code), Json(error(failure))).into_response()
+}
+
+/// The error object.
+pub(super) fn error(failure: &Failure) -> Value {
+    let kind = if status(failure.code).is_client_error() { "invalid_request_error" } else { "server_error" };
+    json!({ "error": { "message": failure.message, "type": kind, "param": null, "code": failure.code } })
+}
+
+pub(super) fn no_such_path() -> Response {
+    let message = "there is no such path: try /v1/chat/completions, /v1/models or /healthz";
+    let body = json!({ "error": { "message": message, "type": "invalid_request_error", "param": null, "code": null } });
+    (StatusCode::NOT_FOUND, Json(body)).into_response()
+}
+
+fn status(code: FailureCode) -> StatusCode {
+    match code {
+        FailureCode::InvalidJson | FailureCode::InvalidRequest | FailureCode::ContextExceeded => {
+            StatusCode::BAD_REQUEST
+        }
+        FailureCode::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        FailureCode::UnknownModel | FailureCode::UnknownJob | FailureCode::UnknownWorker => StatusCode::NOT_FOUND,
+        FailureCode::QueueFull => StatusCode::TOO_MANY_REQUESTS,
+        FailureCode::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        FailureCode::NoCapacity
+        | FailureCode::PortsExhausted
+        | FailureCode::SpawnFailed
+        | FailureCode::ReadyTimeout
+        | FailureCode::CrashLoop
+        | FailureCode::ModelMissing
+        | FailureCode::ModelInvalid
+        | FailureCode::ModelUnsupported => StatusCode::SERVICE_UNAVAILABLE,
+        // Codes that are not listed are faults of ours.
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+pub(super) fn models<'a>(names: impl Iterator<Item = &'a str>) -> Response {
+    let model = |name| json!({ "id": name, "object": "model", "created": 0, "owned_by": "rbee" });
+    Json(json!({ "object": "list", "data": names.map(model).collect::<Vec<_>>() })).into_response()
+}
+
+/// What every answer to one request has in common.
+#[derive(Debug, Clone)]
+pub(super) struct Completion {
+    pub(super) job: JobId,
+    pub(super) model: ModelName,
+    /// Seconds since 1970.
+    pub(super) created: u64,
+}
+
+impl Completion {
+    /// One event of a stream.
+    pub(super) fn delta(&self, delta: &Value, finish_reason: Option<FinishReason>) -> Value {
+        self.object(
+            "chat.completion.chunk",
+            &json!([{ "index": 0, "delta": delta, "logprobs": null, "finish_reason": finish_reason }]),
+        )
+    }
+
+    /// The last event of a stream whose reader asked for usage.
+    pub(super) fn usage(&self, usage: Usage) -> Value {
+        let mut object = self.object("chat.completion.chunk", &json!([]));
+        object["usage"] = json!(usage);
+        object
+    }
+
+    /// The whole answer.
+    pub(super) fn whole(&self, text: &str, finish_reason: FinishReason, usage: Usage) -> Value {
+        let message = json!({ "role": "assistant", "content": text, "refusal": null });
+        let choice = json!({ "index": 0, "message": message, "logprobs": null, "finish_reason": finish_reason });
+        let mut object = self.object("chat.completion", &json!([choice]));
+        object["usage"] = json!(usage);
+        object
+    }
+
+    fn object(&self, object: &str, choices: &Value) -> Value {
+        json!({
+            "id": format!("chatcmpl-{}", self.job),
+            "object": object,
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
+        })
+    }
+}

@@ -1,0 +1,52 @@
+//! Heartbeats: what a hive and a worker tell about themselves, whole each time. Not stored.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{JobId, ModelName, Tenant};
+
+/// A worker's heartbeat: every second, and at once when a job comes or goes.
+///
+/// It is also the worker's claim on its jobs: the hive gives back what the last beat of a dead worker names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkerBeat {
+    /// The model that it serves.
+    pub model: ModelName,
+    /// Which run of the worker this is.
+    pub epoch: u64,
+    /// How many jobs it can run at a time.
+    pub slots: u32,
+    /// The jobs that it runs.
+    #[serde(default)]
+    pub jobs: Vec<JobInFlight>,
+    /// Tokens made since it started; a counter that stands still with jobs in flight means that it hangs.
+    #[serde(default)]
+    pub tokens: u64,
+    /// Resident memory in bytes.
+    #[serde(default)]
+    pub memory_bytes: u64,
+}
+
+/// A job that a worker runs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct JobInFlight {
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// Which it is.
+    pub job: JobId,
+    /// The JetStream acknowledgement subject of this delivery: `-NAK` to it gives the job back.
+    pub ack: String,
+}
+
+/// A hive's heartbeat: every second.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HiveBeat {
+    /// Which run of the hive this is.
+    pub epoch: u64,
+    /// Workers with a process.
+    pub workers: u32,
+    /// Ports that it has leased.
+    pub ports_leased: u32,
+    /// Ports that it may lease.
+    pub ports_total: u32,
+}

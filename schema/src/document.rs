@@ -1,0 +1,52 @@
+//! The list of all documents that cross the bus, each with its JSON Schema: what the generated files are made from.
+
+use schemars::{JsonSchema, Schema, generate::SchemaSettings};
+
+use crate::{
+    Chunk, DeadJob, Failure, HiveBeat, HiveCommand, HiveEvent, HiveRecord, JobEvent, JobRequest, ModelEvent, ModelSpec,
+    PortEvent, PortLease, QueenEvent, WorkerBeat, WorkerControl, WorkerEvent, WorkerRecord, api,
+};
+
+/// A kind of document and its JSON Schema (draft 2020-12, every definition inlined or in `$defs`).
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// Its name in kebab case: the file `schemas/<name>.json` and the message in the AsyncAPI document.
+    pub name: &'static str,
+    /// Its schema.
+    pub schema: Schema,
+}
+
+fn document<T: JsonSchema>(name: &'static str) -> Document {
+    let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>();
+    Document { name, schema }
+}
+
+/// Every document, in the order of the subjects.
+pub fn documents() -> Vec<Document> {
+    vec![
+        document::<JobRequest>("job"),
+        document::<Chunk>("chunk"),
+        document::<QueenEvent>("queen-event"),
+        document::<HiveEvent>("hive-event"),
+        document::<WorkerEvent>("worker-event"),
+        document::<PortEvent>("port-event"),
+        document::<ModelEvent>("model-event"),
+        document::<JobEvent>("job-event"),
+        document::<HiveBeat>("hive-beat"),
+        document::<WorkerBeat>("worker-beat"),
+        document::<HiveCommand>("hive-command"),
+        document::<WorkerControl>("worker-control"),
+        document::<DeadJob>("dead-job"),
+        document::<PortLease>("port-lease"),
+        document::<HiveRecord>("hive-record"),
+        document::<WorkerRecord>("worker-record"),
+        document::<ModelSpec>("model-spec"),
+        document::<Failure>("failure"),
+        document::<api::Status>("api-status"),
+        document::<api::Models>("api-models"),
+        document::<api::Hives>("api-hives"),
+        document::<api::Workers>("api-workers"),
+        document::<api::Cancel>("api-cancel"),
+        document::<api::Cancelling>("api-cancelling"),
+    ]
+}

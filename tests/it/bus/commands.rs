@@ -1,0 +1,126 @@
+//! Commands: kept for a hive that is away, taken once, and what is none is told.
+
+use std::time::Duration;
+
+use rbee_nats::{Bus, Commands};
+use rbee_schema::{FailureCode, HiveCommand, HiveName};
+use rbee_tests::{
+    nats::NatsServer,
+    wait::{PATIENCE, eventually, soon},
+};
+use tokio::time::timeout;
+
+use crate::sample::name;
+
+fn hive() -> HiveName {
+    name("workshop")
+}
+
+fn stop(worker: &str) -> HiveCommand {
+    HiveCommand::Stop { worker: name(worker), why: "idle".to_owned() }
+}
+
+async fn commands(bus: &Bus) -> Commands {
+    Commands::of(bus, &hive()).await.expect("the hive listens")
+}
+
+/// The next command; a pull that came back empty is renewed, as a hive does it.
+async fn next(commands: &mut Commands) -> Result<HiveCommand, rbee_schema::Failure> {
+    let coming = async {
+        loop {
+            if let Some(command) = commands.next().await.expect("the server answers") {
+                return command;
+            }
+        }
+    };
+    soon("command", coming).await
+}
+
+#[tokio::test]
+async fn commands_are_kept_in_order_for_a_hive_that_comes_later() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    for worker in ["a", "b", "c"] {
+        bus.command(&hive(), &stop(worker)).await.expect("stored");
+    }
+    let mut commands = commands(&bus).await;
+    for worker in ["a", "b", "c"] {
+        assert_eq!(next(&mut commands).await, Ok(stop(worker)));
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_was_taken_does_not_come_again_to_the_hives_next_run() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    bus.command(&hive(), &stop("a")).await.expect("stored");
+    let mut first_run = commands(&bus).await;
+    assert_eq!(next(&mut first_run).await, Ok(stop("a")));
+    bus.round_trip().await.expect("the server answers");
+    drop(first_run);
+    bus.command(&hive(), &stop("b")).await.expect("stored");
+    assert_eq!(next(&mut commands(&server.connect("rbee").await).await).await, Ok(stop("b")));
+}
+
+#[tokio::test]
+async fn a_hive_gets_no_commands_of_another() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    bus.command(&name("elsewhere"), &stop("not-ours")).await.expect("stored");
+    bus.command(&hive(), &stop("ours")).await.expect("stored");
+    assert_eq!(next(&mut commands(&bus).await).await, Ok(stop("ours")));
+}
+
+#[tokio::test]
+async fn what_is_no_command_is_told_as_a_failure_and_the_next_one_comes() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let nonsense = bus.jetstream().publish("rbee.cmd.hive.workshop", r#"{"command":"dance"}"#.into()).await;
+    nonsense.expect("sent").await.expect("stored");
+    bus.command(&hive(), &stop("a")).await.expect("stored");
+    let mut commands = commands(&bus).await;
+    let failure = next(&mut commands).await.expect_err("no command");
+    assert_eq!(failure.code, FailureCode::InvalidRequest);
+    assert!(failure.message.contains("rbee.cmd.hive.workshop") && failure.message.contains("dance"), "{failure}");
+    assert_eq!(next(&mut commands).await, Ok(stop("a")));
+}
+
+#[tokio::test]
+async fn a_command_that_nobody_takes_lapses() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    bus.command(&hive(), &stop("a")).await.expect("stored");
+    let stream = bus.jetstream().get_stream("rbee_commands").await.expect("the stream is there");
+    let stored = stream.get_last_raw_message_by_subject("rbee.cmd.hive.workshop").await.expect("the command");
+    assert_eq!(stored.headers.get("Nats-TTL").map(|value| value.as_str()), Some("60"));
+}
+
+#[tokio::test]
+async fn commands_survive_a_restart_of_the_server() {
+    let mut server = NatsServer::start().await;
+    server.bus("rbee").await.command(&hive(), &stop("a")).await.expect("stored");
+    server.kill().await;
+    server.restart().await;
+    assert_eq!(next(&mut commands(&server.connect("rbee").await).await).await, Ok(stop("a")));
+}
+
+#[tokio::test]
+async fn a_hive_that_listens_is_commanded_at_once_after_a_restart_of_the_server() {
+    let mut server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let mut commands = commands(&bus).await;
+    let listening = tokio::spawn(async move { next(&mut commands).await });
+    let stream = bus.jetstream().get_stream("rbee_commands").await.expect("the stream is there");
+    eventually("the hive listens", PATIENCE, async || {
+        stream.consumer_info("hive-workshop").await.is_ok_and(|info| info.num_waiting == 1)
+    })
+    .await;
+    server.kill().await;
+    server.restart().await;
+    server.connect("rbee").await.command(&hive(), &stop("a")).await.expect("stored");
+    let heard = timeout(BEFORE_A_PULL_ENDS, listening).await.expect("it comes before the lost pull would have ended");
+    assert_eq!(heard.expect("the hive listens"), Ok(stop("a")));
+}
+
+/// A pull waits for half a minute at the server: what comes earlier came because it was pulled anew.
+const BEFORE_A_PULL_ENDS: Duration = Duration::from_secs(20);

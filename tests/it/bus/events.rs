@@ -1,0 +1,124 @@
+//! Events: stored once, in the order in which they were handed over, also when the server was away.
+
+use std::time::{Duration, SystemTime};
+
+use rbee_nats::{Bus, EventRecord, Events, Outbox, recent_events};
+use rbee_schema::{Event, WorkerEvent};
+use rbee_tests::{
+    nats::NatsServer,
+    wait::{PATIENCE, eventually, soon},
+};
+use tokio::time::Instant;
+
+use crate::sample::name;
+
+/// An event of worker `w` of hive `h`, told apart by its number.
+fn event(number: usize) -> Event {
+    Event::Worker(name("h"), name("w"), WorkerEvent::Draining { why: number.to_string() })
+}
+
+/// The number of an event as it was stored.
+fn number(record: &EventRecord) -> usize {
+    let WorkerEvent::Draining { why } = serde_json::from_slice(&record.body).expect("an event") else {
+        panic!("another event: {}", record.subject)
+    };
+    why.parse().expect("a number")
+}
+
+async fn stored(bus: &Bus) -> Vec<usize> {
+    let events = recent_events(bus, &bus.namespace().all_events(), SystemTime::UNIX_EPOCH).await;
+    events.expect("read").iter().map(number).collect()
+}
+
+#[tokio::test]
+async fn events_are_stored_once_in_the_order_in_which_they_were_handed_over() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let outbox = Outbox::start(&bus);
+    (0..500).for_each(|number| outbox.publish(&event(number)));
+    outbox.drained(PATIENCE).await;
+    assert_eq!(stored(&bus).await, (0..500).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn no_event_is_lost_or_stored_twice_when_the_server_is_killed_in_between() {
+    const EVENTS: usize = 2_000;
+    let mut server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let outbox = Outbox::start(&bus);
+    (0..EVENTS).for_each(|number| outbox.publish(&event(number)));
+    eventually("some events are stored", PATIENCE, async || !stored(&bus).await.is_empty()).await;
+    server.kill().await;
+    (EVENTS..EVENTS + 10).for_each(|number| outbox.publish(&event(number)));
+    server.restart().await;
+    outbox.drained(2 * PATIENCE).await;
+    assert_eq!(stored(&bus).await, (0..EVENTS + 10).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn draining_ends_in_time_when_the_server_is_away() {
+    let mut server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    server.kill().await;
+    let outbox = Outbox::start(&bus);
+    outbox.publish(&event(0));
+    let started = Instant::now();
+    outbox.drained(Duration::from_millis(300)).await;
+    assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn an_event_stands_on_the_subject_of_whom_it_is_about() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let mut live = Events::since(&bus, &bus.namespace().all_events(), None).await.expect("followed");
+    let outbox = Outbox::start(&bus);
+    outbox.publish(&event(7));
+    let record = soon("event", live.next()).await.expect("read").expect("an event");
+    assert_eq!(record.subject, "rbee.evt.worker.h.w.draining");
+    assert_eq!(record.body, r#"{"event":"draining","why":"7"}"#);
+    assert!(record.stored.elapsed().is_ok_and(|age| age < PATIENCE));
+}
+
+#[tokio::test]
+async fn who_asks_for_events_to_come_gets_none_of_the_past() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let outbox = Outbox::start(&bus);
+    outbox.publish(&event(0));
+    outbox.drained(PATIENCE).await;
+    let mut live = Events::since(&bus, &bus.namespace().all_events(), None).await.expect("followed");
+    outbox.publish(&event(1));
+    assert_eq!(number(&soon("event", live.next()).await.expect("read").expect("an event")), 1);
+}
+
+#[tokio::test]
+async fn events_are_chosen_by_subject_and_by_time() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let outbox = Outbox::start(&bus);
+    let other = Event::Worker(name("h"), name("other"), WorkerEvent::Stopping { why: "x".to_owned() });
+    outbox.publish(&event(0));
+    outbox.publish(&other);
+    outbox.drained(PATIENCE).await;
+    let mine = recent_events(&bus, "rbee.evt.worker.h.w.>", SystemTime::UNIX_EPOCH).await.expect("read");
+    assert_eq!(mine.iter().map(number).collect::<Vec<_>>(), [0]);
+
+    let later = mine[0].stored + Duration::from_millis(1);
+    assert_eq!(recent_events(&bus, "rbee.evt.worker.h.w.>", later).await.expect("read").len(), 0);
+    assert_eq!(recent_events(&bus, "rbee.evt.hive.>", SystemTime::UNIX_EPOCH).await.expect("read").len(), 0);
+}
+
+#[tokio::test]
+async fn a_reader_of_events_goes_on_when_the_server_was_killed_in_between() {
+    let mut server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let outbox = Outbox::start(&bus);
+    let mut live = Events::since(&bus, &bus.namespace().all_events(), None).await.expect("followed");
+    outbox.publish(&event(0));
+    assert_eq!(number(&soon("event", live.next()).await.expect("read").expect("an event")), 0);
+    server.kill().await;
+    server.restart().await;
+    outbox.publish(&event(1));
+    assert_eq!(number(&soon("event", live.next()).await.expect("read").expect("an event")), 1);
+}

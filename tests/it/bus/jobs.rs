@@ -1,0 +1,305 @@
+//! Jobs: accepted means stored, each is one worker's at a time, and none is lost when its worker is.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_nats::{HeaderMap, jetstream::stream::Config};
+use bytes::Bytes;
+use futures::{StreamExt as _, future::join_all};
+use rbee_nats::{Bus, Subject, Submission};
+use rbee_schema::{DeadJob, Failure, FailureCode, JobClass, JobId, MAX_BODY_BYTES, Tenant};
+use rbee_tests::{
+    nats::NatsServer,
+    wait::{PATIENCE, eventually, soon},
+};
+use tokio::time::{Instant, interval, timeout};
+
+use crate::sample::{CHAT, model, name, pull, queue, submission};
+
+/// Jobs that wait or run.
+async fn depth(bus: &Bus) -> u64 {
+    bus.queue_depths().await.expect("the server answers").into_iter().map(|(_, count)| count).sum()
+}
+
+/// Publishes as any NATS client would, and returns the sequence that the acknowledgement tells.
+async fn publish(bus: &Bus, subject: &str, headers: HeaderMap) -> u64 {
+    let sent = bus.jetstream().publish_with_headers(subject.to_owned(), headers, CHAT.into()).await;
+    sent.expect("sent").await.expect("stored").sequence
+}
+
+#[tokio::test]
+async fn what_is_published_in_the_short_form_is_an_interactive_job_of_the_default_tenant() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    publish(&bus, "rbee.submit.smollm2", HeaderMap::new()).await;
+    let delivery = pull(&queue(&bus).await).await;
+    assert_eq!((delivery.tenant.as_str(), delivery.attempt), ("default", 1));
+    assert_eq!(delivery.body(), CHAT);
+}
+
+#[tokio::test]
+async fn a_job_without_a_message_id_has_the_sequence_of_its_receipt_as_id() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    publish(&bus, "rbee.submit.other", HeaderMap::new()).await;
+    let sequence = publish(&bus, "rbee.submit.smollm2", HeaderMap::new()).await;
+    assert_eq!(pull(&queue(&bus).await).await.job, JobId::from_sequence(sequence));
+}
+
+#[tokio::test]
+async fn a_message_id_that_is_no_name_is_passed_over_for_the_sequence() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", "no name: it has spaces");
+    let sequence = publish(&bus, "rbee.submit.smollm2", headers).await;
+    assert_eq!(pull(&queue(&bus).await).await.job, JobId::from_sequence(sequence));
+}
+
+#[tokio::test]
+async fn a_job_that_is_submitted_twice_under_one_id_is_stored_once() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    bus.submit(submission("same")).await.expect("accepted");
+    bus.submit(submission("same")).await.expect("accepted again");
+    assert_eq!(depth(&bus).await, 1);
+    assert_eq!(pull(&queue(&bus).await).await.job, name("same"));
+}
+
+#[tokio::test]
+async fn the_notice_of_a_queued_job_is_headers_only_and_names_the_job() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let mut notices = bus.subscribe(bus.namespace().all_queued()).await.expect("subscribed");
+    bus.submit(Submission { tenant: name("acme"), class: JobClass::Batch, ..submission("a") }).await.expect("accepted");
+    let without_id = publish(&bus, "rbee.submit.smollm2", HeaderMap::new()).await;
+
+    let first = soon("notice", notices.next()).await.expect("a notice");
+    assert!(first.payload.is_empty());
+    assert_eq!(bus.queued_notice(&first), Some((model(), 1, name("acme"), name("a"))));
+    let second = soon("notice", notices.next()).await.expect("a notice");
+    let job = JobId::from_sequence(without_id);
+    assert_eq!(bus.queued_notice(&second), Some((model(), without_id, Tenant::default(), job)));
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_one_tenant_until_there_is_room_and_no_other() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let stream = bus.jetstream().get_stream("rbee_jobs").await.expect("the stream is there");
+    let small = Config { max_messages_per_subject: 2, ..stream.cached_info().config.clone() };
+    bus.jetstream().update_stream(small).await.expect("the queue is made small");
+
+    for job in ["a", "b"] {
+        bus.submit(submission(job)).await.expect("accepted");
+    }
+    let refusal = bus.submit(submission("c")).await.expect_err("full");
+    assert_eq!((refusal.code, refusal.retryable), (FailureCode::QueueFull, true), "{refusal}");
+    bus.submit(Submission { tenant: name("acme"), ..submission("d") }).await.expect("accepted");
+
+    pull(&queue(&bus).await).await.settle().await.expect("settled");
+    bus.submit(submission("c")).await.expect("there is room again");
+}
+
+#[tokio::test]
+async fn a_body_of_the_largest_size_is_accepted_and_one_byte_more_is_refused() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let body = |size| Bytes::from(vec![b'x'; size]);
+    bus.submit(Submission { body: body(MAX_BODY_BYTES), ..submission("a") }).await.expect("accepted");
+    let refusal = bus.submit(Submission { body: body(MAX_BODY_BYTES + 1), ..submission("b") }).await;
+    assert_eq!(refusal.expect_err("too large").code, FailureCode::BodyTooLarge);
+    assert_eq!(depth(&bus).await, 1);
+}
+
+#[tokio::test]
+async fn a_job_that_is_given_back_comes_to_another_puller_at_once_as_its_second_attempt() {
+    let server = NatsServer::start().await;
+    let (bus, other) = (server.bus("rbee").await, server.connect("rbee").await);
+    bus.submit(submission("a")).await.expect("accepted");
+    let first = pull(&queue(&bus).await).await;
+    let elsewhere = queue(&other).await;
+    let (given, second) = futures::join!(first.give_back(), timeout(BEFORE_ACK_WAIT, pull(&elsewhere)));
+    given.expect("given back");
+    let second = second.expect("it comes before its hold would have lapsed");
+    assert_eq!((second.job, second.attempt), (name("a"), 2));
+}
+
+/// A hold lapses after 10 s: what comes earlier came because it was given back.
+const BEFORE_ACK_WAIT: Duration = Duration::from_secs(8);
+
+#[tokio::test]
+async fn a_third_party_gives_a_dead_workers_job_back_from_what_its_heartbeat_said() {
+    let server = NatsServer::start().await;
+    let (worker, hive, other) = (server.bus("rbee").await, server.connect("rbee").await, server.connect("rbee").await);
+    worker.submit(submission("a")).await.expect("accepted");
+    let held = pull(&queue(&worker).await).await.in_flight();
+    drop(worker);
+    hive.give_back(&held).await.expect("the server confirms");
+    let second = timeout(BEFORE_ACK_WAIT, pull(&queue(&other).await)).await.expect("it comes at once");
+    assert_eq!((second.job, second.attempt), (name("a"), 2));
+}
+
+#[tokio::test]
+async fn a_job_that_nobody_keeps_comes_again_and_a_job_that_is_kept_does_not() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    bus.submit(submission("kept")).await.expect("accepted");
+    let kept = pull(&queue(&bus).await).await;
+    bus.submit(submission("left")).await.expect("accepted");
+    let left = pull(&queue(&bus).await).await;
+    assert_eq!(left.job, name("left"));
+
+    let keeping = async {
+        let mut often = interval(Duration::from_secs(1));
+        loop {
+            often.tick().await;
+            kept.keep().await.expect("kept");
+        }
+    };
+    let again = tokio::select! {
+        never = keeping => never,
+        again = async { pull(&queue(&bus).await).await } => again,
+    };
+    assert_eq!((again.job, again.attempt), (name("left"), 2));
+}
+
+#[tokio::test]
+async fn a_settled_job_is_gone() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    bus.submit(submission("a")).await.expect("accepted");
+    let delivery = pull(&queue(&bus).await).await;
+    assert_eq!(depth(&bus).await, 1);
+    delivery.settle().await.expect("settled");
+    assert_eq!(depth(&bus).await, 0);
+}
+
+#[tokio::test]
+async fn a_batch_job_comes_only_when_no_interactive_job_waits() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    for (job, class) in [("b1", JobClass::Batch), ("i1", JobClass::Interactive), ("i2", JobClass::Interactive)] {
+        bus.submit(Submission { class, ..submission(job) }).await.expect("accepted");
+    }
+    let queue = queue(&bus).await;
+    let mut order = Vec::new();
+    while order.len() < 3 {
+        let next = queue.next(Duration::from_millis(200)).await.expect("the server answers");
+        order.extend(next.map(|delivery| delivery.job.to_string()));
+    }
+    assert_eq!(order, ["i1", "i2", "b1"]);
+}
+
+#[tokio::test]
+async fn a_waiting_puller_gets_an_interactive_job_at_once() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let queue = queue(&bus).await;
+    let (submitted, delivery) = futures::join!(bus.submit(submission("a")), pull(&queue));
+    submitted.expect("accepted");
+    assert_eq!(delivery.job, name("a"));
+}
+
+#[tokio::test]
+async fn an_empty_queue_is_told_when_the_wait_is_over() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    bus.submit(Submission { model: name("other"), ..submission("a") }).await.expect("accepted");
+    let started = Instant::now();
+    let next = queue(&bus).await.next(Duration::from_millis(300)).await.expect("the server answers");
+    assert!(next.is_none(), "a job of another model");
+    assert!(started.elapsed() >= Duration::from_millis(300));
+}
+
+#[tokio::test]
+async fn a_worker_that_waits_gets_a_job_at_once_after_a_restart_of_the_server() {
+    let mut server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let jobs = queue(&bus).await;
+    let waiting = tokio::spawn(async move { pull(&jobs).await });
+    let stream = bus.jetstream().get_stream("rbee_jobs").await.expect("the stream is there");
+    eventually("the worker waits", PATIENCE, async || {
+        stream.consumer_info("smollm2-interactive").await.is_ok_and(|info| info.num_waiting == 1)
+    })
+    .await;
+    server.kill().await;
+    server.restart().await;
+    server.connect("rbee").await.submit(submission("a")).await.expect("accepted");
+    let delivery = timeout(PATIENCE / 2, waiting).await.expect("it comes before the lost pull would have ended");
+    assert_eq!(delivery.expect("the worker waits").job, name("a"));
+}
+
+#[tokio::test]
+async fn every_job_goes_to_exactly_one_of_many_pullers() {
+    const JOBS: usize = 200;
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let submitted = (0..JOBS).map(|number| bus.submit(submission(&format!("job-{number}"))));
+    for accepted in join_all(submitted).await {
+        accepted.expect("accepted");
+    }
+    let pullers = (0..8).map(async |_| {
+        let queue = queue(&bus).await;
+        let mut mine = Vec::new();
+        while let Some(delivery) = queue.next(Duration::from_millis(500)).await.expect("the server answers") {
+            delivery.settle().await.expect("settled");
+            mine.push(delivery.job);
+        }
+        mine
+    });
+    let all: Vec<JobId> = join_all(pullers).await.into_iter().flatten().collect();
+    assert_eq!(all.len(), JOBS);
+    assert_eq!(all.into_iter().collect::<BTreeSet<_>>().len(), JOBS);
+    assert_eq!(depth(&bus).await, 0);
+}
+
+#[tokio::test]
+async fn a_job_of_a_tenant_that_is_no_name_is_taken_off_the_queue() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    publish(&bus, "rbee.job.smollm2.interactive.not$a$name", HeaderMap::new()).await;
+    bus.submit(submission("a")).await.expect("accepted");
+    let queue = queue(&bus).await;
+    assert!(queue.next(PATIENCE).await.expect("the server answers").is_none());
+    assert_eq!(pull(&queue).await.job, name("a"));
+    assert_eq!(depth(&bus).await, 1);
+}
+
+#[tokio::test]
+async fn waiting_jobs_are_listed_oldest_first_and_one_that_is_dropped_is_gone() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    bus.submit(submission("a")).await.expect("accepted");
+    bus.submit(Submission { model: name("other"), ..submission("b") }).await.expect("accepted");
+    bus.submit(Submission { class: JobClass::Batch, tenant: name("acme"), ..submission("c") }).await.expect("accepted");
+    let waiting = bus.queued_jobs(&model()).await.expect("the server answers");
+    assert_eq!(waiting, [(1, Tenant::default(), name("a")), (3, name("acme"), name("c"))]);
+
+    bus.drop_job(1).await.expect("dropped");
+    bus.drop_job(1).await.expect("gone already");
+    assert_eq!(bus.queued_jobs(&model()).await.expect("the server answers"), [(3, name("acme"), name("c"))]);
+}
+
+#[tokio::test]
+async fn a_cancellation_reaches_whoever_listens() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let mut cancels = bus.subscribe(bus.namespace().all_cancels()).await.expect("subscribed");
+    bus.cancel(&name("acme"), &name("a")).await.expect("sent");
+    let heard = soon("cancellation", cancels.next()).await.expect("a message");
+    assert_eq!(bus.parse(&heard.subject), Some(Subject::Cancel(name("acme"), name("a"))));
+}
+
+#[tokio::test]
+async fn a_job_that_is_given_up_is_kept_once_with_the_reason() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let failure = Failure::new(FailureCode::TriedTooOften, "it ended three workers");
+    let dead = DeadJob { tenant: name("acme"), job: name("a"), attempts: 3, failure, body: CHAT.to_owned() };
+    bus.bury(&model(), &dead).await.expect("kept");
+    bus.bury(&model(), &dead).await.expect("kept already");
+    let stream = bus.jetstream().get_stream("rbee_dead").await.expect("the stream is there");
+    assert_eq!(stream.cached_info().state.messages, 1);
+    let kept = stream.get_last_raw_message_by_subject("rbee.dead.smollm2").await.expect("the dead job");
+    assert_eq!(serde_json::from_slice::<DeadJob>(&kept.payload).expect("a dead job"), dead);
+}

@@ -1,0 +1,11 @@
+//! The bus against a real nats-server: each file holds the rules of one file of `nats/src`.
+
+mod commands;
+mod configuration;
+mod connect;
+mod events;
+mod jobs;
+mod output;
+mod ports;
+mod registry;
+mod topology;

@@ -1,0 +1,226 @@
+//! Output: appended by compare-and-set, and read so that every chunk is seen once and in order.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use rbee_nats::{AppendError, Bus, Committed, Follow, FollowError};
+use rbee_schema::{Chunk, JobId, Tenant};
+use rbee_tests::{
+    cable::Cable,
+    nats::{NatsServer, connect},
+    wait::{PATIENCE, soon},
+};
+
+use crate::sample::{done, job, tokens};
+
+/// Appends the tokens of `indices` and returns the sequence of the last.
+async fn append(bus: &Bus, (tenant, job): &(Tenant, JobId), indices: std::ops::Range<u32>, mut last: u64) -> u64 {
+    for index in indices {
+        last = bus.append(tenant, job, &tokens(index), last).await.expect("appended");
+    }
+    last
+}
+
+/// Follows to the end.
+async fn read_to_the_end(follow: &mut Follow) -> Vec<Chunk> {
+    let mut chunks = Vec::new();
+    while let Some(committed) = follow.next(PATIENCE).await.expect("the output goes on") {
+        chunks.push(committed.chunk);
+    }
+    chunks
+}
+
+/// An answer of `count` tokens, whole.
+fn answer(count: u32) -> Vec<Chunk> {
+    (0..count).map(tokens).chain([done(count)]).collect()
+}
+
+#[tokio::test]
+async fn an_append_after_anything_but_the_last_chunk_is_refused_and_told_to_nobody() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let (tenant, job) = job("a");
+    let mut published = bus.subscribe(bus.namespace().all_published()).await.expect("subscribed");
+    let first = bus.append(&tenant, &job, &tokens(0), 0).await.expect("appended");
+    let second = bus.append(&tenant, &job, &tokens(1), first).await.expect("appended");
+    for stale in [0, first, second + 1] {
+        let refused = bus.append(&tenant, &job, &tokens(9), stale).await;
+        assert!(matches!(refused, Err(AppendError::Stale)), "{stale}: {refused:?}");
+    }
+    bus.append(&tenant, &job, &done(2), second).await.expect("appended");
+
+    let mut heard = Vec::new();
+    while heard.len() < 3 {
+        let message = soon("chunk", published.next()).await.expect("a message");
+        assert_eq!(message.subject.as_str(), "rbee.out.default.a");
+        heard.push(serde_json::from_slice::<Chunk>(&message.payload).expect("a chunk"));
+    }
+    assert_eq!(heard, answer(2));
+}
+
+#[tokio::test]
+async fn of_two_workers_that_append_at_once_one_is_refused() {
+    let server = NatsServer::start().await;
+    let (one, two) = (server.bus("rbee").await, server.connect("rbee").await);
+    let (tenant, job) = job("a");
+    let mut last = 0;
+    for index in 0..50 {
+        let chunk = tokens(index);
+        let (by_one, by_two) =
+            futures::join!(one.append(&tenant, &job, &chunk, last), two.append(&tenant, &job, &chunk, last));
+        last = match (by_one, by_two) {
+            (Ok(sequence), Err(AppendError::Stale)) | (Err(AppendError::Stale), Ok(sequence)) => sequence,
+            both => panic!("one must win and one must be refused: {both:?}"),
+        };
+    }
+    assert_eq!(one.output(&tenant, &job, 0).await.expect("read").len(), 50);
+}
+
+#[tokio::test]
+async fn jobs_do_not_fence_each_other() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let (one, two) = (job("a"), job("b"));
+    let last = append(&bus, &one, 0..3, 0).await;
+    append(&bus, &two, 0..3, 0).await;
+    append(&bus, &one, 3..5, last).await;
+    assert_eq!(bus.output(&one.0, &one.1, 0).await.expect("read").len(), 5);
+}
+
+#[tokio::test]
+async fn a_follower_sees_every_chunk_once_in_order_and_then_the_end() {
+    let server = NatsServer::start().await;
+    let (bus, worker) = (server.bus("rbee").await, server.connect("rbee").await);
+    let (tenant, id) = job("a");
+    let mut follow = bus.follow(&tenant, &id).await.expect("followed");
+    let last = append(&worker, &job("a"), 0..100, 0).await;
+    worker.append(&tenant, &id, &done(100), last).await.expect("appended");
+    assert_eq!(read_to_the_end(&mut follow).await, answer(100));
+    assert!(follow.next(PATIENCE).await.expect("still the end").is_none());
+}
+
+#[tokio::test]
+async fn a_follower_that_begins_late_sees_what_was_before_it() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let (tenant, id) = job("a");
+    let last = append(&bus, &job("a"), 0..5, 0).await;
+    let mut follow = bus.follow(&tenant, &id).await.expect("followed");
+    let last = append(&bus, &job("a"), 5..10, last).await;
+    bus.append(&tenant, &id, &done(10), last).await.expect("appended");
+    assert_eq!(read_to_the_end(&mut follow).await, answer(10));
+
+    let mut after_the_end = bus.follow(&tenant, &id).await.expect("followed");
+    assert_eq!(read_to_the_end(&mut after_the_end).await, answer(10));
+}
+
+#[tokio::test]
+async fn a_follower_that_was_cut_off_misses_nothing_and_sees_nothing_twice() {
+    let server = NatsServer::start().await;
+    let worker = server.bus("rbee").await;
+    let cable = Cable::to(server.url()).await;
+    let client = connect(cable.url(), "rbee").await.expect("connected");
+    let (tenant, id) = job("a");
+    let mut follow = client.follow(&tenant, &id).await.expect("followed");
+    let mut online = client.online();
+    let last = append(&worker, &job("a"), 0..5, 0).await;
+    assert_eq!(soon("chunk", follow.next(PATIENCE)).await.expect("read").expect("a chunk").chunk, tokens(0));
+
+    cable.cut();
+    soon("loss of the connection", online.wait_for(|online| !online)).await.expect("told");
+    let last = append(&worker, &job("a"), 5..10, last).await;
+    cable.mend();
+    soon("return of the connection", online.wait_for(|online| *online)).await.expect("told");
+
+    let last = append(&worker, &job("a"), 10..15, last).await;
+    worker.append(&tenant, &id, &done(15), last).await.expect("appended");
+    assert_eq!(read_to_the_end(&mut follow).await, answer(15)[1..]);
+}
+
+#[tokio::test]
+async fn a_follower_whose_last_chunks_were_lost_finds_them_by_itself() {
+    let server = NatsServer::start().await;
+    let worker = server.bus("rbee").await;
+    let cable = Cable::to(server.url()).await;
+    let client = connect(cable.url(), "rbee").await.expect("connected");
+    let (tenant, id) = job("a");
+    let mut follow = client.follow(&tenant, &id).await.expect("followed");
+    let mut online = client.online();
+    cable.cut();
+    soon("loss of the connection", online.wait_for(|online| !online)).await.expect("told");
+    let last = append(&worker, &job("a"), 0..3, 0).await;
+    worker.append(&tenant, &id, &done(3), last).await.expect("appended");
+    cable.mend();
+    soon("return of the connection", online.wait_for(|online| *online)).await.expect("told");
+    // Nothing comes any more that would tell of the gap.
+    assert_eq!(read_to_the_end(&mut follow).await, answer(3));
+}
+
+#[tokio::test]
+async fn a_follower_goes_on_when_the_server_was_killed_in_between() {
+    let mut server = NatsServer::start().await;
+    let client = server.bus("rbee").await;
+    let (tenant, id) = job("a");
+    let mut follow = client.follow(&tenant, &id).await.expect("followed");
+    let last = append(&client, &job("a"), 0..5, 0).await;
+    server.kill().await;
+    server.restart().await;
+    let worker = server.connect("rbee").await;
+    let last = append(&worker, &job("a"), 5..10, last).await;
+    worker.append(&tenant, &id, &done(10), last).await.expect("appended");
+    assert_eq!(read_to_the_end(&mut follow).await, answer(10));
+}
+
+#[tokio::test]
+async fn a_follower_that_hears_nothing_is_told_so_and_may_go_on() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let (tenant, id) = job("a");
+    let mut follow = bus.follow(&tenant, &id).await.expect("followed");
+    let silence = follow.next(Duration::from_millis(100)).await;
+    assert!(matches!(silence, Err(FollowError::TimedOut(_))), "{silence:?}");
+    bus.append(&tenant, &id, &done(0), 0).await.expect("appended");
+    assert_eq!(read_to_the_end(&mut follow).await, answer(0));
+}
+
+#[tokio::test]
+async fn output_of_2500_chunks_is_read_whole_and_from_any_place() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let (tenant, id) = job("a");
+    append(&bus, &job("a"), 0..2_500, 0).await;
+    let whole = bus.output(&tenant, &id, 0).await.expect("read");
+    let chunks: Vec<Chunk> = whole.iter().map(|committed| committed.chunk.clone()).collect();
+    assert_eq!(chunks, (0..2_500).map(tokens).collect::<Vec<_>>());
+
+    let middle = whole[2_000].sequence;
+    assert_eq!(bus.output(&tenant, &id, middle).await.expect("read"), whole[2_000..]);
+    assert_eq!(bus.output(&tenant, &id, whole[2_499].sequence + 1).await.expect("read"), []);
+}
+
+#[tokio::test]
+async fn a_job_without_output_has_none() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let (tenant, id) = job("a");
+    append(&bus, &job("other"), 0..3, 0).await;
+    assert_eq!(bus.output(&tenant, &id, 0).await.expect("read"), []);
+}
+
+#[tokio::test]
+async fn a_chunk_that_nobody_can_read_is_skipped_and_still_fences() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let (tenant, id) = job("a");
+    let mut follow = bus.follow(&tenant, &id).await.expect("followed");
+    let first = bus.append(&tenant, &id, &tokens(0), 0).await.expect("appended");
+    let later = r#"{"type":"a-kind-of-a-later-version"}"#;
+    let sent = bus.jetstream().publish("rbee.tok.default.a", later.into()).await.expect("sent");
+    let unknown = sent.await.expect("stored").sequence;
+    assert!(matches!(bus.append(&tenant, &id, &tokens(1), first).await, Err(AppendError::Stale)));
+    let last = bus.append(&tenant, &id, &done(1), unknown).await.expect("appended");
+
+    let expected = [Committed { sequence: first, chunk: tokens(0) }, Committed { sequence: last, chunk: done(1) }];
+    assert_eq!(bus.output(&tenant, &id, 0).await.expect("read"), expected);
+    assert_eq!(read_to_the_end(&mut follow).await, answer(1));
+}

@@ -1,0 +1,211 @@
+//! Registries: read whole, then followed; nothing is missed in between.
+
+use std::time::Duration;
+
+use rbee_nats::{Bus, Entry, Outbox, PortLeases, Registry, RegistryWatch};
+use rbee_schema::{HiveRecord, ModelReference, ModelSpec, PortLease};
+use rbee_tests::{
+    cable::Cable,
+    nats::{NatsServer, connect},
+    wait::{PATIENCE, eventually, soon},
+};
+
+use crate::sample::name;
+
+fn spec(options: &str) -> ModelSpec {
+    ModelSpec::new(ModelReference::Mock(options.to_owned()))
+}
+
+fn hive(epoch: u64) -> HiveRecord {
+    HiveRecord { epoch, version: "1".to_owned(), host: name("host"), first_port: 1, last_port: 2 }
+}
+
+fn set<T>(key: &str, document: T) -> Entry<T> {
+    Entry::Set(key.to_owned(), document)
+}
+
+fn gone<T>(key: &str) -> Entry<T> {
+    Entry::Gone(key.to_owned())
+}
+
+async fn watch<T: serde::Serialize + serde::de::DeserializeOwned>(registry: &Registry<T>) -> RegistryWatch<T> {
+    registry.watch(">").await.expect("watched")
+}
+
+async fn next<T: serde::de::DeserializeOwned>(watch: &mut RegistryWatch<T>) -> Entry<T> {
+    soon("entry", watch.next()).await.expect("the watch goes on")
+}
+
+/// Writes what any client may write.
+async fn put_by_hand(bus: &Bus, bucket: &str, key: &str, value: &'static str) {
+    let bucket = bus.jetstream().get_key_value(bucket).await.expect("the bucket is there");
+    bucket.put(key, value.into()).await.expect("stored");
+}
+
+#[tokio::test]
+async fn a_watch_of_an_empty_registry_is_current_at_once_and_then_tells_changes() {
+    let server = NatsServer::start().await;
+    let models = Registry::models(&server.bus("rbee").await);
+    let mut watch = watch(&models).await;
+    assert_eq!(next(&mut watch).await, Entry::Current);
+    models.put("a", &spec("1")).await.expect("stored");
+    models.remove("a").await.expect("removed");
+    assert_eq!(next(&mut watch).await, set("a", spec("1")));
+    assert_eq!(next(&mut watch).await, gone("a"));
+}
+
+#[tokio::test]
+async fn a_watch_tells_what_is_there_then_that_it_is_current_then_changes() {
+    let server = NatsServer::start().await;
+    let models = Registry::models(&server.bus("rbee").await);
+    for key in ["a", "b", "a"] {
+        models.put(key, &spec(key)).await.expect("stored");
+    }
+    let mut watch = watch(&models).await;
+    assert_eq!(next(&mut watch).await, set("b", spec("b")));
+    assert_eq!(next(&mut watch).await, set("a", spec("a")));
+    assert_eq!(next(&mut watch).await, Entry::Current);
+    models.put("a", &spec("2")).await.expect("stored");
+    assert_eq!(next(&mut watch).await, set("a", spec("2")));
+}
+
+#[tokio::test]
+async fn a_registry_of_which_everything_was_removed_is_current_without_any_document() {
+    let server = NatsServer::start().await;
+    let models = Registry::models(&server.bus("rbee").await);
+    models.put("a", &spec("1")).await.expect("stored");
+    models.remove("a").await.expect("removed");
+    let mut watch = watch(&models).await;
+    assert_eq!(next(&mut watch).await, gone("a"));
+    assert_eq!(next(&mut watch).await, Entry::Current);
+    assert_eq!(models.all().await.expect("read"), []);
+    assert_eq!(models.get("a").await.expect("read"), None);
+}
+
+#[tokio::test]
+async fn a_watch_of_some_keys_tells_only_those() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let models = Registry::models(&bus);
+    models.put("other", &spec("1")).await.expect("stored");
+    let mut watch = models.watch("mine").await.expect("watched");
+    assert_eq!(next(&mut watch).await, Entry::Current);
+    models.put("other", &spec("2")).await.expect("stored");
+    models.put("mine", &spec("3")).await.expect("stored");
+    assert_eq!(next(&mut watch).await, set("mine", spec("3")));
+}
+
+#[tokio::test]
+async fn a_key_that_nobody_renews_is_told_as_gone_and_a_renewed_one_stays() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let (hives, outbox) = (Registry::hives(&bus), Outbox::start(&bus));
+    let lapses = Some(Duration::from_secs(1));
+    hives.put_by(&outbox, "left", &hive(1), lapses);
+    hives.put_by(&outbox, "renewed", &hive(1), lapses);
+    hives.put_by(&outbox, "renewed", &hive(2), Some(Duration::from_secs(600)));
+    outbox.drained(PATIENCE).await;
+    let mut watch = watch(&hives).await;
+    let mut seen = Vec::new();
+    while seen.last() != Some(&gone("left")) {
+        seen.push(next(&mut watch).await);
+    }
+    assert!(seen.contains(&set("renewed", hive(2))) && !seen.contains(&gone("renewed")), "{seen:?}");
+    assert_eq!(hives.get("left").await.expect("read"), None);
+    assert_eq!(hives.get("renewed").await.expect("read"), Some(hive(2)));
+}
+
+#[tokio::test]
+async fn keys_are_written_and_removed_in_the_order_of_the_outbox() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let (hives, outbox) = (Registry::hives(&bus), Outbox::start(&bus));
+    let mut watch = watch(&hives).await;
+    assert_eq!(next(&mut watch).await, Entry::Current);
+    for epoch in 1..=50 {
+        hives.put_by(&outbox, "h", &hive(epoch), None);
+    }
+    hives.remove_by(&outbox, "h");
+    for epoch in 1..=50 {
+        assert_eq!(next(&mut watch).await, set("h", hive(epoch)));
+    }
+    assert_eq!(next(&mut watch).await, gone("h"));
+}
+
+#[tokio::test]
+async fn what_is_no_document_of_the_registry_is_told_with_what_is_wrong() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let models = Registry::models(&bus);
+    put_by_hand(&bus, "rbee_models", "bad", "not JSON").await;
+    put_by_hand(&bus, "rbee_models", "relative", r#"{"reference":"file:m.gguf"}"#).await;
+    put_by_hand(&bus, "rbee_models", "good", r#"{"reference":"mock:"}"#).await;
+    let mut watch = watch(&models).await;
+    for (key, words) in [("bad", "expected"), ("relative", "not an absolute path")] {
+        let Entry::Unreadable(found, why) = next(&mut watch).await else { panic!("{key} is unreadable") };
+        assert!(found == key && why.contains(words), "{found}: {why}");
+    }
+    assert_eq!(next(&mut watch).await, set("good", spec("")));
+    assert_eq!(models.all().await.expect("read"), [("good".to_owned(), spec(""))]);
+    assert!(models.get("bad").await.is_err());
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_when_the_server_was_killed_in_between() {
+    let mut server = NatsServer::start().await;
+    let models = Registry::models(&server.bus("rbee").await);
+    models.put("before", &spec("1")).await.expect("stored");
+    let mut watch = watch(&models).await;
+    assert_eq!(next(&mut watch).await, set("before", spec("1")));
+    assert_eq!(next(&mut watch).await, Entry::Current);
+    server.kill().await;
+    server.restart().await;
+    Registry::models(&server.connect("rbee").await).put("after", &spec("2")).await.expect("stored");
+    assert_eq!(next_new(&mut watch).await, set("after", spec("2")));
+}
+
+/// The next entry that is not one of the keys from before, which are told again after an interruption.
+async fn next_new(watch: &mut RegistryWatch<ModelSpec>) -> Entry<ModelSpec> {
+    loop {
+        match next(watch).await {
+            Entry::Set(key, _) if key == "before" => {}
+            entry => return entry,
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_went_while_a_watch_was_cut_off_is_told_as_gone_even_when_the_notice_has_lapsed() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let leases = PortLeases::of(&bus, &name("host"));
+    let lease = PortLease { hive: name("h"), hive_epoch: 1, worker: name("w") };
+    let went = leases.claim(1, &lease, 0).await.expect("claimed");
+    leases.claim(2, &lease, 0).await.expect("claimed");
+
+    let cable = Cable::to(server.url()).await;
+    let away = connect(cable.url(), "rbee").await.expect("connected");
+    let mut online = away.online();
+    let mut watch = watch(&Registry::ports(&away)).await;
+    let mut seen = Vec::new();
+    while seen.last() != Some(&Entry::Current) {
+        seen.push(next(&mut watch).await);
+    }
+    assert_eq!(seen, [set("host.1", lease.clone()), set("host.2", lease.clone()), Entry::Current]);
+
+    cable.cut();
+    soon("loss of the connection", online.wait_for(|online| !online)).await.expect("told");
+    leases.release(went, &lease).await.expect("released");
+    let stream = bus.jetstream().get_stream("KV_rbee_ports").await.expect("the bucket is there");
+    eventually("the notice of the release is gone", PATIENCE, async || {
+        stream.get_info().await.is_ok_and(|info| info.state.messages == 1)
+    })
+    .await;
+    cable.mend();
+
+    let mut later = Vec::new();
+    while later.last() != Some(&gone("host.1")) {
+        later.push(next(&mut watch).await);
+    }
+    assert!(!later.contains(&gone("host.2")) && !later.contains(&Entry::Current), "{later:?}");
+}

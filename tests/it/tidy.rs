@@ -1,0 +1,69 @@
+//! Rules about the code itself.
+
+use std::{fs, path::Path};
+
+use rbee_cli::verb::schema::generated;
+use rbee_tests::tools::repository;
+
+fn rust_files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder of this repository").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn decisions_do_no_io_and_read_no_clock() {
+    for role in ["queen", "hive", "worker"] {
+        let mut files = Vec::new();
+        rust_files(&repository().join(role).join("src/decide"), &mut files);
+        assert!(!files.is_empty(), "{role} decides something");
+        for file in files.iter().filter(|file| !file.ends_with("tests.rs")) {
+            let text = fs::read_to_string(file).expect("a file of this repository");
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for word in ["tokio", "async ", "std::fs", "std::net", "std::process", "Instant::now", "SystemTime::now"] {
+                assert!(!code.contains(word), "{}: `{word}` has no place in a decision", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_polls_for_readiness() {
+    // Every timer of queen and hive stands here with what it is for; a new one must give its reason.
+    let allowed = [
+        ("queen/src/controller.rs", "sleep_until"), // a decision's own deadline
+        ("queen/src/gateway/chat.rs", "interval"),  // a silent stream says that it lives
+        ("hive/src/supervisor.rs", "sleep_until"),  // a worker's own deadline
+        ("hive/src/supervisor.rs", "interval"),     // heartbeat, presence, lease renewal
+        ("hive/src/supervisor.rs", "sleep"),        // a pause before commands are received again
+        ("hive/src/supervisor/shutdown.rs", "timeout_at"),
+    ];
+    for role in ["queen", "hive"] {
+        let mut files = Vec::new();
+        rust_files(&repository().join(role).join("src"), &mut files);
+        for file in files {
+            let name = file.strip_prefix(repository()).expect("a file of this repository").display().to_string();
+            let text = fs::read_to_string(&file).expect("a file of this repository");
+            for timer in ["sleep(", "sleep_until(", "interval(", "interval_at(", "timeout(", "timeout_at("] {
+                let is_allowed = allowed.contains(&(name.as_str(), timer.trim_end_matches('(')));
+                assert!(is_allowed || !text.contains(timer), "{name} has a timer `{timer}`: what is it for?");
+            }
+        }
+    }
+}
+
+#[test]
+fn generated_files_are_fresh() {
+    let folder = repository().join("schema/schemas");
+    for (name, text) in generated() {
+        let stored = fs::read_to_string(folder.join(&name)).unwrap_or_default();
+        assert!(stored == text, "schema/schemas/{name} is stale: run `make generate`");
+    }
+    let files = fs::read_dir(&folder).expect("the folder is there").count();
+    assert_eq!(files, generated().len(), "schema/schemas holds a file that nothing generates");
+}

@@ -1,0 +1,341 @@
+//! A fleet of real processes for one test: a nats-server, queens, hives, and the workers that the hives start.
+
+use std::{
+    env,
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use rbee_nats::{Bus, Follow, Registry, Submission};
+use rbee_schema::{
+    Chunk, JobClass, JobId, ModelName, ModelReference, ModelSpec, Replicas, Tenant,
+    api::{Hives, Status, Worker, Workers},
+};
+use tempfile::TempDir;
+
+use crate::{
+    nats::NatsServer,
+    port::PortBlock,
+    wait::{PATIENCE, eventually},
+};
+
+/// Marks every process of a test's fleet, so that exactly those can be ended: workers outlive their hive.
+const MARK: &str = "RBEE_TEST_FLEET";
+
+/// A fleet. Every process of it ends when this is dropped.
+#[derive(Debug)]
+pub struct Fleet {
+    /// Its server.
+    pub server: NatsServer,
+    /// A connection to it.
+    pub bus: Bus,
+    /// The ports that its first hive may lease.
+    pub ports: PortBlock,
+    folder: TempDir,
+    mark: String,
+    roles: Vec<Role>,
+}
+
+/// One `rbee` process.
+#[derive(Debug)]
+struct Role {
+    name: String,
+    process: Child,
+}
+
+/// A program of this repository, built in the same folder as the test that runs.
+///
+/// # Panics
+/// When it is not built.
+pub fn program(name: &str) -> PathBuf {
+    let test = env::current_exe().expect("a test knows its own program");
+    let folder =
+        test.ancestors().find(|folder| folder.join("deps").is_dir()).expect("tests are built in a target folder");
+    let program = folder.join(name);
+    assert!(program.is_file(), "{} is not there: run `cargo build --bins`", program.display());
+    program
+}
+
+impl Fleet {
+    /// A server, a queen and a hive named `one`, ready.
+    ///
+    /// # Panics
+    /// When they do not come up.
+    pub async fn start() -> Self {
+        let mut fleet = Self::bare().await;
+        fleet.queen().await;
+        let ports = fleet.ports.range();
+        fleet.hive("one", &ports).await;
+        fleet
+    }
+
+    /// A server that is prepared, and nothing else.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn bare() -> Self {
+        let server = NatsServer::start().await;
+        let bus = server.bus("rbee").await;
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let mark = folder.path().display().to_string();
+        Self { server, bus, ports: PortBlock::take(), folder, mark, roles: Vec::new() }
+    }
+
+    /// Starts a queen, and waits until she answers.
+    ///
+    /// # Panics
+    /// When she does not.
+    pub async fn queen(&mut self) {
+        self.role("queen", &["queen", "--http", "127.0.0.1:0"]);
+        eventually("a queen answers", PATIENCE, async || self.status().await.is_some()).await;
+    }
+
+    /// Starts a hive, and waits until the queen knows it.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub async fn hive(&mut self, name: &str, ports: &str) {
+        let data = self.folder.path().join(name).display().to_string();
+        self.role(name, &["hive", "--name", name, "--ports", ports, "--data", &data]);
+        eventually(&format!("hive {name} is there"), PATIENCE, async || {
+            let hives: Result<Hives, _> = self.bus.ask("hives", &()).await;
+            hives.is_ok_and(|reply| reply.hives.iter().any(|hive| hive.name.as_str() == name))
+        })
+        .await;
+    }
+
+    fn role(&mut self, name: &str, arguments: &[&str]) {
+        let log = File::create(self.log(name)).expect("a log can be made");
+        let process = self
+            .command()
+            .args(arguments)
+            .stdout(log.try_clone().expect("a file can be shared"))
+            .stderr(log)
+            .spawn()
+            .expect("rbee starts");
+        self.roles.push(Role { name: name.to_owned(), process });
+    }
+
+    /// Where a role writes to.
+    pub fn log(&self, role: &str) -> PathBuf {
+        self.folder.path().join(format!("{role}.log"))
+    }
+
+    /// A folder of this test.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The command line, told of this fleet.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(program("rbee"));
+        command.env("RBEE_NATS", self.server.url()).env(MARK, &self.mark).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the command line to its end.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub async fn rbee(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command();
+        command.args(arguments);
+        let run = tokio::task::spawn_blocking(move || command.output());
+        run.await.expect("the command does not panic").expect("rbee runs")
+    }
+
+    /// Where a queen's gateway listens, such as `http://127.0.0.1:41234`.
+    ///
+    /// # Panics
+    /// When she does not say.
+    pub async fn http(&self) -> String {
+        let log = std::fs::read_to_string(self.log("queen")).expect("the queen writes");
+        let address = log.split_once(", HTTP ").and_then(|(_, rest)| rest.split_once("/v1"));
+        address.expect("the queen says where HTTP is").0.to_owned()
+    }
+
+    /// Declares a model of the test engine.
+    ///
+    /// # Panics
+    /// When the server does not take it.
+    pub async fn serve_mock(&self, name: &str, options: &str, min: u32, max: u32) {
+        let replicas = Replicas { min, max };
+        self.serve(name, ModelSpec { replicas, ..ModelSpec::new(ModelReference::Mock(options.to_owned())) }).await;
+    }
+
+    /// Declares a model.
+    ///
+    /// # Panics
+    /// When the server does not take it.
+    pub async fn serve(&self, name: &str, spec: ModelSpec) {
+        Registry::models(&self.bus).put(name, &spec).await.expect("the server answers");
+    }
+
+    /// Submits a job and follows its output.
+    ///
+    /// # Panics
+    /// When it is not accepted.
+    pub async fn submit(&self, model: &str, body: serde_json::Value) -> (JobId, Follow) {
+        let job = JobId::generate();
+        let output = self.bus.follow(&Tenant::default(), &job).await.expect("the server answers");
+        let submission = Submission {
+            model: model.parse::<ModelName>().expect("a name of a test is valid"),
+            class: JobClass::Interactive,
+            tenant: Tenant::default(),
+            job: job.clone(),
+            body: body.to_string().into(),
+        };
+        self.bus.submit(submission).await.expect("accepted");
+        (job, output)
+    }
+
+    /// What the queen says of the fleet; `None` where none answers.
+    pub async fn status(&self) -> Option<Status> {
+        self.bus.ask("status", &()).await.ok()
+    }
+
+    /// All workers, as the queen knows them.
+    ///
+    /// # Panics
+    /// When she does not answer.
+    pub async fn workers(&self) -> Vec<Worker> {
+        let reply: Workers = self.bus.ask("workers", &()).await.expect("the queen answers");
+        reply.workers
+    }
+
+    /// Waits until `count` workers are ready, and returns them.
+    ///
+    /// # Panics
+    /// When they do not become so.
+    pub async fn ready(&self, count: usize) -> Vec<Worker> {
+        let mut ready = Vec::new();
+        eventually(&format!("{count} workers are ready"), PATIENCE, async || {
+            ready = self.workers().await;
+            ready.retain(|worker| worker.record.phase == rbee_schema::WorkerPhase::Ready);
+            ready.len() == count
+        })
+        .await;
+        ready
+    }
+
+    /// Kills a worker's process as a crash would.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn kill(&self, worker: &Worker) {
+        signal(worker.record.pid.expect("a worker that is killed has a process"), "KILL");
+    }
+
+    /// Kills a role's process as a crash would.
+    ///
+    /// # Panics
+    /// When there is no such role.
+    pub fn kill_role(&mut self, name: &str) {
+        let mut role = self.take(name);
+        role.process.kill().expect("the process is ours");
+        role.process.wait().expect("the process is ours");
+    }
+
+    /// Tells a role to stop and waits until it has; returns whether it ended well.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn stop_role(&mut self, name: &str) -> bool {
+        let mut role = self.take(name);
+        signal(role.process.id(), "TERM");
+        let mut status = None;
+        eventually(&format!("{name} has stopped"), PATIENCE, async || {
+            status = role.process.try_wait().expect("the process is ours");
+            status.is_some()
+        })
+        .await;
+        status.is_some_and(|status| status.success())
+    }
+
+    fn take(&mut self, name: &str) -> Role {
+        let at = self.roles.iter().position(|role| role.name == name).expect("the role runs");
+        self.roles.remove(at)
+    }
+
+    /// The processes of this fleet that live, workers included, but not its server.
+    pub fn processes(&self) -> Vec<u32> {
+        marked(&self.mark)
+    }
+}
+
+/// Sends a signal to a process that a test has started.
+///
+/// # Panics
+/// When it cannot be sent.
+pub fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
+    assert!(sent.expect("kill(1) is there").success(), "SIG{name} to {pid}");
+}
+
+/// The live processes whose environment holds our mark.
+fn marked(mark: &str) -> Vec<u32> {
+    let entry = format!("{MARK}={mark}");
+    let processes = std::fs::read_dir("/proc").expect("/proc is there").flatten();
+    let numbers = processes.filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());
+    let has_mark = |pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|found| found == entry.as_bytes())
+    };
+    numbers.filter(has_mark).collect()
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        // Hives first: they would start workers anew.
+        for role in &mut self.roles {
+            let _ = role.process.kill();
+            let _ = role.process.wait();
+        }
+        for pid in marked(&self.mark) {
+            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+        }
+        if std::thread::panicking() {
+            for role in ["queen", "one", "two"] {
+                if let Ok(log) = std::fs::read_to_string(self.log(role)) {
+                    eprintln!("---- {role}\n{log}");
+                }
+            }
+        }
+    }
+}
+
+/// A chat of one message.
+pub fn chat(content: &str) -> serde_json::Value {
+    serde_json::json!({ "messages": [{ "role": "user", "content": content }] })
+}
+
+/// Everything that a job answers, to its end.
+///
+/// # Panics
+/// When the end does not come.
+pub async fn whole(output: &mut Follow) -> Vec<Chunk> {
+    let mut chunks = Vec::new();
+    while let Some(committed) = output.next(PATIENCE).await.expect("the answer goes on") {
+        chunks.push(committed.chunk);
+    }
+    chunks
+}
+
+/// The token ids of an answer, each with its index.
+pub fn tokens(chunks: &[Chunk]) -> Vec<(u32, u32)> {
+    let of = |chunk: &Chunk| match chunk {
+        Chunk::Tokens { index, ids, .. } => (*index..).zip(ids.iter().copied()).collect(),
+        Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Done { .. } | Chunk::Error { .. } => Vec::new(),
+    };
+    chunks.iter().flat_map(of).collect()
+}
+
+/// The text of an answer.
+pub fn text(chunks: &[Chunk]) -> String {
+    let of = |chunk: &Chunk| match chunk {
+        Chunk::Tokens { text, .. } => text.clone(),
+        Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Done { .. } | Chunk::Error { .. } => String::new(),
+    };
+    chunks.iter().map(of).collect()
+}

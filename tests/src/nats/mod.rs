@@ -1,0 +1,200 @@
+//! A real nats-server for one test: in a container where a Docker engine can run it, else as a child process.
+//!
+//! `RBEE_TEST_NATS=container` or `RBEE_TEST_NATS=child` forces one of them; which was chosen, and why, is printed once.
+
+mod child;
+mod container;
+
+use std::{env, time::Duration};
+
+use rbee_nats::{Bus, ConnectError, Connection, Plan};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    net::TcpStream,
+    sync::OnceCell,
+    time::timeout,
+};
+
+use crate::{
+    port::Port,
+    wait::{PATIENCE, eventually},
+};
+use child::ChildServer;
+use container::ContainerServer;
+
+/// The variable that forces one kind of server.
+const VARIABLE: &str = "RBEE_TEST_NATS";
+
+/// A nats-server with its own data. It ends, and its data goes, when this is dropped.
+#[derive(Debug)]
+pub struct NatsServer {
+    url: String,
+    running: Running,
+    _port: Port,
+}
+
+/// Whether a server keeps data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Store {
+    JetStream,
+    Nothing,
+}
+
+#[derive(Debug)]
+enum Running {
+    Child(ChildServer),
+    Container(Box<ContainerServer>),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Child,
+    Container,
+}
+
+/// Which kind of server this process uses.
+static KIND: OnceCell<Kind> = OnceCell::const_new();
+
+impl NatsServer {
+    /// Starts a server with JetStream and waits until it answers.
+    ///
+    /// # Panics
+    /// When it cannot be started; the message says what to do.
+    pub async fn start() -> Self {
+        Self::start_with(Store::JetStream).await
+    }
+
+    /// Starts a server that keeps nothing.
+    ///
+    /// # Panics
+    /// When it cannot be started; the message says what to do.
+    pub async fn start_without_jetstream() -> Self {
+        Self::start_with(Store::Nothing).await
+    }
+
+    async fn start_with(store: Store) -> Self {
+        let port = Port::take();
+        let mut tried = None;
+        let kind = KIND.get_or_init(async || choose(port.number(), store, &mut tried).await).await;
+        let running = match (tried, kind) {
+            (Some(container), _) => Running::Container(Box::new(container)),
+            (None, Kind::Child) => Running::Child(ChildServer::start(port.number(), store)),
+            (None, Kind::Container) => {
+                let started = ContainerServer::start(port.number(), store).await;
+                Running::Container(Box::new(started.unwrap_or_else(|why| panic!("no container: {why}"))))
+            }
+        };
+        let host = match &running {
+            Running::Child(_) => "127.0.0.1".to_owned(),
+            Running::Container(container) => container.host().await,
+        };
+        let url = format!("nats://{host}:{}", port.number());
+        let mut server = Self { url, running, _port: port };
+        server.wait_until_it_answers().await;
+        server
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Kills it as a power cut would kill its process: no goodbye to anybody, no last write.
+    ///
+    /// # Panics
+    /// When it runs no more.
+    pub async fn kill(&mut self) {
+        match &mut self.running {
+            Running::Child(child) => child.kill(),
+            Running::Container(container) => container.kill().await,
+        }
+    }
+
+    /// Starts it again after [`NatsServer::kill`], with the same data on the same port.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn restart(&mut self) {
+        match &mut self.running {
+            Running::Child(child) => child.restart(),
+            Running::Container(container) => container.restart().await,
+        }
+        self.wait_until_it_answers().await;
+    }
+
+    /// A connection to it, with all streams and buckets of `namespace` made.
+    ///
+    /// # Panics
+    /// When it cannot be had.
+    pub async fn bus(&self, namespace: &str) -> Bus {
+        let bus = self.connect(namespace).await;
+        let plan = Plan::make(&bus).await.expect("the server is looked at");
+        plan.apply(&bus).await.expect("the server is prepared");
+        bus
+    }
+
+    /// A connection to it, with nothing made.
+    ///
+    /// # Panics
+    /// When it cannot be had.
+    pub async fn connect(&self, namespace: &str) -> Bus {
+        connect(&self.url, namespace).await.expect("the server is there")
+    }
+
+    /// A port may be open before anybody stands behind it: only the server's greeting says that it is ready.
+    async fn wait_until_it_answers(&mut self) {
+        let address = self.url.trim_start_matches("nats://");
+        eventually(&format!("a nats-server answers at {}", self.url), PATIENCE, async || {
+            match &mut self.running {
+                Running::Child(child) => child.check(),
+                Running::Container(container) => container.check().await,
+            }
+            let Ok(stream) = TcpStream::connect(address).await else { return false };
+            let mut greeting = String::new();
+            let read = timeout(Duration::from_secs(2), BufReader::new(stream).read_line(&mut greeting)).await;
+            matches!(read, Ok(Ok(_))) && greeting.starts_with("INFO ")
+        })
+        .await;
+    }
+}
+
+/// A connection to the server at `url`.
+///
+/// # Errors
+/// When the server cannot be reached or used.
+pub async fn connect(url: &str, namespace: &str) -> Result<Bus, ConnectError> {
+    let namespace = namespace.parse().expect("a namespace of a test is valid");
+    Bus::connect(&Connection { url: url.to_owned(), name: "test".to_owned(), namespace }).await
+}
+
+/// Chooses the kind of server; a container that was started to find out is the first that is used.
+async fn choose(port: u16, store: Store, tried: &mut Option<ContainerServer>) -> Kind {
+    let forced = env::var(VARIABLE).ok();
+    let (kind, why) = match forced.as_deref() {
+        Some("child") => (Kind::Child, format!("{VARIABLE}=child")),
+        Some("container") => match ContainerServer::start(port, store).await {
+            Ok(container) => {
+                *tried = Some(container);
+                (Kind::Container, format!("{VARIABLE}=container"))
+            }
+            Err(why) => panic!(
+                "{VARIABLE}=container, but no container can be started: {why}. Start a Docker engine that this user may \
+                 use, or set {VARIABLE}=child"
+            ),
+        },
+        Some(other) => panic!("{VARIABLE} is `{other}`: expected `container` or `child`"),
+        None => match ContainerServer::start(port, store).await {
+            Ok(container) => {
+                *tried = Some(container);
+                (Kind::Container, "a Docker engine answers".to_owned())
+            }
+            Err(why) => (Kind::Child, format!("no container can be started: {why}")),
+        },
+    };
+    let what = match kind {
+        Kind::Child => "child processes",
+        Kind::Container => "containers",
+    };
+    eprintln!("these tests run nats-server in {what}: {why}");
+    kind
+}

@@ -1,0 +1,97 @@
+//! A TCP port for one test: no other test gets it, also not in another process, as long as it is held.
+
+use std::{
+    env,
+    fs::{self, File},
+    net::TcpListener,
+    ops::Range,
+    process,
+};
+
+/// Below the range from which systems take ports for outgoing connections, and above what fleets lease: a server that
+/// was killed finds its port free again.
+const RANGE: Range<u16> = 20_000..30_000;
+
+/// A port that nobody else has.
+#[derive(Debug)]
+pub struct Port {
+    number: u16,
+    /// The lock ends when the file is closed, however this process ends.
+    _lock: File,
+}
+
+impl Port {
+    /// Takes a free port.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn take() -> Self {
+        let locks = env::temp_dir().join("rbee-test-ports");
+        fs::create_dir_all(&locks).expect("the folder for port locks can be made");
+        let first = process::id().wrapping_mul(13) as u16 % (RANGE.end - RANGE.start);
+        (RANGE.start + first..RANGE.end)
+            .chain(RANGE)
+            .find_map(|number| {
+                let file = locks.join(number.to_string());
+                let lock = File::options().create(true).truncate(false).write(true).open(file).ok()?;
+                lock.try_lock().ok()?;
+                TcpListener::bind(("0.0.0.0", number)).ok()?;
+                Some(Self { number, _lock: lock })
+            })
+            .unwrap_or_else(|| panic!("every port of {RANGE:?} is taken"))
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+}
+
+/// Ports for the workers of one test's hives: a block that no other test has.
+#[derive(Debug)]
+pub struct PortBlock {
+    first: u16,
+    _lock: File,
+}
+
+/// Blocks lie below the ports of servers.
+const BLOCKS: Range<u16> = 10_000..20_000;
+
+/// How many ports a block has.
+const BLOCK: u16 = 10;
+
+impl PortBlock {
+    /// Takes a block that nobody else has.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn take() -> Self {
+        let locks = env::temp_dir().join("rbee-test-ports");
+        fs::create_dir_all(&locks).expect("the folder for port locks can be made");
+        BLOCKS
+            .step_by(usize::from(BLOCK))
+            .find_map(|first| {
+                let file = locks.join(format!("block-{first}"));
+                let lock = File::options().create(true).truncate(false).write(true).open(file).ok()?;
+                lock.try_lock().ok()?;
+                let free = (first..first + BLOCK).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+                free.then_some(Self { first, _lock: lock })
+            })
+            .unwrap_or_else(|| panic!("every block of ports in {BLOCKS:?} is taken"))
+    }
+
+    /// Its port number `index`, below 10.
+    pub fn port(&self, index: u16) -> u16 {
+        self.first + index
+    }
+
+    /// All of it, as `rbee hive --ports` takes it.
+    pub fn range(&self) -> String {
+        self.part(0, BLOCK - 1)
+    }
+
+    /// A part of it, from port `first` to port `last`.
+    pub fn part(&self, first: u16, last: u16) -> String {
+        format!("{}-{}", self.port(first), self.port(last))
+    }
+}

@@ -1,0 +1,46 @@
+//! What `scripts/setup` put into `.tools`: programs, models and foreign clients that the tests use.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+/// The folder of this repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// The nats-server to test with: `RBEE_NATS_SERVER` where it is set, else the one in `.tools`.
+///
+/// # Panics
+/// When it is not there.
+pub fn nats_server() -> PathBuf {
+    match env::var_os("RBEE_NATS_SERVER") {
+        Some(named) => existing(PathBuf::from(named), "RBEE_NATS_SERVER names it; correct or unset that"),
+        None => existing(repository().join(".tools/bin/nats-server"), "run `make setup`"),
+    }
+}
+
+/// A small real model: `RBEE_TEST_MODEL` where it is set, else the one in `.tools`.
+///
+/// # Panics
+/// When it is not there.
+pub fn model() -> PathBuf {
+    match env::var_os("RBEE_TEST_MODEL") {
+        Some(named) => existing(PathBuf::from(named), "RBEE_TEST_MODEL names it; correct or unset that"),
+        None => existing(repository().join(".tools/models/SmolLM2-135M-Instruct.Q4_1.gguf"), "run `make setup`"),
+    }
+}
+
+/// The folder for `PYTHONPATH` in which nats-py is.
+///
+/// # Panics
+/// When it is not there.
+pub fn python_packages() -> PathBuf {
+    existing(repository().join(".tools/python"), "run `make setup`")
+}
+
+fn existing(path: PathBuf, remedy: &str) -> PathBuf {
+    assert!(path.exists(), "{} is not there: {remedy}", path.display());
+    path
+}

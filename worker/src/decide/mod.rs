@@ -1,0 +1,5 @@
+//! Decisions: pure functions over values. Nothing in this folder does I/O, reads a clock or draws a number.
+
+pub mod answer;
+pub mod request;
+pub mod text;

@@ -1,0 +1,197 @@
+//! The mock's sequences and steps.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use rbee_schema::{Failure, FailureCode};
+
+use super::{
+    fault::Try,
+    settings::JobSettings,
+    vocabulary::{self, END},
+};
+use crate::engine::{Engine, EngineStats, Sequence, SequenceId, check_admission, context_filled};
+
+/// The engine of `mock:` models.
+pub(super) struct MockEngine {
+    defaults: JobSettings,
+    slots: u32,
+    context: u32,
+    /// In the order of their admission.
+    running: Vec<Running>,
+    stats: EngineStats,
+}
+
+struct Running {
+    id: SequenceId,
+    settings: JobSettings,
+    tried: Try,
+    seed: u64,
+    /// Tokens of the prompt.
+    prompt: u32,
+    /// The index of the next token.
+    index: u32,
+}
+
+impl MockEngine {
+    pub(super) fn new(defaults: JobSettings, slots: u32, context: u32) -> Self {
+        Self { defaults, slots, context, running: Vec::new(), stats: EngineStats::default() }
+    }
+}
+
+impl Engine for MockEngine {
+    fn admit(&mut self, id: SequenceId, sequence: Sequence) -> Result<(), Failure> {
+        let admitted = self.running.iter().map(|running| running.id);
+        check_admission(id, &sequence, admitted, self.slots, self.context)?;
+        if sequence.prompt.iter().chain(&sequence.emitted).any(|&token| token >= vocabulary::SIZE) {
+            return Err(Failure::new(FailureCode::Internal, "a token of the sequence is not one of the mock's"));
+        }
+        let settings = self.defaults.clone().with(&vocabulary::last_user_message(&sequence.prompt))?;
+        self.stats.prompt_tokens += (sequence.prompt.len() + sequence.emitted.len()) as u64;
+        self.running.push(Running {
+            id,
+            settings,
+            tried: if sequence.emitted.is_empty() { Try::First } else { Try::Resumed },
+            seed: sequence.sampling.seed,
+            prompt: sequence.prompt.len() as u32,
+            index: sequence.emitted.len() as u32,
+        });
+        Ok(())
+    }
+
+    fn step(&mut self) -> Vec<(SequenceId, Result<u32, Failure>)> {
+        let started = Instant::now();
+        if self.running.is_empty() {
+            return Vec::new();
+        }
+        let interval = self.running.iter().map(|running| running.settings.interval).max();
+        thread::sleep(interval.unwrap_or(Duration::ZERO));
+        let context = self.context;
+        let made: Vec<_> = self.running.iter_mut().map(|running| (running.id, running.advance(context))).collect();
+        self.running.retain(|running| made.iter().all(|(id, token)| *id != running.id || token.is_ok()));
+        self.stats.answer_tokens += made.iter().filter(|(_, token)| token.is_ok()).count() as u64;
+        self.stats.steps += 1;
+        self.stats.busy += started.elapsed();
+        made
+    }
+
+    fn release(&mut self, id: SequenceId) {
+        self.running.retain(|running| running.id != id);
+    }
+
+    fn stats(&self) -> EngineStats {
+        let cached_tokens = self.running.iter().map(|running| u64::from(running.prompt + running.index)).sum();
+        EngineStats { sequences: self.running.len() as u32, cached_tokens, ..self.stats }
+    }
+}
+
+impl Running {
+    fn advance(&mut self, context: u32) -> Result<u32, Failure> {
+        if let Some(fault) = self.settings.fault.filter(|fault| fault.strikes(self.index, self.tried)) {
+            return Err(fault.carry_out(self.settings.oom_limit));
+        }
+        if self.prompt + self.index >= context {
+            return Err(context_filled(context));
+        }
+        let index = self.index;
+        self.index += 1;
+        Ok(if index >= self.settings.tokens { END } else { vocabulary::token(self.seed, index) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rbee_schema::{JobRequest, Message, Role};
+
+    use super::*;
+    use crate::engine::{Text, mock::vocabulary::Vocabulary};
+
+    fn engine(context: u32) -> MockEngine {
+        MockEngine::new(JobSettings { tokens: 5, ..JobSettings::default() }, 2, context)
+    }
+
+    fn sequence(content: &str, emitted: &[u32]) -> Sequence {
+        let chat = [Message { role: Role::User, content: content.into() }];
+        let prompt = Vocabulary.prompt(&chat).expect("renders");
+        Sequence { prompt, emitted: emitted.to_vec(), sampling: JobRequest::default().sampling(9) }
+    }
+
+    /// Runs one sequence to its end.
+    fn answer(sequence: Sequence) -> Vec<u32> {
+        let mut engine = engine(1_000);
+        engine.admit(SequenceId(1), sequence).expect("admitted");
+        let tokens = std::iter::from_fn(|| engine.step().pop()).map(|(_, token)| token.expect("no fault"));
+        tokens.take_while(|&token| token != END).collect()
+    }
+
+    #[test]
+    fn an_answer_ends_by_itself() {
+        assert_eq!(answer(sequence("Hi", &[])).len(), 5);
+        assert_eq!(answer(sequence("mock: tokens=9", &[])).len(), 9);
+    }
+
+    #[test]
+    fn a_resumed_answer_goes_on_as_the_first_would_have() {
+        let whole = answer(sequence("mock: tokens=20", &[]));
+        for done in 0..20 {
+            assert_eq!(answer(sequence("mock: tokens=20 crash=0", &whole[..done.max(1)])), whole[done.max(1)..]);
+        }
+    }
+
+    #[test]
+    fn sequences_advance_together_and_do_not_disturb_each_other() {
+        let alone = answer(sequence("mock: tokens=4", &[]));
+        let mut engine = engine(1_000);
+        engine.admit(SequenceId(1), sequence("Hi", &[])).expect("admitted");
+        engine.step();
+        engine.admit(SequenceId(2), sequence("mock: tokens=4", &[])).expect("admitted");
+        for expected in alone {
+            let made = engine.step();
+            assert_eq!(made.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [1, 2]);
+            assert_eq!(made[1].1, Ok(expected));
+        }
+        engine.release(SequenceId(1));
+        engine.release(SequenceId(1));
+        assert_eq!(engine.stats().sequences, 1);
+    }
+
+    #[test]
+    fn what_cannot_be_continued_is_refused() {
+        let mut engine = engine(10);
+        let refusal =
+            |engine: &mut MockEngine, id, sequence| engine.admit(SequenceId(id), sequence).map_err(|f| f.code);
+        assert_eq!(refusal(&mut engine, 1, sequence("Hi", &[])), Ok(()));
+        assert_eq!(refusal(&mut engine, 1, sequence("Hi", &[])), Err(FailureCode::Internal));
+        assert_eq!(refusal(&mut engine, 2, sequence("Hello, you", &[])), Err(FailureCode::ContextExceeded));
+        assert_eq!(
+            refusal(&mut engine, 2, Sequence { prompt: vec![], ..sequence("", &[]) }),
+            Err(FailureCode::InvalidRequest)
+        );
+        assert_eq!(refusal(&mut engine, 2, sequence("", &[9_999])), Err(FailureCode::Internal));
+        assert_eq!(refusal(&mut engine, 2, sequence("", &[])), Ok(()));
+        assert_eq!(refusal(&mut engine, 3, sequence("", &[])), Err(FailureCode::QueueFull));
+    }
+
+    #[test]
+    fn a_sequence_that_fills_its_context_fails_once_and_is_gone() {
+        let mut engine = engine(6);
+        engine.admit(SequenceId(1), sequence("Hi", &[])).expect("admitted");
+        let made: Vec<_> =
+            std::iter::from_fn(|| engine.step().pop()).map(|(_, token)| token.map_err(|f| f.code)).collect();
+        assert_eq!(made.len(), 3, "{made:?}");
+        assert_eq!(made[2], Err(FailureCode::ContextExceeded));
+        assert_eq!(engine.stats().sequences, 0);
+    }
+
+    #[test]
+    fn a_step_takes_as_long_as_its_slowest_sequence() {
+        let mut engine = engine(1_000);
+        engine.admit(SequenceId(1), sequence("mock: interval=20ms", &[])).expect("admitted");
+        engine.admit(SequenceId(2), sequence("mock: interval=1ms", &[])).expect("admitted");
+        engine.step();
+        assert!(engine.stats().busy >= Duration::from_millis(20));
+        assert!(engine.stats().busy < Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,139 @@
+//! The mock's tokens: bytes for prompts, marks for roles, words for answers, and parts of characters now and then.
+
+use rbee_schema::{Failure, Message, Role};
+
+use crate::{draw, engine::Text};
+
+/// Ids 0 to 255 are bytes.
+static BYTES: [u8; 256] = {
+    let mut bytes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        bytes[byte] = byte as u8;
+        byte += 1;
+    }
+    bytes
+};
+
+const SYSTEM: u32 = 256;
+const USER: u32 = 257;
+const ASSISTANT: u32 = 258;
+const TOOL: u32 = 259;
+/// The token that ends an answer.
+pub(super) const END: u32 = 260;
+const FIRST_WORD: u32 = 261;
+
+/// What answers are made of. Some have characters of several bytes.
+const WORDS: [&str; 24] = [
+    " bee", " hive", " queen", " honey", " comb", " wax", " flower", " meadow", " wing", " swarm", " forage",
+    " nectar", " in", " the", " from", " over", " and", " with", " gathers", " carries", ",", ".", " café", " 蜂蜜",
+];
+const FIRST_PART: u32 = FIRST_WORD + WORDS.len() as u32;
+
+/// Characters whose bytes come in two tokens.
+const PARTS: [[&[u8]; 2]; 3] = [[b" \xF0\x9F", b"\x90\x9D"], [b" \xE2", b"\x82\xAC"], [b" na\xC3", b"\xAFve"]];
+/// One pair of tokens in this many is a split character.
+const SPLIT_EVERY: u64 = 8;
+
+/// The first token id that is not in the vocabulary.
+pub(super) const SIZE: u32 = FIRST_PART + 2 * PARTS.len() as u32;
+
+/// The text side of the mock.
+pub(super) struct Vocabulary;
+
+impl Text for Vocabulary {
+    fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, Failure> {
+        let mut tokens = Vec::new();
+        for message in messages {
+            tokens.push(mark(message.role));
+            tokens.extend(message.content.bytes().map(u32::from));
+        }
+        tokens.push(ASSISTANT);
+        Ok(tokens)
+    }
+
+    fn piece(&self, token: u32) -> &[u8] {
+        if let Some(byte) = BYTES.get(token as usize..=token as usize) {
+            return byte;
+        }
+        if let Some(word) = token.checked_sub(FIRST_WORD).and_then(|word| WORDS.get(word as usize)) {
+            return word.as_bytes();
+        }
+        let part = token.checked_sub(FIRST_PART).map(|part| part as usize);
+        part.and_then(|part| PARTS.as_flattened().get(part)).copied().unwrap_or_default()
+    }
+
+    fn is_end(&self, token: u32) -> bool {
+        token == END
+    }
+}
+
+fn mark(role: Role) -> u32 {
+    match role {
+        Role::System => SYSTEM,
+        Role::User => USER,
+        Role::Assistant => ASSISTANT,
+        Role::Tool => TOOL,
+    }
+}
+
+/// The `index`-th token of an answer that does not end.
+pub(super) fn token(seed: u64, index: u32) -> u32 {
+    // Both tokens of a pair draw with the pair's index, so that the second part of a character follows the first.
+    let pair = draw::bits(!seed, index / 2);
+    if pair % SPLIT_EVERY == 0 {
+        let character = (pair / SPLIT_EVERY % PARTS.len() as u64) as u32;
+        FIRST_PART + 2 * character + index % 2
+    } else {
+        FIRST_WORD + (draw::bits(seed, index) % WORDS.len() as u64) as u32
+    }
+}
+
+/// The last user message of a prompt; empty if there is none.
+pub(super) fn last_user_message(prompt: &[u32]) -> String {
+    let start = prompt.iter().rposition(|&token| token == USER).map_or(prompt.len(), |mark| mark + 1);
+    let bytes = prompt[start..].iter().map_while(|&token| u8::try_from(token).ok());
+    String::from_utf8_lossy(&bytes.collect::<Vec<u8>>()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(role: Role, content: &str) -> Message {
+        Message { role, content: content.into() }
+    }
+
+    #[test]
+    fn a_prompt_carries_the_last_user_message() {
+        let chat =
+            [message(Role::User, "first"), message(Role::Assistant, "é"), message(Role::User, "mock: crash=1 🐝")];
+        let prompt = Vocabulary.prompt(&chat).expect("renders");
+        assert_eq!(last_user_message(&prompt), "mock: crash=1 🐝");
+        assert_eq!(last_user_message(&[SYSTEM, 65]), "");
+    }
+
+    #[test]
+    fn answers_are_text_in_which_some_characters_are_split() {
+        let tokens: Vec<u32> = (0..1_000).map(|index| token(5, index)).collect();
+        let bytes: Vec<u8> = tokens.iter().flat_map(|&token| Vocabulary.piece(token)).copied().collect();
+        let text = String::from_utf8(bytes).expect("split characters are complete");
+        assert!(text.contains("🐝") && text.contains("€") && text.contains("naïve"), "{text}");
+        assert!(tokens.iter().any(|&token| std::str::from_utf8(Vocabulary.piece(token)).is_err()));
+    }
+
+    #[test]
+    fn tokens_depend_on_seed_and_index() {
+        let answer = |seed| (0..50).map(|index| token(seed, index)).collect::<Vec<u32>>();
+        assert_eq!(answer(1), answer(1));
+        assert_ne!(answer(1), answer(2));
+    }
+
+    #[test]
+    fn ids_that_do_not_exist_have_no_bytes() {
+        for token in [SYSTEM, END, SIZE, u32::MAX] {
+            assert!(Vocabulary.piece(token).is_empty(), "{token}");
+        }
+        assert_eq!(Vocabulary.piece(SIZE - 1), b"\xAFve");
+    }
+}

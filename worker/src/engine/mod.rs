@@ -1,0 +1,187 @@
+//! The seam between the bus and inference.
+//!
+//! The bus half of the worker knows no tensor, and this half knows no message of the bus. Everything here is
+//! synchronous and runs on one thread: [`load`] a model, [`Engine::admit`] sequences, [`Engine::step`] all of them
+//! together, [`Engine::release`] what is finished.
+//!
+//! An engine keeps nothing that another worker could not rebuild: the next token is a function of the tokens so far and
+//! of [`Sampling`] (see [`crate::sample`]), so a sequence that is admitted with the tokens of a lost worker goes on as
+//! that worker would have.
+//!
+//! To add an engine: implement [`Engine`] and [`Text`] in a file beside `candle`, and choose it in [`load`].
+
+mod candle;
+pub mod mock;
+mod progress;
+mod requantise;
+
+use std::{sync::Arc, time::Duration};
+
+use rbee_schema::{Failure, FailureCode, Message, ModelReference, Sampling};
+
+/// How a model is to be loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Tokens of prompt and answer together; `None` for as many as model and engine can.
+    pub context: Option<u32>,
+    /// How many sequences are admitted at a time; at least 1.
+    pub slots: u32,
+}
+
+/// How far loading has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadProgress {
+    /// Bytes of the model that have been read; never more than `total_bytes`.
+    pub done_bytes: u64,
+    /// Bytes of the model.
+    pub total_bytes: u64,
+}
+
+/// A model that is ready to answer.
+pub struct Loaded {
+    /// Makes tokens.
+    pub engine: Box<dyn Engine>,
+    /// Turns chats into tokens and tokens into bytes. Shared: prompts are rendered on another thread than the engine's.
+    pub text: Arc<dyn Text>,
+    /// Tokens of prompt and answer together that a sequence may have.
+    pub context: u32,
+}
+
+/// Loads a model. Blocks for as long as that takes; `progress` is called at most about a hundred times.
+///
+/// # Errors
+/// - `model-missing`: the file is not there or cannot be read;
+/// - `model-invalid`: it is damaged, or not what its name says;
+/// - `model-unsupported`: the engine cannot run its kind;
+/// - `invalid-request`: a larger context than the model has was asked for, or an option of the mock is not known.
+pub fn load(
+    reference: &ModelReference,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<Loaded, Failure> {
+    match reference {
+        ModelReference::File(path) => candle::load(path, options, progress),
+        ModelReference::Mock(text) => mock::load(text, options, progress),
+    }
+}
+
+/// The text side of a model: its chat template and its vocabulary.
+pub trait Text: Send + Sync {
+    /// Renders a chat with the model's template, up to where the answer begins, and tokenises it.
+    ///
+    /// # Errors
+    /// `invalid-request`: the model's template refuses the chat, for example for the order of its roles.
+    fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, Failure>;
+
+    /// The bytes of a token: any part of a UTF-8 text, not always whole characters. Empty for control tokens and for
+    /// ids that the vocabulary does not have.
+    fn piece(&self, token: u32) -> &[u8];
+
+    /// Whether the token ends the answer. It is not part of the answer's text.
+    fn is_end(&self, token: u32) -> bool;
+}
+
+/// Names a sequence within one engine; the caller chooses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SequenceId(pub u64);
+
+/// What is to be continued, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sequence {
+    /// Tokens of the rendered prompt; at least one.
+    pub prompt: Vec<u32>,
+    /// Tokens of the answer so far: a job that was resumed starts with some.
+    pub emitted: Vec<u32>,
+    /// How its tokens are chosen.
+    pub sampling: Sampling,
+}
+
+/// Makes tokens for several sequences at a time.
+pub trait Engine: Send {
+    /// Takes a sequence in; its prompt is read in the steps that follow.
+    ///
+    /// # Errors
+    /// - `context-exceeded`: prompt and emitted tokens leave no room for another token;
+    /// - `invalid-request`: the prompt is empty, or the sequence asks the mock for something unknown;
+    /// - `queue-full`: every slot is taken;
+    /// - `internal`: a sequence of this id is admitted already, or a token is not in the vocabulary.
+    fn admit(&mut self, id: SequenceId, sequence: Sequence) -> Result<(), Failure>;
+
+    /// Advances every admitted sequence, in the order of their admission, and returns the tokens that were made.
+    ///
+    /// Long prompts are read in parts, one part a step, so that other sequences keep going and a cancelled one can be
+    /// released: a sequence that is still being read is not in the answer. A sequence that failed is in the answer
+    /// once and is released by that. With nothing admitted the step does nothing and returns at once.
+    fn step(&mut self) -> Vec<(SequenceId, Result<u32, Failure>)>;
+
+    /// Forgets a sequence and frees its slot. Does nothing if the sequence is not admitted.
+    fn release(&mut self, id: SequenceId);
+
+    /// What the engine has done so far.
+    fn stats(&self) -> EngineStats;
+}
+
+/// Counters of an engine since it was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EngineStats {
+    /// Sequences that are admitted now.
+    pub sequences: u32,
+    /// Tokens that the admitted sequences hold in the engine's cache now.
+    pub cached_tokens: u64,
+    /// Tokens of prompts (and of resumed answers) that were read.
+    pub prompt_tokens: u64,
+    /// Tokens that were made.
+    pub answer_tokens: u64,
+    /// Steps that had something to do.
+    pub steps: u64,
+    /// Time spent in those steps.
+    pub busy: Duration,
+}
+
+/// The context that is used, where `possible` tokens are the most that model and engine can hold.
+fn context_size(asked: Option<u32>, possible: u32) -> Result<u32, Failure> {
+    match asked {
+        Some(asked) if asked > possible => Err(Failure::new(
+            FailureCode::InvalidRequest,
+            format!("a context of {asked} tokens was asked for: this model and engine can hold {possible} at most"),
+        )),
+        Some(asked) => Ok(asked),
+        None => Ok(possible),
+    }
+}
+
+/// Refuses what no engine could continue, given the sequences that are admitted.
+fn check_admission(
+    id: SequenceId,
+    sequence: &Sequence,
+    mut admitted: impl ExactSizeIterator<Item = SequenceId>,
+    slots: u32,
+    context: u32,
+) -> Result<(), Failure> {
+    let refuse = |code, message: String| Err(Failure::new(code, message));
+    let (taken, tokens) = (admitted.len(), sequence.prompt.len() + sequence.emitted.len());
+    if admitted.any(|other| other == id) {
+        return refuse(FailureCode::Internal, format!("sequence {} is admitted already", id.0));
+    }
+    if taken >= slots as usize {
+        return refuse(FailureCode::QueueFull, format!("all {slots} slots of the engine are taken"));
+    }
+    if sequence.prompt.is_empty() {
+        return refuse(FailureCode::InvalidRequest, "the prompt has no tokens: there is nothing to continue".into());
+    }
+    if tokens >= context as usize {
+        return refuse(
+            FailureCode::ContextExceeded,
+            format!("the chat has {tokens} tokens and the model holds {context}, answer included: send a shorter chat"),
+        );
+    }
+    Ok(())
+}
+
+/// The failure of a sequence that has filled its context.
+fn context_filled(context: u32) -> Failure {
+    Failure::new(
+        FailureCode::ContextExceeded,
+        format!("prompt and answer have filled the context of {context} tokens: ask for a shorter answer"),
+    )
+}

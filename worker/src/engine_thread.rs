@@ -1,0 +1,114 @@
+//! The thread that the engine lives on. Everybody else hands it sequences and hears their tokens.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use rbee_schema::Failure;
+use tokio::sync::mpsc;
+
+use crate::engine::{Engine, Sequence, SequenceId};
+
+/// What a sequence becomes: one token after the other, or why there are no more. To drop the receiver releases it.
+/// It holds at most as many tokens as the sequence may have.
+pub(crate) type Tokens = mpsc::UnboundedReceiver<Result<u32, Failure>>;
+
+/// A way to the engine; cheap to clone. The thread ends when the last is dropped.
+#[derive(Debug, Clone)]
+pub(crate) struct EngineThread {
+    admissions: mpsc::Sender<Admission>,
+    made: Arc<AtomicU64>,
+}
+
+struct Admission {
+    sequence: Sequence,
+    tokens: mpsc::UnboundedSender<Result<u32, Failure>>,
+}
+
+impl EngineThread {
+    /// Gives the engine a thread.
+    pub(crate) fn start(engine: Box<dyn Engine>, slots: u32) -> std::io::Result<Self> {
+        let (admissions, receiver) = mpsc::channel(slots.max(1) as usize);
+        let made = Arc::new(AtomicU64::new(0));
+        let lives = Lives { engine, running: Vec::new(), next: 0, made: Arc::clone(&made) };
+        thread::Builder::new().name("engine".into()).spawn(move || lives.run(receiver))?;
+        Ok(Self { admissions, made })
+    }
+
+    /// Hands over a sequence.
+    pub(crate) async fn admit(&self, sequence: Sequence) -> Tokens {
+        let (tokens, receiver) = mpsc::unbounded_channel();
+        // A closed channel means that the thread has panicked; then the receiver is closed too.
+        let _ = self.admissions.send(Admission { sequence, tokens }).await;
+        receiver
+    }
+
+    /// How many tokens were made.
+    pub(crate) fn tokens_made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
+    }
+}
+
+/// The engine and the sequences that it runs.
+struct Lives {
+    engine: Box<dyn Engine>,
+    running: Vec<(SequenceId, mpsc::UnboundedSender<Result<u32, Failure>>)>,
+    next: u64,
+    made: Arc<AtomicU64>,
+}
+
+impl Lives {
+    fn run(mut self, mut admissions: mpsc::Receiver<Admission>) {
+        loop {
+            self.release_unwanted();
+            if self.running.is_empty() {
+                let Some(admission) = admissions.blocking_recv() else { return };
+                self.admit(admission);
+            }
+            while let Ok(admission) = admissions.try_recv() {
+                self.admit(admission);
+            }
+            for (id, token) in self.engine.step() {
+                self.made.fetch_add(1, Ordering::Relaxed);
+                self.hand_out(id, token);
+            }
+        }
+    }
+
+    fn admit(&mut self, Admission { sequence, tokens }: Admission) {
+        let id = SequenceId(self.next);
+        self.next += 1;
+        // The slot of the job before may have become free just now.
+        self.release_unwanted();
+        match self.engine.admit(id, sequence) {
+            Ok(()) => self.running.push((id, tokens)),
+            Err(failure) => {
+                let _ = tokens.send(Err(failure));
+            }
+        }
+    }
+
+    fn release_unwanted(&mut self) {
+        let engine = &mut self.engine;
+        self.running.retain(|(id, tokens)| {
+            if tokens.is_closed() {
+                engine.release(*id);
+            }
+            !tokens.is_closed()
+        });
+    }
+
+    fn hand_out(&mut self, id: SequenceId, token: Result<u32, Failure>) {
+        let Some(at) = self.running.iter().position(|(running, _)| *running == id) else { return };
+        let ended = token.is_err();
+        // Whoever listens may be gone; the next round releases the sequence then.
+        let _ = self.running[at].1.send(token);
+        if ended {
+            self.running.remove(at);
+        }
+    }
+}

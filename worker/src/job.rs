@@ -1,0 +1,283 @@
+//! One job from its delivery to its last chunk. Step 5 of a job's path.
+//!
+//! The order of commits is what makes it safe: output first, acknowledgement last. Whoever gets the job again looks at
+//! its output before anything else: a complete one is only acknowledged, an incomplete one is continued.
+
+use std::{sync::Arc, time::Duration};
+
+use rbee_nats::{Bus, Committed, Delivery, Outbox};
+use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, JobEvent, JobRequest};
+use tokio::time::{Instant, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    decide::{answer::Answer, request::answer_limit},
+    engine::{Sequence, Text},
+    engine_thread::{EngineThread, Tokens},
+    metrics,
+    report::{Identity, Reporter},
+    writer::{Fenced, Writer},
+};
+
+/// How often a running job is kept: three times before it would go to another worker.
+const KEEP: Duration = Duration::from_secs(3);
+
+/// A job that was delivered more often than this has ended too many workers.
+const MAX_ATTEMPTS: u64 = 5;
+
+/// What every slot of a worker shares.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    pub(crate) bus: Bus,
+    pub(crate) outbox: Outbox,
+    pub(crate) identity: Identity,
+    pub(crate) text: Arc<dyn Text>,
+    pub(crate) context: u32,
+    pub(crate) engine: EngineThread,
+    pub(crate) reporter: Reporter,
+    /// Cancelled when this process must end now: jobs go back with what they have.
+    pub(crate) stop: CancellationToken,
+}
+
+/// What becomes of a delivery.
+enum Outcome {
+    /// Its output is complete.
+    Complete(&'static str),
+    /// Another worker is to go on with it.
+    GiveBack,
+    /// Another worker has gone on with it.
+    Lost,
+}
+
+impl From<Fenced> for Outcome {
+    fn from(_: Fenced) -> Self {
+        Self::Lost
+    }
+}
+
+/// Why the tokens of a job stopped coming before its answer was complete.
+enum Break {
+    Cancelled,
+    Stopped,
+    Failed(Failure),
+    Fenced,
+}
+
+impl Desk {
+    /// Works off a delivery.
+    pub(crate) async fn serve(&self, delivery: Delivery) {
+        let (job, attempt) = (&delivery.job, delivery.attempt);
+        info!(%job, tenant = %delivery.tenant, attempt, "a job was taken");
+        let claim = delivery.in_flight();
+        let cancelled = self.reporter.take(claim.clone()).await;
+        let outcome = self.work(&delivery, &cancelled).await.unwrap_or_else(|outcome| outcome);
+        let said = match outcome {
+            Outcome::Complete(outcome) => {
+                metrics::job_settled(outcome);
+                delivery.settle().await
+            }
+            Outcome::GiveBack => {
+                metrics::job_settled("returned");
+                delivery.give_back().await
+            }
+            Outcome::Lost => {
+                warn!(%job, "another worker has gone on with the job");
+                Ok(())
+            }
+        };
+        if let Err(error) = said {
+            warn!(%job, %error, "the job will be delivered once more");
+        }
+        self.reporter.settled(claim).await;
+    }
+
+    async fn work(&self, delivery: &Delivery, cancelled: &CancellationToken) -> Result<Outcome, Outcome> {
+        let taken = Instant::now();
+        let stored = match self.bus.output(&delivery.tenant, &delivery.job, 0).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                warn!(job = %delivery.job, %error, "what the job answered so far cannot be read");
+                return Err(Outcome::GiveBack);
+            }
+        };
+        if stored.last().is_some_and(|last| last.chunk.is_last()) {
+            return Ok(Outcome::Complete("done"));
+        }
+        let last = stored.last().map_or(0, |committed| committed.sequence);
+        let mut writer = Writer::new(&self.bus, &delivery.tenant, &delivery.job, last);
+        let (mut answer, sequence, first) = match self.prepare(delivery, &stored) {
+            Ok(prepared) => prepared,
+            Err(failure) => return self.fail(delivery, &mut writer, failure).await,
+        };
+        writer.append(&first).await?;
+        self.tell(
+            delivery,
+            JobEvent::Started {
+                hive: self.identity.hive.clone(),
+                worker: self.identity.worker.clone(),
+                attempt: delivery.attempt,
+            },
+        );
+        if !answer.is_finished() {
+            let tokens = self.engine.admit(sequence).await;
+            match self.stream(delivery, &mut answer, tokens, &mut writer, cancelled, taken).await {
+                Ok(()) => {}
+                Err(Break::Fenced) => return Err(Outcome::Lost),
+                Err(Break::Stopped) => return Err(Outcome::GiveBack),
+                Err(Break::Failed(failure)) => return self.fail(delivery, &mut writer, failure).await,
+                Err(Break::Cancelled) => {
+                    let failure = Failure::new(FailureCode::Cancelled, "the job was cancelled while it ran");
+                    return self.fail(delivery, &mut writer, failure).await;
+                }
+            }
+        }
+        let Some((finish_reason, usage)) = answer.outcome() else { return Err(Outcome::GiveBack) };
+        writer.append(&Chunk::Done { index: answer.index(), finish_reason, usage }).await?;
+        let duration_ms = u64::try_from(taken.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.tell(delivery, JobEvent::Finished { finish_reason, usage, duration_ms });
+        Ok(Outcome::Complete("done"))
+    }
+
+    /// Reads the request and takes over what was stored; returns the first chunk that is ours to append.
+    fn prepare(&self, delivery: &Delivery, stored: &[Committed]) -> Result<(Answer, Sequence, Chunk), Failure> {
+        let request = JobRequest::from_json(delivery.body())?;
+        if delivery.attempt > MAX_ATTEMPTS {
+            return Err(Failure::new(
+                FailureCode::TriedTooOften,
+                format!("the job was tried {MAX_ATTEMPTS} times, and each time its worker ended"),
+            ));
+        }
+        let prompt = self.text.prompt(&request.messages)?;
+        let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+        let limit = answer_limit(request.max_tokens, prompt_tokens, self.context)?;
+        let mut answer = Answer::new(request.stop.clone(), prompt_tokens, limit);
+
+        let emitted: Vec<u32> = stored.iter().flat_map(|committed| ids(&committed.chunk)).copied().collect();
+        let stored_text = stored.iter().map(|committed| text(&committed.chunk).len()).sum();
+        answer.resume(emitted.iter().map(|id| (*id, self.text.piece(*id))), stored_text);
+
+        let seed = stored.iter().find_map(|committed| match committed.chunk {
+            Chunk::Started { seed, .. } => Some(seed),
+            _ => None,
+        });
+        let sampling = request.sampling(seed.unwrap_or_else(draw_seed));
+        let Identity { hive, worker, model, .. } = self.identity.clone();
+        let first = if stored.is_empty() {
+            Chunk::Started { model, hive, worker, seed: sampling.seed, prompt_tokens }
+        } else {
+            Chunk::Resumed { hive, worker, attempt: delivery.attempt, index: answer.index() }
+        };
+        Ok((answer, Sequence { prompt, emitted, sampling }, first))
+    }
+
+    /// Appends tokens as they come. While one append is under way the next tokens gather, so that the stream keeps the
+    /// pace of the slower of the two.
+    async fn stream(
+        &self,
+        delivery: &Delivery,
+        answer: &mut Answer,
+        mut tokens: Tokens,
+        writer: &mut Writer,
+        cancelled: &CancellationToken,
+        taken: Instant,
+    ) -> Result<(), Break> {
+        let mut keep = interval(KEEP);
+        let mut is_first = true;
+        loop {
+            if cancelled.is_cancelled() {
+                return Err(Break::Cancelled);
+            }
+            if self.stop.is_cancelled() {
+                return Err(Break::Stopped);
+            }
+            let chunk = answer.take();
+            if chunk.is_none() && answer.is_finished() {
+                return Ok(());
+            }
+            let append = async {
+                match &chunk {
+                    Some(chunk) => writer.append(chunk).await.map(|()| metrics::tokens_stored(ids(chunk).len())),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::pin!(append);
+            loop {
+                tokio::select! {
+                    biased;
+                    appended = &mut append => {
+                        appended.map_err(|Fenced| Break::Fenced)?;
+                        break;
+                    }
+                    () = cancelled.cancelled(), if chunk.is_none() => return Err(Break::Cancelled),
+                    () = self.stop.cancelled(), if chunk.is_none() => return Err(Break::Stopped),
+                    token = tokens.recv(), if !answer.is_finished() => {
+                        self.push(answer, token)?;
+                        if std::mem::take(&mut is_first) {
+                            metrics::first_token(taken.elapsed());
+                        }
+                        if chunk.is_none() {
+                            break;
+                        }
+                    }
+                    _ = keep.tick() => if let Err(error) = delivery.keep().await {
+                        warn!(job = %delivery.job, %error, "the job could not be kept");
+                    },
+                }
+            }
+        }
+    }
+
+    fn push(&self, answer: &mut Answer, token: Option<Result<u32, Failure>>) -> Result<(), Break> {
+        match token {
+            Some(Ok(id)) if self.text.is_end(id) => answer.end(),
+            Some(Ok(id)) => answer.push(id, self.text.piece(id)),
+            Some(Err(failure)) => return Err(Break::Failed(failure)),
+            None => return Err(Break::Failed(Failure::new(FailureCode::Internal, "the engine has stopped"))),
+        }
+        Ok(())
+    }
+
+    /// Ends a job that cannot be answered.
+    async fn fail(&self, delivery: &Delivery, writer: &mut Writer, failure: Failure) -> Result<Outcome, Outcome> {
+        info!(job = %delivery.job, %failure, "a job failed");
+        if failure.code == FailureCode::TriedTooOften {
+            let dead = DeadJob {
+                tenant: delivery.tenant.clone(),
+                job: delivery.job.clone(),
+                attempts: delivery.attempt,
+                failure: failure.clone(),
+                body: String::from_utf8_lossy(delivery.body()).into_owned(),
+            };
+            if let Err(error) = self.bus.bury(&self.identity.model, &dead).await {
+                warn!(job = %delivery.job, %error, "a dead job could not be kept");
+            }
+        }
+        writer.append(&Chunk::Error { error: failure.clone() }).await?;
+        self.tell(delivery, JobEvent::Failed { failure });
+        Ok(Outcome::Complete("failed"))
+    }
+
+    fn tell(&self, delivery: &Delivery, event: JobEvent) {
+        self.outbox.publish(&Event::Job(delivery.tenant.clone(), delivery.job.clone(), event));
+    }
+}
+
+fn ids(chunk: &Chunk) -> &[u32] {
+    match chunk {
+        Chunk::Tokens { ids, .. } => ids,
+        Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Done { .. } | Chunk::Error { .. } => &[],
+    }
+}
+
+fn text(chunk: &Chunk) -> &str {
+    match chunk {
+        Chunk::Tokens { text, .. } => text,
+        Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Done { .. } | Chunk::Error { .. } => "",
+    }
+}
+
+/// A seed for a job that names none. JSON numbers are exact up to 2^53, and some readers know no larger ones.
+fn draw_seed() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().0 >> 11
+}

@@ -1,0 +1,21 @@
+//! The worker: one process that runs one model and answers its jobs.
+//!
+//! Two halves meet at [`engine`]: the bus half pulls jobs and appends their answers, and knows no tensor; the inference
+//! half makes tokens, and knows no message. Steps 4 to 6 of a job's path.
+
+pub mod decide;
+pub mod draw;
+pub mod engine;
+pub mod model;
+pub mod sample;
+
+mod engine_thread;
+mod http;
+mod job;
+mod metrics;
+mod report;
+mod run;
+mod serve;
+mod writer;
+
+pub use run::{Ended, Options, run};

@@ -1,0 +1,168 @@
+//! The task that owns what this worker runs: it sends heartbeats, which are the worker's claim on its jobs, and hears
+//! what concerns it: cancellations, control, and whether its hive is still there.
+
+use std::{collections::HashMap, fs, time::Duration};
+
+use futures::StreamExt as _;
+use rbee_nats::{Bus, BusError, Message, Subject, Subscriber};
+use rbee_schema::{HiveName, JobId, JobInFlight, ModelName, Tenant, WorkerBeat, WorkerControl, WorkerName};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::engine_thread::EngineThread;
+
+const BEAT: Duration = Duration::from_secs(1);
+
+/// A worker whose hive is gone serves on for this long: a hive that restarts finds it.
+const HIVE_GRACE: Duration = Duration::from_secs(10 * 60);
+
+/// Who a worker is.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) hive: HiveName,
+    pub(crate) worker: WorkerName,
+    pub(crate) model: ModelName,
+    pub(crate) epoch: u64,
+    pub(crate) slots: u32,
+}
+
+/// A way to the reporting task; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Reporter {
+    sender: mpsc::Sender<Word>,
+}
+
+enum Word {
+    Taken(JobInFlight, oneshot::Sender<CancellationToken>),
+    Settled(JobInFlight),
+}
+
+impl Reporter {
+    /// Claims a job. When this returns, the claim has left this process, so that a hive that buries us knows of it.
+    /// The token is cancelled when somebody cancels the job.
+    pub(crate) async fn take(&self, job: JobInFlight) -> CancellationToken {
+        let (sender, told) = oneshot::channel();
+        let _ = self.sender.send(Word::Taken(job, sender)).await;
+        told.await.unwrap_or_default()
+    }
+
+    /// A job is no longer ours.
+    pub(crate) async fn settled(&self, job: JobInFlight) {
+        let _ = self.sender.send(Word::Settled(job)).await;
+    }
+}
+
+struct Task {
+    bus: Bus,
+    identity: Identity,
+    engine: EngineThread,
+    drain: CancellationToken,
+    jobs: HashMap<(Tenant, JobId), (JobInFlight, CancellationToken)>,
+}
+
+/// Starts the task. `drain` is cancelled when the worker is told to drain, or its hive is gone for too long.
+pub(crate) async fn start(
+    bus: &Bus,
+    identity: Identity,
+    engine: EngineThread,
+    drain: CancellationToken,
+) -> Result<Reporter, BusError> {
+    let hive_beats = bus.subscribe(bus.subject(&Subject::HiveBeat(identity.hive.clone()))).await?;
+    let control = Subject::WorkerControl(identity.hive.clone(), identity.worker.clone());
+    let control = bus.subscribe(bus.subject(&control)).await?;
+    let cancels = bus.subscribe(bus.namespace().all_cancels()).await?;
+    let (sender, words) = mpsc::channel(identity.slots.max(1) as usize * 2);
+    let task = Task { bus: bus.clone(), identity, engine, drain, jobs: HashMap::new() };
+    tokio::spawn(task.run(words, cancels, control, hive_beats));
+    Ok(Reporter { sender })
+}
+
+impl Task {
+    async fn run(
+        mut self,
+        mut words: mpsc::Receiver<Word>,
+        mut cancels: Subscriber,
+        mut control: Subscriber,
+        mut hive_beats: Subscriber,
+    ) {
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut hive_gone = Instant::now() + HIVE_GRACE;
+        loop {
+            tokio::select! {
+                word = words.recv() => match word {
+                    Some(word) => self.hear(word).await,
+                    None => return,
+                },
+                Some(message) = cancels.next() => self.cancel(&message),
+                Some(message) = control.next() => self.obey(&message),
+                Some(_) = hive_beats.next() => hive_gone = Instant::now() + HIVE_GRACE,
+                _ = beat.tick() => self.beat().await,
+                () = sleep_until(hive_gone), if !self.drain.is_cancelled() => {
+                    warn!(hive = %self.identity.hive, "the hive is gone for too long; this worker ends");
+                    self.drain.cancel();
+                }
+            }
+        }
+    }
+
+    async fn hear(&mut self, word: Word) {
+        match word {
+            Word::Taken(job, told) => {
+                let token = CancellationToken::new();
+                self.jobs.insert((job.tenant.clone(), job.job.clone()), (job, token.clone()));
+                self.beat().await;
+                let _ = told.send(token);
+            }
+            Word::Settled(job) => {
+                self.jobs.remove(&(job.tenant, job.job));
+                self.beat().await;
+            }
+        }
+    }
+
+    async fn beat(&self) {
+        let Identity { hive, worker, model, epoch, slots } = &self.identity;
+        let beat = WorkerBeat {
+            model: model.clone(),
+            epoch: *epoch,
+            slots: *slots,
+            jobs: self.jobs.values().map(|(job, _)| job.clone()).collect(),
+            tokens: self.engine.tokens_made(),
+            memory_bytes: resident_memory().unwrap_or(0),
+        };
+        crate::metrics::jobs_running(beat.jobs.len());
+        let told = self.bus.tell(&Subject::WorkerBeat(hive.clone(), worker.clone()), &beat).await;
+        if let Err(error) = told.and(self.bus.flush().await) {
+            debug!(%error, "a heartbeat is lost");
+        }
+    }
+
+    fn cancel(&self, message: &Message) {
+        let Some(Subject::Cancel(tenant, job)) = self.bus.parse(&message.subject) else { return };
+        if let Some((_, token)) = self.jobs.get(&(tenant, job)) {
+            token.cancel();
+        }
+    }
+
+    fn obey(&self, message: &Message) {
+        match serde_json::from_slice(&message.payload) {
+            Ok(WorkerControl::Drain) => {
+                info!("told to drain");
+                self.drain.cancel();
+            }
+            Err(error) => warn!(%error, "a control message cannot be read"),
+        }
+    }
+}
+
+/// Bytes of this process that are in memory: the second field of `/proc/self/statm` (proc(5)), in pages.
+fn resident_memory() -> Option<u64> {
+    let fields = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = fields.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}

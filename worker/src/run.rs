@@ -1,0 +1,210 @@
+//! The life of a worker process: connect, load, serve, end. Steps 4 to 6 of a job's path.
+
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use rbee_nats::{Bus, Connection, JobQueue, Namespace, Outbox};
+use rbee_schema::{Event, Failure, FailureCode, HiveName, ModelName, ModelReference, WorkerEvent, WorkerName};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot, watch},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    engine::{self, LoadOptions, LoadProgress, Loaded},
+    engine_thread::EngineThread,
+    http,
+    job::Desk,
+    metrics, report,
+    report::Identity,
+    serve,
+};
+
+/// Progress is told at most this often.
+const PROGRESS: Duration = Duration::from_millis(100);
+
+/// How long the last events may take to be stored.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Runs one model and answers its jobs. Started by a hive.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "rbee-worker", version)]
+pub struct Options {
+    /// The hive that started it.
+    #[arg(long)]
+    hive: HiveName,
+    /// Its name.
+    #[arg(long)]
+    worker: WorkerName,
+    /// The model's name.
+    #[arg(long)]
+    model: ModelName,
+    /// Which run of the worker this is.
+    #[arg(long, default_value_t = 1)]
+    epoch: u64,
+    /// How many jobs it runs at a time.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    slots: u32,
+    /// Tokens of prompt and answer together.
+    #[arg(long)]
+    context: Option<u32>,
+    /// The server to use.
+    #[arg(long, env = "RBEE_NATS", default_value = "nats://127.0.0.1:4222")]
+    nats: String,
+    /// The first token of all subjects.
+    #[arg(long, env = "RBEE_NAMESPACE", default_value = "rbee")]
+    namespace: Namespace,
+    /// Where the model is: file:/path/to/model.gguf.
+    reference: ModelReference,
+}
+
+/// Why a worker ended, and with which code.
+#[derive(Debug)]
+pub struct Ended {
+    /// What it says.
+    pub failure: Failure,
+    /// Its exit code.
+    pub code: u8,
+}
+
+impl Ended {
+    fn new(code: u8, failure: Failure) -> Self {
+        Self { failure, code }
+    }
+
+    fn internal(doing: &str, cause: impl std::fmt::Display) -> Self {
+        Self::new(70, Failure::new(FailureCode::Internal, format!("failed to {doing}: {cause}")))
+    }
+
+    fn bus(cause: impl std::fmt::Display) -> Self {
+        Self::new(69, Failure::new(FailureCode::TimedOut, cause.to_string()))
+    }
+}
+
+impl From<Failure> for Ended {
+    /// The model cannot be used, or it was asked for what it cannot do.
+    fn from(failure: Failure) -> Self {
+        let code = if failure.code == FailureCode::InvalidRequest { 78 } else { 65 };
+        Self::new(code, failure)
+    }
+}
+
+/// Runs a worker until it is told to end.
+///
+/// # Errors
+/// When it cannot begin; the code says whether another try can help.
+pub async fn run(options: Options) -> Result<(), Ended> {
+    let started = Instant::now();
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| Ended::internal("listen for signals", error))?;
+    let (tell_ready, ready) = watch::channel(false);
+    if let Some(listener) = http::handed_over().map_err(|error| Ended::internal("take the socket", error))? {
+        http::serve(listener, ready).map_err(|error| Ended::internal("serve HTTP", error))?;
+    }
+    let identity = Identity {
+        hive: options.hive.clone(),
+        worker: options.worker.clone(),
+        model: options.model.clone(),
+        epoch: options.epoch,
+        slots: options.slots,
+    };
+    let connection = Connection {
+        url: options.nats.clone(),
+        name: format!("worker/{}/{}", identity.hive, identity.worker),
+        namespace: options.namespace.clone(),
+    };
+    let bus = Bus::connect(&connection).await.map_err(Ended::bus)?;
+    let outbox = Outbox::start(&bus);
+    let loading = load(&options, &identity, &outbox);
+    let loaded = tokio::select! {
+        loaded = loading => loaded?,
+        _ = terminate.recv() => return Ok(()),
+    };
+
+    let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
+    let context = loaded.context;
+    let engine = EngineThread::start(loaded.engine, options.slots);
+    let engine = engine.map_err(|error| Ended::internal("start the engine", error))?;
+    let reporter = report::start(&bus, identity.clone(), engine.clone(), drain.clone()).await.map_err(Ended::bus)?;
+    let queue = JobQueue::of(&bus, &identity.model).await.map_err(Ended::bus)?;
+    let text = loaded.text;
+    let desk = Desk { bus, outbox: outbox.clone(), identity, text, context, engine, reporter, stop: stop.clone() };
+
+    metrics::loaded(started.elapsed());
+    let load_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    publish(
+        &outbox,
+        &desk.identity,
+        WorkerEvent::Ready {
+            model: desk.identity.model.clone(),
+            epoch: desk.identity.epoch,
+            slots: desk.identity.slots,
+            context,
+            load_ms,
+        },
+    );
+    tell_ready.send_replace(true);
+    info!(model = %desk.identity.model, context, load_ms, "ready");
+
+    let serving = serve::serve(desk, queue, drain.clone());
+    tokio::pin!(serving);
+    tokio::select! {
+        () = &mut serving => {}
+        _ = terminate.recv() => {
+            info!("terminated; running jobs go back with what they have");
+            drain.cancel();
+            stop.cancel();
+            serving.await;
+        }
+    }
+    outbox.drained(LAST_WORDS).await;
+    Ok(())
+}
+
+fn publish(outbox: &Outbox, identity: &Identity, event: WorkerEvent) {
+    outbox.publish(&Event::Worker(identity.hive.clone(), identity.worker.clone(), event));
+}
+
+/// Loads the model on a thread of its own and tells how far it is.
+async fn load(options: &Options, identity: &Identity, outbox: &Outbox) -> Result<Loaded, Ended> {
+    let (progress, mut told) = mpsc::unbounded_channel();
+    let (finished, mut outcome) = oneshot::channel();
+    let (reference, load) = (options.reference.clone(), LoadOptions { context: options.context, slots: options.slots });
+    let loader = std::thread::Builder::new().name("load".into()).spawn(move || {
+        // Nobody listens any more when the worker was told to end meanwhile.
+        let mut tell = |at: LoadProgress| {
+            let _ = progress.send(at);
+        };
+        let _ = finished.send(engine::load(&reference, &load, &mut tell));
+    });
+    loader.map_err(|error| Ended::internal("start a thread", error))?;
+    // The first word of this process: the hive waits for it.
+    publish(outbox, identity, loading(identity.epoch, LoadProgress { done_bytes: 0, total_bytes: 0 }));
+    let (mut last, mut read) = (Instant::now(), 0);
+    loop {
+        tokio::select! {
+            biased;
+            Some(at) = told.recv() => {
+                let is_new = at.done_bytes > read && (last.elapsed() >= PROGRESS || at.done_bytes == at.total_bytes);
+                if is_new {
+                    publish(outbox, identity, loading(identity.epoch, at));
+                    (last, read) = (Instant::now(), at.done_bytes);
+                }
+            }
+            loaded = &mut outcome => {
+                let loaded = loaded.map_err(|_| Ended::internal("load the model", "the loader panicked"))?;
+                return loaded.map_err(|failure| {
+                    warn!(%failure, "the model cannot be used");
+                    Ended::from(failure)
+                });
+            }
+        }
+    }
+}
+
+fn loading(epoch: u64, LoadProgress { done_bytes, total_bytes }: LoadProgress) -> WorkerEvent {
+    let percent = (done_bytes * 100).checked_div(total_bytes).unwrap_or(0);
+    WorkerEvent::Loading { epoch, percent: u8::try_from(percent).unwrap_or(100), done_bytes, total_bytes }
+}

@@ -1,0 +1,32 @@
+//! Models from file to token: the real test model against llama.cpp, and tiny models that are broken in every way.
+
+mod damaged;
+mod prompts;
+mod reference;
+mod sequences;
+mod tiny;
+
+use std::{env, path::PathBuf};
+
+use rbee_schema::{Failure, Message, ModelReference, Role, Sampling};
+use rbee_worker::engine::{LoadOptions, Loaded, load};
+
+/// The likeliest token, always.
+const GREEDY: Sampling =
+    Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 };
+
+/// The file of the test model.
+fn test_model() -> PathBuf {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools/models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    let path = env::var_os("RBEE_TEST_MODEL").map_or_else(|| default.into(), PathBuf::from);
+    assert!(path.is_file(), "the test model {} is missing: run `make setup`", path.display());
+    path
+}
+
+fn load_path(path: PathBuf, context: Option<u32>, slots: u32) -> Result<Loaded, Failure> {
+    load(&ModelReference::File(path), &LoadOptions { context, slots }, &mut |_| {})
+}
+
+fn user(content: &str) -> Vec<Message> {
+    vec![Message { role: Role::User, content: content.into() }]
+}

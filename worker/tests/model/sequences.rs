@@ -1,0 +1,112 @@
+//! Sequences of the candle engine: side by side, resumed, released, full.
+
+use std::collections::BTreeMap;
+
+use rbee_schema::{Failure, FailureCode, Sampling};
+use rbee_worker::engine::{Loaded, Sequence, SequenceId};
+use tempfile::TempDir;
+
+use crate::{GREEDY, load_path, tiny::Tiny};
+
+const DRAWN: Sampling =
+    Sampling { temperature: 1.0, top_p: 0.9, top_k: 40, min_p: 0.01, repetition_penalty: 1.1, seed: 7 };
+
+fn loaded(context: u32, slots: u32) -> Loaded {
+    let folder = TempDir::new().expect("a folder");
+    load_path(Tiny::new().write(&folder), Some(context), slots).expect("loads")
+}
+
+fn sequence(prompt: usize, emitted: &[u32], sampling: Sampling) -> Sequence {
+    Sequence { prompt: (0..prompt as u32).map(|id| id * 7 % 256).collect(), emitted: emitted.to_vec(), sampling }
+}
+
+/// Steps until each admitted sequence has made `count` tokens.
+fn tokens(loaded: &mut Loaded, ids: &[u64], count: usize) -> BTreeMap<u64, Vec<u32>> {
+    let mut made: BTreeMap<u64, Vec<u32>> = ids.iter().map(|&id| (id, Vec::new())).collect();
+    while made.values().any(|tokens| tokens.len() < count) {
+        for (id, token) in loaded.engine.step() {
+            made.get_mut(&id.0).expect("admitted").push(token.expect("no failure"));
+        }
+    }
+    made.values_mut().for_each(|tokens| tokens.truncate(count));
+    made
+}
+
+fn alone(prompt: usize, emitted: &[u32], sampling: Sampling, count: usize) -> Vec<u32> {
+    let mut loaded = loaded(256, 1);
+    loaded.engine.admit(SequenceId(0), sequence(prompt, emitted, sampling)).expect("admitted");
+    tokens(&mut loaded, &[0], count).remove(&0).expect("made")
+}
+
+#[test]
+fn sequences_do_not_disturb_each_other() {
+    let mut loaded = loaded(256, 3);
+    loaded.engine.admit(SequenceId(1), sequence(5, &[], DRAWN)).expect("admitted");
+    loaded.engine.step();
+    loaded.engine.admit(SequenceId(2), sequence(100, &[], GREEDY)).expect("admitted");
+    loaded.engine.admit(SequenceId(3), sequence(5, &[], Sampling { seed: 8, ..DRAWN })).expect("admitted");
+    let made = tokens(&mut loaded, &[2, 3], 20);
+    assert_eq!(made[&2], alone(100, &[], GREEDY, 20));
+    assert_eq!(made[&3], alone(5, &[], Sampling { seed: 8, ..DRAWN }, 20));
+}
+
+#[test]
+fn a_resumed_sequence_goes_on_as_the_first_would_have() {
+    for sampling in [GREEDY, DRAWN] {
+        let whole = alone(70, &[], sampling, 30);
+        for done in [1, 2, 15, 29] {
+            assert_eq!(alone(70, &whole[..done], sampling, 30 - done), whole[done..], "after {done}");
+        }
+    }
+}
+
+#[test]
+fn a_long_prompt_does_not_hold_up_the_others() {
+    let mut loaded = loaded(256, 2);
+    loaded.engine.admit(SequenceId(1), sequence(3, &[], GREEDY)).expect("admitted");
+    loaded.engine.admit(SequenceId(2), sequence(200, &[], GREEDY)).expect("admitted");
+    let mut before = 0;
+    while !loaded.engine.step().iter().any(|(id, _)| id.0 == 2) {
+        before += 1;
+        assert!(before < 10, "the prompt is read in the end");
+    }
+    assert_eq!(before, 3, "three parts of 64 tokens without an answer, then the rest");
+    let stats = loaded.engine.stats();
+    assert_eq!((stats.sequences, stats.prompt_tokens, stats.answer_tokens, stats.steps), (2, 203, 5, 4));
+    assert_eq!(stats.cached_tokens, 200 + 3 + 3);
+}
+
+#[test]
+fn a_sequence_that_fills_its_context_fails_once_and_is_gone() {
+    let mut loaded = loaded(20, 1);
+    loaded.engine.admit(SequenceId(1), sequence(17, &[], GREEDY)).expect("admitted");
+    let made: Vec<_> = (0..5).flat_map(|_| loaded.engine.step()).map(|(_, token)| token.map_err(|f| f.code)).collect();
+    assert_eq!(made.len(), 4);
+    assert!(made[..3].iter().all(Result::is_ok));
+    assert_eq!(made[3], Err(FailureCode::ContextExceeded));
+    assert_eq!(loaded.engine.stats().sequences, 0);
+}
+
+#[test]
+fn a_released_sequence_frees_its_slot() {
+    let mut loaded = loaded(256, 1);
+    let admit = |loaded: &mut Loaded, id| loaded.engine.admit(SequenceId(id), sequence(5, &[], GREEDY));
+    assert_eq!(admit(&mut loaded, 1), Ok(()));
+    assert_eq!(admit(&mut loaded, 2).map_err(|failure| failure.code), Err(FailureCode::QueueFull));
+    loaded.engine.release(SequenceId(1));
+    loaded.engine.release(SequenceId(1));
+    assert_eq!(loaded.engine.step(), []);
+    assert_eq!(admit(&mut loaded, 2), Ok(()));
+}
+
+#[test]
+fn what_cannot_be_continued_is_refused() {
+    let mut loaded = loaded(20, 2);
+    let mut code = |sequence| loaded.engine.admit(SequenceId(1), sequence).map_err(|failure: Failure| failure.code);
+    assert_eq!(code(sequence(0, &[], GREEDY)), Err(FailureCode::InvalidRequest));
+    assert_eq!(code(sequence(20, &[], GREEDY)), Err(FailureCode::ContextExceeded));
+    assert_eq!(code(sequence(15, &[1; 5], GREEDY)), Err(FailureCode::ContextExceeded));
+    assert_eq!(code(sequence(5, &[258], GREEDY)), Err(FailureCode::Internal), "an id that the model does not have");
+    assert_eq!(code(sequence(5, &[257], GREEDY)), Ok(()));
+    assert_eq!(code(sequence(5, &[], GREEDY)), Err(FailureCode::Internal), "admitted already");
+}
