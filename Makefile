@@ -48,8 +48,8 @@ check: ## Check format, lints, licences and sources
 
 bench: ## Measure this machine
 	@scripts/setup run
-	$(CARGO) build --release --workspace
-	$(CARGO) run --release --package rbee-bench
+	$(CARGO) build --release --bins
+	RBEE_TEST_NATS=child $(CARGO) run --release --package rbee-bench
 
 generate: ## Write JSON Schema and AsyncAPI anew
 	$(CARGO) run --package rbee-cli -- schema --write schema/schemas

@@ -4,7 +4,7 @@
     pip install llama-cpp-python
     python scripts/reference_tokens.py
 
-The test worker/tests/reference.rs holds the candle engine against this file. It has to be written again only when the
+The test worker/tests/model/reference.rs holds the candle engine against this file. It has to be written again only when the
 test model or the list below changes; the file says which version wrote it.
 
 chats: each with the ids of its rendered prompt, 64 greedy tokens, and for each of those the gap between the highest and
@@ -37,7 +37,10 @@ CHATS = {
         ("assistant", "Herman Melville wrote it in 1851."),
         ("user", "And what is it about?"),
     ],
-    "space": [("user", "  Indented:\n\n\tif (a<b && c>d) {\n        return  a;   \n\t}\r\n\n\nWhat's wrong with it? I'd've said: nothing!!  ")],
+    "space": [
+        ("user", "  Indented:\n\n\tif (a<b && c>d) {\n        return  a;   \n\t}\r\n\n\n"
+         "What's wrong with it? I'd've said: nothing!!  "),
+    ],
 }
 
 SPLITS = ["gpt-2", "phi-2", "smollm", "starcoder", "refact", "command-r", "llama-bpe", "llama3", "llama-v3", "falcon3",
@@ -89,11 +92,10 @@ def lines(values):
 def main():
     # The cache holds 32-bit numbers, as candle's does.
     model = Llama(MODEL, n_ctx=1024, n_threads=1, type_k=0, type_v=0, flash_attn=False, verbose=False)
-    text = lambda token: model.detokenize([token], special=True).decode()
     formatter = Jinja2ChatFormatter(
         template=model.metadata["tokenizer.chat_template"],
-        bos_token=text(model.token_bos()),
-        eos_token=text(model.token_eos()),
+        bos_token=model.detokenize([model.token_bos()], special=True).decode(),
+        eos_token=model.detokenize([model.token_eos()], special=True).decode(),
     )
     chats = {name: answer(model, formatter, turns) for name, turns in CHATS.items()}
     splits = {name: split(name) for name in SPLITS}

@@ -26,7 +26,7 @@ const LATEST: usize = 400;
 const RUNS_PER_FLEET: usize = 5;
 
 pub(crate) async fn measure(effort: Effort) {
-    let runs = effort.runs(30);
+    let runs = effort.runs(20);
     let gaps = each(runs, RUNS_PER_FLEET, async |fleet, run| kill(fleet, run, LATEST * (run + 1) / runs).await).await;
     print(
         "A worker is killed (SIGKILL) in the middle of an answer; another one is ready",

@@ -4,49 +4,58 @@
 use std::time::Duration;
 
 use rbee_schema::{JobRequest, ModelReference};
-use rbee_tests::{fleet::Fleet, tools};
+use rbee_tests::fleet::Fleet;
 use tokio::time::sleep;
 
 use crate::{
     alone::{Alone, Computed},
     job::{Answered, answered, request},
-    runs::{Effort, ready, spec},
+    runs::{Effort, ready, real_model, spec},
     table::{Samples, print},
 };
 
 /// The longest pause before a job that finds an idle worker: longer than everything that a worker does in turns.
 const LONGEST_PAUSE: Duration = Duration::from_millis(2_500);
 
+/// Tokens of the real model's answers.
+const TOKENS: u32 = 32;
+
 pub(crate) async fn measure(effort: Effort) {
     let fleet = Fleet::start().await;
-    let mut mock = Pairs::start(&fleet, "mock", ModelReference::Mock(String::new()), request("Hi", 1)).await;
+    mock(&fleet, effort).await;
+    real(&fleet, effort).await;
+}
+
+async fn mock(fleet: &Fleet, effort: Effort) {
+    let mut mock = Pairs::start(fleet, "mock", ModelReference::Mock(String::new()), request("Hi", 1)).await;
     let pairs = mock.run(effort.runs(500), |_| Duration::ZERO).await;
+    let stored = Samples::times(pairs.iter().map(|(bus, _)| bus.stored));
+    let started = Samples::times(pairs.iter().map(|(bus, _)| bus.started));
+    let [over_the_bus, alone, added] = first_token(&pairs);
     print(
         "Job to first token, engine that takes no time (one job after another)",
-        &[
-            ("job stored", Samples::times(pairs.iter().map(|(bus, _)| bus.stored))),
-            ("job taken by a worker", Samples::times(pairs.iter().map(|(bus, _)| bus.started))),
-            ("first token over the bus", Samples::times(pairs.iter().map(|(bus, _)| bus.first_token))),
-            ("first token, engine alone", Samples::times(pairs.iter().map(|(_, alone)| alone.first_token))),
-            ("added by the bus", added(&pairs)),
-        ],
+        &[("job stored", stored), ("job taken by a worker", started), over_the_bus, alone, added],
     );
 
-    let runs = effort.runs(30);
-    let pause = |run| LONGEST_PAUSE * run as u32 / runs as u32;
-    let pairs = mock.run(runs, pause).await;
-    print("The same, to a worker that was idle for 0 to 2.5 s", &[("added by the bus", added(&pairs))]);
+    let runs = effort.runs(20);
+    let pairs = mock.run(runs, |run| LONGEST_PAUSE * run as u32 / runs as u32).await;
+    let [_, _, added] = first_token(&pairs);
+    print("The same, to a worker that was idle for 0 to 2.5 s", &[added]);
+}
 
-    let request = request("Write a long story about a bee that is looking for a new meadow.", 48);
-    let mut model = Pairs::start(&fleet, "smollm2", ModelReference::File(tools::model()), request).await;
-    let pairs = model.run(effort.runs(15), |_| Duration::ZERO).await;
+async fn real(fleet: &Fleet, effort: Effort) {
+    let request = request("Write a long story about a bee that is looking for a new meadow.", TOKENS);
+    let (file, name) = real_model();
+    let mut model = Pairs::start(fleet, "real", file, request).await;
+    let pairs = model.run(effort.runs(12), |_| Duration::ZERO).await;
     let rates = || pairs.iter().filter_map(|(bus, alone)| bus.rate.zip(alone.rate));
+    let [over_the_bus, alone, added] = first_token(&pairs);
     print(
-        "SmolLM2-135M Q4_1 on the CPU, answers of 48 tokens",
+        &format!("{name}, answers of {TOKENS} tokens"),
         &[
-            ("first token over the bus", Samples::times(pairs.iter().map(|(bus, _)| bus.first_token))),
-            ("first token, engine alone", Samples::times(pairs.iter().map(|(_, alone)| alone.first_token))),
-            ("added by the bus", added(&pairs)),
+            over_the_bus,
+            alone,
+            added,
             ("tokens over the bus", Samples::rates(rates().map(|(bus, _)| bus))),
             ("tokens, engine alone", Samples::rates(rates().map(|(_, alone)| alone))),
             ("bus / alone, of each pair", Samples::ratios(rates().map(|(bus, alone)| bus / alone))),
@@ -54,9 +63,13 @@ pub(crate) async fn measure(effort: Effort) {
     );
 }
 
-fn added(pairs: &[(Answered, Computed)]) -> Samples {
+fn first_token(pairs: &[(Answered, Computed)]) -> [(&'static str, Samples); 3] {
     let added = |(bus, alone): &(Answered, Computed)| bus.first_token.as_secs_f64() - alone.first_token.as_secs_f64();
-    Samples::seconds(pairs.iter().map(added))
+    [
+        ("first token over the bus", Samples::times(pairs.iter().map(|(bus, _)| bus.first_token))),
+        ("first token, engine alone", Samples::times(pairs.iter().map(|(_, alone)| alone.first_token))),
+        ("added by the bus", Samples::seconds(pairs.iter().map(added))),
+    ]
 }
 
 /// The same engine twice: behind the bus, and here.

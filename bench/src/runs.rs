@@ -3,6 +3,7 @@
 use rbee_schema::{ModelReference, ModelSpec, Replicas, WorkerPhase, api::Worker};
 use rbee_tests::{
     fleet::Fleet,
+    tools,
     wait::{PATIENCE, eventually},
 };
 
@@ -36,6 +37,13 @@ pub(crate) async fn each<T>(runs: usize, per_fleet: usize, mut run: impl AsyncFn
         }
     }
     outcomes
+}
+
+/// The real model of the tests, and what it is called.
+pub(crate) fn real_model() -> (ModelReference, String) {
+    let file = tools::model();
+    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    (ModelReference::File(file), name)
 }
 
 /// A declaration of a model that `min` to `max` workers run, each with `slots` slots.

@@ -7,14 +7,13 @@ use rbee_nats::Subject;
 use rbee_schema::{ModelReference, WorkerEvent, api::Models};
 use rbee_tests::{
     fleet::Fleet,
-    tools,
     wait::{PATIENCE, eventually, soon},
 };
 use tokio::time::Instant;
 
 use crate::{
     job::{answered, request},
-    runs::{Effort, each, spec},
+    runs::{Effort, each, real_model, spec},
     table::{Samples, print},
 };
 
@@ -32,9 +31,11 @@ pub(crate) async fn measure(effort: Effort) {
     let woken = each(effort.runs(30), RUNS_PER_FLEET, async |fleet, run| wake(fleet, run).await).await;
     print("The first job of a model that has no worker", &[("job to first token", Samples::times(woken))]);
 
-    let file = || ModelReference::File(tools::model());
-    let loaded = each(effort.runs(6), LOADS_PER_FLEET, async |fleet, run| declare(fleet, run, file()).await).await;
-    print("SmolLM2-135M Q4_1 is declared; its file is in the page cache", &startup(&loaded));
+    let (file, name) = real_model();
+    let loaded =
+        each(effort.runs(6), LOADS_PER_FLEET, async |fleet, run| declare(fleet, run, file.clone()).await).await;
+    let title = format!("{name} is declared; its file is in the page cache");
+    print(&title, &startup(&loaded));
 }
 
 /// Counted from the declaration.

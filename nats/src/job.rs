@@ -7,6 +7,7 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, PullConsumer, pull},
     context::PublishErrorKind,
     message::PublishMessage,
+    stream::LastRawMessageErrorKind,
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -134,20 +135,20 @@ impl Bus {
         let stream = self.jobs().await?;
         let mut jobs = Vec::new();
         let mut from = 1;
-        while let Ok(message) = stream
-            .raw_message_builder()
-            .sequence(from)
-            .next_by_subject(self.namespace().jobs_of_model(model))
-            .send()
-            .await
-        {
+        loop {
+            let next =
+                stream.raw_message_builder().sequence(from).next_by_subject(self.namespace().jobs_of_model(model));
+            let message = match next.send().await {
+                Ok(message) => message,
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(jobs),
+                Err(error) => return Err(BusError::new("look at the queue", error)),
+            };
             from = message.sequence + 1;
             if let Some(Subject::Job(_, _, tenant)) = self.parse(&message.subject) {
                 let id = text(Some(&message.headers), "Nats-Msg-Id");
                 jobs.push((message.sequence, tenant, job_id(id, message.sequence)));
             }
         }
-        Ok(jobs)
     }
 
     /// Takes a job off the queue that nobody runs.

@@ -101,7 +101,9 @@ impl Bus {
         loop {
             let page = consumer.fetch().max_messages(PAGE).messages().await;
             let mut page = page.map_err(|error| failed(error.to_string()))?;
+            let mut is_empty = true;
             while let Some(message) = page.next().await {
+                is_empty = false;
                 let message = message.map_err(|error| failed(error.to_string()))?;
                 let sequence = message.info().map_err(|error| failed(error.to_string()))?.stream_sequence;
                 chunks.extend(read(sequence, &message.payload));
@@ -109,6 +111,10 @@ impl Bus {
                     let _ = stream.delete_consumer(&consumer.cached_info().name).await;
                     return Ok(chunks);
                 }
+            }
+            if is_empty {
+                // The last chunk grew too old while the ones before it were read.
+                return Ok(chunks);
             }
         }
     }

@@ -1,6 +1,9 @@
-"""Submits a prompt and prints the answer, with nats-py and nothing of ours.
+"""Asks a model and prints the answer, with nats-py and nothing of ours.
 
-Usage: nats_py.py URL MODEL PROMPT
+Usage: nats_py.py publish|request URL MODEL PROMPT
+
+publish  puts the job on the queue and listens to its output, as `nats pub` and `nats sub` do
+request  asks the service and reads its replies, as `nats req rbee.api.infer` does
 """
 
 import asyncio
@@ -13,24 +16,40 @@ import nats
 PATIENCE = 60
 
 
-async def main(url: str, model: str, prompt: str) -> None:
-    client = await nats.connect(url, connect_timeout=PATIENCE)
+def job(prompt: str, **more) -> bytes:
+    messages = [{"role": "user", "content": prompt}]
+    return json.dumps({"messages": messages, "max_tokens": 16, "temperature": 0, **more}).encode()
+
+
+async def publish(client, model: str, prompt: str):
+    """Yields the chunks of a job that was published without an id: it has the sequence of its receipt."""
     # Listening before publishing: nothing can be missed.
     output = await client.subscribe("rbee.out.>")
     await client.flush()
-    job = {"messages": [{"role": "user", "content": prompt}]}
-    receipt = await client.jetstream().publish(f"rbee.submit.{model}", json.dumps(job).encode())
-    # A job that was published without an id has the sequence of its receipt.
-    subject = f"rbee.out.default.{receipt.seq}"
+    receipt = await client.jetstream().publish(f"rbee.submit.{model}", job(prompt))
     while True:
         message = await output.next_msg(timeout=PATIENCE)
-        if message.subject != subject:
-            continue
-        chunk = json.loads(message.data)
+        if message.subject == f"rbee.out.default.{receipt.seq}":
+            yield json.loads(message.data)
+
+
+async def request(client, model: str, prompt: str):
+    """Yields the replies of the service, which ends them with an empty one."""
+    inbox = client.new_inbox()
+    replies = await client.subscribe(inbox)
+    await client.publish("rbee.api.infer", job(prompt, model=model), reply=inbox)
+    while data := (await replies.next_msg(timeout=PATIENCE)).data:
+        yield json.loads(data)
+
+
+async def main(way: str, url: str, model: str, prompt: str) -> None:
+    client = await nats.connect(url, connect_timeout=PATIENCE)
+    chunks = {"publish": publish, "request": request}[way](client, model, prompt)
+    async for chunk in chunks:
         if chunk["type"] == "tokens":
             print(chunk["text"], end="", flush=True)
         elif chunk["type"] == "done":
-            print()
+            print(f"\n{chunk['usage']['completion_tokens']} tokens")
             break
         elif chunk["type"] == "error":
             sys.exit(f"the job failed: {chunk['error']['message']}")
@@ -38,6 +57,6 @@ async def main(url: str, model: str, prompt: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
+    if len(sys.argv) != 5:
         sys.exit(__doc__)
     asyncio.run(main(*sys.argv[1:]))

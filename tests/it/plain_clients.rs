@@ -1,45 +1,49 @@
 //! Clients that nobody here wrote: what a person does with the tools of NATS, without any library of ours.
 
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 
-use rbee_nats::{Bus, JobQueue};
-use rbee_schema::JobRequest;
+use rbee_schema::{ModelReference, ModelSpec};
 use rbee_tests::{
-    nats::NatsServer,
-    tools::{python_packages, repository},
-    wait::{PATIENCE, soon},
+    fleet::Fleet,
+    tools::{model, python_packages, repository},
+    wait::soon,
 };
 use tokio::process::Command;
 
-use crate::sample::{done, model, queue, tokens};
-
-/// Answers one job with three tokens, as a worker does: output first, acknowledgement last.
-async fn answer_one_job(bus: &Bus, queue: &JobQueue) -> JobRequest {
-    let delivery = queue.next(PATIENCE).await.expect("the server answers").expect("a job comes");
-    let mut last = 0;
-    for chunk in [tokens(0), tokens(1), tokens(2), done(3)] {
-        last = bus.append(&delivery.tenant, &delivery.job, &chunk, last).await.expect("appended");
-    }
-    delivery.settle().await.expect("settled");
-    JobRequest::from_json(delivery.body()).expect("a valid job")
-}
-
-#[tokio::test]
-async fn nats_py_submits_a_job_and_reads_its_tokens() {
-    let server = NatsServer::start().await;
-    let bus = server.bus("rbee").await;
-    let queue = queue(&bus).await;
+/// Runs the client that is written with nats-py; `way` is `publish` or `request`.
+async fn nats_py(fleet: &Fleet, way: &str, model: &str, prompt: &str) -> Output {
     let client = Command::new("python3")
         .arg(repository().join("tests/clients/nats_py.py"))
-        .args([server.url(), model().as_str(), "Hi"])
+        .args([way, fleet.server.url(), model, prompt])
         .env("PYTHONPATH", python_packages())
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let (output, request) = soon("answer", async { futures::join!(client, answer_one_job(&bus, &queue)) }).await;
-    let output = output.expect("python3 can be started");
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "the client failed:\n{stderr}");
-    assert_eq!(stdout, "0 1 2 \n");
-    assert_eq!(request.messages[0].content, "Hi");
+    soon("answer", client).await.expect("python3 can be started")
+}
+
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "the client failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn nats_py_publishes_a_job_and_reads_the_tokens_of_a_real_model() {
+    let fleet = Fleet::start().await;
+    fleet.serve("smollm2", ModelSpec::new(ModelReference::File(model()))).await;
+    let answer = said(&nats_py(&fleet, "publish", "smollm2", "Write one sentence about bees.").await);
+    assert!(answer.starts_with("Bees are tiny, winged creatures") && answer.ends_with("\n16 tokens\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn nats_py_asks_the_service_and_reads_the_same_answer_as_replies() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=4", 0, 1).await;
+    let published = said(&nats_py(&fleet, "publish", "m", "Hi").await);
+    assert!(published.ends_with("\n4 tokens\n"), "{published}");
+    let requested = said(&nats_py(&fleet, "request", "m", "Hi").await);
+    assert!(requested.ends_with("\n4 tokens\n"), "{requested}");
+    let refused = nats_py(&fleet, "request", "nobody", "Hi").await;
+    let complaint = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && complaint.contains("known: m"), "{complaint}");
 }

@@ -95,10 +95,12 @@ impl Lives {
     fn release_unwanted(&mut self) {
         let engine = &mut self.engine;
         self.running.retain(|(id, tokens)| {
-            if tokens.is_closed() {
+            // Asked once: it may be closed at any moment, and a sequence that we forget must be released.
+            let is_wanted = !tokens.is_closed();
+            if !is_wanted {
                 engine.release(*id);
             }
-            !tokens.is_closed()
+            is_wanted
         });
     }
 
@@ -109,6 +111,29 @@ impl Lives {
         let _ = self.running[at].1.send(token);
         if ended {
             self.running.remove(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rbee_schema::{JobRequest, ModelReference};
+
+    use super::*;
+    use crate::engine::{LoadOptions, load};
+
+    #[tokio::test]
+    async fn a_slot_is_free_again_when_its_tokens_are_dropped() {
+        let options = LoadOptions { context: None, slots: 1 };
+        let loaded = load(&ModelReference::Mock("tokens=1000".into()), &options, &mut |_| {}).expect("loads");
+        let engine = EngineThread::start(loaded.engine, options.slots).expect("a thread");
+        // Dropping races with the thread's own look at the channel: often enough to meet it at every point.
+        for round in 0..20_000 {
+            let sequence =
+                Sequence { prompt: vec![1], emitted: Vec::new(), sampling: JobRequest::default().sampling(0) };
+            let mut tokens = engine.admit(sequence).await;
+            let first = tokens.recv().await.expect("the thread lives");
+            assert!(first.is_ok(), "round {round}: {first:?}");
         }
     }
 }

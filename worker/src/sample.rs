@@ -254,12 +254,14 @@ mod tests {
         }
 
         #[test]
-        fn the_choice_is_in_the_nucleus(logits in logits(), top_p in 0.01f32..1.0, temperature in 0.01f32..2.0, seed: u64) {
+        fn the_choice_is_in_the_nucleus(
+            logits in logits(), top_p in 0.01f32..1.0, temperature in 0.01f32..2.0, seed: u64,
+        ) {
             let token = sample(&logits, &[], &Sampling { temperature, top_p, seed, ..PLAIN }, 0).expect("finite");
             let sorted = probabilities(&logits, temperature);
             let chosen = sorted.iter().find(|(id, _)| *id == token).expect("in the vocabulary").1;
             let likelier: f64 = sorted.iter().map(|(_, p)| *p).filter(|p| *p > chosen).sum();
-            prop_assert!(likelier < f64::from(top_p) + 1e-9, "{likelier} of the probability is likelier than the choice");
+            prop_assert!(likelier < f64::from(top_p) + 1e-9, "{likelier} of the probability is likelier");
         }
 
         #[test]

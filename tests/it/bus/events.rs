@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use rbee_nats::{Bus, EventRecord, Events, Outbox, recent_events};
 use rbee_schema::{Event, WorkerEvent};
 use rbee_tests::{
-    nats::NatsServer,
+    cable::Cable,
+    nats::{NatsServer, connect},
     wait::{PATIENCE, eventually, soon},
 };
 use tokio::time::Instant;
@@ -53,6 +54,22 @@ async fn no_event_is_lost_or_stored_twice_when_the_server_is_killed_in_between()
     server.restart().await;
     outbox.drained(2 * PATIENCE).await;
     assert_eq!(stored(&bus).await, (0..EVENTS + 10).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_event_whose_receipt_was_lost_is_published_again_and_stored_once() {
+    let server = NatsServer::start().await;
+    let observer = server.bus("rbee").await;
+    let cable = Cable::to(server.url()).await;
+    let outbox = Outbox::start(&connect(cable.url(), "rbee").await.expect("connected"));
+    cable.lose_answers();
+    outbox.publish(&event(0));
+    eventually("the event is stored", PATIENCE, async || stored(&observer).await == [0]).await;
+    cable.cut();
+    cable.mend();
+    outbox.publish(&event(1));
+    outbox.drained(PATIENCE).await;
+    assert_eq!(stored(&observer).await, [0, 1]);
 }
 
 #[tokio::test]

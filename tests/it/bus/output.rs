@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::stream::Config;
 use futures::StreamExt as _;
 use rbee_nats::{AppendError, Bus, Committed, Follow, FollowError};
 use rbee_schema::{Chunk, JobId, Tenant};
@@ -223,4 +224,53 @@ async fn a_chunk_that_nobody_can_read_is_skipped_and_still_fences() {
     let expected = [Committed { sequence: first, chunk: tokens(0) }, Committed { sequence: last, chunk: done(1) }];
     assert_eq!(bus.output(&tenant, &id, 0).await.expect("read"), expected);
     assert_eq!(read_to_the_end(&mut follow).await, answer(1));
+}
+
+#[tokio::test]
+async fn a_follower_waits_for_a_server_that_is_away_longer_than_a_request_may_take() {
+    let mut server = NatsServer::start().await;
+    let client = server.bus("rbee").await;
+    let (tenant, id) = job("a");
+    let mut patient = client.follow(&tenant, &id).await.expect("followed");
+    let mut impatient = client.follow(&tenant, &id).await.expect("followed");
+    let last = append(&client, &job("a"), 0..5, 0).await;
+    for index in 0..5 {
+        for follow in [&mut patient, &mut impatient] {
+            let chunk = follow.next(PATIENCE).await.expect("read").expect("a chunk").chunk;
+            assert_eq!(chunk, tokens(index));
+        }
+    }
+    server.kill().await;
+    let restarted = async {
+        assert!(impatient.next(LONGER_THAN_A_REQUEST).await.is_err(), "nobody can have answered");
+        server.restart().await;
+        let worker = server.connect("rbee").await;
+        worker.append(&tenant, &id, &done(5), last).await.expect("appended");
+    };
+    let (rest, ()) = futures::join!(read_to_the_end(&mut patient), restarted);
+    assert_eq!(rest, answer(5)[5..]);
+    assert_eq!(read_to_the_end(&mut impatient).await, answer(5)[5..]);
+}
+
+/// A request is given up after 8 s.
+const LONGER_THAN_A_REQUEST: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_follower_that_stayed_connected_and_lost_some_chunks_finds_them_and_sees_none_twice() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let (tenant, id) = job("a");
+    let mut follow = bus.follow(&tenant, &id).await.expect("followed");
+    let stream = bus.jetstream().get_stream("rbee_output").await.expect("the stream is there");
+    let told = stream.cached_info().config.clone();
+    let untold = Config { republish: None, ..told.clone() };
+
+    let last = append(&bus, &job("a"), 0..1, 0).await;
+    bus.jetstream().update_stream(untold).await.expect("chunks are no longer told");
+    let last = append(&bus, &job("a"), 1..5, last).await;
+    bus.jetstream().update_stream(told).await.expect("chunks are told again");
+    let last = append(&bus, &job("a"), 5..8, last).await;
+    bus.append(&tenant, &id, &done(8), last).await.expect("appended");
+    // The follower has heard 0, 5, 6, 7 and the end: at 5 it finds the gap, and the rest with it.
+    assert_eq!(read_to_the_end(&mut follow).await, answer(8));
 }

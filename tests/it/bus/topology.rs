@@ -83,6 +83,19 @@ async fn two_processes_may_prepare_an_empty_server_at_once() {
 }
 
 #[tokio::test]
+async fn a_stream_that_another_process_made_meanwhile_is_left_as_it_is() {
+    let server = NatsServer::start().await;
+    let bus = server.connect("rbee").await;
+    let planned = plan(&bus).await;
+    let Some(Change::Create(jobs)) = planned.changes.first() else { panic!("the jobs are created first") };
+    let by_another = Config { max_messages: 1_000_000, ..jobs.create() };
+    bus.jetstream().create_stream(by_another).await.expect("made by another");
+    planned.apply(&bus).await.expect("the rest is made");
+    assert_eq!(plan(&bus).await, Plan::default());
+    assert_eq!(config(&bus, "rbee_jobs").await.max_messages, 1_000_000);
+}
+
+#[tokio::test]
 async fn fleets_of_two_namespaces_share_a_server() {
     let server = NatsServer::start().await;
     let (one, two) = (server.bus("one").await, server.bus("two").await);

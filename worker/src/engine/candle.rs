@@ -1,4 +1,5 @@
-//! The engine that runs models: GGUF files of the architecture `llama`, by candle, on the CPU (or CUDA or Metal, if built in).
+//! The engine that runs models: GGUF files of the architecture `llama`, computed by candle on the CPU, or on CUDA or
+//! Metal where the worker was built with these features.
 //!
 //! Each sequence has a model of its own, which shares the weights with all others and owns its cache of keys and
 //! values. A step advances them one after another.
@@ -67,7 +68,7 @@ fn load_file(path: &Path, options: &LoadOptions, progress: &mut dyn FnMut(LoadPr
 fn read_weights(gguf: Gguf, device: &Device, progress: &mut dyn FnMut(LoadProgress)) -> Result<ModelWeights, Failure> {
     let Gguf { mut content, reader, length } = gguf;
     let watched = Watched::new(reader, content.tensor_data_offset.min(length), length, progress);
-    let mut reader = Requantised::new(&mut content, watched);
+    let mut reader = Requantised::new(&mut content, watched, device);
     let invalid =
         |cause: String| Failure::new(FailureCode::ModelInvalid, format!("its weights cannot be used: {cause}"));
     // Headers are checked before; whatever contradiction is left must not end the worker.
@@ -127,12 +128,12 @@ struct Running {
 }
 
 impl CandleEngine {
-    /// Makes one token. Finds a model that computes nonsense, and lets candle lay out the weights for its kernels now
-    /// instead of in the first job.
+    /// Makes one token after two. Finds a model that computes nonsense, and lets candle lay out the weights for its
+    /// kernels now instead of in the first job.
     fn try_out(&mut self) -> Result<(), Failure> {
         let sampling =
             Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 };
-        let sequence = Sequence { prompt: vec![0], emitted: Vec::new(), sampling };
+        let sequence = Sequence { prompt: vec![0, 0], emitted: Vec::new(), sampling };
         self.admit(SequenceId(0), sequence)?;
         let made = catch_unwind(AssertUnwindSafe(|| self.step()));
         self.running.clear();

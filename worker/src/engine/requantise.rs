@@ -1,6 +1,6 @@
 //! Turns weights into a type that candle computes fast, while they are read.
 //!
-//! Candle has no vector instructions for Q4_1, Q5_0 and Q5_1: a step takes about four times as long as with the same
+//! Candle has no vector instructions for Q4_1, Q5_0 and Q5_1: a step takes about five times as long as with the same
 //! weights as Q8_0, for which it has them. The 8 bits hold what the 4 or 5 said to a 250th of each block's largest
 //! weight, far below what the file's own rounding has lost; the price is memory, 8.5 bits a weight instead of 5 to 6.
 
@@ -30,12 +30,12 @@ pub(super) struct Requantised<R> {
 }
 
 impl<R: Read + Seek> Requantised<R> {
-    /// Points the header at the new places and types.
-    pub(super) fn new(content: &mut Content, inner: R) -> Self {
+    /// Points the header at the new places and types, for weights that `device` is to compute with.
+    pub(super) fn new(content: &mut Content, inner: R, device: &Device) -> Self {
         let data_offset = std::mem::take(&mut content.tensor_data_offset);
         let (mut tensors, mut end) = (BTreeMap::new(), 0);
         for tensor in content.tensor_infos.values_mut() {
-            let (old, new) = (tensor.ggml_dtype, fast(tensor.ggml_dtype));
+            let (old, new) = (tensor.ggml_dtype, fast(tensor.ggml_dtype, device));
             let source = TensorInfo { ggml_dtype: old, shape: tensor.shape.clone(), offset: tensor.offset };
             (tensor.ggml_dtype, tensor.offset) = (new, end);
             end += (tensor.shape.elem_count() / new.block_size() * new.type_size()) as u64;
@@ -49,9 +49,9 @@ impl<R: Read + Seek> Requantised<R> {
     }
 }
 
-fn fast(kind: GgmlDType) -> GgmlDType {
+fn fast(kind: GgmlDType, device: &Device) -> GgmlDType {
     match kind {
-        GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1 => GgmlDType::Q8_0,
+        GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1 if device.is_cpu() => GgmlDType::Q8_0,
         other => other,
     }
 }
@@ -84,10 +84,7 @@ impl<R: Read + Seek> Read for Requantised<R> {
     }
 }
 
-impl<R> Seek for Requantised<R>
-where
-    R: Read + Seek,
-{
+impl<R: Read + Seek> Seek for Requantised<R> {
     fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
         let moved = match position {
             SeekFrom::Start(offset) => Some(offset),
@@ -121,10 +118,10 @@ mod tests {
         file.set_position(0);
         let mut content = Content::read(&mut file).expect("reads");
 
-        let mut requantised = Requantised::new(&mut content, file);
+        let mut requantised = Requantised::new(&mut content, file, &device);
         for (name, before) in named {
             let after = content.tensor(&mut requantised, name, &device).expect("reads");
-            assert_eq!(after.dtype(), fast(before.dtype()), "{name}");
+            assert_eq!(after.dtype(), fast(before.dtype(), &device), "{name}");
             let difference = (before.dequantize(&device).expect("f32") - after.dequantize(&device).expect("f32"))
                 .and_then(|difference| difference.abs()?.max_all()?.to_scalar::<f32>())
                 .expect("computes");

@@ -16,6 +16,8 @@ pub const SUPPORTED: [&str; 1] = ["llama"];
 
 /// Tensors in each block of the network.
 const TENSORS_PER_BLOCK: usize = 9;
+/// The smallest context that can be declared.
+const SMALLEST_CONTEXT: usize = 16;
 /// Scaling factors of rotary positions, which the engine does not read.
 const ROPE_FACTORS: &str = "rope_freqs.weight";
 
@@ -61,6 +63,7 @@ impl Llama {
         tokens: usize,
     ) -> Result<Self, Failure> {
         refuse_variants(metadata)?;
+        check_numbers(metadata)?;
         let llama = Self::counts(metadata, tensors)?;
         if (llama.vocabulary as usize) < tokens {
             let rows = llama.vocabulary;
@@ -79,7 +82,7 @@ impl Llama {
         let key_value_heads = count("llama.attention.head_count_kv")?;
         if !embedding.is_multiple_of(heads) || !heads.is_multiple_of(key_value_heads) {
             return Err(invalid(format!(
-                "its {embedding} dimensions, {heads} heads and {key_value_heads} key-value heads do not divide each other"
+                "{embedding} dimensions, {heads} heads and {key_value_heads} key-value heads do not divide each other"
             )));
         }
         let (head, rotary) = (embedding / heads, count("llama.rope.dimension_count")?);
@@ -90,9 +93,13 @@ impl Llama {
         if blocks > tensors.len() / TENSORS_PER_BLOCK {
             return Err(invalid(format!("its header says {blocks} blocks, but it has only {} tensors", tensors.len())));
         }
+        let context = count("llama.context_length")?;
+        if context < SMALLEST_CONTEXT {
+            return Err(invalid(format!("its context is {context} tokens: expected at least {SMALLEST_CONTEXT}")));
+        }
         let vocabulary = tensors.get("token_embd.weight").and_then(|tensor| tensor.shape.dims().first().copied());
         Ok(Self {
-            context: count("llama.context_length")? as u32,
+            context: context as u32,
             vocabulary: vocabulary.and_then(|rows| u32::try_from(rows).ok()).unwrap_or(0),
             blocks,
             embedding,
@@ -154,4 +161,15 @@ fn refuse_variants(metadata: Metadata<'_>) -> Result<(), Failure> {
         None | Some("none") => Ok(()),
         Some(kind) => Err(unsupported(format!("it scales rotary positions ({kind}), which the engine does not"))),
     }
+}
+
+fn check_numbers(metadata: Metadata<'_>) -> Result<(), Failure> {
+    for key in ["llama.rope.freq_base", "llama.attention.layer_norm_rms_epsilon"] {
+        if let Some(number) = metadata.optional_number(key)?
+            && number <= 0.0
+        {
+            return Err(invalid(format!("{key} in its header is {number}: expected more than 0")));
+        }
+    }
+    Ok(())
 }

@@ -42,6 +42,15 @@ impl<'a> Metadata<'a> {
         whole_number(value).map(Some).ok_or_else(|| wrong(key, value, "a count"))
     }
 
+    /// The finite number (of 32 bits, as the engine reads no other) of a key that may be missing.
+    pub fn optional_number(self, key: &str) -> Result<Option<f32>, Failure> {
+        match self.0.get(key) {
+            None => Ok(None),
+            Some(Value::F32(number)) if number.is_finite() => Ok(Some(*number)),
+            Some(other) => Err(wrong(key, other, "a finite F32")),
+        }
+    }
+
     /// The truth of a key that may be missing.
     pub fn optional_flag(self, key: &str) -> Result<Option<bool>, Failure> {
         match self.0.get(key) {
@@ -119,6 +128,7 @@ mod tests {
             (metadata.text("n").err(), "n in its header is I32(-1): expected a text"),
             (metadata.count("n").err(), "expected a count"),
             (metadata.count("t").err(), "t in its header is a text"),
+            (metadata.optional_number("n").err(), "a finite F32"),
             (metadata.optional_flag("t").err(), "true or false"),
             (metadata.texts("l").err(), "expected a list of texts"),
             (metadata.counts("t").err(), "a list of counts"),

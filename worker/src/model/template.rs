@@ -170,9 +170,14 @@ mod tests {
     #[test]
     fn a_template_renders_as_in_python() {
         let turns = [turn(Role::System, "Be brief."), turn(Role::User, " Hi ")];
-        let expected = "    <|im_start|>system\nBe brief.<|im_end|>\n\n    <|im_start|>user\nHi<|im_end|>\n\n<|im_start|>assistant\n\n";
+        let expected = concat!(
+            "    <|im_start|>system\nBe brief.<|im_end|>\n\n",
+            "    <|im_start|>user\nHi<|im_end|>\n\n",
+            "<|im_start|>assistant\n\n"
+        );
         assert_eq!(render(CHATML, &turns).as_deref(), Ok(expected));
-        let methods = "{{ bos_token }}{% for m in messages if m.role.startswith('u') %}{{ m.content.strip().upper() }}{% endfor %}";
+        let methods = "{{ bos_token }}\
+            {% for m in messages if m.role.startswith('u') %}{{ m.content.strip().upper() }}{% endfor %}";
         assert_eq!(render(methods, &turns).as_deref(), Ok("<s>HI"));
     }
 

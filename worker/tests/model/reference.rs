@@ -18,8 +18,8 @@ use crate::{GREEDY, load_path, test_model};
 /// difference: a change of the cache from 32 to 16 bits moves the gaps of llama.cpp itself by 0.18 (root mean square),
 /// as much as candle differs from it. This is about three times that.
 const NEAR_TIE: f32 = 0.5;
-/// More near ties than this, of 64 tokens, would be a tendency and not an accident. At most 6 were seen.
-const NEAR_TIES_IN_A_CHAT: usize = 10;
+/// More near ties than this, of 64 tokens, would be a tendency and not an accident. At most 2 were seen.
+const NEAR_TIES_IN_A_CHAT: usize = 6;
 
 #[derive(Deserialize)]
 struct Reference {

@@ -20,12 +20,12 @@ fn sequence(prompt: usize, emitted: &[u32], sampling: Sampling) -> Sequence {
     Sequence { prompt: (0..prompt as u32).map(|id| id * 7 % 256).collect(), emitted: emitted.to_vec(), sampling }
 }
 
-/// Steps until each admitted sequence has made `count` tokens.
+/// Steps until each of these sequences has made `count` tokens.
 fn tokens(loaded: &mut Loaded, ids: &[u64], count: usize) -> BTreeMap<u64, Vec<u32>> {
     let mut made: BTreeMap<u64, Vec<u32>> = ids.iter().map(|&id| (id, Vec::new())).collect();
-    while made.values().any(|tokens| tokens.len() < count) {
+    while ids.iter().any(|id| made[id].len() < count) {
         for (id, token) in loaded.engine.step() {
-            made.get_mut(&id.0).expect("admitted").push(token.expect("no failure"));
+            made.entry(id.0).or_default().push(token.expect("no failure"));
         }
     }
     made.values_mut().for_each(|tokens| tokens.truncate(count));

@@ -16,7 +16,9 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 /// Dimensions of the embedding.
 const WIDTH: usize = 64;
-const TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content | trim }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n";
+const TEMPLATE: &str = "{% for message in messages %}\
+    <|im_start|>{{ message.role }}\n{{ message.content | trim }}<|im_end|>\n\
+    {% endfor %}<|im_start|>assistant\n";
 
 /// What will be written.
 pub(crate) struct Tiny {

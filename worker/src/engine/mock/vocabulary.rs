@@ -81,7 +81,7 @@ fn mark(role: Role) -> u32 {
 pub(super) fn token(seed: u64, index: u32) -> u32 {
     // Both tokens of a pair draw with the pair's index, so that the second part of a character follows the first.
     let pair = draw::bits(!seed, index / 2);
-    if pair % SPLIT_EVERY == 0 {
+    if pair.is_multiple_of(SPLIT_EVERY) {
         let character = (pair / SPLIT_EVERY % PARTS.len() as u64) as u32;
         FIRST_PART + 2 * character + index % 2
     } else {
