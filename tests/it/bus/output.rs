@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
 use futures::StreamExt as _;
-use rbee_nats::{AppendError, Bus, Committed, Follow, FollowError};
+use rbee_nats::{AppendError, Bus, Committed, Follow, FollowError, Topology};
 use rbee_schema::{Chunk, JobId, Tenant};
 use rbee_tests::{
     cable::Cable,
     nats::{NatsServer, connect},
     wait::{PATIENCE, soon},
 };
+use tokio::time::Instant;
 
 use crate::sample::{done, job, tokens};
 
@@ -255,22 +256,44 @@ async fn a_follower_waits_for_a_server_that_is_away_longer_than_a_request_may_ta
 /// A request is given up after 8 s.
 const LONGER_THAN_A_REQUEST: Duration = Duration::from_secs(10);
 
+/// Whether committed chunks are told to who listens.
+async fn set_told(bus: &Bus, told: bool) {
+    let stream = bus.jetstream().get_stream("rbee_output").await.expect("the stream is there");
+    let ours = Topology::of(bus.namespace()).streams.into_iter().find(|stream| stream.name == "rbee_output");
+    let republish = ours.expect("the stream is ours").republish.filter(|_| told);
+    let changed = Config { republish, ..stream.cached_info().config.clone() };
+    bus.jetstream().update_stream(changed).await.expect("the server takes it");
+}
+
 #[tokio::test]
 async fn a_follower_that_stayed_connected_and_lost_some_chunks_finds_them_and_sees_none_twice() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let (tenant, id) = job("a");
     let mut follow = bus.follow(&tenant, &id).await.expect("followed");
-    let stream = bus.jetstream().get_stream("rbee_output").await.expect("the stream is there");
-    let told = stream.cached_info().config.clone();
-    let untold = Config { republish: None, ..told.clone() };
-
     let last = append(&bus, &job("a"), 0..1, 0).await;
-    bus.jetstream().update_stream(untold).await.expect("chunks are no longer told");
+    set_told(&bus, false).await;
     let last = append(&bus, &job("a"), 1..5, last).await;
-    bus.jetstream().update_stream(told).await.expect("chunks are told again");
+    set_told(&bus, true).await;
     let last = append(&bus, &job("a"), 5..8, last).await;
+    // It has heard 0, 5, 6 and 7: at 5 it finds the gap, and everything up to now; 6 and 7 it has heard already.
+    for index in 0..8 {
+        assert_eq!(follow.next(PATIENCE).await.expect("read").expect("a chunk").chunk, tokens(index));
+    }
     bus.append(&tenant, &id, &done(8), last).await.expect("appended");
-    // The follower has heard 0, 5, 6, 7 and the end: at 5 it finds the gap, and the rest with it.
-    assert_eq!(read_to_the_end(&mut follow).await, answer(8));
+    assert_eq!(read_to_the_end(&mut follow).await, answer(8)[8..]);
+}
+
+#[tokio::test]
+async fn a_follower_that_stayed_connected_and_lost_the_end_finds_it_by_itself() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let (tenant, id) = job("a");
+    let mut follow = bus.follow(&tenant, &id).await.expect("followed");
+    set_told(&bus, false).await;
+    let last = append(&bus, &job("a"), 0..3, 0).await;
+    bus.append(&tenant, &id, &done(3), last).await.expect("appended");
+    let started = Instant::now();
+    assert_eq!(read_to_the_end(&mut follow).await, answer(3));
+    assert!(started.elapsed() < PATIENCE / 2, "not when its patience ended, but when it heard nothing for a while");
 }

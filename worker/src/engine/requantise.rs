@@ -2,7 +2,8 @@
 //!
 //! Candle has no vector instructions for Q4_1, Q5_0 and Q5_1: a step takes about five times as long as with the same
 //! weights as Q8_0, for which it has them. The 8 bits hold what the 4 or 5 said to a 250th of each block's largest
-//! weight, far below what the file's own rounding has lost; the price is memory, 8.5 bits a weight instead of 5 to 6.
+//! weight, which moves logits about as much as the rounding of activations to 8 bits does, which every kernel does. The
+//! price is memory: 8.5 bits a weight instead of 5 to 6.
 
 use std::{
     collections::BTreeMap,
