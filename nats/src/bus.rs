@@ -120,7 +120,8 @@ impl Bus {
             .connection_timeout(Duration::from_secs(5))
             .request_timeout(Some(REQUEST_TIMEOUT))
             .ping_interval(PING_INTERVAL)
-            .reconnect_delay_callback(|attempt| Duration::from_millis(50 * (attempt as u64).min(20)))
+            // The first try, and the first after a loss, come at once; the wait then grows to a second.
+            .reconnect_delay_callback(|attempt| Duration::from_millis(50 * (attempt as u64).saturating_sub(1).min(20)))
             .event_callback(move |event| {
                 tell(&tell_online, &event);
                 std::future::ready(())
