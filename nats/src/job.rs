@@ -12,6 +12,7 @@ use async_nats::jetstream::{
 use bytes::Bytes;
 use futures::StreamExt as _;
 use rbee_schema::{DeadJob, Failure, FailureCode, JobClass, JobId, JobInFlight, MAX_BODY_BYTES, ModelName, Tenant};
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::{
@@ -225,15 +226,10 @@ impl JobQueue {
             () = connection.interrupted() => return Ok(None),
         };
         if message.is_none() {
-            let mut present = self
-                .batch
-                .fetch()
-                .max_messages(1)
-                .expires(wait)
-                .messages()
-                .await
-                .map_err(|error| failed(error.to_string()))?;
-            message = present.next().await;
+            // Without a time to expire: with one the server holds the pull, and interactive jobs are not heard meanwhile.
+            let mut present =
+                self.batch.fetch().max_messages(1).messages().await.map_err(|error| failed(error.to_string()))?;
+            message = timeout(wait, present.next()).await.ok().flatten();
         }
         let Some(message) = message else { return Ok(None) };
         let message = message.map_err(|error| failed(error.to_string()))?;
