@@ -1,4 +1,5 @@
-//! The one task of a hive that owns its workers: it hears, lets [`decide`](crate::decide) decide, and does.
+//! The one task of a hive that owns its workers: it hears, lets [`decide`](crate::decide) decide, and does. Step 3 of
+//! a job's path.
 //!
 //! Whatever takes time (starting a process, waiting for its exit, a request to the bus) is a task of its own that
 //! reports back here as a [`Report`], so that nothing delays the notice of a dead worker.

@@ -1,4 +1,5 @@
 //! Jobs: submitted to a durable queue, pulled by workers one at a time, taken off the queue when they are answered.
+//! Steps 1, 4 and 6 of a job's path.
 
 use std::time::Duration;
 

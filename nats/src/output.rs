@@ -1,4 +1,5 @@
-//! Output: chunks appended by compare-and-set, and read so that no token is missed or seen twice.
+//! Output: chunks appended by compare-and-set, and read so that no token is missed or seen twice. Steps 5 and 6 of a
+//! job's path.
 //!
 //! Each append names the stream sequence of the chunk before it. A worker that was thought dead and writes again names
 //! a sequence that is no longer the last, and is refused: acknowledgements do not fence, this does.

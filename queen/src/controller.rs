@@ -1,4 +1,5 @@
-//! The one task that owns what the queen knows: it hears, lets [`decide`](crate::decide) decide, and does.
+//! The one task that owns what the queen knows: it hears, lets [`decide`](crate::decide) decide, and does. Step 2 of
+//! a job's path.
 //!
 //! Nothing here asks a hive or a worker whether it is ready: registries, heartbeats and notices of queued jobs come by
 //! themselves. The only timer is the moment at which a decision may turn out otherwise by itself: an idle worker's time

@@ -1,4 +1,5 @@
-//! Appending to a job's output so that each chunk is stored once, also when an acknowledgement is lost.
+//! Appending to a job's output so that each chunk is stored once, also when an acknowledgement is lost. Step 5 of a
+//! job's path.
 
 use std::time::Duration;
 

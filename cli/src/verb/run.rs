@@ -1,4 +1,4 @@
-//! `rbee run`: a job, and its answer as it comes.
+//! `rbee run`: a job, and its answer as it comes. Step 1 of a job's path.
 
 use clap::Args;
 use rbee_schema::{JobId, Tenant};

@@ -1,4 +1,4 @@
-//! `/v1/chat/completions`: a job, answered whole or as a stream of events.
+//! `/v1/chat/completions`: a job, answered whole or as a stream of events. Step 1 of a job's path.
 
 use std::{
     convert::Infallible,
