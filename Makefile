@@ -4,7 +4,7 @@
 SHELL := bash
 CARGO := cargo
 
-.PHONY: help setup run up build test check bench generate clean
+.PHONY: help setup run up build test check bench chaos generate clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -50,6 +50,11 @@ bench: ## Measure this machine
 	@scripts/setup run
 	$(CARGO) build --release --bins
 	RBEE_TEST_NATS=child $(CARGO) run --release --package rbee-bench
+
+chaos: ## Inject every fault twenty times and print what becomes of it
+	@scripts/setup test
+	$(CARGO) build --release --bins
+	RBEE_TEST_NATS=child $(CARGO) run --release --package rbee-bench --bin rbee-chaos -- $(CHAOS)
 
 generate: ## Write JSON Schema and AsyncAPI anew
 	$(CARGO) run --package rbee-cli -- schema --write schema/schemas

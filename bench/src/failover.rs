@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rbee_bench::table::{Samples, print};
 use rbee_schema::{Chunk, ModelReference, Tenant};
 use rbee_tests::fleet::Fleet;
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,7 +12,6 @@ use tokio::time::Instant;
 use crate::{
     job::{Published, publish, request},
     runs::{Effort, each, ready, spec},
-    table::{Samples, print},
 };
 
 /// A mock that takes this long for a token, and answers as many as an answer may have here.

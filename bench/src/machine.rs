@@ -5,7 +5,7 @@ use std::{fs, process::Command, thread};
 use rbee_tests::tools;
 
 /// Processor, cores and server, in one line.
-pub(crate) fn facts() -> String {
+pub fn facts() -> String {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let information = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     format!("{}, {cores} cores; {}; rbee {}", processor(&information), server(), env!("CARGO_PKG_VERSION"))

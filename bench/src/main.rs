@@ -7,14 +7,13 @@
 mod alone;
 mod failover;
 mod job;
-mod machine;
 mod overhead;
 mod runs;
 mod spawn;
-mod table;
 mod throughput;
 
 use clap::{Parser, ValueEnum};
+use rbee_bench::machine;
 
 use crate::runs::Effort;
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rbee_bench::table::{Samples, print};
 use rbee_schema::{JobRequest, ModelReference};
 use rbee_tests::fleet::Fleet;
 use tokio::time::sleep;
@@ -11,7 +12,6 @@ use crate::{
     alone::{Alone, Computed},
     job::{Answered, answered, request},
     runs::{Effort, ready, real_model, spec},
-    table::{Samples, print},
 };
 
 /// The longest pause before a job that finds an idle worker: longer than everything that a worker does in turns.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use rbee_bench::table::{Samples, print};
 use rbee_nats::Subject;
 use rbee_schema::{ModelReference, WorkerEvent, api::Models};
 use rbee_tests::{
@@ -14,7 +15,6 @@ use tokio::time::Instant;
 use crate::{
     job::{answered, request},
     runs::{Effort, each, real_model, spec},
-    table::{Samples, print},
 };
 
 /// One worker for each run, and ten ports.

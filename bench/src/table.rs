@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 
 /// One quantity, measured several times.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Samples {
+pub struct Samples {
     /// In rising order; at least one.
     values: Vec<f64>,
     unit: Unit,
@@ -22,22 +22,22 @@ enum Unit {
 
 impl Samples {
     /// Times. A difference of two times may be negative, so these are seconds.
-    pub(crate) fn seconds(values: impl IntoIterator<Item = f64>) -> Self {
+    pub fn seconds(values: impl IntoIterator<Item = f64>) -> Self {
         Self::of(values, Unit::Seconds)
     }
 
     /// Times.
-    pub(crate) fn times(values: impl IntoIterator<Item = Duration>) -> Self {
+    pub fn times(values: impl IntoIterator<Item = Duration>) -> Self {
         Self::seconds(values.into_iter().map(|value| value.as_secs_f64()))
     }
 
     /// Events per second.
-    pub(crate) fn rates(values: impl IntoIterator<Item = f64>) -> Self {
+    pub fn rates(values: impl IntoIterator<Item = f64>) -> Self {
         Self::of(values, Unit::PerSecond)
     }
 
     /// How many times as much.
-    pub(crate) fn ratios(values: impl IntoIterator<Item = f64>) -> Self {
+    pub fn ratios(values: impl IntoIterator<Item = f64>) -> Self {
         Self::of(values, Unit::Ratio)
     }
 
@@ -46,6 +46,16 @@ impl Samples {
         assert!(!values.is_empty(), "something was measured");
         values.sort_by(f64::total_cmp);
         Self { values, unit }
+    }
+
+    /// The median, in words.
+    pub fn shown_median(&self) -> String {
+        show(self.median(), self.unit)
+    }
+
+    /// The largest, in words.
+    pub fn shown_most(&self) -> String {
+        show(self.percentile(100), self.unit)
     }
 
     /// The least value that at least `percent` of the values do not exceed (the nearest rank).
@@ -66,7 +76,7 @@ impl Samples {
 }
 
 /// Prints a table under a title. Each row is a name and what was measured.
-pub(crate) fn print(title: &str, rows: &[(&str, Samples)]) {
+pub fn print(title: &str, rows: &[(&str, Samples)]) {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["", "median", "p10", "p90", "p99", "max", "runs"]);
     for (name, samples) in rows {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
+use rbee_bench::table::{Samples, print};
 use rbee_nats::{Bus, Subscriber};
 use rbee_schema::{Chunk, JobRequest, ModelReference};
 use rbee_tests::{fleet::Fleet, wait::soon};
@@ -11,7 +12,6 @@ use tokio::time::Instant;
 use crate::{
     job::{answered, request, submission},
     runs::{Effort, ready, spec},
-    table::{Samples, print},
 };
 
 /// Jobs of one round.
@@ -81,7 +81,7 @@ async fn ends(output: &mut Subscriber, jobs: usize) {
         match serde_json::from_slice(&message.payload).expect("output is chunks") {
             Chunk::Done { .. } => ended += 1,
             Chunk::Error { error } => panic!("a job failed: {error}"),
-            Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Tokens { .. } => {}
+            Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Paused { .. } | Chunk::Tokens { .. } => {}
         }
     }
 }

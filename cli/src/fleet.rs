@@ -8,18 +8,25 @@ use std::{
 };
 
 use clap::Args;
-use rbee_hive::HiveConfig;
+use metrics_exporter_prometheus::PrometheusHandle;
+use rbee_hive::{
+    HiveConfig, HiveError, Urgency,
+    decide::timers::Timers,
+    http::{self, Health},
+    store::{HUB, StoreConfig},
+};
 use rbee_nats::{Bus, Plan};
 use rbee_queen::{QueenConfig, gateway};
-use rbee_schema::{HiveName, HostName, QueenName};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinHandle,
-};
-use tokio_util::sync::CancellationToken;
+use rbee_schema::{ByteSize, Device, HiveName, HostName, Limits, QueenName};
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::info;
 
-use crate::outcome::Outcome;
+use crate::{
+    outcome::Outcome,
+    signals::{self, Signals},
+    telemetry,
+};
 
 /// What a hive may be told.
 #[derive(Debug, Clone, Args)]
@@ -33,6 +40,44 @@ pub(crate) struct HiveOptions {
     /// The worker program; default: `rbee-worker` beside this program, else on PATH.
     #[arg(long, env = "RBEE_WORKER_PROGRAM", value_name = "FILE")]
     worker_program: Option<PathBuf>,
+    /// Where metrics and health are served; port 0 takes any that is free. Default: 127.0.0.1:7834, or any free port
+    /// where that is taken.
+    #[arg(long, env = "RBEE_METRICS", value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
+    /// How many workers the hive runs at most; default: 32 for each core, as far as memory allows.
+    #[arg(long, env = "RBEE_MAX_WORKERS", value_name = "N")]
+    max_workers: Option<u32>,
+    /// What the worker program was built to run on: cpu, cuda or metal.
+    #[arg(long, env = "RBEE_WORKER_DEVICES", default_value = "cpu", value_delimiter = ',', value_parser = crate::verb::serve::device(),
+          value_name = "DEVICES")]
+    worker_devices: Vec<Device>,
+    /// The memory that a worker may use where its model's declaration does not say, such as 8GiB.
+    #[arg(long, env = "RBEE_WORKER_MEMORY", value_name = "SIZE")]
+    worker_memory: Option<ByteSize>,
+    /// The files and sockets that a worker may have open where its model's declaration does not say.
+    #[arg(long, env = "RBEE_WORKER_OPEN_FILES", default_value_t = 4096, value_name = "N")]
+    worker_open_files: u32,
+    /// How long the hive waits for what, as NAME=DURATION with commas, such as silent=20s,hang=1m.
+    #[arg(long, env = "RBEE_TIMERS", default_value = "", hide_default_value = true, value_name = "TIMERS")]
+    timers: Timers,
+    /// The folder for model files that are fetched; default: `models` in the data folder. It may be one that the Hugging
+    /// Face tools use.
+    #[arg(long, env = "RBEE_MODELS", value_name = "FOLDER")]
+    models: Option<PathBuf>,
+    /// The hub that `hf:` references are fetched from; what HF_TOKEN holds is told to it.
+    #[arg(long, env = "HF_ENDPOINT", default_value = HUB, value_name = "URL")]
+    hub: String,
+}
+
+impl HiveOptions {
+    fn store(&self, data: &Path) -> Result<StoreConfig, Outcome> {
+        let folder = self.models.clone().unwrap_or_else(|| data.join("models"));
+        let folder =
+            std::path::absolute(&folder).map_err(|error| Outcome::usage(format!("{}: {error}", folder.display())))?;
+        // From the environment alone: an option could be read by everybody on the machine.
+        let token = env::var("HF_TOKEN").ok().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
+        Ok(StoreConfig { endpoint: self.hub.clone(), token, ..StoreConfig::new(folder) })
+    }
 }
 
 /// Where this machine's data is.
@@ -125,21 +170,71 @@ impl Running {
     }
 }
 
+/// A hive that runs until it is told to stop, here or over the bus.
+pub(crate) struct RunningHive {
+    /// Where its metrics are.
+    pub(crate) metrics: String,
+    stop: watch::Sender<Option<Urgency>>,
+    task: JoinHandle<Result<(), HiveError>>,
+}
+
+impl RunningHive {
+    /// Waits until it ends without us: well, where it was told over the bus.
+    pub(crate) async fn ended(&mut self) -> Result<(), Outcome> {
+        end_of_hive((&mut self.task).await)
+    }
+
+    /// Stops it and waits until it has; each further signal makes that more urgent.
+    pub(crate) async fn stop(self, signals: &mut Signals) -> Result<(), Outcome> {
+        end_of_hive(signals::stop_hive(&self.stop, self.task, async || signals.next().await).await)
+    }
+}
+
+fn end_of_hive(ended: Result<Result<(), HiveError>, tokio::task::JoinError>) -> Result<(), Outcome> {
+    Ok(ended.map_err(|error| Outcome::failed(format!("the hive panicked: {error}")))??)
+}
+
 /// Runs a hive.
-pub(crate) fn hive(options: &HiveOptions, data: PathBuf, nats_url: &str, bus: Bus) -> Result<Running, Outcome> {
+pub(crate) fn hive(
+    options: &HiveOptions,
+    data: PathBuf,
+    nats_url: &str,
+    bus: Bus,
+    recorded: PrometheusHandle,
+) -> Result<RunningHive, Outcome> {
     let host = host();
+    let worker_program = worker_program(options.worker_program.as_deref())?;
+    let listener = telemetry::listen(options.metrics)?;
+    let metrics = telemetry::url(&listener)?;
     let config = HiveConfig {
         name: options.name.clone().unwrap_or_else(|| HiveName::from_lossy(host.as_str())),
         host,
         ports: options.ports.clone(),
+        store: options.store(&data)?,
         data,
-        worker_program: worker_program(options.worker_program.as_deref())?,
+        worker_program,
         nats_url: nats_url.to_owned(),
+        limits: Limits { memory: options.worker_memory, cpu_millis: None, open_files: Some(options.worker_open_files) },
+        devices: options.worker_devices.clone(),
+        max_workers: options.max_workers.unwrap_or_else(max_workers),
+        timers: options.timers.clone(),
+        metrics: Some(metrics.clone()),
     };
-    let stop = CancellationToken::new();
-    let run = rbee_hive::run(config, bus, stop.clone());
-    let task = tokio::spawn(async move { run.await.map_err(Outcome::failed) });
-    Ok(Running { role: "hive", stop, task })
+    let (stop, told) = watch::channel(None);
+    let (health, seen) = watch::channel(Health::Recovering);
+    // Its health can be asked for as long as it runs, and no longer.
+    let serving = AbortOnDropHandle::new(tokio::spawn(http::serve(listener, seen, recorded)));
+    let task = tokio::spawn(async move {
+        let _serving = serving;
+        rbee_hive::run(config, bus, health, told).await
+    });
+    Ok(RunningHive { metrics, stop, task })
+}
+
+/// More workers than this on a core would only wait for each other.
+fn max_workers() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(cores).unwrap_or(u32::MAX).saturating_mul(32)
 }
 
 /// Runs a queen.
@@ -160,18 +255,6 @@ pub(crate) async fn http(address: SocketAddr, bus: Bus) -> Result<(Running, Sock
     let serve = gateway::serve(listener, bus, stop.clone());
     let task = tokio::spawn(async move { serve.await.map_err(Outcome::failed) });
     Ok((Running { role: "gateway", stop, task }, address))
-}
-
-/// Waits for Ctrl-C or SIGTERM.
-pub(crate) async fn told_to_stop() -> Result<(), Outcome> {
-    let failed = |error| Outcome::failed(format!("failed to listen for signals: {error}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,16 +1,21 @@
 //! The command line: one verb per file in [`verb`], each a client of the bus, or the roles themselves.
 
 mod fleet;
+mod follow;
+mod logs;
+mod order;
 mod outcome;
 mod prompt;
 mod show;
+mod signals;
+mod target;
+mod telemetry;
 pub mod verb;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser};
 use rbee_nats::{Bus, Connection, Namespace};
-use tracing_subscriber::EnvFilter;
 
 use crate::outcome::Outcome;
 
@@ -18,7 +23,7 @@ use crate::outcome::Outcome;
 #[derive(Debug, Parser)]
 #[command(name = "rbee", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 done; 1 failed; 2 wrong options; 3 the job was answered with an error; \
-                        69 the bus or the queen does not answer; 130 interrupted.")]
+                        69 the bus or the queen does not answer; 75 another hive of this name runs; 75 another hive of this name runs; 130 interrupted.")]
 pub struct Cli {
     /// Where the bus is; several servers of one cluster are separated by commas.
     #[arg(long, global = true, env = "RBEE_NATS", default_value = DEFAULT_NATS, value_name = "URL")]
@@ -29,6 +34,9 @@ pub struct Cli {
     /// Print JSON for programs instead of tables and text for people.
     #[arg(long, global = true)]
     json: bool,
+    /// Append log lines to a file instead of writing them to standard error.
+    #[arg(long, global = true, env = "RBEE_LOG_FILE", value_name = "FILE")]
+    log_file: Option<PathBuf>,
     #[command(subcommand)]
     verb: verb::Verb,
 }
@@ -58,8 +66,9 @@ impl Setting {
 /// Runs the command line and returns its exit code.
 pub async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("RBEE_LOG").unwrap_or_else(|_| cli.verb.log_filter().into());
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    if let Err(outcome) = logs::start(cli.log_file.as_deref(), cli.verb.log_filter()) {
+        return outcome.report();
+    }
     let setting = Setting { nats: cli.nats, namespace: cli.namespace, json: cli.json };
     match cli.verb.run(setting).await {
         Ok(()) => ExitCode::SUCCESS,

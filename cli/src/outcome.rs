@@ -63,6 +63,18 @@ impl From<rbee_nats::BusError> for Outcome {
     }
 }
 
+impl From<rbee_hive::HiveError> for Outcome {
+    fn from(error: rbee_hive::HiveError) -> Self {
+        if error.is_taken() {
+            return Self { code: 75, message: error.to_string() };
+        }
+        match error {
+            rbee_hive::HiveError::Bus(_) | rbee_hive::HiveError::Closed => Self::unavailable(error),
+            _ => Self::failed(error),
+        }
+    }
+}
+
 impl From<rbee_nats::PlanError> for Outcome {
     fn from(error: rbee_nats::PlanError) -> Self {
         Self::failed(error)

@@ -1,7 +1,24 @@
 //! Tables for people, JSON for programs.
 
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+};
+
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
+use rbee_schema::{HiveRecord, LimitedBy, LimitsInForce};
 use serde::Serialize;
+
+/// Prints a line of a role, which goes on where nobody reads it: Ctrl-C also ends the other end of a pipe, and the role has
+/// yet to stop in order.
+pub(crate) fn say(line: impl Display) {
+    let _ = try_to_say(line);
+}
+
+/// Prints a line where somebody reads it.
+pub(crate) fn try_to_say(line: impl Display) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+}
 
 /// Prints a document as JSON.
 pub(crate) fn json<T: Serialize>(document: &T) {
@@ -34,6 +51,35 @@ pub(crate) fn bytes(count: u64) -> String {
     if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
+/// What limits a worker and who enforces that: `512 MiB, 1.5 cores by cgroup-v2, 256 files`.
+pub(crate) fn limits(in_force: &LimitsInForce) -> Option<String> {
+    let LimitsInForce { limits, by } = in_force;
+    let memory = limits.memory.map(|memory| memory.to_string());
+    let cores = limits.cpu_millis.map(|millis| match f64::from(millis) / 1000.0 {
+        cores if millis == 1000 => format!("{cores} core"),
+        cores => format!("{cores} cores"),
+    });
+    let files = limits.open_files.map(|files| format!("{files} files"));
+    let (enforced, by_nobody) = match by {
+        LimitedBy::CgroupV2 | LimitedBy::CgroupV1 => (memory.into_iter().chain(cores).collect::<Vec<_>>(), None),
+        LimitedBy::RlimitData => (memory.into_iter().collect(), cores),
+    };
+    let enforced = (!enforced.is_empty()).then(|| format!("{} by {}", enforced.join(", "), by.as_str()));
+    let by_nobody = by_nobody.map(|cores| format!("{cores} by nobody"));
+    let parts: Vec<String> = [enforced, by_nobody, files].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// Whether a hive takes workers: `online`, `draining`, `degraded: why`.
+pub(crate) fn state(hive: &HiveRecord) -> String {
+    match (hive.draining, &hive.degraded) {
+        (false, None) => "online".to_owned(),
+        (true, None) => "draining".to_owned(),
+        (false, Some(why)) => format!("degraded: {why}"),
+        (true, Some(why)) => format!("draining; degraded: {why}"),
+    }
+}
+
 /// A value that may be missing.
 pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
@@ -41,7 +87,32 @@ pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rbee_schema::{ByteSize, Limits};
+
     use super::*;
+
+    #[test]
+    fn limits_are_shown_with_who_enforces_them() {
+        let memory = Some(ByteSize(512 << 20));
+        for (limits, by, shown) in [
+            (Limits { memory, ..Limits::default() }, LimitedBy::CgroupV1, "512 MiB by cgroup-v1"),
+            (
+                Limits { memory, cpu_millis: Some(1500), open_files: Some(256) },
+                LimitedBy::CgroupV2,
+                "512 MiB, 1.5 cores by cgroup-v2, 256 files",
+            ),
+            (
+                Limits { memory, cpu_millis: Some(1000), open_files: None },
+                LimitedBy::RlimitData,
+                "512 MiB by rlimit-data, 1 core by nobody",
+            ),
+            (Limits { open_files: Some(64), ..Limits::default() }, LimitedBy::RlimitData, "64 files"),
+        ] {
+            assert_eq!(super::limits(&LimitsInForce { limits, by }).as_deref(), Some(shown));
+        }
+        let nothing = LimitsInForce { limits: Limits::default(), by: LimitedBy::CgroupV2 };
+        assert_eq!(super::limits(&nothing), None);
+    }
 
     #[test]
     fn bytes_are_shown_in_the_largest_unit_that_fits() {

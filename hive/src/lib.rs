@@ -3,11 +3,23 @@
 //!
 //! [`supervisor`] is the one task that owns everything; [`decide`] says what is to be done and does nothing itself.
 
+mod config;
 pub mod decide;
+pub mod http;
+mod inventory;
 mod launch;
+mod ledger;
+mod limits;
+mod metrics;
+mod notify;
 mod output;
+mod probe;
 mod process;
-mod recover;
+pub mod store;
 mod supervisor;
+mod urgency;
 
-pub use supervisor::{HiveConfig, HiveError, run};
+pub use config::{HiveConfig, HiveError};
+pub use ledger::LedgerError;
+pub use supervisor::run;
+pub use urgency::Urgency;

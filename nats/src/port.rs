@@ -71,13 +71,37 @@ impl PortLeases {
         }
     }
 
+    /// Takes over the lease of a worker that an earlier run of its hive has started, or claims it anew where it lapsed.
+    ///
+    /// # Errors
+    /// When somebody else holds it, or the server does not answer.
+    pub async fn adopt(&self, port: u16, lease: &PortLease) -> Result<PortClaim, ClaimError> {
+        let revision = match self.look(port).await? {
+            Found::Free(revision) => revision,
+            Found::Held(found, revision) if found.hive == lease.hive && found.worker == lease.worker => revision,
+            Found::Held(found, _) => return Err(ClaimError::Held(found)),
+        };
+        let claim = self.write(port, lease, revision).await?;
+        claim.ok_or_else(|| BusError::new(format!("adopt the lease of port {port}"), "it changes all the time").into())
+    }
+
     /// Renews a lease; to be done every minute.
     ///
     /// # Errors
     /// When it is no longer ours, or the server does not answer.
     pub async fn renew(&self, claim: PortClaim, lease: &PortLease) -> Result<PortClaim, BusError> {
-        let renewed = self.write(claim.port, lease, claim.revision).await?;
-        renewed.ok_or_else(|| BusError::new(format!("renew the lease of port {}", claim.port), "it is no longer ours"))
+        if let Some(renewed) = self.write(claim.port, lease, claim.revision).await? {
+            return Ok(renewed);
+        }
+        // The last renewal may have been stored and its word lost, or the lease has lapsed while the bus was away.
+        let doing = || format!("renew the lease of port {}", claim.port);
+        let revision = match self.look(claim.port).await? {
+            Found::Held(found, revision) if found == *lease => revision,
+            Found::Free(revision) => revision,
+            Found::Held(found, _) => return Err(BusError::new(doing(), ClaimError::Held(found))),
+        };
+        let renewed = self.write(claim.port, lease, revision).await?;
+        renewed.ok_or_else(|| BusError::new(doing(), "it changes all the time"))
     }
 
     /// Gives a port back. Returns the revision with which it can be claimed again at once.

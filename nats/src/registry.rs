@@ -11,7 +11,7 @@ use async_nats::jetstream::{
     message::PublishMessage,
 };
 use futures::StreamExt as _;
-use rbee_schema::{HiveRecord, ModelSpec, PortLease, WorkerRecord};
+use rbee_schema::{FileRecord, HiveRecord, ModelSpec, PortLease, WorkerRecord};
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::warn;
 
@@ -49,6 +49,13 @@ impl Registry<WorkerRecord> {
     /// The workers, as their hives know them.
     pub fn workers(bus: &Bus) -> Self {
         Self::of(bus, "workers")
+    }
+}
+
+impl Registry<FileRecord> {
+    /// The model files that hives have fetched.
+    pub fn files(bus: &Bus) -> Self {
+        Self::of(bus, "files")
     }
 }
 

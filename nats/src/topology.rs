@@ -153,6 +153,7 @@ impl Topology {
             bucket("ports", "Port leases: <host>.<port>. A lease lapses when nobody renews it."),
             bucket("hives", "Hives that are there: <hive>. A key lapses when its hive is gone."),
             bucket("workers", "Workers as their hive knows them: <hive>.<worker>."),
+            bucket("files", "Model files that hives have fetched: <hive>.<digest of the reference>."),
             bucket("models", "Models to be served: <model>. Put a key to deploy, delete it to withdraw."),
         ];
         Self { streams }

@@ -123,13 +123,13 @@ fn status(queen: &QueenName, fleet: &Fleet) -> Status {
 fn models(fleet: &Fleet) -> Models {
     let model = |name: &ModelName| {
         let phases: Vec<_> = fleet.serving(name).map(|(_, worker)| worker.record.phase).collect();
-        let ready = phases.iter().filter(|phase| **phase == WorkerPhase::Ready).count();
+        let count = |wanted: fn(WorkerPhase) -> bool| number(phases.iter().filter(|phase| wanted(**phase)).count());
         let running = fleet.workers.values().filter(|worker| worker.record.model == *name);
         Model {
             name: name.clone(),
             spec: fleet.models[name].clone(),
-            ready: number(ready),
-            starting: number(phases.len() - ready),
+            ready: count(|phase| phase == WorkerPhase::Ready),
+            starting: count(|phase| phase < WorkerPhase::Ready || phase == WorkerPhase::Backoff),
             jobs_running: number(running.map(|worker| worker.jobs.len()).sum()),
             jobs_queued: 0,
         }

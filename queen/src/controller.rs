@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use rbee_nats::{Api, AppendError, Bus, BusError, Entry, Message, Outbox, Registry, RegistryWatch, Subject};
 use rbee_schema::{
-    Chunk, Event as BusEvent, Failure, FailureCode, HiveCommand, HiveRecord, JobId, ModelEvent, ModelName, ModelSpec,
-    QueenEvent, QueenName, Tenant, WorkerBeat, WorkerName, WorkerRecord,
+    Chunk, Event as BusEvent, Failure, FailureCode, Haste, HiveCommand, HiveRecord, JobId, ModelEvent, ModelName,
+    ModelSpec, QueenEvent, QueenName, Tenant, WorkerBeat, WorkerName, WorkerRecord,
 };
 use tokio::{task::JoinSet, time::sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -312,7 +312,7 @@ impl Controller {
                 self.fleet.told_to_stop(&(hive.clone(), worker.clone()));
                 let (at, why_told) = (hive.clone(), why.clone());
                 self.publish(QueenEvent::Stopping { hive: at, worker: worker.clone(), why: why_told });
-                self.command(hive, HiveCommand::Stop { worker, why });
+                self.command(hive, HiveCommand::Stop { worker, why, haste: Haste::Drain });
             }
             Order::Refuse { model, failure } => {
                 warn!(%model, %failure, "waiting jobs are refused");

@@ -19,9 +19,13 @@ pub struct WorkerBeat {
     /// The jobs that it runs.
     #[serde(default)]
     pub jobs: Vec<JobInFlight>,
-    /// Tokens made since it started; a counter that stands still with jobs in flight means that it hangs.
+    /// Tokens made since it started.
     #[serde(default)]
     pub tokens: u64,
+    /// Steps of the engine since it started, those that read a prompt too; a counter that stands still with jobs in
+    /// flight means that it hangs.
+    #[serde(default)]
+    pub steps: u64,
     /// Resident memory in bytes.
     #[serde(default)]
     pub memory_bytes: u64,
@@ -49,4 +53,7 @@ pub struct HiveBeat {
     pub ports_leased: u32,
     /// Ports that it may lease.
     pub ports_total: u32,
+    /// By how much its own clock ticks late, in milliseconds: how overloaded its machine is.
+    #[serde(default)]
+    pub late_ms: u64,
 }

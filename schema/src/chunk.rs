@@ -7,8 +7,8 @@ use crate::{Failure, HiveName, ModelName, WorkerName};
 
 /// One appended piece of a job's output.
 ///
-/// A job's output is `started`, any number of `tokens` (and of `resumed`, where a worker was lost), then one of
-/// `done` or `error`, after which nothing comes. Token indices count the answer's tokens from 0 and never repeat or skip.
+/// A job's output is `started`, any number of `tokens` (and of `resumed`, where a worker was lost or has paused), then
+/// one of `done` or `error`, after which nothing comes. Token indices count the answer's tokens from 0 and never repeat or skip.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Chunk {
@@ -33,6 +33,12 @@ pub enum Chunk {
         worker: WorkerName,
         /// The delivery that it works on, from 2 up.
         attempt: u64,
+        /// The index of the next token.
+        index: u32,
+    },
+    /// Its worker has given it back in good order, and another goes on. Without this word before a `resumed` the worker
+    /// before was lost.
+    Paused {
         /// The index of the next token.
         index: u32,
     },
@@ -67,7 +73,7 @@ impl Chunk {
     pub fn is_last(&self) -> bool {
         match self {
             Self::Done { .. } | Self::Error { .. } => true,
-            Self::Started { .. } | Self::Resumed { .. } | Self::Tokens { .. } => false,
+            Self::Started { .. } | Self::Resumed { .. } | Self::Paused { .. } | Self::Tokens { .. } => false,
         }
     }
 }

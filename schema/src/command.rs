@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelName, ModelSpec, WorkerName};
+use crate::{ModelName, ModelReference, ModelSpec, WorkerName};
 
 /// A command to a hive, on `rbee.cmd.hive.<hive>`; durable, and expired when nobody took it for a minute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,14 +18,58 @@ pub enum HiveCommand {
         /// How to serve it.
         spec: ModelSpec,
     },
-    /// Let a worker finish its jobs, then end it for good. Answered by its `removed` event.
+    /// End a worker for good. Answered by its `removed` event.
     Stop {
         /// Which worker.
         worker: WorkerName,
         /// Why, in words.
         #[serde(default)]
         why: String,
+        /// Whether its jobs are finished first.
+        #[serde(default)]
+        haste: Haste,
     },
+    /// Start a worker anew that was given up or waits for its next try. Answered by its `spawned` event.
+    Reset {
+        /// Which worker.
+        worker: WorkerName,
+    },
+    /// Take no further workers, let those that run finish their jobs, and end them. Answered by `draining`, then one
+    /// `drained` for each worker; the hive stays.
+    Drain {
+        /// Why, in words.
+        #[serde(default)]
+        why: String,
+    },
+    /// Take workers again after a drain. Answered by `resumed`.
+    Resume,
+    /// End the hive, after its workers. Answered by `stopped`.
+    Shutdown {
+        /// Why, in words.
+        #[serde(default)]
+        why: String,
+    },
+    /// Fetch a model file into the hive's store. Answered by `fetched` or `fetch-failed`.
+    Fetch {
+        /// Which.
+        reference: ModelReference,
+    },
+    /// Delete a model file from the hive's store. Answered by `file-removed` or `refused`.
+    RemoveFile {
+        /// Which.
+        reference: ModelReference,
+    },
+}
+
+/// Whether what runs is finished before an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Haste {
+    /// Jobs that run are finished, within the time that a drain may take.
+    #[default]
+    Drain,
+    /// Jobs that run go on elsewhere.
+    AtOnce,
 }
 
 /// What a worker is told, on `rbee.ctl.worker.<hive>.<worker>`; not stored.

@@ -3,8 +3,8 @@
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 
 use crate::{
-    Chunk, DeadJob, Failure, HiveBeat, HiveCommand, HiveEvent, HiveRecord, JobEvent, JobRequest, ModelEvent, ModelSpec,
-    PortEvent, PortLease, QueenEvent, WorkerBeat, WorkerControl, WorkerEvent, WorkerRecord, api,
+    Chunk, DeadJob, Failure, FileRecord, HiveBeat, HiveCommand, HiveEvent, HiveRecord, JobEvent, JobRequest,
+    ModelEvent, ModelSpec, PortEvent, PortLease, QueenEvent, WorkerBeat, WorkerControl, WorkerEvent, WorkerRecord, api,
 };
 
 /// A kind of document and its JSON Schema (draft 2020-12, every definition inlined or in `$defs`).
@@ -40,6 +40,7 @@ pub fn documents() -> Vec<Document> {
         document::<PortLease>("port-lease"),
         document::<HiveRecord>("hive-record"),
         document::<WorkerRecord>("worker-record"),
+        document::<FileRecord>("file-record"),
         document::<ModelSpec>("model-spec"),
         document::<Failure>("failure"),
         document::<api::Status>("api-status"),

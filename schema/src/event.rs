@@ -10,7 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Failure, FinishReason, HiveName, HostName, JobId, ModelName, ModelSpec, QueenName, Tenant, Usage, WorkerName,
+    Failure, FinishReason, HiveName, HostName, JobId, ModelName, ModelReference, ModelSpec, QueenName, Tenant, Usage,
+    WorkerName,
 };
 
 /// Any event, with whom it is about. Subjects carry the names, bodies the rest; see `rbee_nats::Subject`.
@@ -86,6 +87,31 @@ pub enum WorkerEvent {
         /// From the start of the process to ready, in milliseconds.
         load_ms: u64,
     },
+    /// A hive that was away found it alive and goes on with it.
+    Adopted {
+        /// What it serves.
+        model: ModelName,
+        /// Which run this is.
+        epoch: u64,
+        /// Its process.
+        pid: u32,
+        /// Its port.
+        port: u16,
+    },
+    /// It is silent or frozen. It is not ended yet.
+    Suspect {
+        /// Which run this is.
+        epoch: u64,
+        /// Why, in words.
+        why: String,
+    },
+    /// It was suspect and is heard again.
+    Recovered {
+        /// Which run this is.
+        epoch: u64,
+        /// After how long, in milliseconds.
+        after_ms: u64,
+    },
     /// It takes no further jobs and finishes what runs.
     Draining {
         /// Why, in words.
@@ -95,6 +121,13 @@ pub enum WorkerEvent {
     Stopping {
         /// Why, in words.
         why: String,
+    },
+    /// Its process does not end, although it was killed: its port and memory stay taken. Somebody must look.
+    Unkillable {
+        /// The process.
+        pid: u32,
+        /// How long ago it was killed first, in milliseconds.
+        since_ms: u64,
     },
     /// Its process ended.
     Exited {
@@ -110,6 +143,9 @@ pub enum WorkerEvent {
         /// The signal that ended it, where one did (9 is SIGKILL).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         signal: Option<i32>,
+        /// Why it ended, in words.
+        #[serde(default)]
+        why: String,
         /// Jobs that it ran, given back to the queue.
         jobs_returned: u32,
         /// The last lines that it wrote.
@@ -123,6 +159,15 @@ pub enum WorkerEvent {
         delay_ms: u64,
         /// Why, in words.
         why: String,
+    },
+    /// It ended too often: it is tried again only rarely, and the model is better served elsewhere.
+    CrashLooped {
+        /// What it was to serve.
+        model: ModelName,
+        /// What happened, in words.
+        failure: Failure,
+        /// After how long it is tried once more, in milliseconds.
+        trial_ms: u64,
     },
     /// It was refused or given up.
     Failed {
@@ -151,10 +196,15 @@ event_names!(WorkerEvent {
     Spawned => "spawned",
     Loading => "loading",
     Ready => "ready",
+    Adopted => "adopted",
+    Suspect => "suspect",
+    Recovered => "recovered",
     Draining => "draining",
     Stopping => "stopping",
+    Unkillable => "unkillable",
     Exited => "exited",
     Restarting => "restarting",
+    CrashLooped => "crash-looped",
     Failed => "failed",
     Removed => "removed",
     Ignored => "ignored",
@@ -168,9 +218,11 @@ pub enum ExitClass {
     Clean,
     /// By a signal that the hive did not send.
     Signal,
+    /// It needed more memory than its limit.
+    Oom,
     /// The hive killed it because it did not become ready in time.
     ReadyTimeout,
-    /// The hive killed it because its heartbeats stopped.
+    /// The hive killed it: its heartbeats stopped, it made no progress, or it did not answer its health check.
     Hang,
     /// Its data is at fault (exit 65); it is not started again.
     Data,
@@ -180,6 +232,8 @@ pub enum ExitClass {
     Permission,
     /// With another code.
     Other,
+    /// Nobody knows: it ended while its hive was away, or was adopted from an earlier run of the hive.
+    Unknown,
 }
 
 impl fmt::Display for ExitClass {
@@ -187,12 +241,14 @@ impl fmt::Display for ExitClass {
         f.pad(match self {
             Self::Clean => "clean",
             Self::Signal => "signal",
+            Self::Oom => "oom",
             Self::ReadyTimeout => "ready-timeout",
             Self::Hang => "hang",
             Self::Data => "data",
             Self::Config => "config",
             Self::Permission => "permission",
             Self::Other => "other",
+            Self::Unknown => "unknown",
         })
     }
 }
@@ -214,28 +270,103 @@ pub enum HiveEvent {
         /// The last port that it may lease.
         last_port: u16,
     },
-    /// It ends and stops its workers.
-    Draining {
+    /// It has looked after what its earlier runs left.
+    Recovered {
+        /// Workers that lived and are its own again.
+        adopted: u32,
+        /// Workers that had ended meanwhile.
+        buried: u32,
+        /// Processes that belonged to no worker and were killed.
+        killed: u32,
+        /// Port leases that belonged to no worker and were released.
+        leases_released: u32,
+    },
+    /// Its workers end too often: load is better placed elsewhere.
+    Degraded {
         /// Why, in words.
         why: String,
     },
+    /// It is no longer degraded.
+    Mended {},
+    /// It takes no further workers and drains those that it has.
+    Draining {
+        /// Why, in words.
+        why: String,
+        /// Workers that it has.
+        #[serde(default)]
+        workers: u32,
+    },
+    /// One worker less, while it drains.
+    Drained {
+        /// Workers that are left.
+        left: u32,
+    },
+    /// It takes workers again.
+    Resumed {},
     /// It ended; its workers are gone.
     Stopped {
         /// Workers that had to be killed.
         killed: u32,
+    },
+    /// Another hive of the same name is newer. This one has ended and left its workers alone.
+    Fenced {
+        /// Where the other one runs.
+        by: HostName,
     },
     /// A command could not be read or not be followed.
     Refused {
         /// Why.
         failure: Failure,
     },
+    /// A model file is being fetched.
+    FetchProgress {
+        /// What is fetched.
+        reference: ModelReference,
+        /// Bytes that are here.
+        done_bytes: u64,
+        /// Bytes in all.
+        total_bytes: u64,
+    },
+    /// A model file is here and whole.
+    Fetched {
+        /// What was fetched.
+        reference: ModelReference,
+        /// Its size.
+        bytes: u64,
+        /// Its SHA-256 in hexadecimal.
+        sha256: String,
+    },
+    /// A model file could not be fetched. Nothing of it can be loaded.
+    FetchFailed {
+        /// What was to be fetched.
+        reference: ModelReference,
+        /// Why.
+        failure: Failure,
+    },
+    /// A model file was deleted.
+    FileRemoved {
+        /// Which.
+        reference: ModelReference,
+        /// Bytes that are free again.
+        bytes: u64,
+    },
 }
 
 event_names!(HiveEvent {
     Joined => "joined",
+    Recovered => "recovered",
+    Degraded => "degraded",
+    Mended => "mended",
     Draining => "draining",
+    Drained => "drained",
+    Resumed => "resumed",
     Stopped => "stopped",
+    Fenced => "fenced",
     Refused => "refused",
+    FetchProgress => "fetch-progress",
+    Fetched => "fetched",
+    FetchFailed => "fetch-failed",
+    FileRemoved => "file-removed",
 });
 
 /// What happened to a queen, and what it decided.
@@ -308,6 +439,15 @@ pub enum PortEvent {
         /// Why, in words.
         why: String,
     },
+    /// It was leased although no worker had it: the lease was taken back.
+    Reclaimed {
+        /// For whom it was leased.
+        worker: WorkerName,
+        /// Ports that the hive has leased now.
+        in_use: u32,
+        /// Why, in words.
+        why: String,
+    },
     /// It was passed over.
     Skipped {
         /// For whom a port was looked for.
@@ -320,6 +460,7 @@ pub enum PortEvent {
 event_names!(PortEvent {
     Leased => "leased",
     Released => "released",
+    Reclaimed => "reclaimed",
     Skipped => "skipped",
 });
 

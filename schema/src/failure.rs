@@ -38,10 +38,26 @@ pub enum FailureCode {
     ModelUnsupported,
     /// Every port of the hive's range is leased or held by others.
     PortsExhausted,
+    /// The machine has too little memory for another worker of this size.
+    MemoryShort,
+    /// The disk has too little room for the model file.
+    DiskFull,
+    /// The machine lacks the device that the model asks for.
+    DeviceMissing,
+    /// The hive runs as many workers as it may.
+    HiveFull,
+    /// The hive drains and takes no further workers.
+    HiveDraining,
+    /// The model file could not be fetched: the network or the hub failed.
+    FetchFailed,
+    /// The hub refuses access to the model file.
+    AccessDenied,
     /// The worker could not be started.
     SpawnFailed,
     /// The worker did not become ready in time.
     ReadyTimeout,
+    /// The worker needed more memory than its limit.
+    OutOfMemory,
     /// The worker ended too often; it is tried again only rarely.
     CrashLoop,
     /// There is no hive that could run the model.
@@ -72,8 +88,16 @@ impl FailureCode {
             Self::ModelInvalid => "model-invalid",
             Self::ModelUnsupported => "model-unsupported",
             Self::PortsExhausted => "ports-exhausted",
+            Self::MemoryShort => "memory-short",
+            Self::DiskFull => "disk-full",
+            Self::DeviceMissing => "device-missing",
+            Self::HiveFull => "hive-full",
+            Self::HiveDraining => "hive-draining",
+            Self::FetchFailed => "fetch-failed",
+            Self::AccessDenied => "access-denied",
             Self::SpawnFailed => "spawn-failed",
             Self::ReadyTimeout => "ready-timeout",
+            Self::OutOfMemory => "out-of-memory",
             Self::CrashLoop => "crash-loop",
             Self::NoCapacity => "no-capacity",
             Self::StaleCommand => "stale-command",
@@ -87,6 +111,11 @@ impl FailureCode {
         match self {
             Self::QueueFull
             | Self::PortsExhausted
+            | Self::MemoryShort
+            | Self::DiskFull
+            | Self::HiveFull
+            | Self::HiveDraining
+            | Self::FetchFailed
             | Self::SpawnFailed
             | Self::ReadyTimeout
             | Self::CrashLoop
@@ -105,6 +134,9 @@ impl FailureCode {
             | Self::ModelMissing
             | Self::ModelInvalid
             | Self::ModelUnsupported
+            | Self::DeviceMissing
+            | Self::AccessDenied
+            | Self::OutOfMemory
             | Self::Internal => false,
         }
     }

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, path::PathBuf, str::FromStr, time::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::{Failure, FailureCode};
+use crate::{ByteSize, Failure, FailureCode};
 
 /// How a model is to be served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +30,63 @@ pub struct ModelSpec {
     #[serde(default = "default_idle_timeout", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub idle_timeout: Duration,
+    /// Whether a worker of it stays however long it is idle, once one has started; default no.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub pinned: bool,
+    /// What each worker may use; default: what its hive allows.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
+    /// The device that it must run on; default: what the hive's workers have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// What a worker may use. What is left out is not limited here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Limits {
+    /// Memory; a worker that needs more is ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
+    /// Processor time, in thousandths of a core: 1500 is one core and a half.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10))]
+    pub cpu_millis: Option<u32>,
+    /// Files and sockets that it may have open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 64))]
+    pub open_files: Option<u32>,
+}
+
+impl Limits {
+    /// Whether nothing is limited.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// These limits; where one is left out, that of `defaults`.
+    pub fn or(self, defaults: Self) -> Self {
+        Self {
+            memory: self.memory.or(defaults.memory),
+            cpu_millis: self.cpu_millis.or(defaults.cpu_millis),
+            open_files: self.open_files.or(defaults.open_files),
+        }
+    }
+}
+
+/// What computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA graphics card.
+    Cuda,
+    /// An Apple graphics processor.
+    Metal,
 }
 
 fn default_slots() -> u32 {
@@ -50,6 +107,9 @@ impl ModelSpec {
             slots: default_slots(),
             context: None,
             idle_timeout: default_idle_timeout(),
+            pinned: false,
+            limits: Limits::default(),
+            device: None,
         }
     }
 
@@ -85,9 +145,21 @@ impl ModelSpec {
         if self.context.is_some_and(|context| context < 16) {
             return refuse("context is below 16 tokens: leave it out for the model's own".to_owned());
         }
+        if self.limits.memory.is_some_and(|memory| memory.bytes() < MIN_MEMORY) {
+            return refuse(format!("limits.memory is below {}: no worker can start with less", ByteSize(MIN_MEMORY)));
+        }
+        if self.limits.cpu_millis.is_some_and(|millis| millis < 10) {
+            return refuse("limits.cpu_millis is below 10: expected thousandths of a core, 1000 for one".to_owned());
+        }
+        if self.limits.open_files.is_some_and(|files| files < 64) {
+            return refuse("limits.open_files is below 64: no worker can start with fewer".to_owned());
+        }
         Ok(())
     }
 }
+
+/// The least memory that a limit may leave a worker.
+const MIN_MEMORY: u64 = 32 << 20;
 
 /// What a model does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -124,6 +196,8 @@ impl Default for Replicas {
 pub enum ModelReference {
     /// A file on the hive's machine: `file:/models/smollm2.gguf`.
     File(PathBuf),
+    /// A file of a repository on the hub: `hf:owner/repo/file.gguf`.
+    Hub(HubFile),
     /// The test engine, which needs no weights: `mock:` and options such as `interval=5ms,load=200ms`.
     Mock(String),
 }
@@ -137,8 +211,11 @@ impl FromStr for ModelReference {
             Some(("file", path)) => Err(format!(
                 "`file:{path}` is not an absolute path: hives may run in other folders, so write file:/..."
             )),
+            Some(("hf", path)) => path.parse().map(Self::Hub),
             Some(("mock", options)) => Ok(Self::Mock(options.to_owned())),
-            _ => Err(format!("`{text}` is not a model reference: expected file:/path/to/model.gguf")),
+            _ => Err(format!(
+                "`{text}` is not a model reference: expected file:/path/to/model.gguf or hf:owner/repo[/file.gguf]"
+            )),
         }
     }
 }
@@ -147,6 +224,7 @@ impl fmt::Display for ModelReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Hub(file) => write!(f, "hf:{file}"),
             Self::Mock(options) => write!(f, "mock:{options}"),
         }
     }
@@ -172,7 +250,63 @@ impl JsonSchema for ModelReference {
         "ModelReference".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^(file:/|mock:)", "examples": ["file:/models/smollm2.gguf"] })
+        let examples = ["file:/models/smollm2.gguf", "hf:owner/repo/model.Q4_K_M.gguf"];
+        json_schema!({ "type": "string", "pattern": "^(file:/|hf:|mock:)", "examples": examples })
+    }
+}
+
+/// A file of a repository on the Hugging Face Hub, as `owner/repo[@revision][/path/to/file.gguf]`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HubFile {
+    /// `owner/name`.
+    pub repository: String,
+    /// A branch, tag or commit; default `main`.
+    pub revision: Option<String>,
+    /// The file's path in the repository; default: the one GGUF file that is there.
+    pub path: Option<String>,
+}
+
+impl FromStr for HubFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |why: &str| {
+            Err(format!("`hf:{text}` is not a file on the hub: {why}; expected hf:owner/repo[@revision][/file.gguf]"))
+        };
+        let is_part = |part: &str| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            !part.is_empty() && part.len() <= 96 && part.chars().all(allowed) && !part.starts_with('.')
+        };
+        let mut parts = text.splitn(3, '/');
+        let (Some(owner), Some(name)) = (parts.next(), parts.next()) else { return wrong("a repository has an owner") };
+        let (name, revision) = match name.split_once('@') {
+            Some((name, revision)) => (name, Some(revision.to_owned())),
+            None => (name, None),
+        };
+        let path = parts.next().map(str::to_owned);
+        if !is_part(owner) || !is_part(name) {
+            return wrong("owner and repository are made of A-Z a-z 0-9 - _ .");
+        }
+        if revision.as_deref().is_some_and(|revision| !is_part(revision)) {
+            return wrong("a revision is made of A-Z a-z 0-9 - _ .");
+        }
+        if path.as_deref().is_some_and(|path| !path.split('/').all(is_part) || !path.ends_with(".gguf")) {
+            return wrong("a file's path is made of A-Z a-z 0-9 - _ . / and ends with .gguf");
+        }
+        Ok(Self { repository: format!("{owner}/{name}"), revision, path })
+    }
+}
+
+impl fmt::Display for HubFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.repository)?;
+        if let Some(revision) = &self.revision {
+            write!(f, "@{revision}")?;
+        }
+        if let Some(path) = &self.path {
+            write!(f, "/{path}")?;
+        }
+        Ok(())
     }
 }
 
@@ -197,9 +331,24 @@ mod tests {
             (r#"{"reference":"mock:","replicas":{"min":3,"max":2}}"#, "replicas are 3..2"),
             (r#"{"reference":"mock:","context":1}"#, "context"),
             (r#"{"reference":"mock:","idle_timeout":5}"#, "idle_timeout"),
+            (r#"{"reference":"mock:","limits":{"memory":"1MiB"}}"#, "below 32 MiB"),
+            (r#"{"reference":"mock:","limits":{"memory":"much"}}"#, "limits.memory"),
+            (r#"{"reference":"hf:repo"}"#, "has an owner"),
+            (r#"{"reference":"hf:o/r/../../etc/passwd"}"#, "ends with .gguf"),
         ] {
             let failure = ModelSpec::from_json(body.as_bytes()).expect_err(body);
             assert!(failure.message.contains(words), "{body}: {failure}");
+        }
+    }
+
+    #[test]
+    fn a_file_on_the_hub_is_read_and_written_alike() {
+        for text in ["hf:o/r", "hf:o/r@v1.0", "hf:o/r/m.gguf", "hf:o/r@main/quants/m.Q4_K_M.gguf"] {
+            let reference: ModelReference = text.parse().expect(text);
+            assert_eq!(reference.to_string(), text);
+        }
+        for wrong in ["hf:", "hf:o", "hf:/r", "hf:o/r@", "hf:o/r/", "hf:o/r/a/../b.gguf", "hf:o/r/m.bin", "hf:o /r"] {
+            assert!(wrong.parse::<ModelReference>().is_err(), "{wrong}");
         }
     }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Failure, HiveName, HostName, JobId, ModelName, Tenant, WorkerName};
+use crate::{ByteSize, Failure, HiveName, HostName, JobId, Limits, ModelName, ModelReference, Tenant, WorkerName};
 
 /// Where a worker is in its life. `hive/decide/worker` holds the state machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -17,12 +17,16 @@ pub enum WorkerPhase {
     Loading,
     /// It takes jobs. Busy or idle follows from its slots.
     Ready,
+    /// It took jobs, and is silent or frozen. It may come back.
+    Suspect,
     /// It takes no further jobs and finishes what runs.
     Draining,
     /// Its process was told to end.
     Stopping,
     /// It ended and will be started again.
     Backoff,
+    /// It ended too often and is tried again only rarely.
+    CrashLoop,
     /// It ended and will not be started again.
     Failed,
 }
@@ -35,9 +39,11 @@ impl WorkerPhase {
             Self::Spawning => "spawning",
             Self::Loading => "loading",
             Self::Ready => "ready",
+            Self::Suspect => "suspect",
             Self::Draining => "draining",
             Self::Stopping => "stopping",
             Self::Backoff => "backoff",
+            Self::CrashLoop => "crash-loop",
             Self::Failed => "failed",
         }
     }
@@ -60,9 +66,47 @@ pub struct WorkerRecord {
     pub port: Option<u16>,
     /// How many jobs it can run at a time.
     pub slots: u32,
+    /// Exits in a row without a stable run between them.
+    #[serde(default)]
+    pub exits: u32,
+    /// What it may use, and who enforces that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsInForce>,
     /// Why it ended, where it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+}
+
+/// What a worker may use, and who sees to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LimitsInForce {
+    /// What it may use.
+    pub limits: Limits,
+    /// Who limits its memory and processor time.
+    pub by: LimitedBy,
+}
+
+/// Who limits memory and processor time. Open files are always limited by RLIMIT_NOFILE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LimitedBy {
+    /// The memory and cpu controllers of cgroup v2.
+    CgroupV2,
+    /// The memory and cpu controllers of cgroup v1.
+    CgroupV1,
+    /// RLIMIT_DATA, for memory alone: no cgroup may be made here, and processor time is not limited.
+    RlimitData,
+}
+
+impl LimitedBy {
+    /// Its name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CgroupV2 => "cgroup-v2",
+            Self::CgroupV1 => "cgroup-v1",
+            Self::RlimitData => "rlimit-data",
+        }
+    }
 }
 
 /// One hive: bucket `hives`, key `<hive>`; it lapses when the hive is gone.
@@ -78,6 +122,43 @@ pub struct HiveRecord {
     pub first_port: u16,
     /// The last port that it may lease.
     pub last_port: u16,
+    /// Its process.
+    #[serde(default)]
+    pub pid: u32,
+    /// Its state folder, as a random name: two hives of one name with different folders are two hives.
+    #[serde(default)]
+    pub state_id: String,
+    /// Whether it takes further workers.
+    #[serde(default)]
+    pub draining: bool,
+    /// Why load is better placed elsewhere, where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<String>,
+    /// The machine's memory.
+    #[serde(default)]
+    pub memory: ByteSize,
+    /// The machine's cores.
+    #[serde(default)]
+    pub cores: u32,
+    /// Who limits its workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited_by: Option<LimitedBy>,
+    /// Where its metrics are served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
+}
+
+/// A model file in a hive's store: bucket `files`, key `<hive>.<digest of the reference>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FileRecord {
+    /// What it is.
+    pub reference: ModelReference,
+    /// Where it is on the hive's machine.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-256 in hexadecimal.
+    pub sha256: String,
 }
 
 /// Who holds a port: bucket `ports`, key `<host>.<port>`.

@@ -4,6 +4,7 @@
 //! a test panics. A harness that cannot do what it promises panics and says what to do; nothing is skipped.
 
 pub mod cable;
+pub mod chaos;
 pub mod fleet;
 pub mod nats;
 pub mod port;

@@ -51,7 +51,8 @@ impl Port {
 #[derive(Debug)]
 pub struct PortBlock {
     first: u16,
-    _lock: File,
+    count: u16,
+    _locks: Vec<File>,
 }
 
 /// Blocks lie below the ports of servers.
@@ -61,33 +62,46 @@ const BLOCKS: Range<u16> = 10_000..20_000;
 const BLOCK: u16 = 10;
 
 impl PortBlock {
-    /// Takes a block that nobody else has.
+    /// Takes a block of ten ports that nobody else has.
     ///
     /// # Panics
     /// When there is none.
     pub fn take() -> Self {
-        let locks = env::temp_dir().join("rbee-test-ports");
-        fs::create_dir_all(&locks).expect("the folder for port locks can be made");
-        BLOCKS
-            .step_by(usize::from(BLOCK))
-            .find_map(|first| {
-                let file = locks.join(format!("block-{first}"));
-                let lock = File::options().create(true).truncate(false).write(true).open(file).ok()?;
-                lock.try_lock().ok()?;
-                let free = (first..first + BLOCK).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
-                free.then_some(Self { first, _lock: lock })
-            })
-            .unwrap_or_else(|| panic!("every block of ports in {BLOCKS:?} is taken"))
+        Self::take_of(BLOCK)
     }
 
-    /// Its port number `index`, below 10.
+    /// Takes as many ports side by side that nobody else has.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    pub fn take_of(count: u16) -> Self {
+        let locks = env::temp_dir().join("rbee-test-ports");
+        fs::create_dir_all(&locks).expect("the folder for port locks can be made");
+        let lock = |first: u16| {
+            let file = locks.join(format!("block-{first}"));
+            let lock = File::options().create(true).truncate(false).write(true).open(file).ok()?;
+            lock.try_lock().ok()?;
+            Some(lock)
+        };
+        BLOCKS
+            .step_by(usize::from(BLOCK))
+            .filter(|first| *first + count <= BLOCKS.end)
+            .find_map(|first| {
+                let locks = (first..first + count).step_by(usize::from(BLOCK)).map(lock).collect::<Option<Vec<_>>>()?;
+                let free = (first..first + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+                free.then_some(Self { first, count, _locks: locks })
+            })
+            .unwrap_or_else(|| panic!("there are no {count} free ports side by side in {BLOCKS:?}"))
+    }
+
+    /// Its port number `index`, from 0.
     pub fn port(&self, index: u16) -> u16 {
         self.first + index
     }
 
     /// All of it, as `rbee hive --ports` takes it.
     pub fn range(&self) -> String {
-        self.part(0, BLOCK - 1)
+        self.part(0, self.count - 1)
     }
 
     /// A part of it, from port `first` to port `last`.

@@ -36,3 +36,8 @@ pub async fn soon<T>(what: &str, coming: impl Future<Output = T>) -> T {
         Err(_) => panic!("after {PATIENCE:?} there is still no {what}"),
     }
 }
+
+/// Lets a fault last. The only pause that waits for no condition: the time is the fault.
+pub async fn lasting(fault: Duration) {
+    sleep(fault).await;
+}

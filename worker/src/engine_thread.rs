@@ -21,7 +21,14 @@ pub(crate) type Tokens = mpsc::UnboundedReceiver<Result<u32, Failure>>;
 #[derive(Debug, Clone)]
 pub(crate) struct EngineThread {
     admissions: mpsc::Sender<Admission>,
-    made: Arc<AtomicU64>,
+    done: Arc<Done>,
+}
+
+/// What the engine has done, for whoever asks meanwhile.
+#[derive(Debug, Default)]
+struct Done {
+    tokens: AtomicU64,
+    steps: AtomicU64,
 }
 
 struct Admission {
@@ -33,10 +40,10 @@ impl EngineThread {
     /// Gives the engine a thread.
     pub(crate) fn start(engine: Box<dyn Engine>, slots: u32) -> std::io::Result<Self> {
         let (admissions, receiver) = mpsc::channel(slots.max(1) as usize);
-        let made = Arc::new(AtomicU64::new(0));
-        let lives = Lives { engine, running: Vec::new(), next: 0, made: Arc::clone(&made) };
+        let done = Arc::new(Done::default());
+        let lives = Lives { engine, running: Vec::new(), next: 0, done: Arc::clone(&done) };
         thread::Builder::new().name("engine".into()).spawn(move || lives.run(receiver))?;
-        Ok(Self { admissions, made })
+        Ok(Self { admissions, done })
     }
 
     /// Hands over a sequence.
@@ -49,7 +56,12 @@ impl EngineThread {
 
     /// How many tokens were made.
     pub(crate) fn tokens_made(&self) -> u64 {
-        self.made.load(Ordering::Relaxed)
+        self.done.tokens.load(Ordering::Relaxed)
+    }
+
+    /// How many steps the engine has made, those that only read a prompt too. Stands still when it hangs.
+    pub(crate) fn steps_made(&self) -> u64 {
+        self.done.steps.load(Ordering::Relaxed)
     }
 }
 
@@ -58,7 +70,7 @@ struct Lives {
     engine: Box<dyn Engine>,
     running: Vec<(SequenceId, mpsc::UnboundedSender<Result<u32, Failure>>)>,
     next: u64,
-    made: Arc<AtomicU64>,
+    done: Arc<Done>,
 }
 
 impl Lives {
@@ -72,8 +84,10 @@ impl Lives {
             while let Ok(admission) = admissions.try_recv() {
                 self.admit(admission);
             }
-            for (id, token) in self.engine.step() {
-                self.made.fetch_add(1, Ordering::Relaxed);
+            let made = self.engine.step();
+            self.done.steps.fetch_add(1, Ordering::Relaxed);
+            for (id, token) in made {
+                self.done.tokens.fetch_add(1, Ordering::Relaxed);
                 self.hand_out(id, token);
             }
         }

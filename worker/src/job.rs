@@ -12,7 +12,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    decide::{answer::Answer, request::answer_limit},
+    decide::{
+        answer::Answer,
+        request::answer_limit,
+        strikes::{MAX_LOST_WORKERS, lost_workers},
+    },
     engine::{Sequence, Text},
     engine_thread::{EngineThread, Tokens},
     metrics,
@@ -23,8 +27,9 @@ use crate::{
 /// How often a running job is kept: three times before it would go to another worker.
 const KEEP: Duration = Duration::from_secs(3);
 
-/// A job that was delivered more often than this has ended too many workers.
-const MAX_ATTEMPTS: u64 = 5;
+/// A job that was delivered more often than this without a word of its output ends its workers before they can say that
+/// they have begun.
+const MAX_ATTEMPTS: u64 = 10;
 
 /// What every slot of a worker shares.
 #[derive(Clone)]
@@ -124,7 +129,10 @@ impl Desk {
             match self.stream(delivery, &mut answer, tokens, &mut writer, cancelled, taken).await {
                 Ok(()) => {}
                 Err(Break::Fenced) => return Err(Outcome::Lost),
-                Err(Break::Stopped) => return Err(Outcome::GiveBack),
+                Err(Break::Stopped) => {
+                    writer.append(&Chunk::Paused { index: answer.index() }).await?;
+                    return Err(Outcome::GiveBack);
+                }
                 Err(Break::Failed(failure)) => return self.fail(delivery, &mut writer, failure).await,
                 Err(Break::Cancelled) => {
                     let failure = Failure::new(FailureCode::Cancelled, "the job was cancelled while it ran");
@@ -142,10 +150,11 @@ impl Desk {
     /// Reads the request and takes over what was stored; returns the first chunk that is ours to append.
     fn prepare(&self, delivery: &Delivery, stored: &[Committed]) -> Result<(Answer, Sequence, Chunk), Failure> {
         let request = JobRequest::from_json(delivery.body())?;
-        if delivery.attempt > MAX_ATTEMPTS {
+        let lost = lost_workers(stored.iter().map(|committed| &committed.chunk));
+        if lost >= MAX_LOST_WORKERS || (stored.is_empty() && delivery.attempt > MAX_ATTEMPTS) {
             return Err(Failure::new(
                 FailureCode::TriedTooOften,
-                format!("the job was tried {MAX_ATTEMPTS} times, and each time its worker ended"),
+                format!("the job was delivered {} times, and {lost} workers ended while they ran it", delivery.attempt),
             ));
         }
         let prompt = self.text.prompt(&request.messages)?;
@@ -266,14 +275,22 @@ impl Desk {
 fn ids(chunk: &Chunk) -> &[u32] {
     match chunk {
         Chunk::Tokens { ids, .. } => ids,
-        Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Done { .. } | Chunk::Error { .. } => &[],
+        Chunk::Started { .. }
+        | Chunk::Resumed { .. }
+        | Chunk::Paused { .. }
+        | Chunk::Done { .. }
+        | Chunk::Error { .. } => &[],
     }
 }
 
 fn text(chunk: &Chunk) -> &str {
     match chunk {
         Chunk::Tokens { text, .. } => text,
-        Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Done { .. } | Chunk::Error { .. } => "",
+        Chunk::Started { .. }
+        | Chunk::Resumed { .. }
+        | Chunk::Paused { .. }
+        | Chunk::Done { .. }
+        | Chunk::Error { .. } => "",
     }
 }
 

@@ -4,7 +4,7 @@
 //! cannot be reached and 70 when it is at fault itself (the codes of sysexits.h). Its last line is then the failure as
 //! JSON.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::Parser as _;
 use rbee_worker::{Options, run};
@@ -16,7 +16,7 @@ async fn main() -> ExitCode {
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("RBEE_LOG").unwrap_or_else(|_| "info,async_nats=warn".into()),
         )
-        .with_ansi(false)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     match run(Options::parse()).await {
         Ok(()) => ExitCode::SUCCESS,

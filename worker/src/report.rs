@@ -38,7 +38,7 @@ pub(crate) struct Reporter {
 
 enum Word {
     Taken(JobInFlight, oneshot::Sender<CancellationToken>),
-    Settled(JobInFlight),
+    Settled(JobInFlight, oneshot::Sender<()>),
 }
 
 impl Reporter {
@@ -50,9 +50,12 @@ impl Reporter {
         told.await.unwrap_or_default()
     }
 
-    /// A job is no longer ours.
+    /// A job is no longer ours. When this returns, that has left this process: a hive that buries us does not give back
+    /// what we have given back ourselves.
     pub(crate) async fn settled(&self, job: JobInFlight) {
-        let _ = self.sender.send(Word::Settled(job)).await;
+        let (sender, told) = oneshot::channel();
+        let _ = self.sender.send(Word::Settled(job, sender)).await;
+        let _ = told.await;
     }
 }
 
@@ -118,9 +121,10 @@ impl Task {
                 self.beat().await;
                 let _ = told.send(token);
             }
-            Word::Settled(job) => {
+            Word::Settled(job, told) => {
                 self.jobs.remove(&(job.tenant, job.job));
                 self.beat().await;
+                let _ = told.send(());
             }
         }
     }
@@ -133,6 +137,7 @@ impl Task {
             slots: *slots,
             jobs: self.jobs.values().map(|(job, _)| job.clone()).collect(),
             tokens: self.engine.tokens_made(),
+            steps: self.engine.steps_made(),
             memory_bytes: resident_memory().unwrap_or(0),
         };
         crate::metrics::jobs_running(beat.jobs.len());

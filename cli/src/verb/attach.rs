@@ -65,7 +65,7 @@ pub(super) async fn print(output: &mut Follow, json: bool) -> Result<Printed, Ou
             println!("{}", serde_json::to_string(&committed.chunk).map_err(Outcome::failed)?);
         }
         match committed.chunk {
-            Chunk::Started { .. } | Chunk::Resumed { .. } => {}
+            Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Paused { .. } => {}
             Chunk::Tokens { text, .. } if !json => {
                 print!("{text}");
                 // A reader that is gone is noticed at the next line.

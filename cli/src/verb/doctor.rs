@@ -2,7 +2,10 @@
 
 use clap::Args;
 use rbee_nats::{Bus, Plan};
-use rbee_schema::api::{Models, Status};
+use rbee_schema::{
+    LimitedBy, WorkerPhase,
+    api::{Hive, Hives, Models, Status, Worker, Workers},
+};
 use serde::Serialize;
 
 use crate::{Setting, fleet::worker_program, outcome::Outcome, show};
@@ -12,19 +15,19 @@ use crate::{Setting, fleet::worker_program, outcome::Outcome, show};
 pub struct Doctor {}
 
 /// One thing that was looked at.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 struct Finding {
-    what: &'static str,
+    what: String,
     ok: bool,
     found: String,
 }
 
-fn good(what: &'static str, found: impl ToString) -> Finding {
-    Finding { what, ok: true, found: found.to_string() }
+fn good(what: impl Into<String>, found: impl ToString) -> Finding {
+    Finding { what: what.into(), ok: true, found: found.to_string() }
 }
 
-fn bad(what: &'static str, found: impl ToString) -> Finding {
-    Finding { what, ok: false, found: found.to_string() }
+fn bad(what: impl Into<String>, found: impl ToString) -> Finding {
+    Finding { what: what.into(), ok: false, found: found.to_string() }
 }
 
 impl Doctor {
@@ -40,7 +43,7 @@ impl Doctor {
         } else {
             let row = |finding: &Finding| {
                 let mark = if finding.ok { "ok" } else { "PROBLEM" };
-                [mark.to_owned(), finding.what.to_owned(), finding.found.clone()]
+                [mark.to_owned(), finding.what.clone(), finding.found.clone()]
             };
             show::table(["", "WHAT", "FOUND"], findings.iter().map(row).collect(), "");
         }
@@ -80,11 +83,68 @@ async fn look_at(bus: &Bus, setting: &Setting) -> Vec<Finding> {
                 0 => bad("hives", "none is connected; start one with `rbee hive --nats URL`"),
                 hives => good("hives", hives),
             });
+            findings.extend(hives(bus).await);
+            findings.extend(workers(bus).await);
             findings.push(models(bus).await);
         }
         Err(failure) => findings.push(bad("queen", failure.message)),
     }
     findings
+}
+
+async fn hives(bus: &Bus) -> Vec<Finding> {
+    match bus.ask::<_, Hives>("hives", &()).await {
+        Ok(reply) => reply.hives.iter().map(hive).collect(),
+        Err(failure) => vec![bad("hives", failure.message)],
+    }
+}
+
+async fn workers(bus: &Bus) -> Vec<Finding> {
+    match bus.ask::<_, Workers>("workers", &()).await {
+        Ok(reply) => reply.workers.iter().filter_map(worker).collect(),
+        Err(failure) => vec![bad("workers", failure.message)],
+    }
+}
+
+/// Whether a hive takes workers, and who limits them.
+fn hive(Hive { name, record, .. }: &Hive) -> Finding {
+    let limits = match record.limited_by {
+        Some(by @ (LimitedBy::CgroupV2 | LimitedBy::CgroupV1)) => format!("{} limits its workers", by.as_str()),
+        Some(by @ LimitedBy::RlimitData) => format!(
+            "{} limits the memory of its workers, and nobody their processor time; for cgroups run it under systemd \
+             with Delegate=yes",
+            by.as_str()
+        ),
+        None => "it does not say who limits its workers".to_owned(),
+    };
+    let draining = record.draining.then(|| {
+        format!("it drains: `rbee drain {name} --undo` lets it take workers again, `rbee stop {name}` ends it")
+    });
+    let degraded = record.degraded.as_ref().map(|why| {
+        format!(
+            "it is degraded ({why}): workers go elsewhere where they can; `rbee events evt.worker.{name}.> --since 1h` \
+             tells how its workers ended"
+        )
+    });
+    let problems: Vec<String> = [draining, degraded].into_iter().flatten().collect();
+    let what = format!("hive {name}");
+    match problems.as_slice() {
+        [] => good(what, limits),
+        problems => bad(what, format!("{}; {limits}", problems.join("; "))),
+    }
+}
+
+/// A worker with which something is wrong.
+fn worker(Worker { hive, name, record, .. }: &Worker) -> Option<Finding> {
+    if record.phase != WorkerPhase::CrashLoop {
+        return None;
+    }
+    let failure = record.failure.as_ref().map_or_else(|| "nobody knows why".to_owned(), ToString::to_string);
+    let found = format!(
+        "crash-loop after {} exits: {failure}; mend that, then `rbee reset {name}` tries it again at once",
+        record.exits
+    );
+    Some(bad(format!("worker {hive}/{name}"), found))
 }
 
 async fn models(bus: &Bus) -> Finding {
@@ -97,5 +157,62 @@ async fn models(bus: &Bus) -> Finding {
             good("models", names.join(", "))
         }
         Err(failure) => bad("models", failure.message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_hive(more: &str) -> Finding {
+        let record = format!(r#"{{"epoch":1,"version":"0","host":"h","first_port":1,"last_port":2{more}}}"#);
+        let record = serde_json::from_str(&record).expect("a record");
+        hive(&Hive { name: "one".parse().expect("a name"), record, workers: 0 })
+    }
+
+    #[test]
+    fn a_hive_that_takes_workers_is_well_and_says_who_limits_them() {
+        for (more, words) in [
+            (r#","limited_by":"cgroup-v2""#, "cgroup-v2 limits its workers"),
+            (r#","limited_by":"rlimit-data""#, "Delegate=yes"),
+            ("", "does not say"),
+        ] {
+            let finding = of_hive(more);
+            assert!(finding.ok && finding.found.contains(words), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn a_hive_that_drains_or_is_degraded_is_a_problem_with_a_way_out() {
+        for (more, words) in [
+            (r#","draining":true"#, "rbee drain one --undo"),
+            (r#","degraded":"three workers loop""#, "(three workers loop): workers go elsewhere"),
+        ] {
+            let finding = of_hive(more);
+            assert!(!finding.ok && finding.found.contains(words), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn a_worker_in_a_crash_loop_is_a_problem_and_others_are_none() {
+        let of_worker = |phase: &str| {
+            let failure = r#"{"code":"out-of-memory","message":"it needed 600 MiB"}"#;
+            let record =
+                format!(r#"{{"model":"m","phase":"{phase}","epoch":3,"slots":2,"exits":5,"failure":{failure}}}"#);
+            worker(&Worker {
+                hive: "one".parse().expect("a name"),
+                name: "w".parse().expect("a name"),
+                record: serde_json::from_str(&record).expect("a record"),
+                jobs: Vec::new(),
+                tokens: 0,
+                memory_bytes: 0,
+            })
+        };
+        assert_eq!(of_worker("backoff"), None);
+        let finding = of_worker("crash-loop").expect("a problem");
+        assert!(!finding.ok && finding.what == "worker one/w", "{finding:?}");
+        for words in ["after 5 exits", "it needed 600 MiB (out-of-memory)", "`rbee reset w`"] {
+            assert!(finding.found.contains(words), "{finding:?}");
+        }
     }
 }

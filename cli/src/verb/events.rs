@@ -6,7 +6,7 @@ use clap::Args;
 use rbee_nats::{EventRecord, Events as Stream, recent_events};
 use serde_json::{Value, json};
 
-use crate::{Setting, outcome::Outcome};
+use crate::{Setting, outcome::Outcome, show};
 
 /// Options of `rbee events`.
 #[derive(Debug, Args)]
@@ -32,14 +32,18 @@ impl Events {
         match since {
             Some(since) if !self.follow => {
                 for record in recent_events(&bus, &filter, since).await? {
-                    print(&record, setting.json);
+                    if is_unread(&record, setting.json) {
+                        break;
+                    }
                 }
                 Ok(())
             }
             _ => {
                 let mut events = Stream::since(&bus, &filter, since).await?;
                 while let Some(record) = events.next().await? {
-                    print(&record, setting.json);
+                    if is_unread(&record, setting.json) {
+                        break;
+                    }
                 }
                 Ok(())
             }
@@ -47,21 +51,21 @@ impl Events {
     }
 }
 
-fn print(record: &EventRecord, as_json: bool) {
-    let time = humantime::format_rfc3339_millis(record.stored);
+/// Prints an event, and finds whether nobody reads any more, such as `head` that has its lines.
+fn is_unread(record: &EventRecord, as_json: bool) -> bool {
+    show::try_to_say(line(record, as_json)).is_err()
+}
+
+fn line(record: &EventRecord, as_json: bool) -> String {
+    let time = humantime::format_rfc3339_millis(record.stored).to_string();
     let body: Value = serde_json::from_slice(&record.body).unwrap_or_default();
+    let EventRecord { subject, sequence, .. } = record;
     if as_json {
-        let EventRecord { subject, sequence, .. } = record;
-        return println!(
-            "{}",
-            json!({ "at": time.to_string(), "subject": subject, "sequence": sequence, "body": body })
-        );
+        return json!({ "at": time, "subject": subject, "sequence": sequence, "body": body }).to_string();
     }
-    let time = time.to_string();
-    // The day stands in the JSON form; the subject's first tokens say nothing that a reader does not know.
-    let clock = time.get(11..23).unwrap_or(&time);
-    let subject = record.subject.splitn(3, '.').last().unwrap_or(&record.subject);
-    println!("{clock}  {subject}  {}", details(&body));
+    // The subject's first tokens say nothing that a reader does not know.
+    let who = subject.splitn(3, '.').last().unwrap_or(subject);
+    format!("{}  {who}  {}", time.replace('T', " "), details(&body))
 }
 
 /// The fields of an event but its name, as `key=value`.
@@ -77,4 +81,34 @@ fn details(body: &Value) -> String {
         })
         .collect();
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    fn record() -> EventRecord {
+        EventRecord {
+            subject: "rbee.evt.worker.one.w-1.draining".into(),
+            body: br#"{"event":"draining","why":"it is idle"}"#.to_vec().into(),
+            sequence: 7,
+            stored: UNIX_EPOCH + Duration::from_millis(1_795_329_665_123),
+        }
+    }
+
+    #[test]
+    fn a_line_for_people_has_the_date_the_time_and_who_did_what() {
+        let expected = "2026-11-22 06:41:05.123Z  worker.one.w-1.draining  why=\"it is idle\"";
+        assert_eq!(line(&record(), false), expected);
+    }
+
+    #[test]
+    fn a_line_for_programs_has_the_time_as_rfc_3339_and_the_whole_body() {
+        let document: Value = serde_json::from_str(&line(&record(), true)).expect("JSON");
+        assert_eq!(document["at"], "2026-11-22T06:41:05.123Z");
+        assert_eq!(document["body"]["event"], "draining");
+        assert_eq!((&document["sequence"], &document["subject"]), (&7.into(), &record().subject.into()));
+    }
 }

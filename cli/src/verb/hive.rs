@@ -6,6 +6,9 @@ use crate::{
     Setting,
     fleet::{self, DataOptions, HiveOptions},
     outcome::Outcome,
+    show,
+    signals::Signals,
+    telemetry,
 };
 
 /// Options of `rbee hive`.
@@ -21,13 +24,14 @@ impl Hive {
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
         let bus = setting.bus("hive").await?;
         fleet::prepare(&bus).await?;
-        let mut hive = fleet::hive(&self.hive, self.data.folder()?, &setting.nats, bus.clone())?;
-        println!("the hive is up: NATS {}", setting.nats);
-        tokio::select! {
-            told = fleet::told_to_stop() => told?,
-            outcome = hive.ended() => return Err(outcome),
-        }
-        let end = hive.stop().await;
+        let mut signals = Signals::listen()?;
+        let recorded = telemetry::start()?;
+        let mut hive = fleet::hive(&self.hive, self.data.folder()?, &setting.nats, bus.clone(), recorded)?;
+        show::say(format_args!("the hive is up: NATS {}, metrics {}", setting.nats, hive.metrics));
+        let end = tokio::select! {
+            () = signals.next() => hive.stop(&mut signals).await,
+            ended = hive.ended() => ended,
+        };
         bus.close().await;
         end
     }

@@ -1,9 +1,13 @@
 //! `rbee hives`: hives that are there.
 
 use clap::Args;
-use rbee_schema::api::Hives as Reply;
+use rbee_schema::api::{Hive, Hives as Reply};
 
-use crate::{Setting, outcome::Outcome, show};
+use crate::{
+    Setting,
+    outcome::Outcome,
+    show::{self, or_dash},
+};
 
 /// Options of `rbee hives`.
 #[derive(Debug, Args)]
@@ -17,14 +21,25 @@ impl Hives {
             show::json(&hives);
             return Ok(());
         }
-        let rows = hives.hives.iter().map(|hive| {
-            let record = &hive.record;
-            let ports = format!("{}-{}", record.first_port, record.last_port);
-            let workers = hive.workers.to_string();
-            [hive.name.to_string(), record.host.to_string(), workers, ports, record.version.clone()]
-        });
+        let header = ["HIVE", "HOST", "STATE", "WORKERS", "PORTS", "MEMORY", "CORES", "LIMITS BY", "VERSION"];
         let empty = "no hive is connected; start one with `rbee hive --nats URL`";
-        show::table(["HIVE", "HOST", "WORKERS", "PORTS", "VERSION"], rows.collect(), empty);
+        show::table(header, hives.hives.iter().map(row).collect(), empty);
         Ok(())
     }
+}
+
+fn row(hive: &Hive) -> [String; 9] {
+    let record = &hive.record;
+    let memory = record.memory.bytes();
+    [
+        hive.name.to_string(),
+        record.host.to_string(),
+        show::state(record),
+        hive.workers.to_string(),
+        format!("{}-{}", record.first_port, record.last_port),
+        or_dash((memory > 0).then(|| show::bytes(memory))),
+        or_dash((record.cores > 0).then_some(record.cores)),
+        or_dash(record.limited_by.map(|by| by.as_str())),
+        record.version.clone(),
+    ]
 }

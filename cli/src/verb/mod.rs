@@ -3,17 +3,22 @@
 mod attach;
 mod cancel;
 mod doctor;
+mod drain;
 mod events;
 mod hive;
 mod hives;
 mod models;
 mod ports;
 mod ps;
+mod pull;
 mod queen;
 mod remove;
+mod reset;
+mod rm;
 mod run;
 pub mod schema;
-mod serve;
+pub(crate) mod serve;
+mod stop;
 mod submit;
 mod topology;
 mod up;
@@ -35,6 +40,10 @@ pub enum Verb {
     Serve(serve::Serve),
     /// Withdraw a model; its workers finish their jobs and stop.
     Remove(remove::Remove),
+    /// Fetch a model file from the hub to the hives, so that it is there when a worker needs it.
+    Pull(pull::Pull),
+    /// Delete a fetched model file from the hives.
+    Rm(rm::Rm),
     /// Ask a model and print its answer as it comes. Ctrl-C cancels the job.
     Run(run::Run),
     /// Queue a job and print its id.
@@ -43,9 +52,15 @@ pub enum Verb {
     Attach(attach::Attach),
     /// Cancel a job.
     Cancel(cancel::Cancel),
+    /// Let a hive or a worker finish its jobs and take no more, and wait until it has.
+    Drain(drain::Drain),
+    /// End a hive or a worker now, and wait until it has ended; jobs go on elsewhere.
+    Stop(stop::Stop),
+    /// Try a worker again at once that ended too often.
+    Reset(reset::Reset),
     /// List workers.
     Ps(ps::Ps),
-    /// List declared models.
+    /// List declared models, or the model files that hives have fetched.
     Models(models::Models),
     /// List hives.
     Hives(hives::Hives),
@@ -77,10 +92,15 @@ impl Verb {
             Self::Hive(verb) => verb.run(setting).await,
             Self::Serve(verb) => verb.run(setting).await,
             Self::Remove(verb) => verb.run(setting).await,
+            Self::Pull(verb) => verb.run(setting).await,
+            Self::Rm(verb) => verb.run(setting).await,
             Self::Run(verb) => verb.run(setting).await,
             Self::Submit(verb) => verb.run(setting).await,
             Self::Attach(verb) => verb.run(setting).await,
             Self::Cancel(verb) => verb.run(setting).await,
+            Self::Drain(verb) => verb.run(setting).await,
+            Self::Stop(verb) => verb.run(setting).await,
+            Self::Reset(verb) => verb.run(setting).await,
             Self::Ps(verb) => verb.run(setting).await,
             Self::Models(verb) => verb.run(setting).await,
             Self::Hives(verb) => verb.run(setting).await,

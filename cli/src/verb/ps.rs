@@ -21,14 +21,14 @@ impl Ps {
             show::json(&workers);
             return Ok(());
         }
-        let header = ["WORKER", "MODEL", "HIVE", "PHASE", "PID", "PORT", "SLOTS", "TOKENS", "MEMORY", "RUN"];
+        let header = ["WORKER", "MODEL", "HIVE", "PHASE", "PID", "PORT", "SLOTS", "TOKENS", "MEMORY", "LIMITS", "RUN"];
         let empty = "no workers run; they start when a job comes (`rbee run NAME PROMPT`)";
         show::table(header, workers.workers.iter().map(row).collect(), empty);
         Ok(())
     }
 }
 
-fn row(worker: &Worker) -> [String; 10] {
+fn row(worker: &Worker) -> [String; 11] {
     let record = &worker.record;
     let memory = (worker.memory_bytes > 0).then(|| show::bytes(worker.memory_bytes));
     [
@@ -41,6 +41,7 @@ fn row(worker: &Worker) -> [String; 10] {
         format!("{}/{}", worker.jobs.len(), record.slots),
         worker.tokens.to_string(),
         or_dash(memory),
+        or_dash(record.limits.as_ref().and_then(show::limits)),
         record.epoch.to_string(),
     ]
 }

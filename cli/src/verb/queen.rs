@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use clap::Args;
 use rbee_schema::QueenName;
 
-use crate::{Setting, fleet, outcome::Outcome};
+use crate::{Setting, fleet, outcome::Outcome, show, signals::Signals};
 
 /// Options of `rbee queen`.
 #[derive(Debug, Args)]
@@ -22,15 +22,17 @@ impl Queen {
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
         let bus = setting.bus("queen").await?;
         fleet::prepare(&bus).await?;
+        let mut signals = Signals::listen()?;
         let (mut http, address) = fleet::http(self.http, bus.clone()).await?;
         let mut queen = fleet::queen(self.name, bus.clone());
-        println!("the queen is up: NATS {}, HTTP http://{address}/v1", setting.nats);
+        show::say(format_args!("the queen is up: NATS {}, HTTP http://{address}/v1", setting.nats));
         tokio::select! {
-            told = fleet::told_to_stop() => told?,
+            () = signals.next() => {}
             outcome = http.ended() => return Err(outcome),
             outcome = queen.ended() => return Err(outcome),
         }
-        let ends = queen.stop().await.and(http.stop().await);
+        show::say("the queen stops; Ctrl-C again ends her at once");
+        let ends = signals.or_at_once(async { queen.stop().await.and(http.stop().await) }).await;
         bus.close().await;
         ends
     }

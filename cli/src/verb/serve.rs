@@ -2,9 +2,12 @@
 
 use std::{path::Path, time::Duration};
 
-use clap::Args;
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use rbee_nats::Registry;
-use rbee_schema::{ModelName, ModelReference, ModelSpec, Replicas};
+use rbee_schema::{ByteSize, Device, Limits, ModelName, ModelReference, ModelSpec, Replicas};
 
 use crate::{Setting, outcome::Outcome, show};
 
@@ -13,7 +16,7 @@ use crate::{Setting, outcome::Outcome, show};
 pub struct Serve {
     /// The name by which jobs ask for it.
     name: ModelName,
-    /// Where its weights are: a path, or file:/absolute/path/to/model.gguf.
+    /// Where its weights are: a path on the hive's machine, or hf:owner/repo[@revision][/file.gguf] on the hub.
     #[arg(value_parser = reference, value_name = "REFERENCE")]
     reference: ModelReference,
     /// How many workers run it, as MIN..MAX or one number for both.
@@ -28,6 +31,21 @@ pub struct Serve {
     /// How long a worker may be idle before it is stopped, such as 90s or 5m.
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     idle_timeout: Option<Duration>,
+    /// Keep a worker that has started, however long it is idle.
+    #[arg(long)]
+    pin: bool,
+    /// The memory that each worker may use, such as 4GiB; one that needs more is ended.
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<ByteSize>,
+    /// The cores that each worker may use, such as 1.5.
+    #[arg(long, value_parser = cpu_millis, value_name = "N")]
+    cpus: Option<u32>,
+    /// The files and sockets that each worker may have open.
+    #[arg(long, value_name = "N")]
+    open_files: Option<u32>,
+    /// The device that it must run on; default: what the hive's workers have.
+    #[arg(long, value_parser = device())]
+    device: Option<Device>,
 }
 
 impl Serve {
@@ -38,6 +56,9 @@ impl Serve {
             slots: self.slots.unwrap_or(spec.slots),
             context: self.context,
             idle_timeout: self.idle_timeout.unwrap_or(spec.idle_timeout),
+            pinned: self.pin,
+            limits: Limits { memory: self.memory, cpu_millis: self.cpus, open_files: self.open_files },
+            device: self.device,
             ..spec
         };
         spec.check().map_err(Outcome::usage)?;
@@ -54,15 +75,30 @@ impl Serve {
 
 /// Reads a reference; a path is made absolute, because hives run in other folders.
 fn reference(text: &str) -> Result<ModelReference, String> {
-    if text.starts_with("mock:") {
+    if text.starts_with("mock:") || text.starts_with("hf:") {
         return text.parse();
-    }
-    if text.starts_with("hf:") {
-        return Err("hf: references are not supported yet: download the file and name its path".to_owned());
     }
     let path = text.strip_prefix("file:").unwrap_or(text);
     let path = std::path::absolute(Path::new(path)).map_err(|error| error.to_string())?;
     Ok(ModelReference::File(path))
+}
+
+/// Reads `1.5` as 1500 thousandths of a core.
+fn cpu_millis(text: &str) -> Result<u32, String> {
+    let millis = text.parse::<f64>().ok().map(|cores| (cores * 1000.0).round());
+    match millis {
+        // The cast is exact: the number is whole and in range.
+        Some(millis) if (10.0..=f64::from(u32::MAX)).contains(&millis) => Ok(millis as u32),
+        _ => Err(format!("`{text}` is no number of cores: expected 0.01 or more, such as 1.5")),
+    }
+}
+
+pub(crate) fn device() -> impl TypedValueParser<Value = Device> {
+    PossibleValuesParser::new(["cpu", "cuda", "metal"]).map(|name| match name.as_str() {
+        "cuda" => Device::Cuda,
+        "metal" => Device::Metal,
+        _ => Device::Cpu,
+    })
 }
 
 /// Reads `2` or `0..3`.
@@ -92,9 +128,24 @@ mod tests {
     }
 
     #[test]
+    fn cores_are_a_decimal_number() {
+        for (text, millis) in [("1", 1000), ("1.5", 1500), ("0.01", 10), ("64", 64_000), ("0.333", 333)] {
+            assert_eq!(cpu_millis(text), Ok(millis), "{text}");
+        }
+        for wrong in ["0", "0.001", "-1", "NaN", "inf", "1e99", "two", ""] {
+            assert!(cpu_millis(wrong).is_err_and(|error| error.contains("such as 1.5")), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_path_becomes_an_absolute_reference() {
         let ModelReference::File(path) = reference("models/m.gguf").expect("a reference") else { panic!("a file") };
         assert!(path.is_absolute() && path.ends_with("models/m.gguf"), "{}", path.display());
-        assert!(reference("hf:a/b").is_err());
+    }
+
+    #[test]
+    fn a_file_on_the_hub_is_a_reference_and_a_malformed_one_is_no_path() {
+        assert_eq!(reference("hf:a/b/c.gguf").map(|reference| reference.to_string()), Ok("hf:a/b/c.gguf".to_owned()));
+        assert!(reference("hf:a").is_err());
     }
 }

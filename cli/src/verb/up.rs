@@ -9,6 +9,9 @@ use crate::{
     DEFAULT_NATS, Setting,
     fleet::{self, DataOptions, HiveOptions},
     outcome::Outcome,
+    show,
+    signals::Signals,
+    telemetry,
 };
 
 /// Options of `rbee up`.
@@ -48,22 +51,30 @@ impl Up {
         let bus = setting.bus_at(url, "up").await?;
         fleet::prepare(&bus).await?;
         let (queen_bus, hive_bus) = (setting.bus_at(url, "queen").await?, setting.bus_at(url, "hive").await?);
+        let mut signals = Signals::listen()?;
+        let recorded = telemetry::start()?;
         let (mut http, address) = fleet::http(self.http, bus.clone()).await?;
         let mut queen = fleet::queen(None, queen_bus.clone());
-        let mut hive = fleet::hive(&self.hive, data, url, hive_bus.clone())?;
-        println!("rbee is up: NATS {url}, HTTP http://{address}/v1");
-        let ended = tokio::select! {
-            told = fleet::told_to_stop() => told.err(),
+        let mut hive = fleet::hive(&self.hive, data, url, hive_bus.clone(), recorded)?;
+        show::say(format_args!("rbee is up: NATS {url}, HTTP http://{address}/v1, metrics {}", hive.metrics));
+        let hive_ended = tokio::select! {
+            () = signals.next() => None,
+            ended = hive.ended() => Some(ended),
             outcome = http.ended() => return Err(outcome),
             outcome = queen.ended() => return Err(outcome),
-            outcome = hive.ended() => return Err(outcome),
         };
-        println!("rbee stops");
+        show::say("rbee stops");
         // The queen first: she would replace the workers that the hive stops.
-        let ends = [queen.stop().await, hive.stop().await, http.stop().await];
+        let queen_end = queen.stop().await;
+        let hive_end = match hive_ended {
+            Some(ended) => ended,
+            None => hive.stop(&mut signals).await,
+        };
+        // Whoever reads an answer over HTTP may read it to its end, or until the next signal.
+        let http_end = signals.or_at_once(http.stop()).await;
         for bus in [bus, queen_bus, hive_bus] {
             bus.close().await;
         }
-        ended.map_or(Ok(()), Err).and(ends.into_iter().collect())
+        hive_end.and(queen_end).and(http_end)
     }
 }

@@ -1,5 +1,11 @@
 //! Decisions: functions of values. Nothing here does I/O, reads a clock or draws at random.
 
+pub mod admit;
+pub mod fetch;
+pub mod lateness;
+pub mod listing;
 pub mod ports;
 pub mod restart;
+pub mod strain;
+pub mod timers;
 pub mod worker;

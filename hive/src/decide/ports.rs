@@ -48,6 +48,11 @@ impl PortBook {
         Ok((port, self.revisions.remove(&port).unwrap_or(0)))
     }
 
+    /// A worker of an earlier run of the hive has this port.
+    pub fn adopt(&mut self, port: u16, worker: &WorkerName) {
+        self.used.insert(port, User::Ours(worker.clone()));
+    }
+
     /// A port of ours is free again; `revision` is that of its released key.
     pub fn give_back(&mut self, port: u16, revision: Option<u64>) {
         self.used.remove(&port);
@@ -78,6 +83,11 @@ impl PortBook {
     /// The port that we took is held by a program that is none of ours.
     pub fn is_foreign(&mut self, port: u16, now: Instant) {
         self.used.insert(port, User::Foreign(now));
+    }
+
+    /// Whether a port is this worker's, or is being leased for it.
+    pub fn is_of(&self, port: u16, worker: &WorkerName) -> bool {
+        matches!(self.used.get(&port), Some(User::Ours(user)) if user == worker)
     }
 
     /// How many ports we have leased.
@@ -144,6 +154,17 @@ mod tests {
             failure.retryable && failure.message.contains("8080-8082: 1 leased here, 1 by other hives"),
             "{failure}"
         );
+    }
+
+    #[test]
+    fn a_port_is_of_a_worker_from_the_moment_on_which_it_is_taken_until_it_is_given_back() {
+        let (mut book, now) = (PortBook::new(8080..=8081), Instant::now());
+        let (port, _) = book.take(&worker("w"), now).expect("free");
+        assert!(
+            book.is_of(port, &worker("w")) && !book.is_of(port, &worker("other")) && !book.is_of(8081, &worker("w"))
+        );
+        book.give_back(port, None);
+        assert!(!book.is_of(port, &worker("w")));
     }
 
     #[test]

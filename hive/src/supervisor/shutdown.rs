@@ -1,66 +1,109 @@
-//! The end of a hive: all workers at once, one deadline, then the rest is killed.
+//! The end of a hive: all workers at once, one deadline, then the rest is killed and looked for.
 
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use rbee_nats::Subscriber;
+use rbee_nats::{Registry, Subscriber};
 use rbee_schema::HiveEvent;
-use tokio::time::{Instant, timeout_at};
-use tracing::{info, warn};
+use tokio::{
+    sync::watch as channel,
+    time::{Instant, sleep_until},
+};
+use tracing::{error, info, warn};
 
-use super::{Supervisor, wait_until};
-use crate::decide::worker::Event;
+use super::{End, Supervisor, number, wait_until};
+use crate::{Urgency, decide::worker::HowToStop, metrics, notify};
 
-/// How long a worker may finish its jobs when the hive stops: what is not done then goes on elsewhere.
-const DRAIN: Duration = Duration::from_secs(5);
-
-/// From the order to stop to the killing of what is left.
-const SHUTDOWN: Duration = Duration::from_secs(30);
+impl From<Urgency> for HowToStop {
+    fn from(urgency: Urgency) -> Self {
+        match urgency {
+            Urgency::Drain => Self::Drain,
+            Urgency::Hurry => Self::Terminate,
+            Urgency::Kill => Self::Kill,
+        }
+    }
+}
 
 /// How long the last events may take to be stored.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 impl Supervisor {
-    pub(super) async fn shut_down(mut self, beats: &mut Subscriber) {
-        let why = "the hive stops".to_owned();
-        info!(workers = self.charges.len(), "the hive stops its workers");
-        self.publish(HiveEvent::Draining { why: why.clone() });
-        for worker in self.charges.keys().cloned().collect::<Vec<_>>() {
-            self.step(&worker, Event::Stop { why: why.clone(), drain: DRAIN });
+    pub(super) async fn shut_down(mut self, beats: &mut Subscriber, mut stop: channel::Receiver<Option<Urgency>>) {
+        let why = match &self.end {
+            Some(End::Commanded(why)) if !why.is_empty() => format!("the hive stops: {why}"),
+            Some(End::Fenced(by)) => format!("a newer hive of this name runs on {by}"),
+            Some(End::Commanded(_)) | None => "the hive stops".to_owned(),
+        };
+        let begun = Instant::now();
+        let workers = self.charges.len();
+        info!(workers, why, "the hive stops its workers");
+        notify::stopping(&format!("stops {workers} workers"));
+        self.draining = true;
+        self.publish(HiveEvent::Draining { why: why.clone(), workers: number(workers) });
+        let mut urgency = stop.borrow_and_update().unwrap_or(Urgency::Drain);
+        self.stop_all(&why, urgency.into());
+        let limit = begun + self.config.timers.shutdown;
+        while !self.charges.is_empty() && Instant::now() < limit + self.config.timers.kill {
+            let next = match urgency {
+                Urgency::Drain => begun + self.config.timers.shutdown / 2,
+                Urgency::Hurry => limit,
+                Urgency::Kill => limit + self.config.timers.kill,
+            };
+            let left = self.charges.len();
+            let asked = tokio::select! {
+                () = self.next_of_the_end(beats) => None,
+                Ok(()) = stop.changed() => *stop.borrow_and_update(),
+                () = sleep_until(next) => Some(sterner(urgency)),
+            };
+            if self.charges.len() < left {
+                let progress = format!("{} of {workers} workers have ended", workers - self.charges.len());
+                info!("{progress}");
+                notify::status(&progress);
+            }
+            if let Some(asked) = asked.filter(|asked| *asked > urgency) {
+                warn!(left = self.charges.len(), how = ?asked, "the workers that are left are hurried");
+                urgency = asked;
+                self.stop_all(&why, urgency.into());
+            }
         }
-        let limit = Instant::now() + SHUTDOWN;
-        while !self.charges.is_empty() && timeout_at(limit, self.next_of_the_end(beats)).await.is_ok() {}
-        let killed = self.kill_the_rest();
-        while timeout_at(limit + LAST_WORDS, self.tasks.join_next())
-            .await
-            .is_ok_and(|report| report.map(|report| self.report(report)).is_some())
-        {}
-        self.publish(HiveEvent::Stopped { killed });
-        let key = self.config.name.to_string();
-        rbee_nats::Registry::hives(&self.bus).remove_by(&self.outbox, &key);
-        self.outbox.drained(LAST_WORDS).await;
-        info!(killed, "the hive has stopped");
+        self.say_goodbye(begun, urgency).await;
     }
 
     async fn next_of_the_end(&mut self, beats: &mut Subscriber) {
         let deadline = self.next_deadline(true);
         tokio::select! {
             biased;
-            Some(report) = self.tasks.join_next() => self.report(report),
             Some(message) = beats.next() => self.hear_beat(&message),
+            Some(report) = self.tasks.join_next() => self.report(report),
             () = wait_until(deadline) => self.wake(),
         }
     }
 
-    fn kill_the_rest(&mut self) -> u32 {
-        let mut killed = 0;
-        for (name, charge) in &self.charges {
-            if let Some(process) = &charge.process {
-                warn!(worker = %name, pid = process.pid(), "a worker did not end in time and is killed");
-                process.kill_tree();
-                killed += 1;
-            }
+    async fn say_goodbye(mut self, begun: Instant, urgency: Urgency) {
+        for (worker, charge) in &self.charges {
+            let pid = charge.worker.pid();
+            error!(%worker, pid, "a worker is there still although it was killed; the next run of this hive looks for it");
         }
-        killed
+        let killed = if urgency == Urgency::Kill { number(self.charges.len()) } else { 0 };
+        let limit = Instant::now() + LAST_WORDS;
+        // Leases that are being released, jobs that are being given back.
+        while let Ok(Some(report)) = tokio::time::timeout_at(limit, self.tasks.join_next()).await {
+            self.report(report);
+        }
+        self.publish(HiveEvent::Stopped { killed });
+        if !matches!(self.end, Some(End::Fenced(_))) {
+            Registry::hives(&self.bus).remove_by(&self.outbox, self.config.name.as_str());
+        }
+        self.outbox.drained(LAST_WORDS).await;
+        metrics::shut_down(begun.elapsed());
+        info!(took = ?begun.elapsed(), "the hive has stopped");
+    }
+}
+
+/// What follows when the workers take too long.
+fn sterner(urgency: Urgency) -> Urgency {
+    match urgency {
+        Urgency::Drain => Urgency::Hurry,
+        Urgency::Hurry | Urgency::Kill => Urgency::Kill,
     }
 }

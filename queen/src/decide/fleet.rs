@@ -6,8 +6,11 @@ use std::{
 };
 
 use rbee_schema::{
-    Failure, HiveName, HiveRecord, JobInFlight, ModelName, ModelSpec, WorkerBeat, WorkerName, WorkerPhase, WorkerRecord,
+    Failure, FailureCode, HiveName, HiveRecord, JobInFlight, ModelName, ModelSpec, WorkerBeat, WorkerName, WorkerPhase,
+    WorkerRecord,
 };
+
+use crate::decide::held::Held;
 
 /// A commanded spawn of which nothing was heard for this long is no longer counted on: the hive never got it.
 const ORDER_PATIENCE: Duration = Duration::from_secs(30);
@@ -28,8 +31,8 @@ pub struct Fleet {
     pub orders: BTreeMap<WorkerKey, (ModelName, Instant)>,
     /// Models with jobs that wait and nobody to run them.
     pub demand: BTreeMap<ModelName, Instant>,
-    /// Models that could not be started, until when they are left alone, and why.
-    pub held_off: BTreeMap<ModelName, HeldOff>,
+    /// What could not be started and is left alone for now.
+    pub held: Held,
 }
 
 /// One worker.
@@ -47,15 +50,8 @@ pub struct Worker {
     pub idle_since: Instant,
     /// Whether it was told to stop.
     pub told_to_stop: bool,
-}
-
-/// A model that is not to be started for now.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HeldOff {
-    /// Until when; `None` for until somebody asks for it again.
-    pub until: Option<Instant>,
-    /// Why.
-    pub failure: Failure,
+    /// Why it ends again and again, from its crash loop on until it is ready: a try now and then ends no loop.
+    pub looping: Option<Failure>,
 }
 
 /// What is heard of a worker changes whether it counts.
@@ -70,18 +66,24 @@ pub enum Change {
 impl Fleet {
     /// A hive is there.
     pub fn hive_is_there(&mut self, hive: HiveName, record: HiveRecord) {
+        if self.hives.get(&hive).is_some_and(|before| before.epoch != record.epoch) {
+            // Another run: its machine may have been mended meanwhile.
+            self.held.forget_hive(&hive);
+        }
         self.hives.insert(hive, record);
     }
 
     /// A hive is gone.
     pub fn hive_is_gone(&mut self, hive: &HiveName) -> Change {
         self.orders.retain(|(at, _), _| at != hive);
+        self.held.forget_hive(hive);
         if self.hives.remove(hive).is_some() { Change::Fewer } else { Change::Same }
     }
 
     /// A hive told about a worker.
     pub fn worker_is(&mut self, key: WorkerKey, record: WorkerRecord, now: Instant) -> Change {
         self.orders.remove(&key);
+        let hive = key.0.clone();
         let worker = self.workers.entry(key).or_insert_with(|| Worker {
             record: record.clone(),
             jobs: Vec::new(),
@@ -89,20 +91,30 @@ impl Fleet {
             memory_bytes: 0,
             idle_since: now,
             told_to_stop: false,
+            looping: None,
         });
         let counted = counts(worker.record.phase);
         if record.phase == WorkerPhase::Ready && worker.record.phase != WorkerPhase::Ready {
             worker.idle_since = now;
-            self.held_off.remove(&record.model);
+            self.held.worked(&hive, &record.model);
             self.demand.remove(&record.model);
         }
         if !has_process(record.phase) {
             worker.jobs.clear();
         }
+        worker.looping = match record.phase {
+            WorkerPhase::CrashLoop => Some(record.failure.clone().unwrap_or_else(|| ended_too_often(&record))),
+            WorkerPhase::Ready | WorkerPhase::Failed => None,
+            WorkerPhase::Requested
+            | WorkerPhase::Spawning
+            | WorkerPhase::Loading
+            | WorkerPhase::Suspect
+            | WorkerPhase::Draining
+            | WorkerPhase::Stopping
+            | WorkerPhase::Backoff => worker.looping.take(),
+        };
         if let (WorkerPhase::Failed, Some(failure)) = (record.phase, &record.failure) {
-            // A failure that may pass is tried again soon; another one when somebody asks for the model again.
-            let until = failure.retryable.then(|| now + RETRY);
-            self.held_off.insert(record.model.clone(), HeldOff { until, failure: failure.clone() });
+            self.held.failed(&hive, &record.model, failure, now);
         }
         worker.record = record;
         if counted && !counts(worker.record.phase) { Change::Fewer } else { Change::Same }
@@ -129,7 +141,7 @@ impl Fleet {
 
     /// A model is declared, or declared anew.
     pub fn model_is(&mut self, model: ModelName, spec: ModelSpec) {
-        self.held_off.remove(&model);
+        self.held.forget_model(&model);
         self.models.insert(model, spec);
     }
 
@@ -137,14 +149,14 @@ impl Fleet {
     pub fn model_is_gone(&mut self, model: &ModelName) {
         self.models.remove(model);
         self.demand.remove(model);
-        self.held_off.remove(model);
+        self.held.forget_model(model);
     }
 
     /// Somebody asks for a model: a job was queued.
     pub fn job_waits(&mut self, model: &ModelName, now: Instant) {
-        // What failed for good may have been mended since somebody asked last.
-        if self.held_off.get(model).is_some_and(|held| held.until.is_none()) {
-            self.held_off.remove(model);
+        // While somebody waits already, the hives are tried one after the other, each of them once.
+        if !self.demand.contains_key(model) {
+            self.held.asked_again(model);
         }
         self.jobs_found(model, now);
     }
@@ -200,6 +212,12 @@ impl Fleet {
         u32::try_from(self.serving(model).count() + ordered).unwrap_or(u32::MAX)
     }
 
+    /// The worker that ends again and again on a hive, and why.
+    pub fn looping_on(&self, hive: &HiveName, model: &ModelName) -> Option<(&WorkerName, &Failure)> {
+        let here = self.workers.iter().filter(|((at, _), worker)| at == hive && worker.record.model == *model);
+        here.filter_map(|((_, name), worker)| Some((name, worker.looping.as_ref()?))).next()
+    }
+
     /// How many workers a hive runs or was commanded to.
     pub fn load(&self, hive: &HiveName) -> usize {
         let runs = self.workers.iter().filter(|((at, _), worker)| at == hive && has_process(worker.record.phase));
@@ -207,18 +225,20 @@ impl Fleet {
     }
 }
 
-/// A model whose start failed for a reason that may pass is tried again after this long.
-const RETRY: Duration = Duration::from_secs(5);
+fn ended_too_often(record: &WorkerRecord) -> Failure {
+    Failure::new(FailureCode::CrashLoop, format!("it ended {} times in a row", record.exits))
+}
 
-/// Whether a worker serves or soon will.
+/// Whether a worker serves or soon will. A suspect one does: nobody knows yet whether it is only slow.
 fn counts(phase: WorkerPhase) -> bool {
     match phase {
         WorkerPhase::Requested
         | WorkerPhase::Spawning
         | WorkerPhase::Loading
         | WorkerPhase::Ready
+        | WorkerPhase::Suspect
         | WorkerPhase::Backoff => true,
-        WorkerPhase::Draining | WorkerPhase::Stopping | WorkerPhase::Failed => false,
+        WorkerPhase::Draining | WorkerPhase::Stopping | WorkerPhase::CrashLoop | WorkerPhase::Failed => false,
     }
 }
 
@@ -227,8 +247,9 @@ fn has_process(phase: WorkerPhase) -> bool {
         WorkerPhase::Spawning
         | WorkerPhase::Loading
         | WorkerPhase::Ready
+        | WorkerPhase::Suspect
         | WorkerPhase::Draining
         | WorkerPhase::Stopping => true,
-        WorkerPhase::Requested | WorkerPhase::Backoff | WorkerPhase::Failed => false,
+        WorkerPhase::Requested | WorkerPhase::Backoff | WorkerPhase::CrashLoop | WorkerPhase::Failed => false,
     }
 }

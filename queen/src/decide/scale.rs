@@ -6,7 +6,7 @@ use rbee_schema::{Failure, HiveName, ModelName, ModelSpec, WorkerPhase};
 
 use crate::decide::{
     fleet::{Fleet, WorkerKey},
-    place::place,
+    place::{Outlook, place},
 };
 
 /// What is to be done.
@@ -52,6 +52,7 @@ pub fn orders(fleet: &Fleet, now: Instant) -> Vec<Order> {
     for (model, spec) in &fleet.models {
         orders.extend(missing(fleet, model, spec, now));
         orders.extend(idle(fleet, model, spec, now));
+        orders.extend(replaced(fleet, model, spec));
     }
     orders.extend(unwanted(fleet));
     orders
@@ -59,9 +60,9 @@ pub fn orders(fleet: &Fleet, now: Instant) -> Vec<Order> {
 
 /// When [`orders`] may have another answer although nothing was heard.
 pub fn next_look(fleet: &Fleet, now: Instant) -> Option<Instant> {
-    let retries = fleet.held_off.values().filter_map(|held| held.until);
+    let retries = fleet.held.ends();
     let idle = fleet.workers.values().filter_map(|worker| {
-        let spec = fleet.models.get(&worker.record.model)?;
+        let spec = fleet.models.get(&worker.record.model).filter(|spec| !spec.pinned)?;
         let is_idle = worker.record.phase == WorkerPhase::Ready && worker.jobs.is_empty() && !worker.told_to_stop;
         is_idle.then(|| worker.idle_since + spec.idle_timeout)
     });
@@ -75,28 +76,29 @@ fn missing(fleet: &Fleet, model: &ModelName, spec: &ModelSpec, now: Instant) -> 
     if capacity >= wanted {
         return Vec::new();
     }
-    if let Some(held) = fleet.held_off.get(model) {
-        match held.until {
-            Some(until) if now < until => return Vec::new(),
-            Some(_) => {}
-            None if demanded > 0 => {
-                return vec![Order::Refuse { model: model.clone(), failure: held.failure.clone() }];
-            }
-            None => return Vec::new(),
-        }
+    if let Some(failure) = fleet.held.everywhere(model) {
+        let refuse = || Order::Refuse { model: model.clone(), failure: failure.clone() };
+        return (demanded > 0).then(refuse).into_iter().collect();
     }
     let mut fleet = fleet.clone();
     let mut orders = Vec::new();
     for number in capacity..wanted {
-        match place(&fleet) {
+        match place(&fleet, model, now) {
             Ok((hive, why)) => {
                 let order = format!("{model}-{number}");
                 let key = (hive.clone(), rbee_schema::WorkerName::from_lossy(&order));
                 fleet.ordered(key, model.clone(), now);
                 orders.push(Order::Spawn { model: model.clone(), spec: spec.clone(), hive, why });
             }
-            Err(failure) => {
-                orders.push(Order::Unplaceable { model: model.clone(), failure });
+            Err(nowhere) => {
+                // Whoever waits is told, unless a worker that starts may yet serve it, or waiting may help.
+                let is_hopeless = nowhere.outlook == Outlook::Stays && fleet.capacity(model) == 0;
+                let (model, failure) = (model.clone(), nowhere.failure);
+                orders.push(if demanded > 0 && is_hopeless {
+                    Order::Refuse { model, failure }
+                } else {
+                    Order::Unplaceable { model, failure }
+                });
                 break;
             }
         }
@@ -105,7 +107,7 @@ fn missing(fleet: &Fleet, model: &ModelName, spec: &ModelSpec, now: Instant) -> 
 }
 
 fn idle(fleet: &Fleet, model: &ModelName, spec: &ModelSpec, now: Instant) -> Vec<Order> {
-    if fleet.demand.contains_key(model) {
+    if spec.pinned || fleet.demand.contains_key(model) {
         return Vec::new();
     }
     let spare = fleet.capacity(model).saturating_sub(spec.replicas.min);
@@ -117,6 +119,26 @@ fn idle(fleet: &Fleet, model: &ModelName, spec: &ModelSpec, now: Instant) -> Vec
     idle.take(spare as usize)
         .map(|(key, _)| Order::Stop { worker: key.clone(), why: format!("idle for {:?}", spec.idle_timeout) })
         .collect()
+}
+
+/// A worker in a crash loop is its hive's to try again, until others have taken its place.
+fn replaced(fleet: &Fleet, model: &ModelName, spec: &ModelSpec) -> Vec<Order> {
+    let looping = || {
+        fleet.workers.iter().filter(|((hive, _), worker)| {
+            worker.record.model == *model
+                && worker.record.phase == WorkerPhase::CrashLoop
+                && !worker.told_to_stop
+                && fleet.hives.contains_key(hive)
+        })
+    };
+    let Some(((hive, name), _)) = fleet.serving(model).find(|(_, worker)| worker.record.phase == WorkerPhase::Ready)
+    else {
+        return Vec::new();
+    };
+    let workers = fleet.capacity(model) as usize + looping().count();
+    let beyond = workers.saturating_sub(spec.replicas.max as usize);
+    let why = format!("it is in a crash loop, and {name} on {hive} serves {model}");
+    looping().take(beyond).map(|(key, _)| Order::Stop { worker: key.clone(), why: why.clone() }).collect()
 }
 
 fn unwanted(fleet: &Fleet) -> Vec<Order> {

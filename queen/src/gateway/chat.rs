@@ -101,7 +101,7 @@ async fn whole(completion: Completion, mut reading: Reading) -> Response {
     let mut answer = String::new();
     loop {
         match reading.next().await {
-            Chunk::Started { .. } | Chunk::Resumed { .. } => {}
+            Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Paused { .. } => {}
             Chunk::Tokens { text, .. } => answer.push_str(&text),
             Chunk::Done { finish_reason, usage, .. } => {
                 return Json(completion.whole(&answer, finish_reason, usage)).into_response();
@@ -130,7 +130,7 @@ fn round(completion: &Completion, chunk: Chunk, with_usage: bool) -> Vec<Result<
     let last = || Ok(Event::default().data("[DONE]"));
     match chunk {
         Chunk::Started { .. } => vec![data(completion.delta(&json!({ "role": "assistant", "content": "" }), None))],
-        Chunk::Resumed { .. } => Vec::new(),
+        Chunk::Resumed { .. } | Chunk::Paused { .. } => Vec::new(),
         Chunk::Tokens { text, .. } if text.is_empty() => Vec::new(),
         Chunk::Tokens { text, .. } => vec![data(completion.delta(&json!({ "content": text }), None))],
         Chunk::Done { finish_reason, usage, .. } => {

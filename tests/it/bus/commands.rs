@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rbee_nats::{Bus, Commands};
-use rbee_schema::{FailureCode, HiveCommand, HiveName};
+use rbee_schema::{FailureCode, Haste, HiveCommand, HiveName};
 use rbee_tests::{
     nats::NatsServer,
     wait::{PATIENCE, eventually, soon},
@@ -17,7 +17,7 @@ fn hive() -> HiveName {
 }
 
 fn stop(worker: &str) -> HiveCommand {
-    HiveCommand::Stop { worker: name(worker), why: "idle".to_owned() }
+    HiveCommand::Stop { worker: name(worker), why: "idle".to_owned(), haste: Haste::Drain }
 }
 
 async fn commands(bus: &Bus) -> Commands {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rbee_nats::{Bus, Entry, Outbox, PortLeases, Registry, RegistryWatch};
-use rbee_schema::{HiveRecord, ModelReference, ModelSpec, PortLease};
+use rbee_schema::{ByteSize, HiveRecord, ModelReference, ModelSpec, PortLease};
 use rbee_tests::{
     cable::Cable,
     nats::{NatsServer, connect},
@@ -17,7 +17,21 @@ fn spec(options: &str) -> ModelSpec {
 }
 
 fn hive(epoch: u64) -> HiveRecord {
-    HiveRecord { epoch, version: "1".to_owned(), host: name("host"), first_port: 1, last_port: 2 }
+    HiveRecord {
+        epoch,
+        version: "1".to_owned(),
+        host: name("host"),
+        first_port: 1,
+        last_port: 2,
+        pid: 3,
+        state_id: "state".to_owned(),
+        draining: false,
+        degraded: None,
+        memory: ByteSize(4 << 30),
+        cores: 2,
+        limited_by: None,
+        metrics: None,
+    }
 }
 
 fn set<T>(key: &str, document: T) -> Entry<T> {

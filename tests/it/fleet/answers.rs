@@ -1,6 +1,6 @@
 //! Answers: every token once and in order, whatever dies on the way.
 
-use rbee_schema::{Chunk, FinishReason};
+use rbee_schema::{Chunk, DeadJob, FailureCode, FinishReason, Haste, HiveCommand};
 use rbee_tests::{
     fleet::{Fleet, chat, text, tokens, whole},
     wait::PATIENCE,
@@ -63,6 +63,47 @@ async fn a_job_that_crashes_its_worker_once_is_answered_by_the_next_run() {
     let (_, mut output) = fleet.submit("m", chat("mock: tokens=12 interval=5ms crash=6")).await;
     assert_complete(&whole(&mut output).await, 12);
     assert_eq!(fleet.ready(1).await[0].record.epoch, 2);
+}
+
+#[tokio::test]
+async fn a_job_that_ends_every_worker_is_given_up_and_its_model_serves_on() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=3", 1, 1).await;
+    let (job, mut output) = fleet.submit("m", chat("mock: tokens=9 poison=2")).await;
+    let chunks = whole(&mut output).await;
+    let Some(Chunk::Error { error }) = chunks.last() else { panic!("{chunks:?}") };
+    assert!(error.code == FailureCode::TriedTooOften && error.message.contains("3 workers"), "{error}");
+    let dead = fleet.bus.jetstream().get_stream("rbee_dead").await.expect("there");
+    let kept = dead.get_last_raw_message_by_subject("rbee.dead.m").await.expect("it is kept for people");
+    let kept: DeadJob = serde_json::from_slice(&kept.payload).expect("a dead job");
+    assert_eq!(kept.job, job);
+    let (_, mut output) = fleet.submit("m", chat("Hi")).await;
+    assert_complete(&whole(&mut output).await, 3);
+    assert_eq!(fleet.ready(1).await[0].record.epoch, 4, "three were lost, none of them in a crash loop");
+}
+
+#[tokio::test]
+async fn a_job_that_its_workers_give_back_in_good_order_is_never_given_up() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=300,interval=10ms", 1, 1).await;
+    fleet.ready(1).await;
+    let (_, mut output) = fleet.submit("m", chat("Hi")).await;
+    let mut chunks = Vec::new();
+    for round in 1..=4 {
+        while tokens(&chunks).len() < round * 10 {
+            chunks.push(output.next(PATIENCE).await.expect("the answer goes on").expect("it is not over").chunk);
+        }
+        let worker = fleet.ready(1).await.remove(0);
+        let stop = HiveCommand::Stop { worker: worker.name, why: "a test".to_owned(), haste: Haste::AtOnce };
+        fleet.bus.command(&worker.hive, &stop).await.expect("stored");
+        // Its minimum of one worker brings the next.
+        while !matches!(chunks.last(), Some(Chunk::Resumed { .. })) {
+            chunks.push(output.next(PATIENCE).await.expect("the answer goes on").expect("it is not over").chunk);
+        }
+    }
+    chunks.extend(whole(&mut output).await);
+    assert_complete(&chunks, 300);
+    assert_eq!(chunks.iter().filter(|chunk| matches!(chunk, Chunk::Paused { .. })).count(), 4);
 }
 
 #[tokio::test]

@@ -51,24 +51,3 @@ async fn a_hive_that_stops_takes_its_workers_with_it_and_leaves_nothing() {
     let chunks = whole(&mut output).await;
     assert!(matches!(chunks.last(), Some(Chunk::Done { index: 1000, .. })), "{:?}", chunks.last());
 }
-
-#[tokio::test]
-async fn a_hive_that_was_killed_buries_what_it_left_when_it_comes_back() {
-    let mut fleet = Fleet::start().await;
-    fleet.serve_mock("m", "tokens=3", 1, 1).await;
-    let before = fleet.ready(1).await.remove(0);
-    fleet.kill_role("one");
-    let ports = fleet.ports.range();
-    fleet.hive("one", &ports).await;
-    eventually("a new worker is ready", PATIENCE, async || {
-        let workers = fleet.workers().await;
-        workers.len() == 1
-            && workers[0].name != before.name
-            && workers[0].record.phase == rbee_schema::WorkerPhase::Ready
-    })
-    .await;
-    let leases = Registry::ports(&fleet.bus).all().await.expect("the server answers");
-    assert_eq!(leases.len(), 1, "{leases:?}");
-    let (_, mut output) = fleet.submit("m", chat("Hi")).await;
-    assert!(matches!(whole(&mut output).await.last(), Some(Chunk::Done { .. })));
-}

@@ -1,10 +1,12 @@
 //! The whole as real processes: queen, hive and workers, told what to do only over the bus.
 
+mod adoption;
 mod answers;
 mod bad_input;
 mod cancel;
 mod capacity;
 mod command_line;
+mod drain;
 mod gateway;
 mod ports;
 mod story;

@@ -2,4 +2,5 @@
 
 pub mod answer;
 pub mod request;
+pub mod strikes;
 pub mod text;

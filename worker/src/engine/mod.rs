@@ -61,6 +61,10 @@ pub fn load(
 ) -> Result<Loaded, Failure> {
     match reference {
         ModelReference::File(path) => candle::load(path, options, progress),
+        ModelReference::Hub(file) => Err(Failure::new(
+            FailureCode::InvalidRequest,
+            format!("hf:{file} is not on this machine: a hive fetches it and names the file"),
+        )),
         ModelReference::Mock(text) => mock::load(text, options, progress),
     }
 }

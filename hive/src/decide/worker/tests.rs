@@ -1,37 +1,62 @@
+use std::{fmt::Write as _, time::Duration};
+
 use proptest::prelude::*;
-use rbee_schema::ModelReference;
+use rbee_schema::{ExitClass, FailureCode, ModelReference};
 
 use super::*;
+
+fn timers() -> Timers {
+    Timers::default()
+}
 
 fn spawn() -> (Worker, Vec<Effect>) {
     let spec = ModelSpec::new(ModelReference::Mock(String::new()));
     Worker::new("w".parse().expect("name"), "m".parse().expect("name"), spec)
 }
 
-/// Steps through `events` and returns the worker with the effects of the last one.
+/// Steps through `events`, each so many seconds after the one before; returns the effects of the last one too.
+fn timed(events: Vec<(u64, Event)>) -> (Worker, Vec<Effect>) {
+    let mut now = Instant::now();
+    events.into_iter().fold(spawn(), |(worker, _), (after, event)| {
+        now += Duration::from_secs(after);
+        worker.step(event, now, &timers())
+    })
+}
+
 fn after(events: Vec<Event>) -> (Worker, Vec<Effect>) {
-    let now = Instant::now();
-    events.into_iter().fold(spawn(), |(worker, _), event| worker.step(event, now))
+    timed(events.into_iter().map(|event| (0, event)).collect())
 }
 
 fn started() -> Event {
     Event::Started { pid: 42, port: 8080 }
 }
 
-fn exit(code: Option<i32>, signal: Option<i32>) -> Event {
-    Event::Exited { code, signal, tail: vec!["last words".into()] }
+fn loading(epoch: u64, done_bytes: u64) -> Event {
+    Event::Loading { epoch, done_bytes, total_bytes: 1000 }
 }
 
-fn stop() -> Event {
-    Event::Stop { why: "idle".into(), drain: Duration::from_secs(30) }
+fn ready() -> Vec<Event> {
+    vec![started(), Event::Ready { epoch: 1 }]
+}
+
+fn exit(code: Option<i32>, signal: Option<i32>) -> Event {
+    Event::Exited(Ended { code, signal, tail: vec!["last words".into()], draw: 0.5, out_of_memory: false })
+}
+
+fn stop(how: HowToStop) -> Event {
+    Event::Stop { why: "idle".into(), how }
 }
 
 fn job(ack: &str) -> JobInFlight {
     JobInFlight { tenant: "t".parse().expect("name"), job: "j".parse().expect("name"), ack: ack.into() }
 }
 
-fn beat(epoch: u64, jobs: Vec<JobInFlight>) -> Event {
-    Event::Beat { epoch, jobs }
+fn beat(epoch: u64, jobs: Vec<JobInFlight>, steps: u64) -> Event {
+    Event::Beat { epoch, jobs, steps }
+}
+
+fn health(well: bool) -> Event {
+    Event::Health { epoch: 1, well }
 }
 
 /// The kinds of effects, in order.
@@ -55,31 +80,72 @@ fn check(events: Vec<Event>, phase: WorkerPhase, effects: &[&str]) {
     assert_eq!((worker.phase(), kinds(&found).as_slice()), (phase, effects), "after {shown}");
 }
 
+fn check_timed(events: Vec<(u64, Event)>, phase: WorkerPhase, effects: &[&str]) {
+    let shown = format!("{events:?}");
+    let (worker, found) = timed(events);
+    assert_eq!((worker.phase(), kinds(&found).as_slice()), (phase, effects), "after {shown}");
+}
+
+fn with(first: Vec<Event>, more: Vec<Event>) -> Vec<Event> {
+    first.into_iter().chain(more).collect()
+}
+
+fn at(first: Vec<Event>, more: Vec<(u64, Event)>) -> Vec<(u64, Event)> {
+    first.into_iter().map(|event| (0, event)).chain(more).collect()
+}
+
+/// Why a worker was told to end.
+fn why(effects: &[Effect]) -> String {
+    let why = effects.iter().find_map(|effect| match effect {
+        Effect::Publish(WorkerEvent::Stopping { why } | WorkerEvent::Suspect { why, .. }) => Some(why.clone()),
+        Effect::Publish(WorkerEvent::Exited { why, .. }) => Some(why.clone()),
+        _ => None,
+    });
+    why.unwrap_or_default()
+}
+
+fn class(effects: &[Effect]) -> Option<ExitClass> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Publish(WorkerEvent::Exited { class, .. }) => Some(*class),
+        _ => None,
+    })
+}
+
 #[test]
 fn a_spawn_becomes_ready_by_what_the_worker_says() {
     assert_eq!(kinds(&spawn().1), ["start"]);
     check(vec![started()], WorkerPhase::Spawning, &["spawned"]);
-    check(vec![started(), Event::Loading { epoch: 1 }], WorkerPhase::Loading, &[]);
-    check(vec![started(), Event::Loading { epoch: 1 }, Event::Ready { epoch: 1 }], WorkerPhase::Ready, &[]);
-    check(vec![started(), Event::Ready { epoch: 1 }], WorkerPhase::Ready, &[]);
+    check(vec![started(), loading(1, 0)], WorkerPhase::Loading, &[]);
+    check(vec![started(), loading(1, 0), Event::Ready { epoch: 1 }], WorkerPhase::Ready, &[]);
+    check(ready(), WorkerPhase::Ready, &[]);
+    check(vec![started(), beat(1, vec![], 0)], WorkerPhase::Ready, &[]);
+}
+
+#[test]
+fn what_a_quick_worker_says_before_its_start_is_known_counts() {
+    let early = vec![loading(1, 0), Event::Ready { epoch: 1 }];
+    check(early.clone(), WorkerPhase::Requested, &[]);
+    check(with(early, vec![started()]), WorkerPhase::Ready, &["spawned"]);
+    let (worker, _) = after(vec![beat(1, vec![job("a")], 0), started(), exit(None, Some(9))]);
+    assert_eq!(worker.returned, [job("a")], "its first job is known too");
 }
 
 #[test]
 fn a_crash_gives_the_jobs_back_before_anything_else_then_the_port_then_restarts() {
-    let ready = [started(), Event::Ready { epoch: 1 }];
-    let crash = [beat(1, vec![job("a")]), exit(None, Some(9))];
-    let events = ready.into_iter().chain(crash).collect();
+    let crash = vec![beat(1, vec![job("a")], 0), exit(None, Some(9))];
+    let events = with(ready(), crash);
     check(events, WorkerPhase::Backoff, &["give-back", "kill", "release-port", "exited", "restarting"]);
     let events = vec![started(), exit(None, Some(9)), Event::DeadlinePassed];
-    let (worker, _) = after(events.clone());
-    assert_eq!(worker.epoch, 2);
+    assert_eq!(after(events.clone()).0.epoch, 2);
     check(events, WorkerPhase::Requested, &["start"]);
 }
 
 #[test]
-fn an_exit_for_bad_data_is_final() {
-    check(vec![started(), exit(Some(65), None)], WorkerPhase::Failed, &["kill", "release-port", "exited", "failed"]);
-    check(vec![started(), exit(Some(65), None), stop()], WorkerPhase::Stopping, &["removed", "forget"]);
+fn an_exit_for_bad_data_is_final_until_somebody_asks_for_it_anew() {
+    let bad = vec![started(), exit(Some(65), None)];
+    check(bad.clone(), WorkerPhase::Failed, &["kill", "release-port", "exited", "failed"]);
+    check(with(bad.clone(), vec![Event::Reset]), WorkerPhase::Requested, &["start"]);
+    check(with(bad, vec![stop(HowToStop::Drain)]), WorkerPhase::Stopping, &["removed", "forget"]);
 }
 
 #[test]
@@ -91,104 +157,369 @@ fn a_start_that_is_refused_is_a_typed_failure() {
 }
 
 #[test]
-fn a_stop_drains_then_terminates_then_kills() {
-    let ready = || vec![started(), Event::Ready { epoch: 1 }, stop()];
-    check(ready(), WorkerPhase::Draining, &["drain", "draining"]);
-    let with = |more: Vec<Event>| ready().into_iter().chain(more).collect::<Vec<_>>();
-    check(
-        with(vec![exit(Some(0), None)]),
-        WorkerPhase::Stopping,
-        &["kill", "release-port", "exited", "removed", "forget"],
-    );
-    check(with(vec![Event::DeadlinePassed]), WorkerPhase::Stopping, &["terminate", "stopping"]);
-    check(with(vec![Event::DeadlinePassed, Event::DeadlinePassed]), WorkerPhase::Stopping, &["kill", "stopping"]);
+fn a_stop_drains_then_terminates_then_kills_then_calls_for_help() {
+    let draining = || with(ready(), vec![stop(HowToStop::Drain)]);
+    check(draining(), WorkerPhase::Draining, &["drain", "draining"]);
+    let ended = ["kill", "release-port", "exited", "removed", "forget"];
+    check(with(draining(), vec![exit(Some(0), None)]), WorkerPhase::Stopping, &ended);
+    let passed = |times| with(draining(), vec![Event::DeadlinePassed; times]);
+    check(passed(1), WorkerPhase::Stopping, &["terminate", "stopping"]);
+    check(passed(2), WorkerPhase::Stopping, &["kill", "stopping"]);
+    check(passed(3), WorkerPhase::Stopping, &["kill", "unkillable"]);
+    check(passed(9), WorkerPhase::Stopping, &["kill", "unkillable"]);
+    check(with(passed(9), vec![exit(None, Some(9))]), WorkerPhase::Stopping, &ended);
+    check(with(ready(), vec![stop(HowToStop::Terminate)]), WorkerPhase::Stopping, &["terminate", "stopping"]);
+    check(with(draining(), vec![stop(HowToStop::Terminate)]), WorkerPhase::Stopping, &["terminate", "stopping"]);
+    check(with(draining(), vec![stop(HowToStop::Kill)]), WorkerPhase::Stopping, &["kill", "stopping"]);
+    check(with(passed(1), vec![stop(HowToStop::Kill)]), WorkerPhase::Stopping, &["kill", "stopping"]);
 }
 
 #[test]
 fn a_stop_while_it_starts_ends_it_as_soon_as_it_runs() {
-    check(vec![stop(), started()], WorkerPhase::Stopping, &["spawned", "terminate", "stopping"]);
+    let stopped = stop(HowToStop::Drain);
+    check(vec![stopped.clone(), started()], WorkerPhase::Stopping, &["spawned", "terminate", "stopping"]);
     let refused = Event::NotStarted(Failure::new(FailureCode::SpawnFailed, "x"));
-    check(vec![stop(), refused], WorkerPhase::Stopping, &["removed", "forget"]);
+    check(vec![stopped, refused], WorkerPhase::Stopping, &["removed", "forget"]);
 }
 
 #[test]
-fn a_load_that_stalls_is_killed_as_not_ready_in_time_and_restarted() {
-    let stalled = vec![started(), Event::Loading { epoch: 1 }, Event::DeadlinePassed];
-    check(stalled.clone(), WorkerPhase::Stopping, &["kill", "stopping"]);
-    let (_, effects) = after([stalled, vec![exit(None, Some(9))]].concat());
-    assert!(
-        effects.iter().any(|effect| matches!(
-            effect,
-            Effect::Publish(WorkerEvent::Exited { class: ExitClass::ReadyTimeout, .. })
-        )),
-        "{effects:?}"
-    );
+fn a_load_lives_while_it_moves_and_is_ended_when_it_stalls_or_takes_too_long() {
+    let moving = |seconds: u64| (0..seconds / 20).map(|step| (20, loading(1, step))).collect::<Vec<_>>();
+    let passed = || (0, Event::DeadlinePassed);
+    let (worker, _) = timed(at(vec![started()], moving(60)));
+    assert_eq!(worker.phase(), WorkerPhase::Loading);
+    let stalled = with(vec![started(), loading(1, 1)], vec![]);
+    let (_, effects) = timed(at(stalled.clone(), vec![(30, Event::DeadlinePassed)]));
+    assert!(why(&effects).contains("no progress in loading for 30s, 1 of 1000 bytes"), "{effects:?}");
+    let events = at(stalled, vec![(30, Event::DeadlinePassed), (0, exit(None, Some(9)))]);
+    let (_, effects) = timed(events);
+    assert_eq!(class(&effects), Some(ExitClass::ReadyTimeout));
+    let (_, effects) = timed(at(vec![started()], moving(60).into_iter().chain([passed()]).collect()));
+    assert!(why(&effects).contains("not ready after 60s"), "{effects:?}");
+    // All bytes are read: what follows tells no progress, and only the limit for the whole load counts.
+    let (worker, _) = timed(at(vec![started(), loading(1, 1000)], vec![]));
+    let limit = worker.deadline(&timers()).expect("a load has a deadline");
+    assert!(limit > Instant::now() + Duration::from_secs(50));
 }
 
 #[test]
-fn a_word_of_another_run_is_told_and_not_obeyed() {
-    check(vec![started(), Event::Ready { epoch: 7 }], WorkerPhase::Spawning, &["ignored"]);
-    check(vec![started(), Event::Ready { epoch: 1 }, Event::Loading { epoch: 1 }], WorkerPhase::Ready, &["ignored"]);
+fn a_silent_worker_is_suspect_then_killed_and_comes_back_if_it_is_heard_before() {
+    let silent = |seconds| at(ready(), vec![(3, Event::DeadlinePassed), (seconds, Event::DeadlinePassed)]);
+    check_timed(silent(0)[..3].to_vec(), WorkerPhase::Suspect, &["suspect"]);
+    check_timed(silent(6), WorkerPhase::Suspect, &[]);
+    check_timed(silent(7), WorkerPhase::Stopping, &["kill", "stopping"]);
+    let killed = silent(7).into_iter().chain([(0, exit(None, Some(9)))]).collect();
+    assert_eq!(class(&timed(killed).1), Some(ExitClass::Hang));
+    let heard = silent(5).into_iter().chain([(0, beat(1, vec![], 0))]).collect();
+    check_timed(heard, WorkerPhase::Ready, &["recovered"]);
+    let late_machine = timers().stretched(6);
+    let (worker, _) = after(ready());
+    let deadline = worker.deadline(&late_machine).expect("a ready worker has a deadline");
+    assert!(deadline > Instant::now() + Duration::from_secs(15), "an overloaded machine waits longer");
 }
 
 #[test]
-fn a_job_taken_in_the_last_moment_of_a_run_is_given_back_once() {
-    let crash = || vec![started(), Event::Ready { epoch: 1 }, beat(1, vec![job("a")]), exit(None, Some(9))];
-    let with = |more: Vec<Event>| crash().into_iter().chain(more).collect::<Vec<_>>();
-    check(with(vec![beat(1, vec![job("a")])]), WorkerPhase::Backoff, &[]);
-    check(with(vec![beat(1, vec![job("a"), job("b")])]), WorkerPhase::Backoff, &["give-back"]);
-    check(with(vec![beat(1, vec![job("b")]), beat(1, vec![job("b")])]), WorkerPhase::Backoff, &[]);
+fn a_frozen_process_is_suspect_at_once_and_killed_like_a_silent_one() {
+    check(with(ready(), vec![Event::Frozen]), WorkerPhase::Suspect, &["suspect"]);
+    check(with(ready(), vec![Event::Frozen, Event::Frozen]), WorkerPhase::Suspect, &[]);
+    let frozen = at(ready(), vec![(0, Event::Frozen), (10, Event::DeadlinePassed)]);
+    check_timed(frozen, WorkerPhase::Stopping, &["kill", "stopping"]);
 }
 
 #[test]
-fn a_long_run_forgives_earlier_exits() {
-    let start = Instant::now();
-    let mut worker = spawn().0;
-    for event in [started(), exit(None, Some(6)), Event::DeadlinePassed, started(), Event::Ready { epoch: 2 }] {
-        worker = worker.step(event, start).0;
+fn a_worker_with_jobs_and_no_steps_hangs_and_one_that_steps_or_is_idle_does_not() {
+    let beats = |jobs: Vec<JobInFlight>, steps: fn(u64) -> u64| {
+        let beats = (1..=31).map(|second| (1, beat(1, jobs.clone(), steps(second))));
+        timed(at(ready(), beats.chain([(0, Event::DeadlinePassed)]).collect()))
+    };
+    let (hung, effects) = beats(vec![job("a")], |_| 7);
+    assert_eq!((hung.phase(), kinds(&effects).as_slice()), (WorkerPhase::Stopping, &["kill", "stopping"][..]));
+    assert!(why(&effects).contains("1 jobs and not one step"), "{effects:?}");
+    assert_eq!(beats(vec![job("a")], |second| second).0.phase(), WorkerPhase::Ready);
+    assert_eq!(beats(vec![], |_| 7).0.phase(), WorkerPhase::Ready);
+}
+
+#[test]
+fn three_failed_health_checks_in_a_row_end_it_and_one_success_counts_anew() {
+    check(with(ready(), vec![health(false); 2]), WorkerPhase::Ready, &[]);
+    check(with(ready(), vec![health(false); 3]), WorkerPhase::Stopping, &["kill", "stopping"]);
+    let saved = vec![health(false), health(false), health(true), health(false), health(false)];
+    check(with(ready(), saved), WorkerPhase::Ready, &[]);
+    let of_another_run = Event::Health { epoch: 2, well: false };
+    check(with(ready(), vec![of_another_run; 9]), WorkerPhase::Ready, &[]);
+}
+
+#[test]
+fn silence_while_nobody_could_hear_means_nothing() {
+    for events in [vec![started()], vec![started(), loading(1, 1)], ready(), with(ready(), vec![Event::Frozen])] {
+        let (worker, _) = timed(at(events.clone(), vec![(100, Event::WasDeaf)]));
+        let deadline = worker.deadline(&timers()).expect("every process has a deadline");
+        assert!(deadline >= Instant::now() + Duration::from_secs(102), "{events:?}: its time begins anew");
     }
-    let (short, _) = worker.clone().step(exit(None, Some(6)), start);
-    let (long, _) = worker.step(exit(None, Some(6)), start + STABLE_RUN);
-    assert_eq!((short.exits, long.exits), (2, 1));
+}
+
+#[test]
+fn the_end_of_memory_is_told_as_that() {
+    let ended = Ended { signal: Some(9), out_of_memory: true, ..Ended::default() };
+    let (_, effects) = after(with(ready(), vec![Event::Exited(ended)]));
+    assert_eq!(class(&effects), Some(ExitClass::Oom));
+    assert!(why(&effects).starts_with("out of memory"), "{effects:?}");
+}
+
+#[test]
+fn five_crashes_are_a_loop_that_is_tried_again_when_its_time_has_come_or_somebody_asks() {
+    let crash = |epoch| vec![started(), Event::Ready { epoch }, exit(None, Some(6)), Event::DeadlinePassed];
+    let mut looping: Vec<Event> = (1..=5).flat_map(crash).collect();
+    looping.pop();
+    check(looping.clone(), WorkerPhase::CrashLoop, &["kill", "release-port", "exited", "crash-looped"]);
+    let failure = after(looping.clone()).0.record().failure.expect("told in the record");
+    assert_eq!(failure.code, FailureCode::CrashLoop);
+    for next in [Event::DeadlinePassed, Event::Reset] {
+        check(with(looping.clone(), vec![next]), WorkerPhase::Requested, &["start"]);
+    }
+    check(with(looping, vec![stop(HowToStop::Drain)]), WorkerPhase::Stopping, &["removed", "forget"]);
+}
+
+#[test]
+fn words_of_another_run_and_words_that_do_not_fit_are_told_and_change_nothing() {
+    check(with(ready(), vec![Event::Ready { epoch: 2 }]), WorkerPhase::Ready, &["ignored"]);
+    check(with(ready(), vec![loading(2, 0)]), WorkerPhase::Ready, &["ignored"]);
+    check(with(ready(), vec![loading(1, 0), Event::Ready { epoch: 1 }]), WorkerPhase::Ready, &[]);
+    check(with(ready(), vec![started()]), WorkerPhase::Ready, &["ignored"]);
+    check(vec![exit(Some(0), None)], WorkerPhase::Requested, &["ignored"]);
+}
+
+#[test]
+fn jobs_that_a_dead_run_named_in_its_last_beat_go_back_once() {
+    let dead = with(ready(), vec![beat(1, vec![job("a")], 0), exit(None, Some(9))]);
+    check(with(dead.clone(), vec![beat(1, vec![job("a")], 0)]), WorkerPhase::Backoff, &[]);
+    let late = with(dead, vec![beat(1, vec![job("a"), job("b")], 0)]);
+    check(late.clone(), WorkerPhase::Backoff, &["give-back"]);
+    check(with(late, vec![beat(1, vec![job("b")], 0)]), WorkerPhase::Backoff, &[]);
+}
+
+fn remembered(phase: WorkerPhase, unwanted: Option<&str>) -> Remembered {
+    let (worker, _) = after(ready());
+    let failure = Failure::new(FailureCode::ModelInvalid, "truncated");
+    let failure = matches!(phase, WorkerPhase::Failed | WorkerPhase::CrashLoop).then_some(failure);
+    let record = WorkerRecord { phase, epoch: 3, exits: 2, failure, ..worker.record() };
+    let unwanted = unwanted.map(str::to_owned);
+    Remembered { name: worker.name, model: worker.model, spec: worker.spec, record, unwanted }
+}
+
+#[test]
+fn a_living_worker_is_adopted_where_it_was() {
+    for (phase, unwanted, expected, effects) in [
+        (WorkerPhase::Ready, None, WorkerPhase::Ready, &["adopted"][..]),
+        (WorkerPhase::Suspect, None, WorkerPhase::Ready, &["adopted"]),
+        (WorkerPhase::Spawning, None, WorkerPhase::Loading, &["adopted"]),
+        (WorkerPhase::Loading, None, WorkerPhase::Loading, &["adopted"]),
+        (WorkerPhase::Draining, Some("idle"), WorkerPhase::Draining, &["adopted", "drain"]),
+        (WorkerPhase::Stopping, Some("idle"), WorkerPhase::Stopping, &["adopted", "terminate"]),
+    ] {
+        let (worker, found) = Worker::adopt(remembered(phase, unwanted), 42, 8080, Instant::now(), &timers());
+        assert_eq!((worker.phase(), kinds(&found).as_slice()), (expected, effects), "{phase:?}");
+        assert_eq!((worker.epoch, worker.pid(), worker.unwanted()), (3, Some(42), unwanted));
+        let (worker, _) = worker.step(beat(3, vec![job("a")], 9), Instant::now(), &timers());
+        assert_eq!(worker.phase() == WorkerPhase::Ready, unwanted.is_none(), "its beat says that it is ready");
+    }
+}
+
+#[test]
+fn a_dead_worker_is_buried_as_if_its_exit_had_been_seen() {
+    for (phase, unwanted, expected, effects) in [
+        (WorkerPhase::Ready, None, WorkerPhase::Backoff, &["kill", "release-port", "exited", "restarting"][..]),
+        (
+            WorkerPhase::Stopping,
+            Some("idle"),
+            WorkerPhase::Stopping,
+            &["kill", "release-port", "exited", "removed", "forget"],
+        ),
+        (WorkerPhase::Requested, None, WorkerPhase::Backoff, &[]),
+        (WorkerPhase::Requested, Some("idle"), WorkerPhase::Stopping, &["removed", "forget"]),
+        (WorkerPhase::Backoff, None, WorkerPhase::Backoff, &[]),
+        (WorkerPhase::Failed, None, WorkerPhase::Failed, &[]),
+        (WorkerPhase::CrashLoop, None, WorkerPhase::CrashLoop, &[]),
+    ] {
+        let now = Instant::now();
+        let (worker, found) = Worker::bury(remembered(phase, unwanted), Ended::default(), Some(8080), now, &timers());
+        assert_eq!((worker.phase(), kinds(&found).as_slice()), (expected, effects), "{phase:?}");
+    }
+}
+
+/// One event of each kind, with what it is called in the table below.
+fn every_event() -> Vec<(&'static str, Event)> {
+    vec![
+        ("started", started()),
+        ("not-started", Event::NotStarted(Failure::new(FailureCode::SpawnFailed, "x"))),
+        ("loading", loading(1, 500)),
+        ("ready", Event::Ready { epoch: 1 }),
+        ("other-run", Event::Ready { epoch: 9 }),
+        ("beat", beat(1, vec![], 1)),
+        ("ill", health(false)),
+        ("frozen", Event::Frozen),
+        ("drain", stop(HowToStop::Drain)),
+        ("terminate", stop(HowToStop::Terminate)),
+        ("kill", stop(HowToStop::Kill)),
+        ("reset", Event::Reset),
+        ("exit", exit(None, Some(9))),
+        ("deadline", Event::DeadlinePassed),
+        ("deaf", Event::WasDeaf),
+    ]
+}
+
+/// A way to each state.
+fn every_state() -> Vec<(&'static str, Vec<Event>)> {
+    let draining = with(ready(), vec![stop(HowToStop::Drain)]);
+    let mut looping: Vec<Event> =
+        (1..=5).flat_map(|_| vec![started(), exit(None, Some(6)), Event::DeadlinePassed]).collect();
+    looping.pop();
+    vec![
+        ("requested", vec![]),
+        ("spawning", vec![started()]),
+        ("loading", vec![started(), loading(1, 0)]),
+        ("ready", ready()),
+        ("suspect", with(ready(), vec![Event::Frozen])),
+        ("draining", draining.clone()),
+        ("terminated", with(draining.clone(), vec![Event::DeadlinePassed])),
+        ("killed", with(draining.clone(), vec![Event::DeadlinePassed; 2])),
+        ("backoff", vec![started(), exit(None, Some(6))]),
+        ("crash-loop", looping),
+        ("failed", vec![started(), exit(Some(65), None)]),
+        ("removed", with(draining, vec![exit(Some(0), None)])),
+    ]
+}
+
+/// What becomes of every state by every event: the phase that follows, `=` for the same, `!` for ignored and told so.
+#[test]
+fn every_event_in_every_state_has_one_known_outcome() {
+    let mut table = String::new();
+    let names: Vec<_> = every_event().iter().map(|(name, _)| format!("{name:<11}")).collect();
+    let _ = writeln!(table, "{:<11}{}", "", names.join("").trim_end());
+    for (state, path) in every_state() {
+        let mut line = format!("{state:<11}");
+        for (_, event) in every_event() {
+            let (before, _) = after(path.clone());
+            // Late enough for a deadline of the pulse to have passed, too early for that of a suspect.
+            let now = Instant::now() + Duration::from_secs(4);
+            let (worker, effects) = before.clone().step(event, now, &timers());
+            let ignored = kinds(&effects) == ["ignored"];
+            let gone = effects.contains(&Effect::Forget);
+            let phase = if gone { "removed" } else { worker.phase().as_str() };
+            let cell = match (ignored, worker.state == before.state) {
+                (true, true) => "!",
+                (true, false) => "OBEYED",
+                (false, true) if effects.is_empty() => "=",
+                (false, _) => phase,
+            };
+            let _ = write!(line, "{cell:<11}");
+        }
+        let _ = writeln!(table, "{}", line.trim_end());
+    }
+    insta::assert_snapshot!(table);
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        Just(started()),
-        Just(Event::NotStarted(Failure::new(FailureCode::SpawnFailed, "x"))),
-        (1u64..4).prop_map(|epoch| Event::Loading { epoch }),
-        (1u64..4).prop_map(|epoch| Event::Ready { epoch }),
-        (1u64..4, "[a-c]").prop_map(|(epoch, ack)| beat(epoch, vec![job(&ack)])),
-        Just(stop()),
-        prop_oneof![Just(0), Just(1), Just(65), Just(78)].prop_map(|code| exit(Some(code), None)),
-        Just(exit(None, Some(9))),
-        Just(Event::DeadlinePassed),
-        Just(Event::BusBack),
+        3 => Just(started()),
+        1 => Just(Event::NotStarted(Failure::new(FailureCode::SpawnFailed, "x"))),
+        2 => (1u64..4, 0u64..1001).prop_map(|(epoch, done)| loading(epoch, done)),
+        3 => (1u64..4).prop_map(|epoch| Event::Ready { epoch }),
+        4 => (1u64..4, "[a-c]?", 0u64..3).prop_map(|(epoch, ack, steps)| {
+            beat(epoch, if ack.is_empty() { vec![] } else { vec![job(&ack)] }, steps)
+        }),
+        1 => any::<bool>().prop_map(health),
+        1 => Just(Event::Frozen),
+        1 => prop_oneof![Just(HowToStop::Drain), Just(HowToStop::Terminate), Just(HowToStop::Kill)].prop_map(stop),
+        1 => Just(Event::Reset),
+        2 => prop_oneof![Just(0), Just(1), Just(65), Just(78)].prop_map(|code| exit(Some(code), None)),
+        2 => Just(exit(None, Some(9))),
+        3 => Just(Event::DeadlinePassed),
+        1 => Just(Event::WasDeaf),
     ]
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
     #[test]
-    fn whatever_happens_a_port_is_given_back_once_and_nothing_comes_after_the_end(
-        events in prop::collection::vec(any_event(), 0..40)
+    fn whatever_happens_a_port_is_given_back_once_every_process_has_a_deadline_and_nothing_comes_after_the_end(
+        events in prop::collection::vec((0u64..40, any_event()), 0..60)
     ) {
-        let now = Instant::now();
+        let timers = timers();
+        let mut now = Instant::now();
         let mut worker = spawn().0;
         let (mut held, mut forgotten) = (0i32, false);
-        for event in events {
+        let mut returned: Vec<JobInFlight> = Vec::new();
+        for (after, event) in events {
+            now += Duration::from_secs(after);
             let had_process = worker.pid().is_some();
-            let starts = matches!(event, Event::Started { .. }) && worker.state == State::Starting;
+            let starts = matches!(event, Event::Started { .. }) && matches!(worker.state, State::Requested { .. });
+            let epoch = worker.epoch;
             let effects;
-            (worker, effects) = worker.step(event, now);
+            (worker, effects) = worker.step(event, now, &timers);
             prop_assert!(!forgotten || effects.is_empty(), "{:?} after the end", effects);
             held += i32::from(starts);
             held -= effects.iter().filter(|e| matches!(e, Effect::ReleasePort { .. })).count() as i32;
             prop_assert_eq!(held, i32::from(worker.pid().is_some()), "a port is held while there is a process");
-            let signals = effects.iter().any(|e| matches!(e, Effect::Terminate | Effect::Drain));
+            let signals = effects.iter().any(|e| matches!(e, Effect::Terminate | Effect::Drain | Effect::Kill));
             prop_assert!(!signals || had_process || starts, "nobody is there to be signalled");
-            let waits_for_itself = matches!(worker.state, State::Ready { .. } | State::Stopping { kill_at: None, .. });
-            prop_assert!(worker.pid().is_none() || waits_for_itself || worker.deadline().is_some());
+            prop_assert!(worker.pid().is_none() || worker.deadline(&timers).is_some(), "{:?}", worker.state);
+            let starts_again = effects.contains(&Effect::Start);
+            prop_assert_eq!(worker.epoch, epoch + u64::from(starts_again), "a start is a new run");
+            if starts_again {
+                returned.clear();
+            }
+            for effect in &effects {
+                if let Effect::GiveBack(jobs) = effect {
+                    prop_assert!(worker.pid().is_none() || !had_process || !jobs.is_empty());
+                    returned.extend(jobs.iter().cloned());
+                }
+            }
             forgotten |= effects.contains(&Effect::Forget);
         }
+    }
+
+    #[test]
+    fn whatever_happened_a_stop_and_the_end_of_the_process_lead_to_the_end(
+        events in prop::collection::vec((0u64..40, any_event()), 0..40)
+    ) {
+        let timers = timers();
+        let mut now = Instant::now();
+        let mut worker = spawn().0;
+        for (after, event) in events {
+            now += Duration::from_secs(after);
+            worker = worker.step(event, now, &timers).0;
+        }
+        worker = worker.step(stop(HowToStop::Drain), now, &timers).0;
+        // Nothing is heard any more but what the hive itself sees to.
+        for _ in 0..6 {
+            if matches!(worker.state, State::Requested { .. }) {
+                worker = worker.step(started(), now, &timers).0;
+            }
+            if let Some(deadline) = worker.deadline(&timers) {
+                now = now.max(deadline);
+                worker = worker.step(Event::DeadlinePassed, now, &timers).0;
+            }
+        }
+        let killed = matches!(worker.state, State::Stopping { stage: Stage::Killed { .. }, .. } | State::Removed);
+        prop_assert!(killed, "{:?}", worker.state);
+        worker = worker.step(exit(None, Some(9)), now, &timers).0;
+        prop_assert_eq!(worker.state, State::Removed);
+    }
+
+    #[test]
+    fn words_of_a_run_converge_in_any_order_also_when_they_come_before_its_start_is_known(
+        words in Just(vec![loading(1, 1), loading(1, 1000), Event::Ready { epoch: 1 }, beat(1, vec![], 1)])
+            .prop_shuffle(),
+        known_after in 0usize..5,
+    ) {
+        let mut words = words;
+        words.insert(known_after, started());
+        // A worker beats every second.
+        words.push(beat(1, vec![], 2));
+        let (worker, effects) = after(words);
+        prop_assert!(!kinds(&effects).contains(&"ignored"));
+        prop_assert_eq!(worker.phase(), WorkerPhase::Ready);
     }
 }

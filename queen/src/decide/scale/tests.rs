@@ -1,44 +1,12 @@
 use std::time::Duration;
 
-use rbee_schema::{
-    FailureCode, HiveRecord, JobInFlight, ModelReference, Replicas, WorkerBeat, WorkerName, WorkerRecord,
-};
+use rbee_schema::{FailureCode, Replicas, WorkerRecord};
 
 use super::*;
-use crate::decide::fleet::Change;
-
-fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
-    text.parse().expect("a name")
-}
-
-fn spec() -> ModelSpec {
-    ModelSpec::new(ModelReference::Mock(String::new()))
-}
-
-fn hive() -> HiveRecord {
-    HiveRecord { epoch: 1, version: "0".into(), host: name("host"), first_port: 8080, last_port: 9999 }
-}
-
-fn record(phase: WorkerPhase) -> WorkerRecord {
-    WorkerRecord { model: name("m"), phase, epoch: 1, pid: None, port: None, slots: 2, failure: None }
-}
-
-fn key(hive: &str, worker: &str) -> WorkerKey {
-    (name(hive), name::<WorkerName>(worker))
-}
-
-fn beat(jobs: usize) -> WorkerBeat {
-    let job = JobInFlight { tenant: name("t"), job: name("j"), ack: String::new() };
-    WorkerBeat { model: name("m"), epoch: 1, slots: 2, jobs: vec![job; jobs], tokens: 0, memory_bytes: 0 }
-}
-
-/// A fleet of one hive `a` with model `m`.
-fn fleet(replicas: Replicas) -> Fleet {
-    let mut fleet = Fleet::default();
-    fleet.hive_is_there(name("a"), hive());
-    fleet.model_is(name("m"), ModelSpec { replicas, ..spec() });
-    fleet
-}
+use crate::decide::{
+    fixture::{beat, draining, fails, fleet, hive, key, looping, name, record, spec},
+    fleet::Change,
+};
 
 fn kinds(orders: &[Order]) -> Vec<&'static str> {
     let kind = |order: &Order| match order {
@@ -145,7 +113,7 @@ fn a_failure_that_may_pass_keeps_its_jobs_and_is_tried_again_soon() {
     let failed = WorkerRecord { failure: Some(failure), ..record(WorkerPhase::Failed) };
     fleet.worker_is(key("a", "w"), failed, now);
     fleet.told_to_stop(&key("a", "w"));
-    assert_eq!(kinds(&orders(&fleet, now)), [""; 0]);
+    assert_eq!(kinds(&orders(&fleet, now)), ["unplaceable"]);
     let again = next_look(&fleet, now).expect("a time to look again");
     assert_eq!(kinds(&orders(&fleet, again)), ["spawn"]);
 }
@@ -166,7 +134,10 @@ fn the_loss_of_a_worker_or_of_its_hive_is_a_reason_to_look_for_waiting_jobs() {
     let phases = [
         (WorkerPhase::Loading, Change::Same),
         (WorkerPhase::Ready, Change::Same),
+        (WorkerPhase::Suspect, Change::Same),
         (WorkerPhase::Backoff, Change::Same),
+        (WorkerPhase::CrashLoop, Change::Fewer),
+        (WorkerPhase::Loading, Change::Same),
         (WorkerPhase::Draining, Change::Fewer),
         (WorkerPhase::Stopping, Change::Same),
     ];
@@ -184,4 +155,130 @@ fn workers_of_an_absent_hive_do_not_count() {
     fleet.worker_is(key("a", "w"), record(WorkerPhase::Ready), now);
     fleet.hive_is_gone(&name("a"));
     assert_eq!(fleet.capacity(&name("m")), 0);
+}
+
+#[test]
+fn a_pinned_model_keeps_its_worker_however_long_it_is_idle() {
+    let (mut fleet, now) = (fleet(ONE), Instant::now());
+    fleet.model_is(name("m"), ModelSpec { pinned: true, ..spec() });
+    assert_eq!(kinds(&orders(&fleet, now)), [""; 0], "it starts none by itself");
+    fleet.worker_is(key("a", "w"), record(WorkerPhase::Ready), now);
+    assert_eq!(next_look(&fleet, now), None);
+    assert_eq!(kinds(&orders(&fleet, now + Duration::from_secs(100_000))), [""; 0]);
+    fleet.model_is_gone(&name("m"));
+    assert_eq!(kinds(&orders(&fleet, now)), ["stop"]);
+}
+
+#[test]
+fn a_suspect_worker_counts_is_not_replaced_and_is_not_idle() {
+    let (mut fleet, now) = (fleet(ONE), Instant::now());
+    fleet.worker_is(key("a", "w"), record(WorkerPhase::Ready), now);
+    fleet.worker_is(key("a", "w"), record(WorkerPhase::Suspect), now);
+    assert_eq!(fleet.capacity(&name("m")), 1);
+    assert_eq!(next_look(&fleet, now), None);
+    let late = now + Duration::from_secs(1000);
+    assert_eq!(kinds(&orders(&fleet, late)), [""; 0]);
+    fleet.job_waits(&name("m"), late);
+    assert_eq!(kinds(&orders(&fleet, late)), [""; 0]);
+    fleet.worker_is(key("a", "w"), record(WorkerPhase::Ready), late);
+    assert_eq!(kinds(&orders(&fleet, late)), [""; 0]);
+    assert_eq!(next_look(&fleet, late), Some(late + Duration::from_secs(300)), "its time begins anew");
+}
+
+#[test]
+fn a_worker_in_a_crash_loop_is_no_capacity_and_is_replaced_on_another_hive() {
+    let (mut fleet, now) = (fleet(ONE), Instant::now());
+    fleet.worker_is(key("a", "w"), looping(), now);
+    assert_eq!(fleet.capacity(&name("m")), 0);
+    assert_eq!(kinds(&orders(&fleet, now)), [""; 0], "without demand it is left to its hive");
+    fleet.hive_is_there(name("b"), hive());
+    fleet.job_waits(&name("m"), now);
+    assert!(matches!(&orders(&fleet, now)[..], [Order::Spawn { hive, .. }] if hive.as_str() == "b"));
+}
+
+#[test]
+fn a_worker_in_a_crash_loop_is_stopped_when_others_have_taken_its_place() {
+    let looper = key("a", "w");
+    // The most replicas, the other worker's phase, whether the looping one is stopped.
+    for (max, other, is_stopped) in [
+        (1, WorkerPhase::Loading, false),
+        (1, WorkerPhase::Suspect, false),
+        (1, WorkerPhase::Ready, true),
+        (2, WorkerPhase::Ready, false),
+    ] {
+        let (mut fleet, now) = (fleet(Replicas { min: 0, max }), Instant::now());
+        fleet.hive_is_there(name("b"), hive());
+        fleet.worker_is(looper.clone(), looping(), now);
+        fleet.worker_is(key("b", "v"), record(other), now);
+        let stopped: Vec<_> = orders(&fleet, now)
+            .into_iter()
+            .filter_map(|order| match order {
+                Order::Stop { worker, .. } => Some(worker),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(stopped == vec![looper.clone()], is_stopped, "{max} {other:?}: {stopped:?}");
+        fleet.told_to_stop(&looper);
+        assert_eq!(kinds(&orders(&fleet, now)), [""; 0], "once is enough");
+    }
+}
+
+#[test]
+fn jobs_are_refused_while_every_hive_is_out_because_of_crash_loops() {
+    let (mut fleet, now) = (fleet(Replicas { min: 0, max: 2 }), Instant::now());
+    let refused = |fleet: &Fleet| {
+        let orders = orders(fleet, now);
+        matches!(&orders[..], [Order::Refuse { failure, .. }] if failure.code == FailureCode::CrashLoop)
+    };
+    fleet.job_waits(&name("m"), now);
+    fleet.worker_is(key("a", "w"), looping(), now);
+    assert!(refused(&fleet));
+    fleet.demand_is_over(&name("m"));
+    fleet.job_waits(&name("m"), now);
+    assert!(refused(&fleet), "those that come later too");
+
+    fleet.worker_is(key("a", "w"), record(WorkerPhase::Loading), now);
+    assert_eq!(kinds(&orders(&fleet, now)), [""; 0], "it may come up this time");
+    fleet.worker_is(key("a", "w"), looping(), now);
+    assert!(refused(&fleet), "it did not");
+
+    fleet.ordered(key("a", "v"), name("m"), now);
+    assert_eq!(kinds(&orders(&fleet, now)), [""; 0], "another may");
+    fleet.worker_is(key("a", "v"), record(WorkerPhase::Ready), now);
+    fleet.worker_is(key("a", "w"), record(WorkerPhase::Ready), now);
+    fleet.worker_is(key("a", "v"), looping(), now);
+    fleet.job_waits(&name("m"), now);
+    assert_eq!(kinds(&orders(&fleet, now)), [""; 0], "one is ready");
+}
+
+#[test]
+fn jobs_wait_while_a_worker_starts_although_a_second_one_has_no_place() {
+    let (mut fleet, now) = (fleet(Replicas { min: 2, max: 2 }), Instant::now());
+    fleet.job_waits(&name("m"), now);
+    fleet.worker_is(key("a", "w"), looping(), now);
+    fleet.worker_is(key("a", "v"), record(WorkerPhase::Loading), now);
+    assert_eq!(kinds(&orders(&fleet, now)), ["unplaceable"]);
+}
+
+#[test]
+fn jobs_wait_while_a_hive_drains_and_are_placed_when_it_is_resumed() {
+    let (mut fleet, now) = (fleet(ONE), Instant::now());
+    fleet.hive_is_there(name("a"), draining());
+    fleet.job_waits(&name("m"), now);
+    assert_eq!(kinds(&orders(&fleet, now)), ["unplaceable"]);
+    fleet.hive_is_there(name("a"), hive());
+    assert_eq!(kinds(&orders(&fleet, now)), ["spawn"]);
+}
+
+#[test]
+fn a_model_that_no_device_can_run_refuses_its_jobs_after_each_hive_was_tried_once() {
+    let (mut fleet, now) = (fleet(ONE), Instant::now());
+    fleet.hive_is_there(name("b"), hive());
+    fleet.job_waits(&name("m"), now);
+    fails(&mut fleet, "a", FailureCode::DeviceMissing, now);
+    assert!(matches!(&orders(&fleet, now)[..], [Order::Spawn { hive, .. }] if hive.as_str() == "b"));
+    fleet.job_waits(&name("m"), now);
+    fails(&mut fleet, "b", FailureCode::DeviceMissing, now);
+    let orders = orders(&fleet, now);
+    assert!(matches!(&orders[..], [Order::Refuse { failure, .. }] if failure.code == FailureCode::DeviceMissing));
 }

@@ -1,5 +1,8 @@
 //! A fleet of real processes for one test: a nats-server, queens, hives, and the workers that the hives start.
 
+mod hive;
+pub(crate) mod processes;
+
 use std::{
     env,
     fs::File,
@@ -14,6 +17,10 @@ use rbee_schema::{
 };
 use tempfile::TempDir;
 
+pub use self::{
+    hive::HiveSetup,
+    processes::{Run, RunningProcess},
+};
 use crate::{
     nats::NatsServer,
     port::PortBlock,
@@ -75,11 +82,19 @@ impl Fleet {
     /// # Panics
     /// When it does not come up.
     pub async fn bare() -> Self {
+        Self::with_ports(10).await
+    }
+
+    /// A server that is prepared, and as many ports for workers.
+    ///
+    /// # Panics
+    /// When it does not come up, or there are not so many ports side by side.
+    pub async fn with_ports(count: u16) -> Self {
         let server = NatsServer::start().await;
         let bus = server.bus("rbee").await;
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let mark = folder.path().display().to_string();
-        Self { server, bus, ports: PortBlock::take(), folder, mark, roles: Vec::new() }
+        Self { server, bus, ports: PortBlock::take_of(count), folder, mark, roles: Vec::new() }
     }
 
     /// Starts a queen, and waits until she answers.
@@ -106,15 +121,31 @@ impl Fleet {
     }
 
     fn role(&mut self, name: &str, arguments: &[&str]) {
-        let log = File::create(self.log(name)).expect("a log can be made");
-        let process = self
-            .command()
-            .args(arguments)
-            .stdout(log.try_clone().expect("a file can be shared"))
-            .stderr(log)
-            .spawn()
-            .expect("rbee starts");
+        let mut command = self.command();
+        command.args(arguments);
+        self.start_role(name, command);
+    }
+
+    /// Starts a command as a role, and returns its process. What an earlier one of this name wrote is kept before it.
+    fn start_role(&mut self, name: &str, mut command: Command) -> u32 {
+        let log = File::options().create(true).append(true).open(self.log(name)).expect("a log can be made");
+        let shared = log.try_clone().expect("a file can be shared");
+        let process = command.stdout(shared).stderr(log).spawn().expect("the program starts");
+        let number = process.id();
         self.roles.push(Role { name: name.to_owned(), process });
+        number
+    }
+
+    /// The command line, told of this fleet.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(program("rbee"));
+        self.mark(&mut command);
+        command
+    }
+
+    /// Marks a command as of this fleet: its processes end with it.
+    pub fn mark<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("RBEE_NATS", self.server.url()).env(MARK, &self.mark).stdin(Stdio::null())
     }
 
     /// Where a role writes to.
@@ -125,13 +156,6 @@ impl Fleet {
     /// A folder of this test.
     pub fn folder(&self) -> &Path {
         self.folder.path()
-    }
-
-    /// The command line, told of this fleet.
-    pub fn command(&self) -> Command {
-        let mut command = Command::new(program("rbee"));
-        command.env("RBEE_NATS", self.server.url()).env(MARK, &self.mark).stdin(Stdio::null());
-        command
     }
 
     /// Runs the command line to its end.
@@ -242,8 +266,22 @@ impl Fleet {
     /// # Panics
     /// When it does not end.
     pub async fn stop_role(&mut self, name: &str) -> bool {
-        let mut role = self.take(name);
+        let role = self.take(name);
         signal(role.process.id(), "TERM");
+        Self::end_of(role).await
+    }
+
+    /// Waits until a role has ended that was told to otherwise; returns whether it ended well.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn end_of_role(&mut self, name: &str) -> bool {
+        let role = self.take(name);
+        Self::end_of(role).await
+    }
+
+    async fn end_of(mut role: Role) -> bool {
+        let name = role.name.clone();
         let mut status = None;
         eventually(&format!("{name} has stopped"), PATIENCE, async || {
             status = role.process.try_wait().expect("the process is ours");
@@ -296,7 +334,7 @@ impl Drop for Fleet {
             let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
         }
         if std::thread::panicking() {
-            for role in ["queen", "one", "two"] {
+            for role in ["queen", "one", "two", "again"] {
                 if let Ok(log) = std::fs::read_to_string(self.log(role)) {
                     eprintln!("---- {role}\n{log}");
                 }
@@ -326,7 +364,11 @@ pub async fn whole(output: &mut Follow) -> Vec<Chunk> {
 pub fn tokens(chunks: &[Chunk]) -> Vec<(u32, u32)> {
     let of = |chunk: &Chunk| match chunk {
         Chunk::Tokens { index, ids, .. } => (*index..).zip(ids.iter().copied()).collect(),
-        Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Done { .. } | Chunk::Error { .. } => Vec::new(),
+        Chunk::Started { .. }
+        | Chunk::Resumed { .. }
+        | Chunk::Paused { .. }
+        | Chunk::Done { .. }
+        | Chunk::Error { .. } => Vec::new(),
     };
     chunks.iter().flat_map(of).collect()
 }
@@ -335,7 +377,11 @@ pub fn tokens(chunks: &[Chunk]) -> Vec<(u32, u32)> {
 pub fn text(chunks: &[Chunk]) -> String {
     let of = |chunk: &Chunk| match chunk {
         Chunk::Tokens { text, .. } => text.clone(),
-        Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Done { .. } | Chunk::Error { .. } => String::new(),
+        Chunk::Started { .. }
+        | Chunk::Resumed { .. }
+        | Chunk::Paused { .. }
+        | Chunk::Done { .. }
+        | Chunk::Error { .. } => String::new(),
     };
     chunks.iter().map(of).collect()
 }

@@ -1,0 +1,145 @@
+use proptest::prelude::*;
+use rbee_schema::ByteSize;
+
+use super::*;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+const NEED: Need = Need { memory: GIB, disk: 2 * GIB, device: None };
+
+/// A hive in which `NEED` just fits.
+const ROOM: Room<'static> = Room {
+    memory_total: 8 * GIB,
+    memory_available: 3 * GIB,
+    memory_reserved: 2 * GIB,
+    card_free: None,
+    disk_free: 2 * GIB,
+    devices: &[],
+    workers: 3,
+    max_workers: Some(4),
+    draining: false,
+};
+
+fn check(need: Need, room: Room<'_>, code: FailureCode, words: &[&str]) {
+    let failure = admit(&need, &room).expect_err(words[0]);
+    assert_eq!(failure.code, code, "{failure}");
+    assert!(words.iter().all(|word| failure.message.contains(word)), "{words:?}: {failure}");
+    // What to do stands behind the colon.
+    assert!(failure.message.contains(": "), "{failure}");
+}
+
+#[test]
+fn what_fits_exactly_is_admitted() {
+    assert_eq!(admit(&NEED, &ROOM), Ok(()));
+    assert_eq!(admit(&Need { device: Some(Device::Cpu), ..NEED }, &ROOM), Ok(()));
+    assert_eq!(admit(&NEED, &Room { max_workers: None, workers: u32::MAX, ..ROOM }), Ok(()));
+}
+
+#[test]
+fn a_refusal_names_what_is_needed_what_is_there_and_what_to_do() {
+    let over = Need { memory: GIB + 1, ..NEED };
+    check(
+        over,
+        ROOM,
+        FailureCode::MemoryShort,
+        &["needs 1025 MiB", "1024 MiB of 8192 MiB", "2048 MiB that", "stop a worker"],
+    );
+    let huge = Need { memory: 9 * GIB, ..NEED };
+    check(huge, ROOM, FailureCode::MemoryShort, &["needs 9216 MiB", "whole machine has 8192 MiB: use a smaller model"]);
+    let more = Need { disk: 2 * GIB + 1, ..NEED };
+    check(more, ROOM, FailureCode::DiskFull, &["needs 2049 MiB", "has 2048 MiB left", "remove model files"]);
+    check(NEED, Room { workers: 4, ..ROOM }, FailureCode::HiveFull, &["4 workers of at most 4", "stop one"]);
+    check(NEED, Room { draining: true, ..ROOM }, FailureCode::HiveDraining, &["drains", "resume it"]);
+}
+
+#[test]
+fn more_is_reserved_than_is_there_when_the_machine_is_used_by_others() {
+    let room = Room { memory_available: GIB, ..ROOM };
+    check(Need { memory: 1, ..NEED }, room, FailureCode::MemoryShort, &["needs 1 MiB", "0 MiB of"]);
+}
+
+#[test]
+fn a_worker_runs_on_what_the_worker_program_is_for() {
+    let cuda = Need { device: Some(Device::Cuda), ..NEED };
+    check(cuda, ROOM, FailureCode::DeviceMissing, &["must run on cuda", "run on cpu", "built for cuda"]);
+    let both = Room { devices: &[Device::Cuda, Device::Cpu], card_free: Some(GIB), ..ROOM };
+    assert_eq!(admit(&cuda, &both), Ok(()));
+    check(Need { device: Some(Device::Metal), ..NEED }, both, FailureCode::DeviceMissing, &["run on cuda, cpu"]);
+}
+
+#[test]
+fn on_a_graphics_card_the_memory_of_the_card_counts() {
+    let room = Room { devices: &[Device::Cuda], card_free: Some(GIB), memory_available: 0, ..ROOM };
+    assert_eq!(admit(&NEED, &room), Ok(()), "nothing else was said, so it runs on the card");
+    let over = Need { memory: GIB + 1, ..NEED };
+    check(over, room, FailureCode::MemoryShort, &["needs 1025 MiB", "graphics card", "1024 MiB free"]);
+    // A card that does not answer leaves the machine's memory to go by.
+    check(NEED, Room { card_free: None, ..room }, FailureCode::MemoryShort, &["0 MiB of 8192 MiB"]);
+}
+
+fn spec(reference: &str) -> ModelSpec {
+    ModelSpec::new(reference.parse().expect("a reference"))
+}
+
+#[test]
+fn a_limit_is_what_the_worker_needs() {
+    let mut spec = spec("file:/m.gguf");
+    spec.limits.memory = Some(ByteSize(300 * MIB));
+    spec.device = Some(Device::Cuda);
+    let need = Need::of(&spec, Some(9 * GIB));
+    assert_eq!(need, Need { memory: 300 * MIB, disk: 0, device: Some(Device::Cuda) });
+    assert_eq!(need.fetching(9 * GIB).disk, 9 * GIB);
+}
+
+#[test]
+fn a_mock_worker_needs_next_to_nothing() {
+    assert_eq!(Need::of(&spec("mock:interval=5ms"), None).memory, MOCK_BASE);
+}
+
+#[test]
+fn an_estimate_has_room_for_weights_table_and_full_caches_of_known_models() {
+    const KIB: u64 = 1 << 10;
+    // The file, its table of 32 bit numbers, its cache for a token.
+    for (name, file, table, token) in [
+        ("SmolLM2-135M.Q8_0", 145_000_000, 49_152 * 576 * 4, 45 * KIB),
+        ("Llama-3.2-1B.Q4_K_M", 808_000_000, 128_256 * 2048 * 4, 64 * KIB),
+        ("Llama-3.1-8B.Q4_K_M", 4_920_000_000, 128_256 * 4096 * 4, 256 * KIB),
+        ("Mistral-7B.Q8_0", 7_700_000_000, 32_000 * 4096 * 4, 256 * KIB),
+    ] {
+        let mut spec = spec(&format!("hf:owner/repo/{name}.gguf"));
+        (spec.slots, spec.context) = (2, Some(2048));
+        let least = file + table + 2 * 2048 * token;
+        let memory = Need::of(&spec, Some(file)).memory;
+        assert!((least..2 * least).contains(&memory), "{name}: {memory} for {least}");
+    }
+}
+
+#[test]
+fn weights_that_are_read_into_a_larger_type_need_more() {
+    let memory = |name: &str| Need::of(&spec(&format!("file:/models/{name}.gguf")), Some(100 * MIB)).memory;
+    assert!(memory("m.Q4_1") >= memory("m.Q4_K_M") + 65 * MIB);
+    assert_eq!(memory("m.q5_0"), memory("m.Q5_1"));
+}
+
+proptest! {
+    #[test]
+    fn more_of_anything_never_needs_less(file: u64, more: u64, slots in 1u32..=256, context: u32) {
+        let mut spec = spec("file:/m.gguf");
+        let least = Need::of(&spec, Some(file)).memory;
+        prop_assert!(Need::of(&spec, Some(file.saturating_add(more))).memory >= least);
+        (spec.slots, spec.context) = (slots, Some(context.max(16)));
+        let some = Need::of(&spec, Some(file)).memory;
+        spec.slots += 1;
+        prop_assert!(Need::of(&spec, Some(file)).memory >= some);
+    }
+
+    #[test]
+    fn whoever_needs_less_is_admitted_where_more_was(memory: u64, less: u64, available: u64, reserved: u64) {
+        let room = Room { memory_available: available, memory_reserved: reserved, ..ROOM };
+        if admit(&Need { memory, ..NEED }, &room).is_ok() {
+            let smaller = Need { memory: memory.min(less), ..NEED };
+            prop_assert!(admit(&smaller, &room).is_ok());
+        }
+    }
+}

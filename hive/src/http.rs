@@ -1,0 +1,116 @@
+//! `/healthz` and `/metrics` of a hive, on an address of its own.
+
+use std::{io, net::TcpListener};
+
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::watch;
+
+/// How a hive is, for those who ask whether it can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Health {
+    /// It looks after what its earlier runs left.
+    Recovering,
+    /// It takes commands.
+    Online,
+    /// It cannot hear commands: the bus is away. Its workers go on.
+    BusAway,
+    /// It takes no further workers, or ends.
+    Draining,
+}
+
+impl Health {
+    /// The health in one word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Recovering => "recovering",
+            Self::Online => "online",
+            Self::BusAway => "bus-away",
+            Self::Draining => "draining",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Online => StatusCode::OK,
+            Self::Recovering | Self::BusAway | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    health: watch::Receiver<Health>,
+    metrics: PrometheusHandle,
+}
+
+/// Serves until it is dropped.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub async fn serve(
+    listener: TcpListener,
+    health: watch::Receiver<Health>,
+    metrics: PrometheusHandle,
+) -> io::Result<()> {
+    crate::metrics::describe();
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let router = Router::new()
+        .route("/healthz", get(tell_health))
+        .route("/metrics", get(|State(shared): State<Shared>| async move { shared.metrics.render() }))
+        .with_state(Shared { health, metrics });
+    axum::serve(listener, router).await
+}
+
+async fn tell_health(State(shared): State<Shared>) -> (StatusCode, String) {
+    let health = *shared.health.borrow();
+    (health.status(), format!("{}\n", health.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
+    use tokio_util::task::AbortOnDropHandle;
+
+    use super::*;
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("somebody listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: hive\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("it is read");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("it is answered");
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_hive_is_healthy_when_it_takes_commands_and_says_in_one_word_why_it_does_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let (health, seen) = watch::channel(Health::Recovering);
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let _serving = AbortOnDropHandle::new(tokio::spawn(serve(listener, seen, recorder.handle())));
+        for (now, code, word) in [
+            (Health::Recovering, "503 Service Unavailable", "recovering"),
+            (Health::Online, "200 OK", "online"),
+            (Health::BusAway, "503 Service Unavailable", "bus-away"),
+            (Health::Draining, "503 Service Unavailable", "draining"),
+        ] {
+            health.send_replace(now);
+            let answer = get(address, "/healthz").await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {code}")), "{answer}");
+            assert!(answer.ends_with(&format!("\r\n\r\n{word}\n")), "{answer}");
+        }
+        metrics::with_local_recorder(&recorder, || crate::metrics::bus_online(true));
+        let answer = get(address, "/metrics").await;
+        assert!(answer.contains("\nrbee_hive_bus_online 1\n"), "{answer}");
+        assert!(get(address, "/elsewhere").await.starts_with("HTTP/1.1 404"));
+    }
+}

@@ -1,0 +1,37 @@
+//! The backup channel: a worker's health, asked over HTTP on its own port.
+
+use std::{io, net::Ipv4Addr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+use tracing::debug;
+
+/// A worker answers within a millisecond; one that takes this long is not well.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Whether the worker on this port answers that it is ready.
+pub(crate) async fn is_well(port: u16) -> bool {
+    match timeout(LIMIT, ask(port)).await {
+        Ok(Ok(well)) => well,
+        Ok(Err(error)) => {
+            debug!(port, %error, "a health check failed");
+            false
+        }
+        Err(_) => {
+            debug!(port, "a health check was not answered in time");
+            false
+        }
+    }
+}
+
+/// All that is needed of HTTP (RFC 9112) is the status line.
+async fn ask(port: u16) -> io::Result<bool> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await?;
+    Ok(&status == b"HTTP/1.1 200")
+}

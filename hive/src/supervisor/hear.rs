@@ -1,0 +1,251 @@
+//! What a hive hears: commands, its workers, leases, and the reports of its own tasks.
+
+use std::time::{Duration, Instant};
+
+use rbee_nats::{Entry, Message, PortClaim, Subject};
+use rbee_schema::{
+    Failure, FailureCode, Haste, HiveCommand, HiveEvent, HiveRecord, ModelName, ModelSpec, PortEvent, PortLease,
+    WorkerBeat, WorkerEvent, WorkerName, WorkerPhase,
+};
+use tokio::task::JoinError;
+use tracing::{debug, error, info, warn};
+
+use super::{Charge, End, Report, Supervisor, number};
+use crate::{
+    decide::worker::{Ended, Event, HowToStop, Worker},
+    http::Health,
+    launch::Launched,
+    limits::{self, Cage},
+    metrics, output,
+    process::ExitStatus,
+};
+
+impl Supervisor {
+    pub(super) fn obey(&mut self, command: HiveCommand) {
+        match command {
+            HiveCommand::Spawn { worker, model, spec } => self.spawn(worker, model, spec),
+            HiveCommand::Stop { worker, why, haste } if self.charges.contains_key(&worker) => {
+                let how = match haste {
+                    Haste::Drain => HowToStop::Drain,
+                    Haste::AtOnce => HowToStop::Terminate,
+                };
+                self.step(&worker, Event::Stop { why, how });
+            }
+            HiveCommand::Stop { worker, .. } => {
+                // It is gone already, or its record is a leftover.
+                self.records.remove_by(&self.outbox, &self.key(&worker));
+                self.refuse_unknown(&worker);
+            }
+            HiveCommand::Reset { worker } if self.charges.contains_key(&worker) => self.step(&worker, Event::Reset),
+            HiveCommand::Reset { worker } => self.refuse_unknown(&worker),
+            HiveCommand::Drain { why } => self.drain_all(why),
+            HiveCommand::Resume => {
+                info!("the hive takes workers again");
+                self.draining = false;
+                self.health.send_replace(Health::Online);
+                self.publish(HiveEvent::Resumed {});
+                self.show_presence();
+            }
+            HiveCommand::Shutdown { why } => self.end = Some(End::Commanded(why)),
+            HiveCommand::Fetch { reference } => self.fetch(reference),
+            HiveCommand::RemoveFile { reference } => self.remove_file(reference),
+        }
+    }
+
+    fn refuse_unknown(&self, worker: &WorkerName) {
+        let message = format!("there is no worker {worker} on this hive; `rbee ps` lists those that are there");
+        self.publish(HiveEvent::Refused { failure: Failure::new(FailureCode::UnknownWorker, message) });
+    }
+
+    fn spawn(&mut self, name: WorkerName, model: ModelName, spec: ModelSpec) {
+        if let Some(charge) = self.charges.get(&name) {
+            if charge.worker.phase() != WorkerPhase::Failed {
+                return debug!(worker = %name, "a spawn was commanded twice");
+            }
+            return self.step(&name, Event::Reset);
+        }
+        if let Err(failure) = spec.check() {
+            return self.publish(HiveEvent::Refused { failure });
+        }
+        info!(worker = %name, %model, "a worker is wanted");
+        let lease = PortLease { hive: self.config.name.clone(), hive_epoch: self.epoch, worker: name.clone() };
+        let (worker, effects) = Worker::new(name.clone(), model, spec);
+        self.charges.insert(name.clone(), Charge::new(worker, lease));
+        self.carry_out(&name, effects);
+    }
+
+    fn drain_all(&mut self, why: String) {
+        info!(why, workers = self.charges.len(), "the hive takes no further workers and drains");
+        self.draining = true;
+        self.health.send_replace(Health::Draining);
+        self.publish(HiveEvent::Draining { why: why.clone(), workers: number(self.charges.len()) });
+        self.show_presence();
+        self.stop_all(&why, HowToStop::Drain);
+    }
+
+    pub(super) fn stop_all(&mut self, why: &str, how: HowToStop) {
+        for worker in self.charges.keys().cloned().collect::<Vec<_>>() {
+            self.step(&worker, Event::Stop { why: why.to_owned(), how });
+        }
+    }
+
+    pub(super) fn hear_word(&mut self, message: &Message) {
+        let Some(Subject::WorkerEvent(_, worker, name)) = self.bus.parse(&message.subject) else { return };
+        if name != "loading" && name != "ready" {
+            return; // The rest of its story is told by us.
+        }
+        let event = match serde_json::from_slice(&message.payload) {
+            Ok(WorkerEvent::Loading { epoch, done_bytes, total_bytes, .. }) => {
+                Event::Loading { epoch, done_bytes, total_bytes }
+            }
+            Ok(WorkerEvent::Ready { epoch, load_ms, .. }) => {
+                metrics::loaded(Duration::from_millis(load_ms));
+                if let Some(asked) = self.charges.get(&worker).and_then(|charge| charge.asked) {
+                    metrics::became_ready(asked.elapsed());
+                }
+                Event::Ready { epoch }
+            }
+            Ok(_) => return,
+            Err(error) => return warn!(%worker, %error, "an event of a worker cannot be read"),
+        };
+        self.step(&worker, event);
+    }
+
+    pub(super) fn hear_beat(&mut self, message: &Message) {
+        let Some(Subject::WorkerBeat(_, worker)) = self.bus.parse(&message.subject) else { return };
+        match serde_json::from_slice::<WorkerBeat>(&message.payload) {
+            Ok(WorkerBeat { epoch, jobs, steps, memory_bytes, .. }) => {
+                if let Some(charge) = self.charges.get_mut(&worker).filter(|charge| charge.worker.epoch == epoch) {
+                    charge.touched = memory_bytes;
+                }
+                self.step(&worker, Event::Beat { epoch, jobs, steps });
+            }
+            Err(error) => warn!(%worker, %error, "a heartbeat of a worker cannot be read"),
+        }
+    }
+
+    pub(super) fn hear_lease(&mut self, entry: Entry<PortLease>) {
+        let port = |key: &str| key.rsplit_once('.').and_then(|(_, port)| port.parse().ok());
+        match entry {
+            Entry::Set(key, lease) => match port(&key) {
+                Some(port) if lease.hive != self.config.name => self.ports.leased_by(port, lease.hive),
+                Some(port) if !self.ports.is_of(port, &lease.worker) => self.look_at_lease(key, port, lease),
+                Some(_) | None => {}
+            },
+            Entry::Gone(key) => {
+                if let Some(port) = port(&key) {
+                    self.ports.released_by_other(port);
+                }
+            }
+            Entry::Unreadable(..) | Entry::Current => {}
+        }
+    }
+
+    /// A hive of our name wrote our key.
+    pub(super) fn hear_namesake(&mut self, record: &HiveRecord) {
+        let is_newer = (record.epoch, &record.state_id) > (self.epoch, &self.ledger.id().to_owned());
+        if record.state_id == self.ledger.id() || !is_newer {
+            return;
+        }
+        error!(host = %record.host, pid = record.pid, "a newer hive has this name; this one ends");
+        self.publish(HiveEvent::Fenced { by: record.host.clone() });
+        self.end = Some(End::Fenced(record.host.clone()));
+    }
+
+    pub(super) fn report(&mut self, report: Result<Report, JoinError>) {
+        let report = match report {
+            Ok(report) => report,
+            Err(error) => return error!(%error, "a task of the hive panicked"),
+        };
+        match report {
+            Report::Provided { worker, epoch, provided } => self.provided(&worker, epoch, provided),
+            Report::Fetched { reference, outcome } => self.fetched(reference, outcome),
+            Report::FileRemoved { reference, outcome } => self.file_removed(reference, outcome),
+            Report::Launched(worker, launched) => self.launched(&worker, launched),
+            Report::Exited(worker, epoch, status) => self.exited(&worker, epoch, status.unwrap_or_default()),
+            Report::Released { worker, port, why, revision } => {
+                self.ports.give_back(port, revision);
+                let in_use = self.ports.in_use();
+                self.publish_port(port, PortEvent::Released { worker, in_use, why });
+            }
+            // What was heard of a lease may have been late; what stands there still, while nobody has the port, has leaked.
+            Report::Leased { port, lease } if !self.ports.is_of(port, &lease.worker) => self.reclaim(port, lease),
+            Report::Leased { .. } => {}
+            Report::Renewed(lease, claim) => self.renewed(lease, claim),
+            Report::NotEnclosed { worker, pid, error } => self.not_enclosed(&worker, pid, &error),
+            Report::Health { worker, epoch, well } => {
+                if !well {
+                    metrics::health_check_failed();
+                }
+                self.step(&worker, Event::Health { epoch, well });
+            }
+            Report::Done => {}
+        }
+    }
+
+    fn renewed(&mut self, lease: PortLease, claim: PortClaim) {
+        let held = self.charges.get_mut(&lease.worker).and_then(|charge| charge.claim.as_mut());
+        match held.filter(|held| held.port == claim.port) {
+            Some(held) if held.revision < claim.revision => *held = claim,
+            Some(_) => {}
+            // It was given back meanwhile, and the renewal has claimed it anew.
+            None => self.reclaim(claim.port, lease),
+        }
+    }
+
+    fn exited(&mut self, worker: &WorkerName, epoch: u64, status: ExitStatus) {
+        let ExitStatus { code, signal } = status;
+        if self.charges.get(worker).is_none_or(|charge| charge.worker.epoch != epoch) {
+            return; // A run that is over already.
+        }
+        let tail = output::tail(&output::log_file(&self.config.data, worker), epoch);
+        info!(%worker, code, signal, "a worker process ended");
+        let cage = self.charges.get(worker).and_then(|charge| charge.cage.as_ref());
+        let counted = cage.and_then(Cage::oom_kills);
+        let out_of_memory = counted.map_or_else(|| limits::looks_like_oom(&tail), |kills| kills > 0);
+        self.step(worker, Event::Exited(Ended { code, signal, out_of_memory, tail, draw: draw() }));
+        self.look_at_strain();
+    }
+
+    fn launched(&mut self, name: &WorkerName, launched: Launched) {
+        let skip = |port: u16, why: String| (port, PortEvent::Skipped { worker: name.clone(), why });
+        match launched {
+            Launched::Running { process, cage, claim } => {
+                let (pid, port) = (process.pid(), claim.port);
+                let in_use = self.ports.in_use();
+                let why = "the lowest free port".to_owned();
+                self.publish_port(port, PortEvent::Leased { worker: name.clone(), in_use, why });
+                if let Some(charge) = self.charges.get_mut(name) {
+                    charge.process = Some(process.clone());
+                    charge.cage = Some(cage.clone());
+                    charge.claim = Some(claim);
+                }
+                self.watch(name, process);
+                self.step(name, Event::Started { pid, port });
+                self.enclose(name, pid, cage);
+            }
+            Launched::Held { port, by, reference } => {
+                let (port, event) = skip(port, format!("hive {by} has leased it"));
+                self.ports.lost_to(port, by);
+                self.publish_port(port, event);
+                self.launch(name, *reference);
+            }
+            Launched::Foreign { port, cause, reference } => {
+                let (port, event) = skip(port, format!("a program that is none of ours has it: {cause}"));
+                self.ports.is_foreign(port, Instant::now());
+                self.publish_port(port, event);
+                self.launch(name, *reference);
+            }
+            Launched::Failed { port, revision, doing, cause } => {
+                self.ports.give_back(port, revision);
+                self.step(name, Event::not_started(doing, cause));
+            }
+        }
+    }
+}
+
+/// A random number between 0 and 1.
+pub(super) fn draw() -> f64 {
+    let bits = uuid::Uuid::new_v4().as_u64_pair().1 as u32;
+    f64::from(bits) / f64::from(u32::MAX)
+}

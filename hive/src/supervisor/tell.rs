@@ -1,0 +1,86 @@
+//! What a hive tells about itself.
+
+use rbee_nats::{Registry, Subject};
+use rbee_schema::{ByteSize, Event, HiveBeat, HiveEvent, HiveRecord, PortEvent};
+use tracing::{debug, info};
+
+use super::{PRESENCE_TIME_TO_LIVE, Supervisor, number, version};
+use crate::{http::Health, metrics, notify};
+
+impl Supervisor {
+    pub(super) fn publish(&self, event: HiveEvent) {
+        self.outbox.publish(&Event::Hive(self.config.name.clone(), event));
+    }
+
+    pub(super) fn publish_port(&self, port: u16, event: PortEvent) {
+        self.outbox.publish(&Event::Port(self.config.name.clone(), port, event));
+    }
+
+    pub(super) fn join(&self) {
+        let (first_port, last_port) = (*self.config.ports.start(), *self.config.ports.end());
+        self.publish(HiveEvent::Joined {
+            epoch: self.epoch,
+            version: version(),
+            host: self.config.host.clone(),
+            first_port,
+            last_port,
+        });
+        // Whoever sees the key finds the story complete.
+        self.show_presence();
+        info!(hive = %self.config.name, epoch = self.epoch, first_port, last_port, "the hive takes commands");
+        self.health.send_replace(Health::Online);
+        notify::ready(&self.status());
+    }
+
+    /// What the registry says about this hive; the key lapses when nobody renews it.
+    pub(super) fn show_presence(&self) {
+        let record = HiveRecord {
+            epoch: self.epoch,
+            version: version(),
+            host: self.config.host.clone(),
+            first_port: *self.config.ports.start(),
+            last_port: *self.config.ports.end(),
+            pid: std::process::id(),
+            state_id: self.ledger.id().to_owned(),
+            draining: self.draining,
+            degraded: self.degraded.clone(),
+            memory: ByteSize(self.inventory.as_ref().map_or(0, |inventory| inventory.memory_total)),
+            cores: self.inventory.as_ref().map_or(0, |inventory| inventory.cores),
+            limited_by: Some(self.enforcer.by()),
+            metrics: self.config.metrics.clone(),
+        };
+        let key = self.config.name.as_str();
+        Registry::hives(&self.bus).put_by(&self.outbox, key, &record, Some(PRESENCE_TIME_TO_LIVE));
+    }
+
+    /// How it is, in one line.
+    pub(super) fn status(&self) -> String {
+        let workers = self.charges.len();
+        match (&self.degraded, self.draining) {
+            (_, true) => format!("drains {workers} workers"),
+            (Some(why), false) => format!("degraded ({why}), {workers} workers"),
+            (None, false) => format!("online, {workers} workers"),
+        }
+    }
+
+    /// Tells a heartbeat, where there is somebody to hear it: without a connection it would only pile up.
+    pub(super) async fn beat(&self, is_online: bool) {
+        let late = self.lateness.worst();
+        metrics::workers(self.charges.values().map(|charge| charge.worker.phase()));
+        metrics::ports(self.ports.in_use(), self.ports.total());
+        metrics::late(late);
+        if !is_online {
+            return;
+        }
+        let beat = HiveBeat {
+            epoch: self.epoch,
+            workers: number(self.charges.values().filter(|charge| charge.process.is_some()).count()),
+            ports_leased: self.ports.in_use(),
+            ports_total: self.ports.total(),
+            late_ms: u64::try_from(late.as_millis()).unwrap_or(u64::MAX),
+        };
+        if let Err(error) = self.bus.tell(&Subject::HiveBeat(self.config.name.clone()), &beat).await {
+            debug!(%error, "a heartbeat is lost");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Draining, stopping and resetting by the command line: what was asked for has happened when the command ends.
+
+use rbee_nats::Registry;
+use rbee_schema::{Chunk, WorkerPhase};
+use rbee_tests::{
+    fleet::{Fleet, chat, whole},
+    port::PortBlock,
+    wait::{PATIENCE, eventually},
+};
+
+fn stderr(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn a_hive_that_drains_finishes_its_jobs_and_takes_workers_again_when_it_is_undone() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=500,interval=5ms", 0, 1).await;
+    let (_, mut output) = fleet.submit("m", chat("Hi")).await;
+    output.next(PATIENCE).await.expect("the answer begins");
+    let drained = fleet.rbee(&["drain", "one"]).await;
+    assert!(drained.status.success(), "{}", stderr(&drained));
+    let chunks = whole(&mut output).await;
+    assert!(matches!(chunks.last(), Some(Chunk::Done { .. })), "{:?}", chunks.last());
+    let resumed = chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. }));
+    assert!(!resumed, "the job was finished where it ran");
+    let workers = Registry::workers(&fleet.bus);
+    eventually("no worker is left", PATIENCE, async || workers.all().await.is_ok_and(|all| all.is_empty())).await;
+    eventually("the table says so", PATIENCE, async || stdout(&fleet.rbee(&["hives"]).await).contains("draining"))
+        .await;
+    assert_eq!(fleet.rbee(&["doctor"]).await.status.code(), Some(1), "a hive that drains is a problem");
+
+    let (_, mut output) = fleet.submit("m", chat("Hi")).await;
+    let events = || async { stdout(&fleet.rbee(&["events", "evt.queen.>", "--since", "10m"]).await) };
+    eventually("the model is unplaceable", PATIENCE, async || events().await.contains("one drains")).await;
+    let undone = fleet.rbee(&["drain", "one", "--undo"]).await;
+    assert!(undone.status.success(), "{}", stderr(&undone));
+    assert!(matches!(whole(&mut output).await.last(), Some(Chunk::Done { .. })));
+}
+
+#[tokio::test]
+async fn a_worker_that_is_stopped_gives_its_job_to_another_and_one_that_is_drained_finishes_it() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=1000,interval=5ms", 1, 1).await;
+    for (verb, is_resumed) in [("stop", true), ("drain", false)] {
+        let worker = fleet.ready(1).await.remove(0);
+        let (_, mut output) = fleet.submit("m", chat("Hi")).await;
+        output.next(PATIENCE).await.expect("the answer begins");
+        let ended = fleet.rbee(&[verb, worker.name.as_str()]).await;
+        assert!(ended.status.success(), "{verb}: {}", stderr(&ended));
+        eventually("it is gone", PATIENCE, async || fleet.workers().await.iter().all(|left| left.name != worker.name))
+            .await;
+        let chunks = whole(&mut output).await;
+        assert!(matches!(chunks.last(), Some(Chunk::Done { index: 1000, .. })), "{verb}: {:?}", chunks.last());
+        assert_eq!(chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. })), is_resumed, "{verb}");
+    }
+}
+
+#[tokio::test]
+async fn a_hive_that_is_stopped_ends_well_and_its_model_goes_elsewhere() {
+    let mut fleet = Fleet::start().await;
+    let ports = PortBlock::take();
+    fleet.hive("two", &ports.range()).await;
+    fleet.serve_mock("m", "", 1, 1).await;
+    let worker = fleet.ready(1).await.remove(0);
+    let stopped = fleet.rbee(&["stop", worker.hive.as_str()]).await;
+    assert!(stopped.status.success(), "{}", stderr(&stopped));
+    assert!(fleet.end_of_role(worker.hive.as_str()).await, "its process ends with code 0");
+    eventually("its worker is replaced on the other hive", PATIENCE, async || {
+        let workers = fleet.workers().await;
+        workers.iter().any(|other| other.hive != worker.hive && other.record.phase == WorkerPhase::Ready)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_name_that_is_unknown_or_cannot_be_reset_is_told_with_what_there_is() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "", 1, 1).await;
+    let worker = fleet.ready(1).await.remove(0).name.to_string();
+    for (arguments, code, words) in [
+        (&["stop", "nobody"][..], 1, format!("hives: one; workers: one/{worker}")),
+        (&["drain", &worker, "--undo"], 2, "only the drain of a hive".to_owned()),
+        (&["reset", "one"], 1, "only a worker can be reset".to_owned()),
+        (&["reset", &worker], 1, "is ready: only a worker that is crash-loop".to_owned()),
+    ] {
+        let output = fleet.rbee(arguments).await;
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(&words), "{arguments:?}: {}", stderr(&output));
+    }
+}

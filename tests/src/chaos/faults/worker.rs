@@ -1,0 +1,275 @@
+//! A worker that takes jobs dies, freezes, hangs, or loops.
+
+use std::time::{Duration, SystemTime};
+
+use futures::FutureExt as _;
+use rbee_schema::{ByteSize, ExitClass, HiveCommand, Limits, ModelReference, ModelSpec, WorkerEvent, WorkerPhase};
+
+use super::{AT_ONCE, Answer, end_worker, millis, timers};
+use crate::{
+    chaos::{Fault, Measured, Needs, Story},
+    fleet::{Fleet, signal},
+    wait::{PATIENCE, eventually},
+};
+
+pub(super) const KILLED_IN_MID_STREAM: Fault = Fault {
+    name: "worker-killed",
+    injected: "SIGKILL to a worker in the middle of an answer; another one of the model is ready",
+    outcome: "the answer goes on elsewhere, each token once; the worker is started again",
+    detected_within: AT_ONCE,
+    recovered_within: AT_ONCE,
+    ports: 10,
+    needs: Needs::Nothing,
+    inject: |fleet| killed_in_mid_stream(fleet).boxed_local(),
+};
+
+async fn killed_in_mid_stream(fleet: &mut Fleet) -> Measured {
+    fleet.start_hive(&fleet.one(&timers(""))).await;
+    fleet.mocks_ready(&["a", "b"], "m", "tokens=100,interval=5ms").await;
+    let mut answer = Answer::of(fleet, "m", "Hi", 10).await;
+    let victim = answer.worker();
+    let pid = fleet.record(victim.as_str()).await.and_then(|record| record.pid).expect("it has a process");
+    let mut story = Story::of(&fleet.bus).await;
+
+    let injected = SystemTime::now();
+    signal(pid, "KILL");
+    let mended = answer.goes_on_elsewhere().await;
+    let (exit, told) = story.worker(victim.as_str(), "exited", exit_of).await;
+    assert_eq!(exit, (ExitClass::Signal, 1), "class, jobs given back");
+    answer.end().await;
+    fleet.ready_in(victim.as_str(), 2).await;
+    Measured::between(injected, told, mended)
+}
+
+/// The class of an exit, and how many jobs were given back.
+fn exit_of(event: &WorkerEvent) -> Option<(ExitClass, u32)> {
+    match event {
+        WorkerEvent::Exited { class, jobs_returned, .. } => Some((*class, *jobs_returned)),
+        _ => None,
+    }
+}
+
+fn why_it_stops(event: &WorkerEvent) -> Option<String> {
+    match event {
+        WorkerEvent::Stopping { why } => Some(why.clone()),
+        _ => None,
+    }
+}
+
+pub(super) const FROZEN: Fault = Fault {
+    name: "worker-frozen",
+    injected: "SIGSTOP to a worker in the middle of an answer; the kernel tells its hive",
+    outcome: "suspect at once, killed after `silent` (3 s); the answer goes on elsewhere",
+    detected_within: AT_ONCE,
+    recovered_within: millis(3_100),
+    ports: 10,
+    needs: Needs::Nothing,
+    inject: |fleet| frozen(fleet).boxed_local(),
+};
+
+async fn frozen(fleet: &mut Fleet) -> Measured {
+    fleet.start_hive(&fleet.one(&timers(""))).await;
+    frozen_until_killed(fleet, "stopped (SIGSTOP)").await
+}
+
+pub(super) const FROZEN_WITHOUT_NOTICE: Fault = Fault {
+    name: "adopted-worker-frozen",
+    injected: "SIGSTOP to an adopted worker, of which the kernel tells its hive nothing, in the middle of an answer",
+    outcome: "suspect after `suspect` (1.5 s), killed after `silent` (3 s); the answer goes on elsewhere",
+    detected_within: millis(1_600),
+    recovered_within: millis(3_100),
+    ports: 10,
+    needs: Needs::Nothing,
+    inject: |fleet| frozen_without_notice(fleet).boxed_local(),
+};
+
+async fn frozen_without_notice(fleet: &mut Fleet) -> Measured {
+    let one = fleet.one(&timers(""));
+    fleet.start_hive(&one).await;
+    fleet.mocks_ready(&["a", "b"], "m", "tokens=500,interval=5ms").await;
+    fleet.kill_role("one");
+    fleet.start_hive(&one).await;
+    frozen_until_killed(fleet, "no heartbeat").await
+}
+
+async fn frozen_until_killed(fleet: &mut Fleet, suspected_for: &str) -> Measured {
+    fleet.mocks_ready(&["a", "b"], "m", "tokens=500,interval=5ms").await;
+    let mut answer = Answer::of(fleet, "m", "Hi", 10).await;
+    let victim = answer.worker();
+    let pid = fleet.record(victim.as_str()).await.and_then(|record| record.pid).expect("it has a process");
+    let mut story = Story::of(&fleet.bus).await;
+
+    let injected = SystemTime::now();
+    signal(pid, "STOP");
+    let suspect = |event: &WorkerEvent| match event {
+        WorkerEvent::Suspect { why, .. } => Some(why.clone()),
+        _ => None,
+    };
+    let (why, told) = story.worker(victim.as_str(), "suspect", suspect).await;
+    assert!(why.contains(suspected_for), "{why}");
+    let mended = answer.goes_on_elsewhere().await;
+    let (exit, _) = story.worker(victim.as_str(), "exited", exit_of).await;
+    assert_eq!(exit, (ExitClass::Hang, 1), "class, jobs given back");
+    answer.end().await;
+    fleet.ready_in(victim.as_str(), 2).await;
+    Measured::between(injected, told, mended)
+}
+
+pub(super) const THAWED: Fault = Fault {
+    name: "zombie-thawed",
+    injected: "SIGSTOP to a worker in the middle of an answer, and SIGCONT when another one has gone on with its job",
+    outcome: "what the thawed one appends is refused: each token once; it serves again",
+    detected_within: None,
+    recovered_within: None,
+    ports: 10,
+    needs: Needs::Nothing,
+    inject: |fleet| thawed(fleet).boxed_local(),
+};
+
+async fn thawed(fleet: &mut Fleet) -> Measured {
+    // Nobody kills it: the queue itself takes the job from it after 10 s.
+    fleet.start_hive(&fleet.one(&timers("suspect=10m,silent=10m,hang=10m,health=10m"))).await;
+    fleet.mocks_ready(&["a", "b"], "m", "tokens=300,interval=5ms").await;
+    let mut answer = Answer::of(fleet, "m", "Hi", 10).await;
+    let victim = answer.worker();
+    let pid = fleet.record(victim.as_str()).await.and_then(|record| record.pid).expect("it has a process");
+    let mut story = Story::of(&fleet.bus).await;
+    signal(pid, "STOP");
+    story.named(victim.as_str(), "suspect").await;
+    answer.goes_on_elsewhere().await;
+    let injected = SystemTime::now();
+    signal(pid, "CONT");
+    let mended = story.named(victim.as_str(), "recovered").await;
+    answer.end().await;
+    assert_eq!(answer.resumed(), 1, "nobody else goes on with it");
+    let record = fleet.ready_in(victim.as_str(), 1).await;
+    assert_eq!((record.pid, record.epoch), (Some(pid), 1), "nobody was killed");
+    Measured::mended(injected, mended)
+}
+
+pub(super) const HANGS: Fault = Fault {
+    name: "worker-hangs",
+    injected: "the engine does not return from a step; heartbeats go on",
+    outcome: "killed after `hang` (2 s, seen by beats of 1 s); the answer goes on elsewhere",
+    detected_within: millis(3_100),
+    recovered_within: millis(3_150),
+    ports: 10,
+    needs: Needs::Nothing,
+    inject: |fleet| hangs(fleet).boxed_local(),
+};
+
+async fn hangs(fleet: &mut Fleet) -> Measured {
+    fleet.start_hive(&fleet.one(&timers(""))).await;
+    fleet.mocks_ready(&["a", "b"], "m", "").await;
+    let mut story = Story::of(&fleet.bus).await;
+    let mut answer = Answer::of(fleet, "m", "mock: tokens=40 interval=5ms hang=20", 20).await;
+    let injected = SystemTime::now();
+    let victim = answer.worker();
+    let (why, told) = story.worker(victim.as_str(), "stopping", why_it_stops).await;
+    assert!(why.contains("not one step"), "{why}");
+    let mended = answer.goes_on_elsewhere().await;
+    let (exit, _) = story.worker(victim.as_str(), "exited", exit_of).await;
+    assert_eq!(exit, (ExitClass::Hang, 1), "class, jobs given back");
+    answer.end().await;
+    fleet.ready_in(victim.as_str(), 2).await;
+    Measured::between(injected, told, mended)
+}
+
+pub(super) const UNHEALTHY: Fault = Fault {
+    name: "worker-unhealthy",
+    injected: "a worker does not answer its health check (SIGSTOP, while its silence may last for ten minutes)",
+    outcome: "killed after three checks, 200 ms apart, each with 2 s for its answer; started again",
+    detected_within: millis(2_800),
+    recovered_within: millis(3_800),
+    ports: 10,
+    needs: Needs::Nothing,
+    inject: |fleet| unhealthy(fleet).boxed_local(),
+};
+
+async fn unhealthy(fleet: &mut Fleet) -> Measured {
+    fleet.start_hive(&fleet.one(&timers("suspect=10m,silent=10m,hang=10m,health=200ms"))).await;
+    let pid = fleet.mocks_ready(&["a"], "m", "").await[0].pid.expect("it has a process");
+    let mut story = Story::of(&fleet.bus).await;
+    let injected = SystemTime::now();
+    signal(pid, "STOP");
+    let (why, told) = story.worker("a", "stopping", why_it_stops).await;
+    assert!(why.contains("health check failed 3 times"), "{why}");
+    let mended = story.named("a", "ready").await;
+    fleet.ready_in("a", 2).await;
+    Measured::between(injected, told, mended)
+}
+
+pub(super) const OUT_OF_MEMORY: Fault = Fault {
+    name: "worker-out-of-memory",
+    injected: "the engine takes up to 2 GiB in the middle of an answer; its worker may use 256 MiB",
+    outcome: "the worker alone is ended and told as `oom`, the answer goes on elsewhere, it is started again",
+    // Up to the limit it only takes memory.
+    detected_within: millis(1_000),
+    recovered_within: millis(1_000),
+    ports: 10,
+    needs: Needs::Nothing,
+    inject: |fleet| out_of_memory(fleet).boxed_local(),
+};
+
+async fn out_of_memory(fleet: &mut Fleet) -> Measured {
+    let hive = fleet.start_hive(&fleet.one(&timers(""))).await;
+    for worker in ["a", "b"] {
+        let limits = Limits { memory: Some(ByteSize(256 << 20)), ..Limits::default() };
+        let spec = ModelSpec { limits, ..ModelSpec::new(ModelReference::Mock(String::new())) };
+        fleet.spawn(worker, "m", spec).await;
+    }
+    fleet.mocks_ready(&["c"], "sibling", "").await;
+    fleet.ready_in("a", 1).await;
+    fleet.ready_in("b", 1).await;
+    let mut sibling = Answer::of(fleet, "sibling", "mock: tokens=200 interval=5ms", 1).await;
+    let mut story = Story::of(&fleet.bus).await;
+    let mut answer = Answer::of(fleet, "m", "mock: tokens=40 interval=5ms oom=20 oom-limit=2GiB", 20).await;
+    let injected = SystemTime::now();
+    let victim = answer.worker();
+    let mended = answer.goes_on_elsewhere().await;
+    let (exit, told) = story.worker(victim.as_str(), "exited", exit_of).await;
+    assert_eq!(exit, (ExitClass::Oom, 1), "class, jobs given back");
+    answer.end().await;
+    sibling.end().await;
+    assert_eq!(sibling.resumed(), 0, "the others do not notice");
+    fleet.ready_in(victim.as_str(), 2).await;
+    assert_eq!(fleet.joined("one", hive.pid).await.epoch, hive.epoch, "nor does the hive");
+    Measured::between(injected, told, mended)
+}
+
+pub(super) const CRASH_LOOP: Fault = Fault {
+    name: "crash-loop",
+    injected: "the engine crashes whenever it loads; then `reset`",
+    outcome: "after five exits it waits for a trial and is told as such; a reset starts it at once",
+    detected_within: Some(Duration::from_secs(5)),
+    recovered_within: AT_ONCE,
+    ports: 10,
+    needs: Needs::Nothing,
+    inject: |fleet| crash_loop(fleet).boxed_local(),
+};
+
+async fn crash_loop(fleet: &mut Fleet) -> Measured {
+    fleet.start_hive(&fleet.one(&timers(""))).await;
+    let mut story = Story::of(&fleet.bus).await;
+    let injected = SystemTime::now();
+    fleet.spawn_mock("a", "m", "load-crash").await;
+    let mut exits = 0;
+    let (_, told) = story
+        .worker("a", "crash-looped", |event| {
+            exits += u32::from(matches!(event, WorkerEvent::Exited { .. }));
+            matches!(event, WorkerEvent::CrashLooped { .. }).then_some(())
+        })
+        .await;
+    assert_eq!(exits, 5);
+    let reset = SystemTime::now();
+    fleet.tell_one(&HiveCommand::Reset { worker: "a".parse().expect("a name") }).await;
+    let mended = story.named("a", "spawned").await;
+    // It crashes again, and goes back to where it was.
+    story.named("a", "crash-looped").await;
+    eventually("its record says so", PATIENCE, async || {
+        fleet.record("a").await.is_some_and(|record| record.phase == WorkerPhase::CrashLoop)
+    })
+    .await;
+    end_worker(fleet, "a").await;
+    Measured { detected: Measured::told(injected, told).detected, recovered: Measured::mended(reset, mended).recovered }
+}
