@@ -23,7 +23,7 @@ use crate::outcome::Outcome;
 #[derive(Debug, Parser)]
 #[command(name = "rbee", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 done; 1 failed; 2 wrong options; 3 the job was answered with an error; \
-                        69 the bus or the queen does not answer; 75 another hive of this name runs; 75 another hive of this name runs; 130 interrupted.")]
+                        69 the bus or the queen does not answer; 75 another hive of this name runs; 130 interrupted.")]
 pub struct Cli {
     /// Where the bus is; several servers of one cluster are separated by commas.
     #[arg(long, global = true, env = "RBEE_NATS", default_value = DEFAULT_NATS, value_name = "URL")]

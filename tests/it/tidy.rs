@@ -43,6 +43,7 @@ fn nothing_polls_for_readiness() {
         ("hive/src/supervisor/mod.rs", "sleep"),    // a pause before commands are received again
         ("hive/src/supervisor/shutdown.rs", "timeout_at"), // the last words
         ("hive/src/supervisor/shutdown.rs", "sleep_until"), // the deadlines of a shutdown
+        ("hive/src/supervisor/watch.rs", "timeout"), // what a worker said last before its end
         ("hive/src/probe.rs", "timeout"),           // a health check
         ("hive/src/store/fetch.rs", "sleep"),       // a pause before the hub is tried again
         ("hive/src/store/hub.rs", "timeout"),       // a silent connection

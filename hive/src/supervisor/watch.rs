@@ -1,8 +1,9 @@
 //! Signs of life: the clock, the kernel's notices, health checks, and what they say of the hive as a whole.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rbee_schema::{HiveEvent, WorkerName, WorkerPhase};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::{Report, Supervisor};
@@ -13,12 +14,22 @@ use crate::{
     process::Process,
 };
 
+/// How long the end of a process may wait for what the worker said last. A round trip takes under a millisecond.
+const LAST_BEAT: Duration = Duration::from_millis(250);
+
 impl Supervisor {
-    /// Waits for the end of a process, in a task of its own.
+    /// Waits for the end of a process, in a task of its own. The kernel is faster than the bus: a round trip brings in
+    /// what the worker said last, among it the job that it had just taken.
     pub(super) fn watch(&mut self, worker: &WorkerName, process: Process) {
         let Some(charge) = self.charges.get(worker) else { return };
-        let (worker, epoch) = (worker.clone(), charge.worker.epoch);
-        self.tasks.spawn(async move { Report::Exited(worker, epoch, process.ended().await) });
+        let (worker, epoch, bus) = (worker.clone(), charge.worker.epoch, self.bus.clone());
+        self.tasks.spawn(async move {
+            let status = process.ended().await;
+            if !matches!(timeout(LAST_BEAT, bus.round_trip()).await, Ok(Ok(()))) {
+                warn!(%worker, "the bus is slow; a job that this worker had just taken may come back only in its time");
+            }
+            Report::Exited(worker, epoch, status)
+        });
     }
 
     /// The machine may be late: what waits for signs of life then waits longer.
