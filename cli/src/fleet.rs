@@ -16,8 +16,8 @@ use rbee_hive::{
     store::{HUB, StoreConfig},
 };
 use rbee_nats::{Bus, Plan};
-use rbee_queen::{QueenConfig, gateway};
-use rbee_schema::{ByteSize, Device, HiveName, HostName, Limits, QueenName};
+use rbee_queen::{QueenConfig, decide::timers::Timers as QueenTimers, gateway};
+use rbee_schema::{ByteSize, Device, HiveName, HostName, Labels, Limits, QueenName, check_labels};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::info;
@@ -57,6 +57,9 @@ pub(crate) struct HiveOptions {
     /// The files and sockets that a worker may have open where its model's declaration does not say.
     #[arg(long, env = "RBEE_WORKER_OPEN_FILES", default_value_t = 4096, value_name = "N")]
     worker_open_files: u32,
+    /// What the hive is called by, as NAME=VALUE with commas: a declaration may ask for hives with certain labels.
+    #[arg(long, env = "RBEE_LABELS", value_delimiter = ',', value_parser = label, value_name = "LABELS")]
+    labels: Vec<(String, String)>,
     /// How long the hive waits for what, as NAME=DURATION with commas, such as silent=20s,hang=1m.
     #[arg(long, env = "RBEE_TIMERS", default_value = "", hide_default_value = true, value_name = "TIMERS")]
     timers: Timers,
@@ -70,6 +73,11 @@ pub(crate) struct HiveOptions {
 }
 
 impl HiveOptions {
+    /// The hive's name.
+    pub(crate) fn name(&self) -> HiveName {
+        self.name.clone().unwrap_or_else(|| HiveName::from_lossy(host().as_str()))
+    }
+
     fn store(&self, data: &Path) -> Result<StoreConfig, Outcome> {
         let folder = self.models.clone().unwrap_or_else(|| data.join("models"));
         let folder =
@@ -115,6 +123,20 @@ fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
     }
 }
 
+/// Reads `zone=attic`.
+pub(crate) fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) =
+        text.split_once('=').ok_or_else(|| format!("`{text}` is no label: expected NAME=VALUE, such as zone=attic"))?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// Labels that were given one by one.
+pub(crate) fn labels(given: &[(String, String)]) -> Result<Labels, Outcome> {
+    let labels: Labels = given.iter().cloned().collect();
+    check_labels(&labels).map_err(Outcome::usage)?;
+    Ok(labels)
+}
+
 /// The program that hives start as workers.
 pub(crate) fn worker_program(named: Option<&Path>) -> Result<PathBuf, Outcome> {
     if let Some(named) = named {
@@ -151,22 +173,28 @@ pub(crate) struct Running {
     role: &'static str,
     stop: CancellationToken,
     task: JoinHandle<Result<(), Outcome>>,
+    end: Option<Result<(), Outcome>>,
 }
 
 impl Running {
-    /// Waits until the role ends by itself, which it should not.
-    pub(crate) async fn ended(&mut self) -> Outcome {
-        match (&mut self.task).await {
-            Ok(Ok(())) => Outcome::failed(format!("the {} ended", self.role)),
-            Ok(Err(outcome)) => outcome,
-            Err(error) => Outcome::failed(format!("the {} panicked: {error}", self.role)),
+    fn new(role: &'static str, stop: CancellationToken, task: JoinHandle<Result<(), Outcome>>) -> Self {
+        Self { role, stop, task, end: None }
+    }
+
+    /// Waits until it ends: well, where it was told to, here or over the bus.
+    pub(crate) async fn ended(&mut self) -> Result<(), Outcome> {
+        if let Some(end) = &self.end {
+            return end.clone();
         }
+        let panicked = |error| Err(Outcome::failed(format!("the {} panicked: {error}", self.role)));
+        let end = (&mut self.task).await.unwrap_or_else(panicked);
+        self.end.insert(end).clone()
     }
 
     /// Stops it and waits until it has.
-    pub(crate) async fn stop(self) -> Result<(), Outcome> {
+    pub(crate) async fn stop(mut self) -> Result<(), Outcome> {
         self.stop.cancel();
-        self.task.await.map_err(|error| Outcome::failed(format!("the {} panicked: {error}", self.role)))?
+        self.ended().await
     }
 }
 
@@ -207,7 +235,7 @@ pub(crate) fn hive(
     let listener = telemetry::listen(options.metrics)?;
     let metrics = telemetry::url(&listener)?;
     let config = HiveConfig {
-        name: options.name.clone().unwrap_or_else(|| HiveName::from_lossy(host.as_str())),
+        name: options.name(),
         host,
         ports: options.ports.clone(),
         store: options.store(&data)?,
@@ -217,6 +245,7 @@ pub(crate) fn hive(
         limits: Limits { memory: options.worker_memory, cpu_millis: None, open_files: Some(options.worker_open_files) },
         devices: options.worker_devices.clone(),
         max_workers: options.max_workers.unwrap_or_else(max_workers),
+        labels: labels(&options.labels)?,
         timers: options.timers.clone(),
         metrics: Some(metrics.clone()),
     };
@@ -237,24 +266,40 @@ fn max_workers() -> u32 {
     u32::try_from(cores).unwrap_or(u32::MAX).saturating_mul(32)
 }
 
+/// What a queen may be told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct QueenOptions {
+    /// The queen's name; default: the machine's and the process number.
+    #[arg(long, env = "RBEE_QUEEN", value_name = "NAME")]
+    queen_name: Option<QueenName>,
+    /// How long the queen waits for what, as NAME=DURATION with commas, such as suspect=3s,lost=10s.
+    #[arg(long, env = "RBEE_QUEEN_TIMERS", default_value = "", hide_default_value = true, value_name = "TIMERS")]
+    queen_timers: QueenTimers,
+}
+
 /// Runs a queen.
-pub(crate) fn queen(name: Option<QueenName>, bus: Bus) -> Running {
-    let name = name.unwrap_or_else(|| QueenName::from_lossy(&format!("{}-{}", host(), std::process::id())));
+pub(crate) fn queen(options: &QueenOptions, bus: Bus) -> Running {
+    let default = || QueenName::from_lossy(&format!("{}-{}", host(), std::process::id()));
+    let name = options.queen_name.clone().unwrap_or_else(default);
     let stop = CancellationToken::new();
-    let run = rbee_queen::run(QueenConfig { name }, bus, stop.clone());
+    let run = rbee_queen::run(QueenConfig { name, timers: options.queen_timers.clone() }, bus, stop.clone());
     let task = tokio::spawn(async move { run.await.map_err(Outcome::unavailable) });
-    Running { role: "queen", stop, task }
+    Running::new("queen", stop, task)
 }
 
 /// Runs the HTTP gateway; returns where it listens.
-pub(crate) async fn http(address: SocketAddr, bus: Bus) -> Result<(Running, SocketAddr), Outcome> {
+pub(crate) async fn http(
+    address: SocketAddr,
+    bus: Bus,
+    recorded: PrometheusHandle,
+) -> Result<(Running, SocketAddr), Outcome> {
     let taken = |error| Outcome::failed(format!("{address} cannot be used: {error}; choose another with --http"));
     let listener = gateway::bind(address).await.map_err(taken)?;
     let address = listener.local_addr().map_err(taken)?;
     let stop = CancellationToken::new();
-    let serve = gateway::serve(listener, bus, stop.clone());
+    let serve = gateway::serve(listener, bus, recorded, stop.clone());
     let task = tokio::spawn(async move { serve.await.map_err(Outcome::failed) });
-    Ok((Running { role: "gateway", stop, task }, address))
+    Ok((Running::new("gateway", stop, task), address))
 }
 
 #[cfg(test)]

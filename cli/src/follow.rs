@@ -28,7 +28,7 @@ pub(crate) enum Awaited {
 
 /// What an event means to whoever waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum News {
+pub(crate) enum News {
     Nothing,
     Progress(String),
     Done(String),
@@ -91,8 +91,9 @@ fn silent(hive: &HiveName) -> Outcome {
 }
 
 /// An event, unless it is one that this version does not know.
-fn read(bus: &Bus, record: &EventRecord) -> Option<Event> {
+pub(crate) fn read(bus: &Bus, record: &EventRecord) -> Option<Event> {
     match bus.parse(&record.subject)? {
+        Subject::QueenEvent(queen, _) => Some(Event::Queen(queen, serde_json::from_slice(&record.body).ok()?)),
         Subject::HiveEvent(hive, _) => Some(Event::Hive(hive, serde_json::from_slice(&record.body).ok()?)),
         Subject::WorkerEvent(hive, worker, _) => {
             Some(Event::Worker(hive, worker, serde_json::from_slice(&record.body).ok()?))
@@ -101,7 +102,7 @@ fn read(bus: &Bus, record: &EventRecord) -> Option<Event> {
     }
 }
 
-fn print(setting: &Setting, record: &EventRecord, words: &str) {
+pub(crate) fn print(setting: &Setting, record: &EventRecord, words: &str) {
     if setting.json {
         let body: serde_json::Value = serde_json::from_slice(&record.body).unwrap_or_default();
         println!("{}", serde_json::json!({ "subject": record.subject, "body": body }));
@@ -111,7 +112,7 @@ fn print(setting: &Setting, record: &EventRecord, words: &str) {
 }
 
 impl Awaited {
-    fn hear(&self, event: &Event) -> News {
+    pub(crate) fn hear(&self, event: &Event) -> News {
         match event {
             Event::Hive(hive, event) => self.hear_hive(hive, event),
             Event::Worker(_, worker, event) => self.hear_worker(worker, event),
@@ -160,6 +161,9 @@ impl Awaited {
             (Self::Spawned(_), HiveEvent::Refused { failure }) => News::Failed(failure.to_string()),
             (Self::Removed(_), HiveEvent::Refused { failure }) if failure.code == FailureCode::UnknownWorker => {
                 News::Failed(failure.to_string())
+            }
+            (Self::Stopped, HiveEvent::Refused { failure }) if failure.code == FailureCode::StaleCommand => {
+                News::Failed(format!("{hive} was started anew meanwhile: {failure}"))
             }
             // Among them what it refuses to others.
             _ => News::Nothing,

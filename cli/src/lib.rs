@@ -1,5 +1,6 @@
 //! The command line: one verb per file in [`verb`], each a client of the bus, or the roles themselves.
 
+mod declare;
 mod fleet;
 mod follow;
 mod logs;

@@ -80,6 +80,12 @@ pub(crate) fn state(hive: &HiveRecord) -> String {
     }
 }
 
+/// The date and time of an instant in RFC 3339, without its fractions: `2026-01-31 12:00:00Z`.
+pub(crate) fn clock(instant: &str) -> String {
+    let whole = instant.split('.').next().unwrap_or(instant);
+    format!("{}Z", whole.trim_end_matches('Z').replace('T', " "))
+}
+
 /// A value that may be missing.
 pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())

@@ -3,7 +3,7 @@
 use std::{io, ops::RangeInclusive, path::PathBuf};
 
 use rbee_nats::BusError;
-use rbee_schema::{Device, HiveName, HostName, Limits};
+use rbee_schema::{Device, HiveName, HostName, Labels, Limits, Protocol};
 
 use crate::{decide::timers::Timers, ledger::LedgerError, store::StoreConfig};
 
@@ -30,6 +30,8 @@ pub struct HiveConfig {
     pub devices: Vec<Device>,
     /// How many workers it runs at most.
     pub max_workers: u32,
+    /// What it is called by, for declarations that ask for it.
+    pub labels: Labels,
     /// How long it waits for what.
     pub timers: Timers,
     /// Where its metrics are served, for whoever reads its record.
@@ -69,6 +71,18 @@ pub enum HiveError {
         /// Where the other one runs.
         by: HostName,
     },
+    /// The queen who leads does not understand it.
+    #[error(
+        "the queen who leads is version {version} and speaks protocol {theirs}; this hive speaks {}: run the same version \
+         of rbee here and there",
+        Protocol::OURS
+    )]
+    Incompatible {
+        /// The version of her program.
+        version: String,
+        /// What she understands.
+        theirs: Protocol,
+    },
     /// The folder of model files cannot be used.
     #[error("the store of model files cannot be used: {0}; choose another folder with --models")]
     Store(io::Error),
@@ -89,6 +103,7 @@ impl HiveError {
         match self {
             Self::Ledger(LedgerError::Held { .. }) | Self::Runs { .. } | Self::Fenced { .. } => true,
             Self::NoWorkerProgram(_)
+            | Self::Incompatible { .. }
             | Self::Ledger(_)
             | Self::Store(_)
             | Self::Bus(_)

@@ -33,6 +33,9 @@ struct State {
     id: String,
     /// Runs of the hive so far.
     epoch: u64,
+    /// The latest term of a queen that it knows of.
+    #[serde(default)]
+    term: u64,
 }
 
 /// What is known of a worker.
@@ -92,8 +95,11 @@ impl Ledger {
             Err(TryLockError::WouldBlock) => return Err(LedgerError::Held { hive: hive.clone(), lock: path }),
             Err(TryLockError::Error(cause)) => return Err(unwritable(cause)),
         }
-        let state =
-            read(&folder.join("state.json")).unwrap_or_else(|| State { id: Uuid::new_v4().to_string(), epoch: 0 });
+        let state = read(&folder.join("state.json")).unwrap_or_else(|| State {
+            id: Uuid::new_v4().to_string(),
+            epoch: 0,
+            term: 0,
+        });
         Ok(Self { folder, state, _lock: lock })
     }
 
@@ -108,6 +114,20 @@ impl Ledger {
         let written = write(&self.folder.join("state.json"), &self.state);
         written.map_err(|cause| LedgerError::Unwritable { folder: self.folder.clone(), cause })?;
         Ok(self.state.epoch)
+    }
+
+    /// The latest term of a queen that this hive knows of.
+    pub(crate) fn term(&self) -> u64 {
+        self.state.term
+    }
+
+    /// A queen leads in this term: what one of an earlier term commands is over, also for the next run of the hive.
+    pub(crate) fn has_term(&mut self, term: u64) -> io::Result<()> {
+        if term <= self.state.term {
+            return Ok(());
+        }
+        self.state.term = term;
+        write(&self.folder.join("state.json"), &self.state)
     }
 
     /// Writes what is known of a worker.
@@ -179,6 +199,7 @@ mod tests {
             exits: 1,
             limits: None,
             failure: None,
+            spec: None,
         };
         let lease =
             PortLease { hive: "h".parse().expect("a name"), hive_epoch: 1, worker: "w".parse().expect("a name") };
@@ -198,6 +219,10 @@ mod tests {
         let mut ledger = Ledger::open(data.path(), &hive).expect("opens again");
         assert_eq!((ledger.id(), ledger.pages()), (id.as_str(), vec![(worker.clone(), page())]));
         assert_eq!((epoch, ledger.next_epoch(0).expect("written")), (8, 9));
+        for (term, latest) in [(5, 5), (3, 5), (7, 7)] {
+            ledger.has_term(term).expect("written");
+            assert_eq!(ledger.term(), latest);
+        }
         ledger.remove(&worker);
         assert_eq!(ledger.pages(), []);
     }

@@ -18,6 +18,7 @@ const LOAD: &str = "rbee_hive_load_seconds";
 const JOBS_RETURNED: &str = "rbee_hive_jobs_returned_total";
 const PORTS_LEASED: &str = "rbee_hive_ports_leased";
 const PORTS: &str = "rbee_hive_ports";
+const STALE_COMMANDS: &str = "rbee_hive_stale_commands_total";
 const PORTS_RECLAIMED: &str = "rbee_hive_ports_reclaimed_total";
 const INVALID_TRANSITIONS: &str = "rbee_hive_invalid_transitions_total";
 const SUSPECTS: &str = "rbee_hive_suspects_total";
@@ -32,13 +33,14 @@ const MEMORY_RESERVED: &str = "rbee_hive_memory_reserved_bytes";
 const BUS_ONLINE: &str = "rbee_hive_bus_online";
 
 /// Counters without labels. They stand at 0 from the beginning, so that the first count is seen as a rise.
-const COUNTERS: [(&str, Unit, &str); 9] = [
+const COUNTERS: [(&str, Unit, &str); 10] = [
     (SPAWNS, Unit::Count, "Worker processes that were started."),
     (RESTARTS, Unit::Count, "Starts of workers that had ended unwanted."),
     (CRASH_LOOPS, Unit::Count, "Workers that ended too often and are tried again only rarely."),
     (ADOPTED, Unit::Count, "Workers of an earlier run of the hive that lived and are its own again."),
     (ORPHANS_KILLED, Unit::Count, "Processes that belonged to no worker and were killed."),
     (JOBS_RETURNED, Unit::Count, "Jobs of ended workers that were given back to the queue."),
+    (STALE_COMMANDS, Unit::Count, "Commands of queens whose term was over, and which were not obeyed."),
     (PORTS_RECLAIMED, Unit::Count, "Leases that were found without a worker and taken back: leaks."),
     (HEALTH_CHECK_FAILURES, Unit::Count, "Health checks that a worker did not answer well."),
     (FETCHED, Unit::Bytes, "Bytes of model files that were fetched."),
@@ -174,6 +176,11 @@ pub(crate) fn jobs_returned(jobs: usize) {
 pub(crate) fn ports(leased: u32, total: u32) {
     gauge!(PORTS_LEASED).set(leased);
     gauge!(PORTS).set(total);
+}
+
+/// A queen whose term is over has commanded something.
+pub(crate) fn stale_command() {
+    counter!(STALE_COMMANDS).increment(1);
 }
 
 /// A lease without a worker was taken back.

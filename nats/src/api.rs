@@ -1,18 +1,31 @@
 //! The NATS service `rbee`: operations that are answered by request and reply, and found by `nats micro ls`.
 
+use std::{collections::HashMap, time::Duration};
+
 use async_nats::{
     HeaderMap, header,
-    service::{self, Service, ServiceExt as _, endpoint::Endpoint},
+    service::{self, PingResponse, Service, ServiceExt as _, endpoint::Endpoint},
 };
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::SelectAll};
-use rbee_schema::Failure;
+use rbee_schema::{Failure, QueenName};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{Bus, BusError, bus::json};
 
 /// The operations that are offered, by the last token of their subject.
-pub const OPERATIONS: [&str; 6] = ["status", "hives", "workers", "models", "infer", "cancel"];
+pub const OPERATIONS: [&str; 15] = [
+    "status", "hives", "workers", "worker", "models", "model", "infer", "cancel", "explain", "spawn", "stop", "reset",
+    "drain", "pull", "rm",
+];
+
+/// The name of the service.
+const SERVICE: &str = "rbee";
+
+/// What the service says of itself: who offers it, and for which fleet.
+const QUEEN: &str = "queen";
+const NAMESPACE: &str = "namespace";
 
 /// Requests to the service, as they come.
 pub struct Api {
@@ -34,10 +47,12 @@ impl Api {
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn start(bus: &Bus, version: &str) -> Result<Self, BusError> {
+    pub async fn start(bus: &Bus, queen: &QueenName, version: &str) -> Result<Self, BusError> {
         let failed = |cause: String| BusError::new("offer the service", cause);
-        let service = bus.client().service_builder().description("One private inference service.");
-        let service = service.start("rbee", version).await.map_err(|error| failed(error.to_string()))?;
+        let metadata = [(QUEEN, queen.to_string()), (NAMESPACE, bus.namespace().to_string())];
+        let metadata: HashMap<String, String> = metadata.map(|(name, value)| (name.to_owned(), value)).into();
+        let service = bus.client().service_builder().description("One private inference service.").metadata(metadata);
+        let service = service.start(SERVICE, version).await.map_err(|error| failed(error.to_string()))?;
         let group = service.group(bus.namespace().api());
         let mut requests = SelectAll::new();
         for operation in OPERATIONS {
@@ -98,6 +113,25 @@ impl ApiRequest {
 }
 
 impl Bus {
+    /// The queens who answer within `window`. All are asked at once, and nobody knows how many there are: the whole time
+    /// is waited for.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn queens(&self, window: Duration) -> Result<Vec<QueenName>, BusError> {
+        let inbox = self.client().new_inbox();
+        let mut answers = self.subscribe(inbox.clone()).await?;
+        let asked = self.client().publish_with_reply(format!("$SRV.PING.{SERVICE}"), inbox, Bytes::new()).await;
+        asked.map_err(|error| BusError::new("ask who offers the service", error))?;
+        let (until, mut queens) = (Instant::now() + window, Vec::new());
+        while let Ok(Some(answer)) = timeout_at(until, answers.next()).await {
+            let Ok(PingResponse { metadata, .. }) = serde_json::from_slice(&answer.payload) else { continue };
+            let is_ours = metadata.get(NAMESPACE) == Some(&self.namespace().to_string());
+            queens.extend(metadata.get(QUEEN).filter(|_| is_ours).and_then(|name| name.parse().ok()));
+        }
+        Ok(queens)
+    }
+
     /// Asks the service for something.
     ///
     /// # Errors

@@ -65,6 +65,7 @@ const CHANNELS: &[Channel] = &[
     channel("worker-beat", "beat.{hive}.{worker}", "A worker's heartbeat.", Some("worker-beat"), RECEIVE),
     channel("hive-command", "cmd.hive.{hive}", "A command to a hive.", Some("hive-command"), SEND),
     channel("worker-control", "ctl.worker.{hive}.{worker}", "What a worker is told.", Some("worker-control"), SEND),
+    channel("queen-control", "ctl.queen", "What every queen is told.", Some("queen-control"), SEND),
     channel("dead", "dead.{model}", "Jobs that were given up.", Some("dead-job"), RECEIVE),
     channel(
         "api-infer",
@@ -84,6 +85,27 @@ const CHANNELS: &[Channel] = &[
     channel("api-models", "api.models", "Declared models, by request without a body.", Some("api-models"), RECEIVE),
     channel("api-hives", "api.hives", "Hives, by request without a body.", Some("api-hives"), RECEIVE),
     channel("api-workers", "api.workers", "Workers, by request without a body.", Some("api-workers"), RECEIVE),
+    channel("api-worker", "api.worker", "One worker, by request.", Some("api-of-worker"), SEND),
+    channel("api-model", "api.model", "One declared model, by request.", Some("api-of-model"), SEND),
+    channel(
+        "api-explain",
+        "api.explain",
+        "Where another worker of a model would go, and why. The reply is an `api-explanation`.",
+        Some("api-of-model"),
+        SEND,
+    ),
+    channel("api-spawn", "api.spawn", "Start another worker. The reply is `api-commanded`.", Some("api-spawn"), SEND),
+    channel("api-stop", "api.stop", "End a worker. The reply is `api-commanded`.", Some("api-stop"), SEND),
+    channel(
+        "api-reset",
+        "api.reset",
+        "Try a worker again at once. The reply is `api-commanded`.",
+        Some("api-of-worker"),
+        SEND,
+    ),
+    channel("api-drain", "api.drain", "Drain a hive. The reply is `api-commanded`.", Some("api-drain"), SEND),
+    channel("api-pull", "api.pull", "Fetch a model file. The reply is `api-commanded`.", Some("api-of-file"), SEND),
+    channel("api-rm", "api.rm", "Delete a model file. The reply is `api-commanded`.", Some("api-of-file"), SEND),
 ];
 
 /// The document, for the default namespace.

@@ -1,6 +1,9 @@
 //! A connection to the bus, and the few verbs that everything else is made of.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use async_nats::{
     Client, ConnectOptions, Event as ConnectionEvent, HeaderMap, Message, Subscriber,
@@ -224,6 +227,28 @@ impl Bus {
         self.client.publish(inbox, Bytes::new()).await.map_err(|error| failed(error.to_string()))?;
         let back = timeout(REQUEST_TIMEOUT, echo.next()).await.map_err(|_| failed("no answer in time".to_owned()))?;
         back.map(drop).ok_or_else(|| failed("the connection is closed".to_owned()))
+    }
+
+    /// By how many milliseconds this machine's clock is ahead of the server's; what the question took counts half. Only for
+    /// people, who compare logs: nothing here depends on what time it is.
+    ///
+    /// # Errors
+    /// When the server does not answer, or does not tell its time.
+    pub async fn clock_ahead_ms(&self) -> Result<i64, BusError> {
+        let failed = |cause: String| BusError::new("ask the server for its time", cause);
+        let asked = (SystemTime::now(), Instant::now());
+        let subject = format!("$JS.API.STREAM.INFO.{}", self.namespace.resource("events"));
+        let answer = self.client.request(subject, Bytes::new()).await.map_err(|error| failed(error.to_string()))?;
+        let here = asked.0 + asked.1.elapsed() / 2;
+        let answer: serde_json::Value =
+            serde_json::from_slice(&answer.payload).map_err(|error| failed(error.to_string()))?;
+        let there = answer["ts"].as_str().and_then(|time| humantime::parse_rfc3339(time).ok());
+        let there = there.ok_or_else(|| failed("the answer has no time".to_owned()))?;
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Ok(match here.duration_since(there) {
+            Ok(ahead) => millis(ahead),
+            Err(behind) => -millis(behind.duration()),
+        })
     }
 
     /// Publishes to a stream and waits for its acknowledgement. Where the connection is lost meanwhile the message may be

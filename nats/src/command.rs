@@ -11,7 +11,11 @@ use futures::StreamExt as _;
 use rbee_schema::{Failure, FailureCode, HiveCommand, HiveName};
 use uuid::Uuid;
 
-use crate::{Bus, BusError, Subject, bus::json, recovery::Recovery};
+use crate::{
+    Bus, BusError, Subject,
+    bus::{header, json},
+    recovery::Recovery,
+};
 
 /// A command that nobody took for this long is stale: the queen has long planned anew.
 const TIME_TO_LIVE: Duration = Duration::from_secs(60);
@@ -19,15 +23,49 @@ const TIME_TO_LIVE: Duration = Duration::from_secs(60);
 /// How long one pull waits at the server before it is renewed.
 const PULL: Duration = Duration::from_secs(30);
 
+/// The header that holds the term of the queen who commands.
+const TERM: &str = "Rbee-Term";
+
+/// Who commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authority {
+    /// A person: always obeyed.
+    Person,
+    /// The queen who leads in this term: obeyed until a hive knows of a later one.
+    Leader(u64),
+}
+
+/// A command, and who gave it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Order {
+    /// What is to be done.
+    pub command: HiveCommand,
+    /// Who says so.
+    pub by: Authority,
+}
+
 impl Bus {
-    /// Commands a hive to do something. Accepted means stored; the outcome is told by events.
+    /// Commands a hive to do something, for a person. Accepted means stored; the outcome is told by events.
     ///
     /// # Errors
     /// When the server does not store it.
     pub async fn command(&self, hive: &HiveName, command: &HiveCommand) -> Result<(), BusError> {
+        self.order(hive, &Order { command: command.clone(), by: Authority::Person }).await
+    }
+
+    /// The same, for whoever commands.
+    ///
+    /// # Errors
+    /// When the server does not store it.
+    pub async fn order(&self, hive: &HiveName, order: &Order) -> Result<(), BusError> {
+        let Order { command, by } = order;
         let subject = self.subject(&Subject::HiveCommand(hive.clone()));
         let message =
             PublishMessage::build().payload(json(command)).message_id(Uuid::now_v7().to_string()).ttl(TIME_TO_LIVE);
+        let message = match by {
+            Authority::Person => message,
+            Authority::Leader(term) => message.header(TERM, term.to_string().as_str()),
+        };
         let stored = self.store(subject, message).await;
         stored.map(drop).map_err(|error| BusError::new(format!("command hive {hive}"), error))
     }
@@ -67,7 +105,7 @@ impl Commands {
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn next(&mut self) -> Result<Option<Result<HiveCommand, Failure>>, BusError> {
+    pub async fn next(&mut self) -> Result<Option<Result<Order, Failure>>, BusError> {
         let failed = |cause: String| BusError::new("receive commands", cause);
         let mut connection = Recovery::of(&self.bus);
         let mut batch = self
@@ -85,13 +123,23 @@ impl Commands {
         };
         let Some(message) = message else { return Ok(None) };
         let message = message.map_err(|error| failed(error.to_string()))?;
-        let command = serde_json::from_slice(&message.payload).map_err(|error| {
-            Failure::new(
-                FailureCode::InvalidRequest,
-                format!("what came on {} is no command: {error}", message.subject),
-            )
-        });
+        let order = read(&message);
         message.ack_with(AckKind::Ack).await.map_err(|error| failed(error.to_string()))?;
-        Ok(Some(command))
+        Ok(Some(order))
     }
+}
+
+fn read(message: &async_nats::Message) -> Result<Order, Failure> {
+    let wrong = |why: String| {
+        let message = format!("what came on {} is no command: {why}", message.subject);
+        Failure::new(FailureCode::InvalidRequest, message)
+    };
+    let command = serde_json::from_slice(&message.payload).map_err(|error| wrong(error.to_string()))?;
+    let by = match header(message.headers.as_ref(), TERM) {
+        None => Authority::Person,
+        Some(term) => {
+            Authority::Leader(term.parse().map_err(|_| wrong(format!("{TERM} is `{term}`: expected a number")))?)
+        }
+    };
+    Ok(Order { command, by })
 }

@@ -75,9 +75,19 @@ impl Outbox {
         self.send(subject, PublishMessage::build().payload(body));
     }
 
+    /// Publishes an event that others may publish too: it is stored once for each `id`.
+    pub fn publish_once(&self, event: &Event, id: &str) {
+        let (subject, body) = self.bus.event_message(event);
+        self.send_as(id, subject, PublishMessage::build().payload(body));
+    }
+
     /// Publishes a message to be stored, after everything before it.
     pub(crate) fn send(&self, subject: String, message: PublishMessage) {
-        let message = message.message_id(Uuid::now_v7().to_string());
+        self.send_as(&Uuid::now_v7().to_string(), subject, message);
+    }
+
+    fn send_as(&self, id: &str, subject: String, message: PublishMessage) {
+        let message = message.message_id(id);
         if let Err(lost) = self.sender.try_send(Outgoing::Message(subject, message)) {
             error!(%lost, "an event is lost: the bus has been away for too long");
         }
@@ -202,17 +212,22 @@ impl Events {
         }
     }
 
-    async fn read(&self) -> Result<pull::Ordered, BusError> {
+    /// Begins to read where it stands. What is awaited borrows nothing of this, so that tasks on any thread may read.
+    fn read(&self) -> impl Future<Output = Result<pull::Ordered, BusError>> + Send + use<> {
         let config = pull::OrderedConfig {
             filter_subject: self.filter.clone(),
             deliver_policy: self.position,
             ..pull::OrderedConfig::default()
         };
-        let stream = self.bus.namespace().resource("events");
-        let consumer = self.bus.jetstream().create_consumer_on_stream(config, stream).await;
-        let consumer = consumer.map_err(|error| BusError::new("read events", error))?;
-        consumer.messages().await.map_err(|error| BusError::new("read events", error))
+        read(self.bus.clone(), config)
     }
+}
+
+async fn read(bus: Bus, config: pull::OrderedConfig) -> Result<pull::Ordered, BusError> {
+    let stream = bus.namespace().resource("events");
+    let consumer = bus.jetstream().create_consumer_on_stream(config, stream).await;
+    let consumer = consumer.map_err(|error| BusError::new("read events", error))?;
+    consumer.messages().await.map_err(|error| BusError::new("read events", error))
 }
 
 fn after(sequence: u64) -> DeliverPolicy {

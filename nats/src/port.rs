@@ -1,24 +1,19 @@
 //! Port leases: one key for each port of a machine, claimed by one compare-and-set.
 //!
 //! The claimer names the key's last revision (0 for none). Who loses the race is refused by the server and learns who
-//! won. The written time to live is why this does not use the client library's `create`: over the marker of an expired
-//! key that one drops it, and the lease would live for ever.
+//! won.
 
 use std::time::Duration;
 
-use async_nats::jetstream::{message::PublishMessage, stream::LastRawMessageErrorKind};
 use rbee_schema::{HostName, PortLease};
 
 use crate::{
     Bus, BusError,
-    bus::{header, is_stale, json},
+    cell::{Cell, Found},
 };
 
 /// A lease outlives its hive's restart and the grace time of its workers (10 min), and never a vanished hive.
 const TIME_TO_LIVE: Duration = Duration::from_secs(11 * 60);
-
-/// The notice of a released lease lapses soon: the key is then as if it had never been.
-const MARKER_TIME_TO_LIVE: Duration = Duration::from_secs(1);
 
 /// The port leases of one machine.
 #[derive(Debug, Clone)]
@@ -62,7 +57,7 @@ impl PortLeases {
         if let Some(claim) = self.write(port, lease, revision).await? {
             return Ok(claim);
         }
-        match self.look(port).await? {
+        match self.cell(port).look().await? {
             Found::Free(revision) => match self.write(port, lease, revision).await? {
                 Some(claim) => Ok(claim),
                 None => Err(BusError::new(format!("claim port {port}"), "others claim it at the same time").into()),
@@ -76,7 +71,7 @@ impl PortLeases {
     /// # Errors
     /// When somebody else holds it, or the server does not answer.
     pub async fn adopt(&self, port: u16, lease: &PortLease) -> Result<PortClaim, ClaimError> {
-        let revision = match self.look(port).await? {
+        let revision = match self.cell(port).look::<PortLease>().await? {
             Found::Free(revision) => revision,
             Found::Held(found, revision) if found.hive == lease.hive && found.worker == lease.worker => revision,
             Found::Held(found, _) => return Err(ClaimError::Held(found)),
@@ -95,7 +90,7 @@ impl PortLeases {
         }
         // The last renewal may have been stored and its word lost, or the lease has lapsed while the bus was away.
         let doing = || format!("renew the lease of port {}", claim.port);
-        let revision = match self.look(claim.port).await? {
+        let revision = match self.cell(claim.port).look::<PortLease>().await? {
             Found::Held(found, revision) if found == *lease => revision,
             Found::Free(revision) => revision,
             Found::Held(found, _) => return Err(BusError::new(doing(), ClaimError::Held(found))),
@@ -109,14 +104,14 @@ impl PortLeases {
     /// # Errors
     /// When it is no longer ours, or the server does not answer.
     pub async fn release(&self, claim: PortClaim, lease: &PortLease) -> Result<u64, BusError> {
-        if let Some(revision) = self.erase(claim).await? {
+        if let Some(revision) = self.cell(claim.port).erase(claim.revision).await? {
             return Ok(revision);
         }
         let doing = || format!("release port {}", claim.port);
         // A renewal may have overtaken us.
-        match self.look(claim.port).await? {
+        match self.cell(claim.port).look::<PortLease>().await? {
             Found::Held(found, revision) if found == *lease => {
-                let released = self.erase(PortClaim { revision, ..claim }).await?;
+                let released = self.cell(claim.port).erase(revision).await?;
                 released.ok_or_else(|| BusError::new(doing(), "it changes all the time"))
             }
             Found::Held(found, _) => Err(BusError::new(doing(), ClaimError::Held(found))),
@@ -124,56 +119,12 @@ impl PortLeases {
         }
     }
 
-    async fn erase(&self, claim: PortClaim) -> Result<Option<u64>, BusError> {
-        let message = PublishMessage::build()
-            .header("KV-Operation", "PURGE")
-            .header("Nats-Rollup", "sub")
-            .ttl(MARKER_TIME_TO_LIVE)
-            .expected_last_subject_sequence(claim.revision);
-        match self.bus.store(self.subject(claim.port), message).await {
-            Ok(stored) => Ok(Some(stored.sequence)),
-            Err(error) if is_stale(&error) => Ok(None),
-            Err(error) => Err(BusError::new(format!("release port {}", claim.port), error)),
-        }
-    }
-
-    fn subject(&self, port: u16) -> String {
-        format!("$KV.{}.{}.{port}", self.bus.namespace().resource("ports"), self.host)
+    fn cell(&self, port: u16) -> Cell<'_> {
+        Cell::of(&self.bus, "ports", format!("{}.{port}", self.host), TIME_TO_LIVE)
     }
 
     async fn write(&self, port: u16, lease: &PortLease, revision: u64) -> Result<Option<PortClaim>, BusError> {
-        let message =
-            PublishMessage::build().payload(json(lease)).ttl(TIME_TO_LIVE).expected_last_subject_sequence(revision);
-        match self.bus.store(self.subject(port), message).await {
-            Ok(stored) => Ok(Some(PortClaim { port, revision: stored.sequence })),
-            Err(error) if is_stale(&error) => Ok(None),
-            Err(error) => Err(BusError::new(format!("claim port {port}"), error)),
-        }
+        let written = self.cell(port).write(lease, revision).await?;
+        Ok(written.map(|revision| PortClaim { port, revision }))
     }
-
-    async fn look(&self, port: u16) -> Result<Found, BusError> {
-        let failed = |cause: String| BusError::new(format!("look at the lease of port {port}"), cause);
-        let stream = format!("KV_{}", self.bus.namespace().resource("ports"));
-        let stream =
-            self.bus.jetstream().get_stream_no_info(stream).await.map_err(|error| failed(error.to_string()))?;
-        match stream.get_last_raw_message_by_subject(&self.subject(port)).await {
-            Ok(last) if is_marker(&last.headers) => Ok(Found::Free(last.sequence)),
-            Ok(last) => {
-                let lease = serde_json::from_slice(&last.payload).map_err(|error| failed(error.to_string()))?;
-                Ok(Found::Held(lease, last.sequence))
-            }
-            Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(Found::Free(0)),
-            Err(error) => Err(failed(error.to_string())),
-        }
-    }
-}
-
-enum Found {
-    /// Nobody holds it; the revision to claim it with.
-    Free(u64),
-    Held(PortLease, u64),
-}
-
-fn is_marker(headers: &async_nats::HeaderMap) -> bool {
-    header(Some(headers), "KV-Operation").is_some() || header(Some(headers), "Nats-Marker-Reason").is_some()
 }

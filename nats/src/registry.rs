@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     marker::PhantomData,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_nats::jetstream::{
@@ -11,7 +11,7 @@ use async_nats::jetstream::{
     message::PublishMessage,
 };
 use futures::StreamExt as _;
-use rbee_schema::{FileRecord, HiveRecord, ModelSpec, PortLease, WorkerRecord};
+use rbee_schema::{FileRecord, HiveRecord, LeaderRecord, ModelSpec, PortLease, WorkerRecord};
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::warn;
 
@@ -29,7 +29,16 @@ pub struct Registry<T> {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Entry<T> {
     /// A key has a document.
-    Set(String, T),
+    Set {
+        /// The key.
+        key: String,
+        /// What it has.
+        document: T,
+        /// Which write of the bucket this was: later ones have higher numbers.
+        revision: u64,
+        /// When the server stored it.
+        stored: SystemTime,
+    },
     /// A key has something that is no such document: what is wrong with it.
     Unreadable(String, String),
     /// A key is gone: deleted, or lapsed.
@@ -63,6 +72,13 @@ impl Registry<ModelSpec> {
     /// The models to be served.
     pub fn models(bus: &Bus) -> Self {
         Self::of(bus, "models")
+    }
+}
+
+impl Registry<LeaderRecord> {
+    /// Which queen leads; see [`crate::LeaderLease`] to become her.
+    pub fn leader(bus: &Bus) -> Self {
+        Self::of(bus, "queen")
     }
 }
 
@@ -135,7 +151,7 @@ impl<T: Serialize + DeserializeOwned> Registry<T> {
         let mut all = Vec::new();
         loop {
             match watch.next().await? {
-                Entry::Set(key, document) => all.push((key, document)),
+                Entry::Set { key, document, .. } => all.push((key, document)),
                 Entry::Unreadable(..) | Entry::Gone(_) => {}
                 Entry::Current => return Ok(all),
             }
@@ -241,13 +257,13 @@ impl<T: DeserializeOwned> RegistryWatch<T> {
     }
 
     fn hear(&mut self, entry: kv::Entry) {
-        let kv::Entry { key, value, operation, seen_current, .. } = entry;
+        let kv::Entry { key, value, operation, seen_current, revision, created, .. } = entry;
         self.to_be_told_again.remove(&key);
         self.ready.push_back(match operation {
             Operation::Put => {
                 self.told.insert(key.clone());
                 match serde_json::from_slice(&value) {
-                    Ok(document) => Entry::Set(key, document),
+                    Ok(document) => Entry::Set { key, document, revision, stored: created.into() },
                     Err(error) => Entry::Unreadable(key, error.to_string()),
                 }
             }

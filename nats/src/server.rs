@@ -1,4 +1,4 @@
-//! The embedded server: a nats-server that runs as a child, with its own data and a generated configuration.
+//! The embedded server: a nats-server that runs as a child, with its own data and the configuration for development.
 
 use std::{
     ffi::OsStr,
@@ -22,6 +22,9 @@ const START: Duration = Duration::from_secs(30);
 
 /// A server ends within milliseconds; it syncs its files first.
 const STOP: Duration = Duration::from_secs(10);
+
+/// Written anew at each start.
+const CONFIGURATION: &str = include_str!("../server/dev.conf");
 
 /// The name of the variable that says where nats-server is.
 const SERVER_VARIABLE: &str = "RBEE_NATS_SERVER";
@@ -103,10 +106,17 @@ impl EmbeddedServer {
             return Err(ServerError::PortTaken { port });
         }
         let config = directory.join("nats-server.conf");
-        fs::write(&config, configuration(directory, port)).map_err(system(format!("write {}", config.display())))?;
+        fs::write(&config, CONFIGURATION).map_err(system(format!("write {}", config.display())))?;
+        let log = directory.join("nats-server.log");
         let mut child = Command::new(&program)
-            .arg("-c")
+            .arg("--config")
             .arg(&config)
+            .args(["--addr", "127.0.0.1", "--port", &port.to_string()])
+            .arg("--pid")
+            .arg(directory.join("nats-server.pid"))
+            .arg("--log")
+            .arg(&log)
+            .env("RBEE_NATS_STORE", directory.join("jetstream"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -114,7 +124,6 @@ impl EmbeddedServer {
             .process_group(0)
             .spawn()
             .map_err(system(format!("start {}", program.display())))?;
-        let log = directory.join("nats-server.log");
         wait_until_it_listens(&mut child, port, &log).await?;
         info!(port, data = %directory.display(), "nats-server runs");
         Ok(Self { child, url: format!("nats://127.0.0.1:{port}") })
@@ -174,24 +183,6 @@ async fn check_version(program: &Path) -> Result<String, ServerError> {
     let mut parts = found.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if version < MINIMUM_SERVER { Err(ServerError::TooOld { path: program.to_owned(), found }) } else { Ok(found) }
-}
-
-fn configuration(directory: &Path, port: u16) -> String {
-    let quoted = |file: &str| format!("{:?}", directory.join(file).display().to_string());
-    format!(
-        "# Written anew at each start.\n\
-         server_name: rbee\n\
-         listen: \"127.0.0.1:{port}\"\n\
-         jetstream {{ store_dir: {} }}\n\
-         pid_file: {}\n\
-         logfile: {}\n\
-         # A peer that is frozen or cut off is given up after 5 s.\n\
-         ping_interval: \"2s\"\n\
-         ping_max: 2\n",
-        quoted("jetstream"),
-        quoted("nats-server.pid"),
-        quoted("nats-server.log"),
-    )
 }
 
 /// Ends a server that was left by a process of ours that was killed: it still holds the data.

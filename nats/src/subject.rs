@@ -71,6 +71,8 @@ pub enum Subject {
     HiveCommand(HiveName),
     /// `ctl.worker.<hive>.<worker>`: what a worker is told.
     WorkerControl(HiveName, WorkerName),
+    /// `ctl.queen`: what every queen is told.
+    QueenControl,
     /// `dead.<model>`: jobs given up.
     Dead(ModelName),
 }
@@ -95,6 +97,7 @@ impl Subject {
             Self::WorkerBeat(hive, worker) => format!("beat.{hive}.{worker}"),
             Self::HiveCommand(hive) => format!("cmd.hive.{hive}"),
             Self::WorkerControl(hive, worker) => format!("ctl.worker.{hive}.{worker}"),
+            Self::QueenControl => "ctl.queen".to_owned(),
             Self::Dead(model) => format!("dead.{model}"),
         };
         format!("{namespace}.{tail}")
@@ -123,6 +126,7 @@ impl Subject {
             ["beat", hive, worker] => Self::WorkerBeat(name(hive)?, name(worker)?),
             ["cmd", "hive", hive] => Self::HiveCommand(name(hive)?),
             ["ctl", "worker", hive, worker] => Self::WorkerControl(name(hive)?, name(worker)?),
+            ["ctl", "queen"] => Self::QueenControl,
             ["dead", model] => Self::Dead(name(model)?),
             _ => return None,
         })
@@ -183,6 +187,21 @@ impl Namespace {
     /// The events of one hive's workers.
     pub fn worker_events_of(&self, hive: &HiveName) -> String {
         format!("{self}.evt.worker.{hive}.>")
+    }
+
+    /// The events of all hives themselves.
+    pub fn all_hive_events(&self) -> String {
+        format!("{self}.evt.hive.>")
+    }
+
+    /// The events of all workers.
+    pub fn all_worker_events(&self) -> String {
+        format!("{self}.evt.worker.>")
+    }
+
+    /// What queens say of workers that they order.
+    pub fn all_placed(&self) -> String {
+        format!("{self}.evt.queen.*.placed")
     }
 
     /// The heartbeats of all hives and workers.
@@ -249,6 +268,7 @@ mod tests {
             (token(), token()).prop_map(|(h, w)| Subject::WorkerBeat(h, w)),
             token().prop_map(Subject::HiveCommand),
             (token(), token()).prop_map(|(h, w)| Subject::WorkerControl(h, w)),
+            Just(Subject::QueenControl),
             token().prop_map(Subject::Dead),
         ]
     }

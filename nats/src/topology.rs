@@ -154,6 +154,7 @@ impl Topology {
             bucket("hives", "Hives that are there: <hive>. A key lapses when its hive is gone."),
             bucket("workers", "Workers as their hive knows them: <hive>.<worker>."),
             bucket("files", "Model files that hives have fetched: <hive>.<digest of the reference>."),
+            bucket("queen", "Which queen leads: leader. The key lapses when she does not renew it."),
             bucket("models", "Models to be served: <model>. Put a key to deploy, delete it to withdraw."),
         ];
         Self { streams }

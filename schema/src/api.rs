@@ -5,7 +5,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{HiveName, HiveRecord, JobId, ModelName, ModelSpec, QueenName, Tenant, WorkerName, WorkerRecord};
+use crate::{
+    Failure, Haste, HiveName, HiveRecord, JobId, ModelName, ModelReference, ModelSpec, QueenName, Room, Tenant,
+    WorkerName, WorkerRecord,
+};
 
 /// Reply of `rbee.api.status`: the fleet in numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -14,6 +17,9 @@ pub struct Status {
     pub queen: QueenName,
     /// The version of its program.
     pub version: String,
+    /// Whether she is the one who leads.
+    #[serde(default)]
+    pub leads: bool,
     /// Hives that are there.
     pub hives: u32,
     /// Declared models.
@@ -33,6 +39,50 @@ pub struct Status {
 pub struct Models {
     /// All declared models.
     pub models: Vec<Model>,
+    /// Declarations that have no effect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedModel>,
+}
+
+/// A declaration that has no effect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RefusedModel {
+    /// Its name.
+    pub name: ModelName,
+    /// Why it has none.
+    pub failure: Failure,
+}
+
+/// Request of `rbee.api.model` and `rbee.api.explain`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OfModel {
+    /// Which model.
+    pub model: ModelName,
+}
+
+/// Reply of `rbee.api.explain`: where another worker of a model would go, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Explanation {
+    /// Which model.
+    pub model: ModelName,
+    /// Where; nowhere if this is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hive: Option<HiveName>,
+    /// Why there, or why nowhere.
+    pub why: String,
+    /// What is thought of each hive, the best first.
+    pub hives: Vec<Opinion>,
+}
+
+/// What is thought of a hive for another worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Opinion {
+    /// Which hive.
+    pub hive: HiveName,
+    /// Whether it can take it.
+    pub suited: bool,
+    /// How well it is suited, or why it is not.
+    pub why: String,
 }
 
 /// One declared model and what serves it.
@@ -68,6 +118,12 @@ pub struct Hive {
     pub record: HiveRecord,
     /// Workers that it runs.
     pub workers: u32,
+    /// `online`, `suspect` (silent for a few seconds) or `lost`.
+    #[serde(default)]
+    pub presence: String,
+    /// What it has left, where it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<Room>,
 }
 
 /// Reply of `rbee.api.workers`.
@@ -92,6 +148,80 @@ pub struct Worker {
     pub tokens: u64,
     /// Resident memory in bytes.
     pub memory_bytes: u64,
+    /// Since when it is in its phase, by the server's clock (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Whether it is heard: nothing is known of the workers of a hive that is lost.
+    #[serde(default)]
+    pub known: bool,
+}
+
+/// Request of `rbee.api.worker` and `rbee.api.reset`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OfWorker {
+    /// Which worker.
+    pub worker: WorkerName,
+    /// Where it runs; may be left out where one hive alone has a worker of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hive: Option<HiveName>,
+}
+
+/// Request of `rbee.api.spawn`: start another worker of a declared model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Spawn {
+    /// Of which model.
+    pub model: ModelName,
+    /// Where; default: where it is placed best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hive: Option<HiveName>,
+}
+
+/// Request of `rbee.api.stop`: end a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Stop {
+    /// Which worker.
+    pub worker: WorkerName,
+    /// Where it runs; may be left out where one hive alone has a worker of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hive: Option<HiveName>,
+    /// Whether its jobs are finished first.
+    #[serde(default)]
+    pub haste: Haste,
+}
+
+/// Request of `rbee.api.drain`: let a hive finish its jobs and take no more, or take workers again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Drain {
+    /// Which hive.
+    pub hive: HiveName,
+    /// Whether it takes workers again.
+    #[serde(default)]
+    pub undo: bool,
+}
+
+/// Request of `rbee.api.pull` and `rbee.api.rm`: fetch or delete a model file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OfFile {
+    /// Which, such as `hf:owner/repo/file.gguf`.
+    pub reference: ModelReference,
+    /// On which hive; default: on every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hive: Option<HiveName>,
+}
+
+/// Reply of the operations that command hives: the commands are stored; what becomes of them is told by events.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Commanded {
+    /// Which hives were commanded.
+    pub hives: Vec<HiveName>,
+    /// Which worker it is about, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerName>,
+    /// Where to listen for what becomes of it.
+    pub events: String,
+    /// Why it was commanded thus, in words, where that was chosen.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
 }
 
 /// Request of `rbee.api.cancel`.

@@ -56,4 +56,19 @@ pub struct HiveBeat {
     /// By how much its own clock ticks late, in milliseconds: how overloaded its machine is.
     #[serde(default)]
     pub late_ms: u64,
+    /// What it has left for further workers, where it knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<Room>,
+}
+
+/// What a hive has left for further workers, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Room {
+    /// Memory, without what running workers have yet to touch.
+    pub memory: u64,
+    /// Disk for model files.
+    pub disk: u64,
+    /// Memory of the graphics card that has most of it, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<u64>,
 }

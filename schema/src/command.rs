@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::{ModelName, ModelReference, ModelSpec, WorkerName};
 
 /// A command to a hive, on `rbee.cmd.hive.<hive>`; durable, and expired when nobody took it for a minute.
+///
+/// The header `Rbee-Term` holds the term of the queen who commands: a hive refuses a term that is over. A command without
+/// it is a person's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum HiveCommand {
@@ -48,6 +51,9 @@ pub enum HiveCommand {
         /// Why, in words.
         #[serde(default)]
         why: String,
+        /// Which run of the hive is meant: a later one is not ended by what came too late. Any, where this is left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        epoch: Option<u64>,
     },
     /// Fetch a model file into the hive's store. Answered by `fetched` or `fetch-failed`.
     Fetch {
@@ -78,4 +84,16 @@ pub enum Haste {
 pub enum WorkerControl {
     /// Take no further jobs, finish what runs, and end.
     Drain,
+}
+
+/// What every queen is told, on `rbee.ctl.queen`; not stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "control", rename_all = "kebab-case")]
+pub enum QueenControl {
+    /// End. Hives and workers are not touched by that.
+    Stop {
+        /// Why, in words.
+        #[serde(default)]
+        why: String,
+    },
 }

@@ -4,7 +4,8 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 
 use crate::{
     Chunk, DeadJob, Failure, FileRecord, HiveBeat, HiveCommand, HiveEvent, HiveRecord, JobEvent, JobRequest,
-    ModelEvent, ModelSpec, PortEvent, PortLease, QueenEvent, WorkerBeat, WorkerControl, WorkerEvent, WorkerRecord, api,
+    LeaderRecord, ModelEvent, ModelSpec, PortEvent, PortLease, QueenControl, QueenEvent, WorkerBeat, WorkerControl,
+    WorkerEvent, WorkerRecord, api,
 };
 
 /// A kind of document and its JSON Schema (draft 2020-12, every definition inlined or in `$defs`).
@@ -36,8 +37,10 @@ pub fn documents() -> Vec<Document> {
         document::<WorkerBeat>("worker-beat"),
         document::<HiveCommand>("hive-command"),
         document::<WorkerControl>("worker-control"),
+        document::<QueenControl>("queen-control"),
         document::<DeadJob>("dead-job"),
         document::<PortLease>("port-lease"),
+        document::<LeaderRecord>("leader-record"),
         document::<HiveRecord>("hive-record"),
         document::<WorkerRecord>("worker-record"),
         document::<FileRecord>("file-record"),
@@ -49,5 +52,13 @@ pub fn documents() -> Vec<Document> {
         document::<api::Workers>("api-workers"),
         document::<api::Cancel>("api-cancel"),
         document::<api::Cancelling>("api-cancelling"),
+        document::<api::Explanation>("api-explanation"),
+        document::<api::OfModel>("api-of-model"),
+        document::<api::OfWorker>("api-of-worker"),
+        document::<api::OfFile>("api-of-file"),
+        document::<api::Spawn>("api-spawn"),
+        document::<api::Stop>("api-stop"),
+        document::<api::Drain>("api-drain"),
+        document::<api::Commanded>("api-commanded"),
     ]
 }

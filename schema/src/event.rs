@@ -388,6 +388,71 @@ pub enum QueenEvent {
         worker: WorkerName,
         /// Why there, in words.
         why: String,
+        /// How long until it takes jobs, in milliseconds, where such a worker was seen to start before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expected_ms: Option<u64>,
+    },
+    /// A worker that it has placed takes jobs.
+    Fulfilled {
+        /// What it serves.
+        model: ModelName,
+        /// Where.
+        hive: HiveName,
+        /// Which worker.
+        worker: WorkerName,
+        /// How long that was expected to take, in milliseconds, where such a worker was seen to start before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expected_ms: Option<u64>,
+        /// How long it took, in milliseconds.
+        took_ms: u64,
+    },
+    /// It leads: it decides from now on, and hives follow its commands.
+    Elected {
+        /// Which term this is; later ones have higher numbers.
+        term: u64,
+        /// Who led before, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<QueenName>,
+    },
+    /// It leads no longer.
+    Deposed {
+        /// Which term is over.
+        term: u64,
+        /// Why, in words.
+        why: String,
+    },
+    /// A hive is silent. It gets no further workers; those that it has serve on.
+    HiveSuspected {
+        /// Which hive.
+        hive: HiveName,
+        /// Why, in words.
+        why: String,
+    },
+    /// A hive is gone: others replace its workers, until it returns.
+    HiveLost {
+        /// Which hive.
+        hive: HiveName,
+        /// Workers that it had.
+        workers: u32,
+        /// For how long nothing was heard of it, in milliseconds.
+        silent_ms: u64,
+    },
+    /// A hive that was silent or gone is heard again.
+    HiveReturned {
+        /// Which hive.
+        hive: HiveName,
+        /// Which run of it.
+        epoch: u64,
+        /// For how long nothing was heard of it, in milliseconds.
+        silent_ms: u64,
+    },
+    /// A hive has been gone for so long that nothing is expected of it any more; what was known of its workers is
+    /// forgotten.
+    HiveRemoved {
+        /// Which hive.
+        hive: HiveName,
+        /// Workers that are forgotten.
+        workers: u32,
     },
     /// A model is in demand and no hive can run it.
     Unplaceable {
@@ -412,6 +477,13 @@ pub enum QueenEvent {
 event_names!(QueenEvent {
     Started => "started",
     Placed => "placed",
+    Fulfilled => "fulfilled",
+    Elected => "elected",
+    Deposed => "deposed",
+    HiveSuspected => "hive-suspected",
+    HiveLost => "hive-lost",
+    HiveReturned => "hive-returned",
+    HiveRemoved => "hive-removed",
     Unplaceable => "unplaceable",
     Stopping => "stopping",
     Stopped => "stopped",
@@ -471,7 +543,10 @@ pub enum ModelEvent {
     /// It is declared; the queen will serve it.
     Declared {
         /// How.
-        spec: ModelSpec,
+        spec: Box<ModelSpec>,
+        /// How it was declared before, where it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<Box<ModelSpec>>,
     },
     /// It is no longer declared; its workers are stopped.
     Withdrawn {},

@@ -14,17 +14,25 @@ mod failure;
 mod job;
 mod model;
 mod name;
+mod protocol;
 mod record;
 mod size;
+mod timers;
 
-pub use beat::{HiveBeat, JobInFlight, WorkerBeat};
+pub use beat::{HiveBeat, JobInFlight, Room, WorkerBeat};
 pub use chunk::{Chunk, FinishReason, Usage};
-pub use command::{Haste, HiveCommand, WorkerControl};
+pub use command::{Haste, HiveCommand, QueenControl, WorkerControl};
 pub use document::{Document, documents};
 pub use event::{Event, ExitClass, HiveEvent, JobEvent, ModelEvent, PortEvent, QueenEvent, WorkerEvent};
 pub use failure::{Failure, FailureCode};
 pub use job::{JobRequest, MAX_BODY_BYTES, Message, Role, Sampling};
-pub use model::{Device, HubFile, Limits, ModelKind, ModelReference, ModelSpec, Replicas};
+pub use model::{
+    Device, HubFile, Labels, Limits, ModelKind, ModelReference, ModelSpec, Replicas, Spreading, check_labels,
+};
 pub use name::{HiveName, HostName, InvalidName, JobClass, JobId, ModelName, QueenName, Tenant, WorkerName};
-pub use record::{DeadJob, FileRecord, HiveRecord, LimitedBy, LimitsInForce, PortLease, WorkerPhase, WorkerRecord};
+pub use protocol::Protocol;
+pub use record::{
+    DeadJob, FileRecord, HiveRecord, LeaderRecord, LimitedBy, LimitsInForce, PortLease, WorkerPhase, WorkerRecord,
+};
 pub use size::ByteSize;
+pub use timers::timer_pairs;

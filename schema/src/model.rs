@@ -1,6 +1,6 @@
 //! The declaration of a model: desired state, one key of the `models` bucket each.
 
-use std::{borrow::Cow, fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -39,6 +39,62 @@ pub struct ModelSpec {
     /// The device that it must run on; default: what the hive's workers have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
+    /// Who gets room first where there is not enough for all: the higher number; default 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i32,
+    /// Labels that a hive must have to run it.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// How its workers are placed; default: spread.
+    #[serde(default, skip_serializing_if = "Spreading::is_default")]
+    pub spreading: Spreading,
+}
+
+/// What a hive is called by, and what a declaration may ask for: `zone = "attic"`.
+pub type Labels = BTreeMap<String, String>;
+
+/// The most labels that a hive or a declaration may have.
+const MAX_LABELS: usize = 32;
+
+/// The longest name or value of a label, in bytes.
+const MAX_LABEL: usize = 64;
+
+/// Checks the labels of a hive or of a declaration.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn check_labels(labels: &Labels) -> Result<(), String> {
+    let is_good = |text: &str| {
+        (1..=MAX_LABEL).contains(&text.len()) && !text.contains(|c: char| c.is_control() || matches!(c, '=' | ','))
+    };
+    match labels.iter().find(|(name, value)| !is_good(name) || !is_good(value)) {
+        Some((name, value)) => Err(format!(
+            "label `{name}={value}` is none: expected NAME=VALUE, each of 1 to {MAX_LABEL} bytes without `=` and `,`"
+        )),
+        None if labels.len() > MAX_LABELS => Err(format!("{} labels are too many: at most {MAX_LABELS}", labels.len())),
+        None => Ok(()),
+    }
+}
+
+/// How the workers of a model are placed on hives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Spreading {
+    /// On different hives as far as there are: the loss of one costs least.
+    #[default]
+    Spread,
+    /// On as few hives as have room: the others stay free for what needs a whole one.
+    Pack,
+}
+
+impl Spreading {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 fn is_false(value: &bool) -> bool {
@@ -89,6 +145,17 @@ pub enum Device {
     Metal,
 }
 
+impl Device {
+    /// Its name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::Metal => "metal",
+        }
+    }
+}
+
 fn default_slots() -> u32 {
     2
 }
@@ -110,7 +177,17 @@ impl ModelSpec {
             pinned: false,
             limits: Limits::default(),
             device: None,
+            priority: 0,
+            labels: Labels::new(),
+            spreading: Spreading::default(),
         }
+    }
+
+    /// Whether a worker that was started with `other` serves as this one says: what its process is told is the same.
+    pub fn is_served_like(&self, other: &Self) -> bool {
+        let told =
+            |spec: &Self| (spec.reference.clone(), spec.kind, spec.slots, spec.context, spec.limits, spec.device);
+        told(self) == told(other)
     }
 
     /// Reads and checks a declaration.
@@ -154,7 +231,7 @@ impl ModelSpec {
         if self.limits.open_files.is_some_and(|files| files < 64) {
             return refuse("limits.open_files is below 64: no worker can start with fewer".to_owned());
         }
-        Ok(())
+        check_labels(&self.labels).or_else(refuse)
     }
 }
 

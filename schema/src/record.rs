@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, Failure, HiveName, HostName, JobId, Limits, ModelName, ModelReference, Tenant, WorkerName};
+use crate::{
+    ByteSize, Device, Failure, HiveName, HostName, JobId, Labels, Limits, ModelKind, ModelName, ModelReference,
+    ModelSpec, Protocol, QueenName, Tenant, WorkerName,
+};
 
 /// Where a worker is in its life. `hive/decide/worker` holds the state machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -75,6 +78,9 @@ pub struct WorkerRecord {
     /// Why it ended, where it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// The declaration that it was started with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<ModelSpec>,
 }
 
 /// What a worker may use, and who sees to it.
@@ -146,6 +152,40 @@ pub struct HiveRecord {
     /// Where its metrics are served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,
+    /// Which versions of this vocabulary it understands.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// What it is called by, for declarations that ask for it.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// What its workers can run on; the first is what they run on by themselves. None where it does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    /// What its workers can do. None where it does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<ModelKind>,
+    /// How many workers it runs at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_workers: Option<u32>,
+    /// By how many milliseconds its clock is ahead of the server's, as it was when the hive began.
+    #[serde(default)]
+    pub clock_ahead_ms: i64,
+}
+
+/// Which queen leads: bucket `queen`, key `leader`; it lapses when she does not renew it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeaderRecord {
+    /// Her name.
+    pub queen: QueenName,
+    /// The version of her program.
+    pub version: String,
+    /// Which versions of this vocabulary she understands.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// The revision with which she took the lease: what fences the commands of queens before her. Left out in that very
+    /// write, whose revision it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<u64>,
 }
 
 /// A model file in a hive's store: bucket `files`, key `<hive>.<digest of the reference>`.

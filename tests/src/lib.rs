@@ -7,6 +7,7 @@ pub mod cable;
 pub mod chaos;
 pub mod fleet;
 pub mod nats;
+pub mod network;
 pub mod port;
 pub mod tools;
 pub mod wait;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use rbee_nats::{Bus, Connection, JobQueue, Namespace, Outbox};
+use rbee_nats::{Bus, Connection, JobQueue, Namespace, Outbox, worker_connection};
 use rbee_schema::{Event, Failure, FailureCode, HiveName, ModelName, ModelReference, WorkerEvent, WorkerName};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -112,7 +112,7 @@ pub async fn run(options: Options) -> Result<(), Ended> {
     };
     let connection = Connection {
         url: options.nats.clone(),
-        name: format!("worker/{}/{}", identity.hive, identity.worker),
+        name: worker_connection(&identity.hive, &identity.worker),
         namespace: options.namespace.clone(),
     };
     let bus = Bus::connect(&connection).await.map_err(Ended::bus)?;

@@ -106,8 +106,11 @@ async fn workers(bus: &Bus) -> Vec<Finding> {
     }
 }
 
-/// Whether a hive takes workers, and who limits them.
-fn hive(Hive { name, record, .. }: &Hive) -> Finding {
+/// Clocks that differ by less than this, in milliseconds, confuse nobody.
+const CLOCK_SKEW_MS: i64 = 2000;
+
+/// Whether a hive is heard and takes workers, and who limits them.
+fn hive(Hive { name, record, presence, .. }: &Hive) -> Finding {
     let limits = match record.limited_by {
         Some(by @ (LimitedBy::CgroupV2 | LimitedBy::CgroupV1)) => format!("{} limits its workers", by.as_str()),
         Some(by @ LimitedBy::RlimitData) => format!(
@@ -126,7 +129,16 @@ fn hive(Hive { name, record, .. }: &Hive) -> Finding {
              tells how its workers ended"
         )
     });
-    let problems: Vec<String> = [draining, degraded].into_iter().flatten().collect();
+    let silent = matches!(presence.as_str(), "suspect" | "lost").then(|| {
+        format!(
+            "it is {presence}: nothing is heard of it; look whether it runs, and whether its machine reaches the bus"
+        )
+    });
+    let skewed = (record.clock_ahead_ms.abs() > CLOCK_SKEW_MS).then(|| {
+        let ahead = record.clock_ahead_ms;
+        format!("its clock is {ahead} ms ahead of the server's: its log lines do not match the events; set its clock")
+    });
+    let problems: Vec<String> = [silent, draining, degraded, skewed].into_iter().flatten().collect();
     let what = format!("hive {name}");
     match problems.as_slice() {
         [] => good(what, limits),
@@ -167,7 +179,13 @@ mod tests {
     fn of_hive(more: &str) -> Finding {
         let record = format!(r#"{{"epoch":1,"version":"0","host":"h","first_port":1,"last_port":2{more}}}"#);
         let record = serde_json::from_str(&record).expect("a record");
-        hive(&Hive { name: "one".parse().expect("a name"), record, workers: 0 })
+        hive(&Hive {
+            name: "one".parse().expect("a name"),
+            record,
+            workers: 0,
+            presence: "online".to_owned(),
+            room: None,
+        })
     }
 
     #[test]
@@ -206,6 +224,8 @@ mod tests {
                 jobs: Vec::new(),
                 tokens: 0,
                 memory_bytes: 0,
+                since: None,
+                known: true,
             })
         };
         assert_eq!(of_worker("backoff"), None);

@@ -1,6 +1,7 @@
 //! `rbee hive`: one role.
 
 use clap::Args;
+use rbee_nats::hive_connection;
 
 use crate::{
     Setting,
@@ -22,7 +23,7 @@ pub struct Hive {
 
 impl Hive {
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
-        let bus = setting.bus("hive").await?;
+        let bus = setting.bus(&hive_connection(&self.hive.name())).await?;
         fleet::prepare(&bus).await?;
         let mut signals = Signals::listen()?;
         let recorded = telemetry::start()?;

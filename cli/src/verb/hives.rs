@@ -34,7 +34,10 @@ fn row(hive: &Hive) -> [String; 9] {
     [
         hive.name.to_string(),
         record.host.to_string(),
-        show::state(record),
+        match hive.presence.as_str() {
+            "" | "online" => show::state(record),
+            away => away.to_owned(),
+        },
         hive.workers.to_string(),
         format!("{}-{}", record.first_port, record.last_port),
         or_dash((memory > 0).then(|| show::bytes(memory))),

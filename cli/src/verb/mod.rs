@@ -1,10 +1,13 @@
 //! The verbs, one file each.
 
+mod apply;
 mod attach;
 mod cancel;
 mod doctor;
+mod down;
 mod drain;
 mod events;
+mod explain;
 mod hive;
 mod hives;
 mod models;
@@ -31,13 +34,19 @@ use crate::{Setting, outcome::Outcome};
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Run everything on this machine: nats-server, queen, hive and HTTP gateway. Ctrl-C stops all of it in order.
-    Up(up::Up),
+    Up(Box<up::Up>),
+    /// End everything in order: queens, hives and their workers.
+    Down(down::Down),
     /// Run a queen: she decides which models run where, and serves HTTP.
     Queen(queen::Queen),
     /// Run a hive: it runs workers on this machine. On a second machine this joins it to the fleet.
-    Hive(hive::Hive),
+    Hive(Box<hive::Hive>),
     /// Declare a model; its workers start when a job comes.
     Serve(serve::Serve),
+    /// Declare the models of a file: what is there already stays as it is.
+    Apply(apply::Apply),
+    /// Say what `rbee apply` would change.
+    Plan(apply::Plan),
     /// Withdraw a model; its workers finish their jobs and stop.
     Remove(remove::Remove),
     /// Fetch a model file from the hub to the hives, so that it is there when a worker needs it.
@@ -60,6 +69,8 @@ pub enum Verb {
     Reset(reset::Reset),
     /// List workers.
     Ps(ps::Ps),
+    /// Say where another worker of a model would go, and why.
+    Explain(explain::Explain),
     /// List declared models, or the model files that hives have fetched.
     Models(models::Models),
     /// List hives.
@@ -88,9 +99,12 @@ impl Verb {
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
         match self {
             Self::Up(verb) => verb.run(setting).await,
+            Self::Down(verb) => verb.run(setting).await,
             Self::Queen(verb) => verb.run(setting).await,
             Self::Hive(verb) => verb.run(setting).await,
             Self::Serve(verb) => verb.run(setting).await,
+            Self::Apply(verb) => verb.run(setting).await,
+            Self::Plan(verb) => verb.run(setting).await,
             Self::Remove(verb) => verb.run(setting).await,
             Self::Pull(verb) => verb.run(setting).await,
             Self::Rm(verb) => verb.run(setting).await,
@@ -102,6 +116,7 @@ impl Verb {
             Self::Stop(verb) => verb.run(setting).await,
             Self::Reset(verb) => verb.run(setting).await,
             Self::Ps(verb) => verb.run(setting).await,
+            Self::Explain(verb) => verb.run(setting).await,
             Self::Models(verb) => verb.run(setting).await,
             Self::Hives(verb) => verb.run(setting).await,
             Self::Ports(verb) => verb.run(setting).await,

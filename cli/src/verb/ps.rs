@@ -21,21 +21,22 @@ impl Ps {
             show::json(&workers);
             return Ok(());
         }
-        let header = ["WORKER", "MODEL", "HIVE", "PHASE", "PID", "PORT", "SLOTS", "TOKENS", "MEMORY", "LIMITS", "RUN"];
+        let header =
+            ["WORKER", "MODEL", "HIVE", "PHASE", "PID", "PORT", "SLOTS", "TOKENS", "MEMORY", "LIMITS", "RUN", "SINCE"];
         let empty = "no workers run; they start when a job comes (`rbee run NAME PROMPT`)";
         show::table(header, workers.workers.iter().map(row).collect(), empty);
         Ok(())
     }
 }
 
-fn row(worker: &Worker) -> [String; 11] {
+fn row(worker: &Worker) -> [String; 12] {
     let record = &worker.record;
     let memory = (worker.memory_bytes > 0).then(|| show::bytes(worker.memory_bytes));
     [
         worker.name.to_string(),
         record.model.to_string(),
         worker.hive.to_string(),
-        record.phase.as_str().to_owned(),
+        if worker.known { record.phase.as_str().to_owned() } else { "unknown".to_owned() },
         or_dash(record.pid),
         or_dash(record.port),
         format!("{}/{}", worker.jobs.len(), record.slots),
@@ -43,5 +44,6 @@ fn row(worker: &Worker) -> [String; 11] {
         or_dash(memory),
         or_dash(record.limits.as_ref().and_then(show::limits)),
         record.epoch.to_string(),
+        or_dash(worker.since.as_deref().map(show::clock)),
     ]
 }

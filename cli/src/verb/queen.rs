@@ -3,16 +3,21 @@
 use std::net::SocketAddr;
 
 use clap::Args;
-use rbee_schema::QueenName;
 
-use crate::{Setting, fleet, outcome::Outcome, show, signals::Signals};
+use crate::{
+    Setting,
+    fleet::{self, QueenOptions},
+    outcome::Outcome,
+    show,
+    signals::Signals,
+    telemetry,
+};
 
 /// Options of `rbee queen`.
 #[derive(Debug, Args)]
 pub struct Queen {
-    /// Her name; default: the machine's and the process number.
-    #[arg(long, env = "RBEE_QUEEN", value_name = "NAME")]
-    name: Option<QueenName>,
+    #[command(flatten)]
+    queen: QueenOptions,
     /// Where the HTTP gateway listens; port 0 takes any that is free.
     #[arg(long, env = "RBEE_HTTP", default_value = "127.0.0.1:7833", value_name = "ADDRESS")]
     http: SocketAddr,
@@ -23,13 +28,15 @@ impl Queen {
         let bus = setting.bus("queen").await?;
         fleet::prepare(&bus).await?;
         let mut signals = Signals::listen()?;
-        let (mut http, address) = fleet::http(self.http, bus.clone()).await?;
-        let mut queen = fleet::queen(self.name, bus.clone());
+        let recorded = telemetry::start()?;
+        let (mut http, address) = fleet::http(self.http, bus.clone(), recorded).await?;
+        let mut queen = fleet::queen(&self.queen, bus.clone());
         show::say(format_args!("the queen is up: NATS {}, HTTP http://{address}/v1", setting.nats));
         tokio::select! {
             () = signals.next() => {}
-            outcome = http.ended() => return Err(outcome),
-            outcome = queen.ended() => return Err(outcome),
+            ended = http.ended() => return ended,
+            // Told to end over the bus.
+            ended = queen.ended() => ended?,
         }
         show::say("the queen stops; Ctrl-C again ends her at once");
         let ends = signals.or_at_once(async { queen.stop().await.and(http.stop().await) }).await;

@@ -7,9 +7,14 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use rbee_nats::Registry;
-use rbee_schema::{ByteSize, Device, Limits, ModelName, ModelReference, ModelSpec, Replicas};
+use rbee_schema::{ByteSize, Device, Limits, ModelName, ModelReference, ModelSpec, Replicas, Spreading};
 
-use crate::{Setting, outcome::Outcome, show};
+use crate::{
+    Setting,
+    fleet::{label, labels},
+    outcome::Outcome,
+    show,
+};
 
 /// Options of `rbee serve`.
 #[derive(Debug, Args)]
@@ -46,6 +51,15 @@ pub struct Serve {
     /// The device that it must run on; default: what the hive's workers have.
     #[arg(long, value_parser = device())]
     device: Option<Device>,
+    /// Who gets room first where there is not enough for all: the higher number.
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_name = "N")]
+    priority: i32,
+    /// Only hives with these labels run it, as NAME=VALUE with commas.
+    #[arg(long, value_delimiter = ',', value_parser = label, value_name = "LABELS")]
+    labels: Vec<(String, String)>,
+    /// Put its workers on as few hives as have room, instead of on different ones.
+    #[arg(long)]
+    pack: bool,
 }
 
 impl Serve {
@@ -59,6 +73,9 @@ impl Serve {
             pinned: self.pin,
             limits: Limits { memory: self.memory, cpu_millis: self.cpus, open_files: self.open_files },
             device: self.device,
+            priority: self.priority,
+            labels: labels(&self.labels)?,
+            spreading: if self.pack { Spreading::Pack } else { Spreading::Spread },
             ..spec
         };
         spec.check().map_err(Outcome::usage)?;

@@ -26,8 +26,8 @@ impl Stop {
         let bus = setting.bus("cli/stop").await?;
         let why = "`rbee stop` was given".to_owned();
         match Target::find(&bus, &self.name).await? {
-            Target::Hive { hive, .. } => {
-                let shutdown = HiveCommand::Shutdown { why };
+            Target::Hive { hive, record, .. } => {
+                let shutdown = HiveCommand::Shutdown { why, epoch: Some(record.epoch) };
                 follow::command(&setting, &bus, &hive, &shutdown, &Awaited::Stopped).await
             }
             Target::Worker { hive, worker, .. } => {

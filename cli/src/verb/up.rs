@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 
 use clap::Args;
-use rbee_nats::EmbeddedServer;
+use rbee_nats::{EmbeddedServer, hive_connection};
 
 use crate::{
     DEFAULT_NATS, Setting,
-    fleet::{self, DataOptions, HiveOptions},
+    fleet::{self, DataOptions, HiveOptions, QueenOptions},
     outcome::Outcome,
     show,
     signals::Signals,
@@ -21,6 +21,8 @@ pub struct Up {
     data: DataOptions,
     #[command(flatten)]
     hive: HiveOptions,
+    #[command(flatten)]
+    queen: QueenOptions,
     /// The port of the nats-server that is started. With --nats none is started.
     #[arg(long, env = "RBEE_NATS_PORT", default_value_t = 4222, value_name = "PORT",
           value_parser = clap::value_parser!(u16).range(1..))]
@@ -50,18 +52,23 @@ impl Up {
     async fn roles(self, setting: &Setting, data: std::path::PathBuf, url: &str) -> Result<(), Outcome> {
         let bus = setting.bus_at(url, "up").await?;
         fleet::prepare(&bus).await?;
-        let (queen_bus, hive_bus) = (setting.bus_at(url, "queen").await?, setting.bus_at(url, "hive").await?);
+        let (queen_bus, hive_bus) =
+            (setting.bus_at(url, "queen").await?, setting.bus_at(url, &hive_connection(&self.hive.name())).await?);
         let mut signals = Signals::listen()?;
         let recorded = telemetry::start()?;
-        let (mut http, address) = fleet::http(self.http, bus.clone()).await?;
-        let mut queen = fleet::queen(None, queen_bus.clone());
+        let (mut http, address) = fleet::http(self.http, bus.clone(), recorded.clone()).await?;
+        let mut queen = fleet::queen(&self.queen, queen_bus.clone());
         let mut hive = fleet::hive(&self.hive, data, url, hive_bus.clone(), recorded)?;
         show::say(format_args!("rbee is up: NATS {url}, HTTP http://{address}/v1, metrics {}", hive.metrics));
         let hive_ended = tokio::select! {
             () = signals.next() => None,
             ended = hive.ended() => Some(ended),
-            outcome = http.ended() => return Err(outcome),
-            outcome = queen.ended() => return Err(outcome),
+            ended = http.ended() => return ended,
+            // She was told to end over the bus, and so is everything else.
+            ended = queen.ended() => {
+                ended?;
+                None
+            }
         };
         show::say("rbee stops");
         // The queen first: she would replace the workers that the hive stops.

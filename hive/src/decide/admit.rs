@@ -138,8 +138,8 @@ fn device(need: &Need, room: &Room<'_>) -> Result<Device, Failure> {
     if devices.contains(&wanted) {
         return Ok(wanted);
     }
-    let there: Vec<&str> = devices.iter().map(|device| name(*device)).collect();
-    let (there, wanted) = (there.join(", "), name(wanted));
+    let there: Vec<&str> = devices.iter().map(|device| device.as_str()).collect();
+    let (there, wanted) = (there.join(", "), wanted.as_str());
     refuse(
         FailureCode::DeviceMissing,
         format!(
@@ -191,14 +191,6 @@ const SMALLER: &str =
 
 fn refuse<T>(code: FailureCode, message: String) -> Result<T, Failure> {
     Err(Failure::new(code, message))
-}
-
-fn name(device: Device) -> &'static str {
-    match device {
-        Device::Cpu => "cpu",
-        Device::Cuda => "cuda",
-        Device::Metal => "metal",
-    }
 }
 
 /// People compare MiB, not bytes. Rounded so that what is short still looks short.

@@ -1,81 +1,56 @@
 //! How long a hive waits for what. Every wait of a worker's life stands here with its reason.
 
-use std::{str::FromStr, time::Duration};
-
-/// Declares the timers once: field, default, and why it is that long.
-macro_rules! timers {
-    ($($(#[$doc:meta])* $name:ident: $default:expr,)*) => {
-        /// The timers of a hive; `name=duration` pairs with commas change some of them.
-        #[derive(Debug, Clone, PartialEq, Eq)]
-        pub struct Timers {
-            $($(#[$doc])* pub $name: Duration,)*
-        }
-
-        impl Default for Timers {
-            fn default() -> Self {
-                Self { $($name: $default,)* }
-            }
-        }
-
-        impl Timers {
-            /// The names of all timers.
-            pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
-
-            fn set(&mut self, name: &str, value: Duration) -> bool {
-                match name {
-                    $(stringify!($name) => self.$name = value,)*
-                    _ => return false,
-                }
-                true
-            }
-        }
-    };
-}
+use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-timers! {
-    /// From its start to its first word, which it says before it loads.
-    first_word: 20 * SECOND,
-    /// A load that reads nothing for this long has stalled.
-    load_stall: 30 * SECOND,
-    /// A load may take this long, and for each 100 MiB of the model `load_step` longer.
-    load_base: MINUTE,
-    /// Some 50 MiB/s: what a slow disk reads.
-    load_step: 2 * SECOND,
-    /// A load never takes longer than this.
-    load_most: 15 * MINUTE,
-    /// Without a heartbeat for this long a worker is suspect. It beats every second: two may be lost.
-    suspect: 3 * SECOND,
-    /// Without a heartbeat for this long a worker is gone, although its process is there.
-    silent: 10 * SECOND,
-    /// With jobs, and without a step of its engine for this long, a worker hangs.
-    hang: 30 * SECOND,
-    /// How often a worker's health is asked over HTTP; three failures in a row end it.
-    health: 5 * SECOND,
-    /// How long its jobs may take to end when a worker is drained.
-    drain: 30 * SECOND,
-    /// From SIGTERM to SIGKILL.
-    term: 10 * SECOND,
-    /// A process that is there this long after SIGKILL cannot be killed: somebody is told.
-    kill: 5 * SECOND,
-    /// A run of at least this long is stable: the next exit counts as the first.
-    stable: MINUTE,
-    /// The first pause before another start; from the second on it is `backoff`, doubled each time.
-    first_backoff: SECOND / 10,
-    /// See `first_backoff`.
-    backoff: SECOND,
-    /// The longest pause before another start.
-    backoff_most: MINUTE,
-    /// Five unstable exits within this long are a crash loop.
-    loop_window: 10 * MINUTE,
-    /// The first pause of a crash loop; it doubles with each trial that fails.
-    trial: 5 * MINUTE,
-    /// The longest pause of a crash loop.
-    trial_most: 60 * MINUTE,
-    /// From the order to stop a hive to the killing of the workers that are left.
-    shutdown: 30 * SECOND,
+rbee_schema::timers! {
+    /// The timers of a hive.
+    Timers {
+        /// From its start to its first word, which it says before it loads.
+        first_word: 20 * SECOND,
+        /// A load that reads nothing for this long has stalled.
+        load_stall: 30 * SECOND,
+        /// A load may take this long, and for each 100 MiB of the model `load_step` longer.
+        load_base: MINUTE,
+        /// Some 50 MiB/s: what a slow disk reads.
+        load_step: 2 * SECOND,
+        /// A load never takes longer than this.
+        load_most: 15 * MINUTE,
+        /// Without a heartbeat for this long a worker is suspect. It beats every second: two may be lost.
+        suspect: 3 * SECOND,
+        /// Without a heartbeat for this long a worker is gone, although its process is there.
+        silent: 10 * SECOND,
+        /// With jobs, and without a step of its engine for this long, a worker hangs.
+        hang: 30 * SECOND,
+        /// How often a worker's health is asked over HTTP; three failures in a row end it.
+        health: 5 * SECOND,
+        /// How long its jobs may take to end when a worker is drained.
+        drain: 30 * SECOND,
+        /// How long a queen may take to start others in the place of the workers of a hive that drains.
+        evacuate: 30 * SECOND,
+        /// From SIGTERM to SIGKILL.
+        term: 10 * SECOND,
+        /// A process that is there this long after SIGKILL cannot be killed: somebody is told.
+        kill: 5 * SECOND,
+        /// A run of at least this long is stable: the next exit counts as the first.
+        stable: MINUTE,
+        /// The first pause before another start; from the second on it is `backoff`, doubled each time.
+        first_backoff: SECOND / 10,
+        /// See `first_backoff`.
+        backoff: SECOND,
+        /// The longest pause before another start.
+        backoff_most: MINUTE,
+        /// Five unstable exits within this long are a crash loop.
+        loop_window: 10 * MINUTE,
+        /// The first pause of a crash loop; it doubles with each trial that fails.
+        trial: 5 * MINUTE,
+        /// The longest pause of a crash loop.
+        trial_most: 60 * MINUTE,
+        /// From the order to stop a hive to the killing of the workers that are left.
+        shutdown: 30 * SECOND,
+    }
 }
 
 impl Timers {
@@ -99,38 +74,9 @@ impl Timers {
     }
 }
 
-impl FromStr for Timers {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut timers = Self::default();
-        for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = humantime::parse_duration(value)
-                .map_err(|_| format!("timer `{pair}`: expected NAME=DURATION, such as silent=10s"))?;
-            if !timers.set(name, value) {
-                return Err(format!("there is no timer `{name}`: known are {}", Self::NAMES.join(", ")));
-            }
-        }
-        Ok(timers)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_text_changes_what_it_names_and_nothing_else() {
-        let timers: Timers = "silent=2s, hang=500ms".parse().expect("valid");
-        let expected = Timers { silent: 2 * SECOND, hang: SECOND / 2, ..Timers::default() };
-        assert_eq!(timers, expected);
-        assert_eq!("".parse(), Ok(Timers::default()));
-        for (wrong, words) in [("quiet=1s", "known are first_word"), ("hang", "NAME=DURATION"), ("hang=5", "such as")] {
-            let error = wrong.parse::<Timers>().expect_err(wrong);
-            assert!(error.contains(words), "{error}");
-        }
-    }
 
     #[test]
     fn a_load_may_take_longer_the_larger_the_model_is_up_to_a_limit() {

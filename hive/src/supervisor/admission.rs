@@ -94,14 +94,13 @@ impl Supervisor {
         spec.limits = self.limits_of(charge);
         let need = Need::of(&spec, bytes);
         let others = || self.charges.iter().filter(|(other, charge)| *other != name && charge.need.is_some());
-        let untouched = |charge: &Charge| charge.need.map_or(0, |need| need.memory.saturating_sub(charge.touched));
         let Some(inventory) = &self.inventory else {
             return Err(Failure::new(FailureCode::Internal, "the hive cannot see what this machine has"));
         };
         let room = Room {
             memory_total: inventory.memory_total,
             memory_available: inventory.memory_available,
-            memory_reserved: others().map(|(_, charge)| untouched(charge)).sum(),
+            memory_reserved: self.memory_reserved(Some(name)),
             card_free: inventory.cards.iter().map(|card| card.free).max(),
             disk_free: inventory.disk_free,
             devices: &self.config.devices,
@@ -115,6 +114,12 @@ impl Supervisor {
             charge.need = Some(need);
         }
         Ok(())
+    }
+
+    /// What the workers but `except` were promised and have not touched yet.
+    pub(super) fn memory_reserved(&self, except: Option<&WorkerName>) -> u64 {
+        let untouched = |charge: &Charge| charge.need.map_or(0, |need| need.memory.saturating_sub(charge.touched));
+        self.charges.iter().filter(|(name, _)| Some(*name) != except).map(|(_, charge)| untouched(charge)).sum()
     }
 
     pub(super) fn look_at_machine(&mut self) {

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use rbee_nats::{Entry, Message, PortClaim, Subject};
+use rbee_nats::{Authority, Entry, Message, Order, PortClaim, Subject};
 use rbee_schema::{
-    Failure, FailureCode, Haste, HiveCommand, HiveEvent, HiveRecord, ModelName, ModelSpec, PortEvent, PortLease,
-    WorkerBeat, WorkerEvent, WorkerName, WorkerPhase,
+    Failure, FailureCode, Haste, HiveCommand, HiveEvent, HiveRecord, LeaderRecord, ModelName, ModelSpec, PortEvent,
+    PortLease, WorkerBeat, WorkerEvent, WorkerName, WorkerPhase,
 };
 use tokio::task::JoinError;
 use tracing::{debug, error, info, warn};
@@ -21,7 +21,40 @@ use crate::{
 };
 
 impl Supervisor {
-    pub(super) fn obey(&mut self, command: HiveCommand) {
+    /// Obeys, unless it is the word of a queen whose term is over.
+    pub(super) fn hear_order(&mut self, order: Order) {
+        if let Authority::Leader(term) = order.by {
+            if term < self.ledger.term() {
+                return self.refuse_stale(format!(
+                    "a command of term {term} came, and a queen leads in term {}: she commands again what she wants",
+                    self.ledger.term()
+                ));
+            }
+            self.has_term(term);
+        }
+        self.obey(order.command);
+    }
+
+    /// A queen leads, or none does for now.
+    pub(super) fn hear_leader(&mut self, entry: Entry<LeaderRecord>) {
+        match entry {
+            Entry::Set { document, revision, .. } => {
+                self.has_leader = true;
+                self.has_term(document.term.unwrap_or(revision));
+            }
+            Entry::Unreadable(key, error) => warn!(key, error, "who leads cannot be read"),
+            Entry::Gone(_) => self.has_leader = false,
+            Entry::Current => {}
+        }
+    }
+
+    fn has_term(&mut self, term: u64) {
+        if let Err(error) = self.ledger.has_term(term) {
+            warn!(term, %error, "the ledger cannot be written: the next run of this hive may obey a queen of the past");
+        }
+    }
+
+    fn obey(&mut self, command: HiveCommand) {
         match command {
             HiveCommand::Spawn { worker, model, spec } => self.spawn(worker, model, spec),
             HiveCommand::Stop { worker, why, haste } if self.charges.contains_key(&worker) => {
@@ -42,14 +75,23 @@ impl Supervisor {
             HiveCommand::Resume => {
                 info!("the hive takes workers again");
                 self.draining = false;
+                self.drains_at = None;
                 self.health.send_replace(Health::Online);
                 self.publish(HiveEvent::Resumed {});
                 self.show_presence();
             }
-            HiveCommand::Shutdown { why } => self.end = Some(End::Commanded(why)),
+            HiveCommand::Shutdown { why, epoch } => match epoch.filter(|epoch| *epoch != self.epoch) {
+                None => self.end = Some(End::Commanded(why)),
+                Some(meant) => self.refuse_stale(format!("run {meant} was to end, and this is run {}", self.epoch)),
+            },
             HiveCommand::Fetch { reference } => self.fetch(reference),
             HiveCommand::RemoveFile { reference } => self.remove_file(reference),
         }
+    }
+
+    fn refuse_stale(&self, message: String) {
+        metrics::stale_command();
+        self.publish(HiveEvent::Refused { failure: Failure::new(FailureCode::StaleCommand, message) });
     }
 
     fn refuse_unknown(&self, worker: &WorkerName) {
@@ -80,7 +122,12 @@ impl Supervisor {
         self.health.send_replace(Health::Draining);
         self.publish(HiveEvent::Draining { why: why.clone(), workers: number(self.charges.len()) });
         self.show_presence();
-        self.stop_all(&why, HowToStop::Drain);
+        if self.has_leader {
+            // The queen starts others in their place, and stops each when it is no longer needed.
+            self.drains_at = Some((Instant::now() + self.config.timers.evacuate, why));
+        } else {
+            self.stop_all(&why, HowToStop::Drain);
+        }
     }
 
     pub(super) fn stop_all(&mut self, why: &str, how: HowToStop) {
@@ -127,7 +174,7 @@ impl Supervisor {
     pub(super) fn hear_lease(&mut self, entry: Entry<PortLease>) {
         let port = |key: &str| key.rsplit_once('.').and_then(|(_, port)| port.parse().ok());
         match entry {
-            Entry::Set(key, lease) => match port(&key) {
+            Entry::Set { key, document: lease, .. } => match port(&key) {
                 Some(port) if lease.hive != self.config.name => self.ports.leased_by(port, lease.hive),
                 Some(port) if !self.ports.is_of(port, &lease.worker) => self.look_at_lease(key, port, lease),
                 Some(_) | None => {}

@@ -20,10 +20,10 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use rbee_nats::{Bus, BusError, Commands, Entry, Outbox, PortClaim, PortLeases, Registry, RegistryWatch};
+use rbee_nats::{Bus, BusError, Commands, Entry, Order, Outbox, PortClaim, PortLeases, Registry, RegistryWatch};
 use rbee_schema::{
-    Failure, FileRecord, HiveCommand, HiveEvent, HiveRecord, HostName, ModelReference, PortLease, WorkerName,
-    WorkerRecord,
+    Failure, FileRecord, HiveEvent, HiveRecord, HostName, LeaderRecord, ModelReference, PortLease, Protocol,
+    WorkerName, WorkerRecord,
 };
 use serde::de::DeserializeOwned;
 use tokio::{
@@ -39,7 +39,8 @@ use self::admission::Provided;
 use crate::{
     HiveConfig, HiveError, Urgency,
     decide::{
-        admit::Need, lateness, lateness::Lateness, ports::PortBook, strain::Strain, timers::Timers, worker::Worker,
+        admit::Need, lateness, lateness::Lateness, ports::PortBook, strain::Strain, timers::Timers, worker::HowToStop,
+        worker::Worker,
     },
     http::Health,
     inventory::{Cards, Inventory},
@@ -62,7 +63,8 @@ const PRESENCE_TIME_TO_LIVE: Duration = Duration::from_secs(15);
 /// How often leases are renewed and large logs set aside. Leases live for eleven times as long.
 const RENEW: Duration = Duration::from_secs(60);
 
-type CommandReceiver = mpsc::Receiver<Result<HiveCommand, Failure>>;
+type EntryReceiver<T> = mpsc::Receiver<Result<Entry<T>, BusError>>;
+type OrderReceiver = mpsc::Receiver<Result<Order, Failure>>;
 
 /// What tasks report to the owner.
 enum Report {
@@ -169,6 +171,12 @@ struct Supervisor {
     degraded: Option<String>,
     /// Whether it takes further workers.
     draining: bool,
+    /// Whether a queen leads, as far as is known.
+    has_leader: bool,
+    /// When the workers that are left are drained, and why, where the hive drains and a queen moves its models first.
+    drains_at: Option<(Instant, String)>,
+    /// By how many milliseconds our clock is ahead of the server's.
+    clock_ahead_ms: i64,
     health: channel::Sender<Health>,
     /// Told to end, by the bus or by a newer hive of the same name.
     end: Option<End>,
@@ -220,6 +228,9 @@ pub async fn run(
         strain: Strain::default(),
         degraded: None,
         draining: false,
+        has_leader: false,
+        drains_at: None,
+        clock_ahead_ms: bus.clock_ahead_ms().await?,
         end: None,
         timers: config.timers.clone(),
         health,
@@ -241,6 +252,7 @@ impl Supervisor {
         self.show_files().await?;
         let (mut leases, _leases) = follow(Registry::ports(&self.bus).watch(&format!("{}.*", self.config.host)).await?);
         let (mut namesakes, _namesakes) = follow(Registry::hives(&self.bus).watch(name.as_str()).await?);
+        let (mut leader, _leader) = self.meet_leader().await?;
         let (mut commands, _listening) = self.listen_for_commands().await?;
         let mut children = signal(SignalKind::child())?;
         let mut online = self.bus.online();
@@ -258,13 +270,15 @@ impl Supervisor {
                 Some(report) = self.tasks.join_next() => self.report(report),
                 Some(message) = words.next() => self.hear_word(&message),
                 _ = children.recv() => self.look_for_frozen(),
+                // Before the commands: it says whose are over.
+                Some(entry) = leader.recv() => self.hear_leader(entry?),
                 command = commands.recv() => match command {
-                    Some(Ok(command)) => self.obey(command),
+                    Some(Ok(order)) => self.hear_order(order),
                     Some(Err(failure)) => self.publish(HiveEvent::Refused { failure }),
                     None => return Err(HiveError::Closed),
                 },
                 Some(entry) = leases.recv() => self.hear_lease(entry?),
-                Some(entry) = namesakes.recv() => if let Entry::Set(_, record) = entry? { self.hear_namesake(&record) },
+                Some(entry) = namesakes.recv() => if let Entry::Set { document, .. } = entry? { self.hear_namesake(&document) },
                 // Before the deadlines: that the bus was away says that silence meant nothing.
                 changed = online.changed() => if changed.is_ok() {
                     is_online = *online.borrow_and_update();
@@ -292,8 +306,23 @@ impl Supervisor {
         fenced.map_or(Ok(()), Err)
     }
 
+    /// Who leads, then each change, and the task that hears of it.
+    async fn meet_leader(&mut self) -> Result<(EntryReceiver<LeaderRecord>, AbortOnDropHandle<()>), HiveError> {
+        let mut watch = Registry::leader(&self.bus).watch(">").await?;
+        loop {
+            match watch.next().await? {
+                Entry::Current => return Ok(follow(watch)),
+                Entry::Set { document, .. } if document.protocol.shared(Protocol::OURS).is_none() => {
+                    let LeaderRecord { version, protocol: theirs, .. } = document;
+                    return Err(HiveError::Incompatible { version, theirs });
+                }
+                entry => self.hear_leader(entry),
+            }
+        }
+    }
+
     /// The commands as they come, and the task that receives them: it ends with its handle.
-    async fn listen_for_commands(&self) -> Result<(CommandReceiver, AbortOnDropHandle<()>), BusError> {
+    async fn listen_for_commands(&self) -> Result<(OrderReceiver, AbortOnDropHandle<()>), BusError> {
         let mut commands = Commands::of(&self.bus, &self.config.name).await?;
         // A few commands may wait while one is carried out; the rest waits on the bus.
         let (sender, receiver) = mpsc::channel(8);
@@ -322,7 +351,8 @@ impl Supervisor {
             return None;
         }
         let workers = self.charges.values().filter_map(|charge| charge.worker.deadline(&self.timers));
-        workers.chain(self.strain.next_look()).min()
+        let drain = self.drains_at.as_ref().map(|(at, _)| *at);
+        workers.chain(self.strain.next_look()).chain(drain).min()
     }
 
     fn wake(&mut self) {
@@ -331,6 +361,9 @@ impl Supervisor {
         let due: Vec<_> = self.charges.iter().filter(|(_, charge)| due(charge)).map(|(name, _)| name.clone()).collect();
         for worker in due {
             self.step(&worker, crate::decide::worker::Event::DeadlinePassed);
+        }
+        if let Some((_, why)) = self.drains_at.take_if(|(at, _)| *at <= now) {
+            self.stop_all(&why, HowToStop::Drain);
         }
         self.look_at_strain();
     }
@@ -348,7 +381,7 @@ impl Supervisor {
 /// What a registry tells, and the task that reads it: to read one anew takes longer than this loop may be kept waiting.
 fn follow<T: DeserializeOwned + Send + 'static>(
     mut watch: RegistryWatch<T>,
-) -> (mpsc::Receiver<Result<Entry<T>, BusError>>, AbortOnDropHandle<()>) {
+) -> (EntryReceiver<T>, AbortOnDropHandle<()>) {
     let (sender, receiver) = mpsc::channel(64);
     let reading = tokio::spawn(async move {
         loop {

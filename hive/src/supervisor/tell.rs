@@ -1,7 +1,7 @@
 //! What a hive tells about itself.
 
 use rbee_nats::{Registry, Subject};
-use rbee_schema::{ByteSize, Event, HiveBeat, HiveEvent, HiveRecord, PortEvent};
+use rbee_schema::{ByteSize, Event, HiveBeat, HiveEvent, HiveRecord, ModelKind, PortEvent, Protocol, Room};
 use tracing::{debug, info};
 
 use super::{PRESENCE_TIME_TO_LIVE, Supervisor, number, version};
@@ -48,6 +48,12 @@ impl Supervisor {
             cores: self.inventory.as_ref().map_or(0, |inventory| inventory.cores),
             limited_by: Some(self.enforcer.by()),
             metrics: self.config.metrics.clone(),
+            protocol: Protocol::OURS,
+            labels: self.config.labels.clone(),
+            devices: self.config.devices.clone(),
+            kinds: vec![ModelKind::Text],
+            max_workers: Some(self.config.max_workers),
+            clock_ahead_ms: self.clock_ahead_ms,
         };
         let key = self.config.name.as_str();
         Registry::hives(&self.bus).put_by(&self.outbox, key, &record, Some(PRESENCE_TIME_TO_LIVE));
@@ -63,8 +69,19 @@ impl Supervisor {
         }
     }
 
+    /// What is left for further workers, as it was when the machine was last looked at.
+    fn room(&self) -> Option<Room> {
+        let inventory = self.inventory.as_ref()?;
+        Some(Room {
+            memory: inventory.memory_available.saturating_sub(self.memory_reserved(None)),
+            disk: inventory.disk_free,
+            card: inventory.cards.iter().map(|card| card.free).max(),
+        })
+    }
+
     /// Tells a heartbeat, where there is somebody to hear it: without a connection it would only pile up.
-    pub(super) async fn beat(&self, is_online: bool) {
+    pub(super) async fn beat(&mut self, is_online: bool) {
+        self.look_at_machine();
         let late = self.lateness.worst();
         metrics::workers(self.charges.values().map(|charge| charge.worker.phase()));
         metrics::ports(self.ports.in_use(), self.ports.total());
@@ -78,6 +95,7 @@ impl Supervisor {
             ports_leased: self.ports.in_use(),
             ports_total: self.ports.total(),
             late_ms: u64::try_from(late.as_millis()).unwrap_or(u64::MAX),
+            room: self.room(),
         };
         if let Err(error) = self.bus.tell(&Subject::HiveBeat(self.config.name.clone()), &beat).await {
             debug!(%error, "a heartbeat is lost");

@@ -1,13 +1,16 @@
 //! What the tests of several decisions start from.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rbee_schema::{
-    ByteSize, Failure, FailureCode, HiveRecord, JobInFlight, ModelReference, ModelSpec, Replicas, WorkerBeat,
-    WorkerName, WorkerPhase, WorkerRecord,
+    ByteSize, Failure, FailureCode, HiveRecord, JobInFlight, Labels, ModelReference, ModelSpec, Protocol, Replicas,
+    WorkerBeat, WorkerName, WorkerPhase, WorkerRecord,
 };
 
-use crate::decide::fleet::{Fleet, WorkerKey};
+use crate::decide::{
+    fleet::{Fleet, WorkerKey},
+    timers::Timers,
+};
 
 pub(super) fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
     text.parse().expect("a name")
@@ -32,6 +35,12 @@ pub(super) fn hive() -> HiveRecord {
         cores: 0,
         limited_by: None,
         metrics: None,
+        protocol: Protocol::OURS,
+        labels: Labels::new(),
+        devices: Vec::new(),
+        kinds: Vec::new(),
+        max_workers: None,
+        clock_ahead_ms: 0,
     }
 }
 
@@ -54,6 +63,7 @@ pub(super) fn record(phase: WorkerPhase) -> WorkerRecord {
         exits: 0,
         limits: None,
         failure: None,
+        spec: None,
     }
 }
 
@@ -75,10 +85,10 @@ pub(super) fn beat(jobs: usize) -> WorkerBeat {
     WorkerBeat { model: name("m"), epoch: 1, slots: 2, jobs: vec![job; jobs], tokens: 0, steps: 0, memory_bytes: 0 }
 }
 
-/// A fleet of one hive `a` with model `m`.
+/// A fleet of one hive `a` with model `m`. No hive becomes suspect while a test counts minutes.
 pub(super) fn fleet(replicas: Replicas) -> Fleet {
-    let mut fleet = Fleet::default();
-    fleet.hive_is_there(name("a"), hive());
+    let mut fleet = Fleet::new(Timers { suspect: Duration::from_secs(3600), ..Timers::default() });
+    fleet.hive_is_there(name("a"), hive(), Instant::now());
     fleet.model_is(name("m"), ModelSpec { replicas, ..spec() });
     fleet
 }

@@ -4,15 +4,9 @@
 //! have room. What does not pass by itself holds until somebody asks for the model again, because somebody may have
 //! mended it; it holds for one hive where the machine is at fault, and everywhere where the model is.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use rbee_schema::{Failure, FailureCode, HiveName, ModelName};
-
-/// A start that failed for a reason that may pass is tried again on the same hive after this long.
-const RETRY: Duration = Duration::from_secs(5);
 
 /// What is not to be tried for now.
 #[derive(Debug, Clone, Default)]
@@ -30,10 +24,17 @@ pub struct Pause {
     pub failure: Failure,
 }
 
+impl Pause {
+    /// Whether what was short there is room for another worker.
+    pub fn wants_room(&self) -> bool {
+        matches!(self.failure.code, FailureCode::MemoryShort | FailureCode::HiveFull | FailureCode::PortsExhausted)
+    }
+}
+
 impl Held {
-    /// A worker of a model could not be started on a hive, or was given up there.
-    pub fn failed(&mut self, hive: &HiveName, model: &ModelName, failure: &Failure, now: Instant) {
-        let until = failure.retryable.then(|| now + RETRY);
+    /// A worker of a model could not be started on a hive, or was given up there; where that may pass it is tried `again`.
+    pub fn failed(&mut self, hive: &HiveName, model: &ModelName, failure: &Failure, again: Instant) {
+        let until = failure.retryable.then_some(again);
         let is_the_machines = matches!(failure.code, FailureCode::DeviceMissing | FailureCode::OutOfMemory);
         if until.is_some() || is_the_machines {
             self.places.insert((hive.clone(), model.clone()), Pause { until, failure: failure.clone() });
@@ -58,6 +59,11 @@ impl Held {
     pub fn forget_model(&mut self, model: &ModelName) {
         self.models.remove(model);
         self.places.retain(|(_, held), _| held != model);
+    }
+
+    /// A hive has room that it had not: what had none there may be tried at once.
+    pub fn has_room(&mut self, hive: &HiveName) {
+        self.places.retain(|(at, _), pause| at != hive || !pause.wants_room());
     }
 
     /// A hive is gone, or begins anew.

@@ -2,8 +2,12 @@
 
 pub mod fleet;
 pub mod held;
+pub mod liveness;
 pub mod place;
+pub mod queue;
+pub mod replace;
 pub mod scale;
+pub mod timers;
 
 #[cfg(test)]
 mod fixture;

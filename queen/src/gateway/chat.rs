@@ -23,6 +23,7 @@ use tracing::debug;
 use crate::{
     gateway::openai::{self, Completion},
     infer::{self, Inference, PATIENCE},
+    metrics::Answer,
 };
 
 /// A silent stream says that it lives this often, so that nobody between us and the client closes it.
@@ -34,14 +35,18 @@ pub(super) async fn complete(State(bus): State<Bus>, body: Result<Bytes, BytesRe
         return openai::refuse(&Failure::new(FailureCode::BodyTooLarge, message));
     };
     let tenant = Tenant::default();
+    let answer = Answer::begun();
     let Inference { job, model, request, output } = match infer::start(&bus, &tenant, JobId::generate(), &body).await {
         Ok(inference) => inference,
-        Err(failure) => return openai::refuse(&failure),
+        Err(failure) => {
+            answer.refused(&failure);
+            return openai::refuse(&failure);
+        }
     };
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let completion = Completion { job: job.clone(), model, created: since_1970.as_secs() };
     let with_usage = wants_usage(&body);
-    let reading = Reading { output, guard: Guard { bus, tenant, job, done: false } };
+    let reading = Reading { output, answer, guard: Guard { bus, tenant, job, done: false } };
     if request.stream == Some(true) {
         let events = events(completion, reading, with_usage);
         Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
@@ -77,6 +82,7 @@ impl Drop for Guard {
 
 struct Reading {
     output: Follow,
+    answer: Answer,
     guard: Guard,
 }
 
@@ -88,6 +94,7 @@ impl Reading {
             Ok(None) => error_chunk("the output has ended without a last chunk".to_owned()),
             Err(error) => return error_chunk(error.to_string()),
         };
+        self.answer.hear(&chunk);
         self.guard.done = chunk.is_last();
         chunk
     }

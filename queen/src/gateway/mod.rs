@@ -14,11 +14,14 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
+use metrics_exporter_prometheus::PrometheusHandle;
 use rbee_nats::{Bus, Registry};
 use rbee_schema::{Failure, FailureCode, MAX_BODY_BYTES};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
+
+use crate::metrics;
 
 /// Binds an address.
 ///
@@ -32,10 +35,17 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: TcpListener, bus: Bus, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    bus: Bus,
+    recorded: PrometheusHandle,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    metrics::describe();
     info!(address = %listener.local_addr()?, "the HTTP gateway listens");
     let router = Router::new()
         .route("/healthz", get(health))
+        .route("/metrics", get(move || std::future::ready(recorded.render())))
         .route("/v1/models", get(models))
         .route("/v1/chat/completions", post(chat::complete))
         .fallback(not_found)

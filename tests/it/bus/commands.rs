@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_nats::{Bus, Commands};
+use rbee_nats::{Authority, Bus, Commands, Order};
 use rbee_schema::{FailureCode, Haste, HiveCommand, HiveName};
 use rbee_tests::{
     nats::NatsServer,
@@ -28,12 +28,24 @@ async fn commands(bus: &Bus) -> Commands {
 async fn next(commands: &mut Commands) -> Result<HiveCommand, rbee_schema::Failure> {
     let coming = async {
         loop {
-            if let Some(command) = commands.next().await.expect("the server answers") {
-                return command;
+            if let Some(order) = commands.next().await.expect("the server answers") {
+                return order;
             }
         }
     };
-    soon("command", coming).await
+    soon("command", coming).await.map(|order| order.command)
+}
+
+#[tokio::test]
+async fn a_command_says_whose_it_is() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let mut commands = commands(&bus).await;
+    for by in [Authority::Person, Authority::Leader(42)] {
+        bus.order(&hive(), &Order { command: stop("a"), by }).await.expect("stored");
+        let order = soon("command", commands.next()).await.expect("the server answers").expect("one came");
+        assert_eq!(order, Ok(Order { command: stop("a"), by }));
+    }
 }
 
 #[tokio::test]

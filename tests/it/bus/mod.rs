@@ -5,6 +5,7 @@ mod configuration;
 mod connect;
 mod events;
 mod jobs;
+mod leader;
 mod output;
 mod ports;
 mod registry;

@@ -1,9 +1,9 @@
 //! Registries: read whole, then followed; nothing is missed in between.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rbee_nats::{Bus, Entry, Outbox, PortLeases, Registry, RegistryWatch};
-use rbee_schema::{ByteSize, HiveRecord, ModelReference, ModelSpec, PortLease};
+use rbee_schema::{ByteSize, HiveRecord, Labels, ModelReference, ModelSpec, PortLease, Protocol};
 use rbee_tests::{
     cable::Cable,
     nats::{NatsServer, connect},
@@ -31,11 +31,18 @@ fn hive(epoch: u64) -> HiveRecord {
         cores: 2,
         limited_by: None,
         metrics: None,
+        protocol: Protocol::OURS,
+        labels: Labels::new(),
+        devices: Vec::new(),
+        kinds: Vec::new(),
+        max_workers: None,
+        clock_ahead_ms: 0,
     }
 }
 
+/// An entry without what the server adds to it.
 fn set<T>(key: &str, document: T) -> Entry<T> {
-    Entry::Set(key.to_owned(), document)
+    Entry::Set { key: key.to_owned(), document, revision: 0, stored: SystemTime::UNIX_EPOCH }
 }
 
 fn gone<T>(key: &str) -> Entry<T> {
@@ -47,7 +54,10 @@ async fn watch<T: serde::Serialize + serde::de::DeserializeOwned>(registry: &Reg
 }
 
 async fn next<T: serde::de::DeserializeOwned>(watch: &mut RegistryWatch<T>) -> Entry<T> {
-    soon("entry", watch.next()).await.expect("the watch goes on")
+    match soon("entry", watch.next()).await.expect("the watch goes on") {
+        Entry::Set { key, document, .. } => set(&key, document),
+        other => other,
+    }
 }
 
 /// Writes what any client may write.
@@ -190,7 +200,7 @@ async fn a_watch_goes_on_when_the_server_was_killed_in_between() {
 async fn next_new(watch: &mut RegistryWatch<ModelSpec>) -> Entry<ModelSpec> {
     loop {
         match next(watch).await {
-            Entry::Set(key, _) if key == "before" => {}
+            Entry::Set { key, .. } if key == "before" => {}
             entry => return entry,
         }
     }

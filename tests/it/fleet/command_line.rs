@@ -159,10 +159,11 @@ async fn a_real_model_answers_what_it_answers_elsewhere() {
     fleet.serve("smollm2", ModelSpec::new(ModelReference::File(model()))).await;
     let mut body = chat("What is the capital of France?");
     body["temperature"] = 0.into();
-    body["max_tokens"] = 12.into();
+    body["max_tokens"] = 7.into();
     let (_, mut output) = fleet.submit("smollm2", body).await;
     let chunks = rbee_tests::fleet::whole(&mut output).await;
-    // What llama.cpp answers to the same file at temperature 0.
+    // What llama.cpp answers to the same file at temperature 0. After that two words are as likely as one another, and
+    // which of them comes is a matter of the processor's instructions.
     let ids: Vec<u32> = rbee_tests::fleet::tokens(&chunks).into_iter().map(|(_, id)| id).collect();
-    assert_eq!(ids, [60, 23, 39614, 1141, 552, 28, 2618, 2828, 313, 7712, 769, 28]);
+    assert_eq!(ids, [60, 23, 39614, 1141, 552, 28, 2618]);
 }

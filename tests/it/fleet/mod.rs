@@ -9,4 +9,5 @@ mod command_line;
 mod drain;
 mod gateway;
 mod ports;
+mod queens;
 mod story;

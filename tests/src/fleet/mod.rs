@@ -97,13 +97,24 @@ impl Fleet {
         Self { server, bus, ports: PortBlock::take_of(count), folder, mark, roles: Vec::new() }
     }
 
-    /// Starts a queen, and waits until she answers.
+    /// Starts a queen, and waits until one answers who leads.
+    ///
+    /// # Panics
+    /// When none does.
+    pub async fn queen(&mut self) {
+        self.queen_named("queen", "").await;
+        eventually("a queen leads", PATIENCE, async || self.status().await.is_some_and(|status| status.leads)).await;
+    }
+
+    /// Starts a queen of this name with these timers, and waits until she listens.
     ///
     /// # Panics
     /// When she does not.
-    pub async fn queen(&mut self) {
-        self.role("queen", &["queen", "--http", "127.0.0.1:0"]);
-        eventually("a queen answers", PATIENCE, async || self.status().await.is_some()).await;
+    pub async fn queen_named(&mut self, name: &str, timers: &str) {
+        self.role(name, &["queen", "--http", "127.0.0.1:0", "--queen-name", name, "--queen-timers", timers]);
+        let log = self.log(name);
+        let is_up = || std::fs::read_to_string(&log).is_ok_and(|said| said.contains("the queen listens"));
+        eventually(&format!("queen {name} listens"), PATIENCE, async || is_up()).await;
     }
 
     /// Starts a hive, and waits until the queen knows it.

@@ -372,6 +372,7 @@ impl Worker {
             exits: self.history.exits(),
             limits: None,
             failure,
+            spec: Some(self.spec.clone()),
         }
     }
 

@@ -4,20 +4,20 @@ use rbee_schema::{FailureCode, HiveRecord, WorkerPhase};
 
 use super::*;
 use crate::decide::{
-    fixture::{degraded, draining, fails, hive, key, looping, name, record},
+    fixture::{degraded, draining, fails, hive, key, looping, name, record, spec},
     fleet::Fleet,
 };
 
 fn hives(records: &[(&str, HiveRecord)]) -> Fleet {
     let mut fleet = Fleet::default();
     for (hive, record) in records {
-        fleet.hive_is_there(name(hive), record.clone());
+        fleet.hive_is_there(name(hive), record.clone(), Instant::now());
     }
     fleet
 }
 
 fn placed(fleet: &Fleet, now: Instant) -> Result<(String, String), Nowhere> {
-    place(fleet, &name("m"), now).map(|(hive, why)| (hive.to_string(), why))
+    place(fleet, &name("m"), &spec(), now).map(|(hive, why)| (hive.to_string(), why))
 }
 
 /// Checks where a worker of `m` goes, and that the reason says so.
@@ -30,7 +30,7 @@ fn check(fleet: &Fleet, now: Instant, hive: &str, words: &str) {
 #[test]
 fn a_worker_goes_where_the_fewest_run() {
     let (mut fleet, now) = (hives(&[("a", hive()), ("b", hive())]), Instant::now());
-    check(&fleet, now, "a", "0 workers, the fewest of 2 hives");
+    check(&fleet, now, "a", "the best of 2 hives: it runs 0 workers");
     fleet.worker_is(key("a", "w"), record(WorkerPhase::Ready), now);
     check(&fleet, now, "b", "0 workers");
 }
@@ -51,7 +51,7 @@ fn a_degraded_hive_gets_a_worker_only_where_there_is_no_other() {
     let mut fleet = hives(&[("a", degraded()), ("b", hive())]);
     fleet.worker_is(key("b", "w"), record(WorkerPhase::Ready), now);
     check(&fleet, now, "b", "a is degraded");
-    fleet.hive_is_there(name("b"), draining());
+    fleet.hive_is_there(name("b"), draining(), now);
     check(&fleet, now, "a", "it is degraded (three workers loop), and no other");
 }
 
@@ -62,14 +62,18 @@ fn a_model_is_not_placed_where_a_worker_of_it_loops_until_that_one_is_ready() {
     fleet.worker_is(key("b", "other"), record(WorkerPhase::Draining), now);
     fleet.worker_is(key("a", "w"), looping(), now);
     check(&fleet, now, "b", "a has worker w of it in a crash loop");
-    assert_eq!(place(&fleet, &name("another"), now).map(|(hive, _)| hive), Ok(name("a")), "it is the model's alone");
+    assert_eq!(
+        place(&fleet, &name("another"), &spec(), now).map(|(hive, _)| hive),
+        Ok(name("a")),
+        "it is the model's alone"
+    );
     fleet.worker_is(key("a", "w"), record(WorkerPhase::Loading), now);
     check(&fleet, now, "b", "in a crash loop");
     fleet.worker_is(key("a", "w"), record(WorkerPhase::Ready), now);
     assert!(!placed(&fleet, now).expect("a place").1.contains("loop"));
     fleet.worker_is(key("a", "w"), looping(), now);
     fleet.worker_is_gone(&key("a", "w"));
-    check(&fleet, now, "a", "the fewest of 2");
+    check(&fleet, now, "a", "the best of 2 hives");
 }
 
 #[test]
@@ -115,7 +119,7 @@ fn what_holds_for_good_is_tried_again_when_somebody_asks_or_the_hive_begins_anew
     asked.job_waits(&name("m"), now);
     assert!(placed(&asked, now).is_err(), "while somebody waits, each hive is tried once");
     let mut restarted = fleet();
-    restarted.hive_is_there(name("a"), HiveRecord { epoch: 2, ..hive() });
+    restarted.hive_is_there(name("a"), HiveRecord { epoch: 2, ..hive() }, now);
     check(&restarted, now, "a", "");
 }
 
@@ -142,7 +146,7 @@ fn waiting_cannot_help_where_every_hive_that_does_not_drain_is_out_for_good() {
         let mut fleet = hives(&[("draining", draining())]);
         for (number, code) in codes.iter().enumerate() {
             let hive_name = format!("h{number}");
-            fleet.hive_is_there(name(&hive_name), hive());
+            fleet.hive_is_there(name(&hive_name), hive(), now);
             match code {
                 CrashLoop => drop(fleet.worker_is(key(&hive_name, "w"), looping(), now)),
                 code => fails(&mut fleet, &hive_name, *code, now),

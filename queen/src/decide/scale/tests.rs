@@ -45,7 +45,7 @@ fn an_order_of_which_nothing_is_heard_is_given_again() {
 #[test]
 fn a_minimum_is_held_and_spread_over_the_hives() {
     let (mut fleet, now) = (fleet(Replicas { min: 3, max: 3 }), Instant::now());
-    fleet.hive_is_there(name("b"), hive());
+    fleet.hive_is_there(name("b"), hive(), now);
     let places: Vec<String> = orders(&fleet, now)
         .iter()
         .filter_map(|order| match order {
@@ -62,7 +62,7 @@ fn demand_without_a_hive_is_unplaceable_and_placed_when_one_comes() {
     fleet.hive_is_gone(&name("a"));
     fleet.job_waits(&name("m"), now);
     assert_eq!(kinds(&orders(&fleet, now)), ["unplaceable"]);
-    fleet.hive_is_there(name("b"), hive());
+    fleet.hive_is_there(name("b"), hive(), now);
     assert_eq!(kinds(&orders(&fleet, now)), ["spawn"]);
 }
 
@@ -98,7 +98,7 @@ fn a_model_that_cannot_start_refuses_its_jobs_and_is_tried_again_when_somebody_a
     let failed = WorkerRecord { failure: Some(failure.clone()), ..record(WorkerPhase::Failed) };
     fleet.worker_is(key("a", "w"), failed, now);
     assert_eq!(orders(&fleet, now)[0], Order::Refuse { model: name("m"), failure });
-    fleet.told_to_stop(&key("a", "w"));
+    fleet.told_to_stop(&key("a", "w"), now);
     fleet.demand_is_over(&name("m"));
     assert_eq!(kinds(&orders(&fleet, now)), [""; 0]);
     fleet.job_waits(&name("m"), now);
@@ -112,9 +112,13 @@ fn a_failure_that_may_pass_keeps_its_jobs_and_is_tried_again_soon() {
     let failure = Failure::new(FailureCode::PortsExhausted, "none");
     let failed = WorkerRecord { failure: Some(failure), ..record(WorkerPhase::Failed) };
     fleet.worker_is(key("a", "w"), failed, now);
-    fleet.told_to_stop(&key("a", "w"));
+    fleet.worker_is_gone(&key("a", "w"));
     assert_eq!(kinds(&orders(&fleet, now)), ["unplaceable"]);
-    let again = next_look(&fleet, now).expect("a time to look again");
+    let mut again = now;
+    while kinds(&orders(&fleet, again)) == ["unplaceable"] {
+        again = next_look(&fleet, again).expect("a time to look again");
+    }
+    assert_eq!(again, now + fleet.timers.retry);
     assert_eq!(kinds(&orders(&fleet, again)), ["spawn"]);
 }
 
@@ -124,7 +128,7 @@ fn a_worker_of_a_withdrawn_model_is_stopped_once() {
     fleet.worker_is(key("a", "w"), record(WorkerPhase::Ready), now);
     fleet.model_is_gone(&name("m"));
     assert_eq!(kinds(&orders(&fleet, now)), ["stop"]);
-    fleet.told_to_stop(&key("a", "w"));
+    fleet.told_to_stop(&key("a", "w"), now);
     assert_eq!(kinds(&orders(&fleet, now)), [""; 0]);
 }
 
@@ -163,7 +167,7 @@ fn a_pinned_model_keeps_its_worker_however_long_it_is_idle() {
     fleet.model_is(name("m"), ModelSpec { pinned: true, ..spec() });
     assert_eq!(kinds(&orders(&fleet, now)), [""; 0], "it starts none by itself");
     fleet.worker_is(key("a", "w"), record(WorkerPhase::Ready), now);
-    assert_eq!(next_look(&fleet, now), None);
+    assert_eq!(next_look(&fleet, now), fleet.next_change().min(), "its idle time is no reason to look");
     assert_eq!(kinds(&orders(&fleet, now + Duration::from_secs(100_000))), [""; 0]);
     fleet.model_is_gone(&name("m"));
     assert_eq!(kinds(&orders(&fleet, now)), ["stop"]);
@@ -175,13 +179,14 @@ fn a_suspect_worker_counts_is_not_replaced_and_is_not_idle() {
     fleet.worker_is(key("a", "w"), record(WorkerPhase::Ready), now);
     fleet.worker_is(key("a", "w"), record(WorkerPhase::Suspect), now);
     assert_eq!(fleet.capacity(&name("m")), 1);
-    assert_eq!(next_look(&fleet, now), None);
+    assert_eq!(next_look(&fleet, now), fleet.next_change().min(), "its idle time is no reason to look");
     let late = now + Duration::from_secs(1000);
     assert_eq!(kinds(&orders(&fleet, late)), [""; 0]);
     fleet.job_waits(&name("m"), late);
     assert_eq!(kinds(&orders(&fleet, late)), [""; 0]);
     fleet.worker_is(key("a", "w"), record(WorkerPhase::Ready), late);
     assert_eq!(kinds(&orders(&fleet, late)), [""; 0]);
+    fleet.jobs_found(&name("m"), 0, late);
     assert_eq!(next_look(&fleet, late), Some(late + Duration::from_secs(300)), "its time begins anew");
 }
 
@@ -191,7 +196,7 @@ fn a_worker_in_a_crash_loop_is_no_capacity_and_is_replaced_on_another_hive() {
     fleet.worker_is(key("a", "w"), looping(), now);
     assert_eq!(fleet.capacity(&name("m")), 0);
     assert_eq!(kinds(&orders(&fleet, now)), [""; 0], "without demand it is left to its hive");
-    fleet.hive_is_there(name("b"), hive());
+    fleet.hive_is_there(name("b"), hive(), now);
     fleet.job_waits(&name("m"), now);
     assert!(matches!(&orders(&fleet, now)[..], [Order::Spawn { hive, .. }] if hive.as_str() == "b"));
 }
@@ -207,7 +212,7 @@ fn a_worker_in_a_crash_loop_is_stopped_when_others_have_taken_its_place() {
         (2, WorkerPhase::Ready, false),
     ] {
         let (mut fleet, now) = (fleet(Replicas { min: 0, max }), Instant::now());
-        fleet.hive_is_there(name("b"), hive());
+        fleet.hive_is_there(name("b"), hive(), now);
         fleet.worker_is(looper.clone(), looping(), now);
         fleet.worker_is(key("b", "v"), record(other), now);
         let stopped: Vec<_> = orders(&fleet, now)
@@ -218,7 +223,7 @@ fn a_worker_in_a_crash_loop_is_stopped_when_others_have_taken_its_place() {
             })
             .collect();
         assert_eq!(stopped == vec![looper.clone()], is_stopped, "{max} {other:?}: {stopped:?}");
-        fleet.told_to_stop(&looper);
+        fleet.told_to_stop(&looper, now);
         assert_eq!(kinds(&orders(&fleet, now)), [""; 0], "once is enough");
     }
 }
@@ -263,17 +268,17 @@ fn jobs_wait_while_a_worker_starts_although_a_second_one_has_no_place() {
 #[test]
 fn jobs_wait_while_a_hive_drains_and_are_placed_when_it_is_resumed() {
     let (mut fleet, now) = (fleet(ONE), Instant::now());
-    fleet.hive_is_there(name("a"), draining());
+    fleet.hive_is_there(name("a"), draining(), now);
     fleet.job_waits(&name("m"), now);
     assert_eq!(kinds(&orders(&fleet, now)), ["unplaceable"]);
-    fleet.hive_is_there(name("a"), hive());
+    fleet.hive_is_there(name("a"), hive(), now);
     assert_eq!(kinds(&orders(&fleet, now)), ["spawn"]);
 }
 
 #[test]
 fn a_model_that_no_device_can_run_refuses_its_jobs_after_each_hive_was_tried_once() {
     let (mut fleet, now) = (fleet(ONE), Instant::now());
-    fleet.hive_is_there(name("b"), hive());
+    fleet.hive_is_there(name("b"), hive(), now);
     fleet.job_waits(&name("m"), now);
     fails(&mut fleet, "a", FailureCode::DeviceMissing, now);
     assert!(matches!(&orders(&fleet, now)[..], [Order::Spawn { hive, .. }] if hive.as_str() == "b"));
