@@ -52,6 +52,9 @@ rules! {
     a_hive_without_its_bus_keeps_its_workers => "bus-killed",
     a_full_disk_refuses_a_spawn_and_touches_nothing_that_runs => "disk-full",
     a_stranger_with_the_number_of_a_worker_is_not_touched => "number-reused",
+    a_machine_that_is_cut_off_is_replaced_and_comes_back_without_duplicates => "machine-cut-off",
+    a_machine_that_dies_is_replaced_and_its_jobs_go_on_elsewhere_at_once => "machine-died",
+    a_hive_that_freezes_is_replaced_and_its_workers_serve_on => "machine-hive-frozen",
 }
 
 async fn holds(name: &str) {

@@ -79,7 +79,8 @@ fn print(rows: &[Row]) {
     println!("{}", machine::facts());
     println!(
         "\nTimes are p50 / max, from the injection (a) to the event that tells of it and (b) to the moment at which the \
-         thing works again. Bounds hold under shortened timers (`--timers {TIMERS}`, and what a row says); `!` marks one \
+         thing works again, and from the moment at which the cause is taken away (c) to that at which everything is as \
+         before. Bounds hold under shortened timers (`--timers {TIMERS}`, and what a row says); `!` marks one \
          that was passed.\n"
     );
     let mut table = Table::new();
@@ -90,12 +91,15 @@ fn print(rows: &[Row]) {
         "bound",
         "recovered (b)",
         "bound",
+        "healed (c)",
+        "bound",
         "runs ok",
     ]);
     for row in rows {
         let Row { fault, runs, measured, .. } = row;
         let detected = times(measured.iter().filter_map(|run| run.detected), fault.detected_within);
         let recovered = times(measured.iter().filter_map(|run| run.recovered), fault.recovered_within);
+        let healed = times(measured.iter().filter_map(|run| run.healed), fault.healed_within);
         table.add_row([
             fault.name.to_owned(),
             fault.injected.to_owned(),
@@ -103,6 +107,8 @@ fn print(rows: &[Row]) {
             bound(fault.detected_within),
             recovered,
             bound(fault.recovered_within),
+            healed,
+            bound(fault.healed_within),
             format!("{}/{runs}", measured.len()),
         ]);
     }

@@ -120,7 +120,7 @@ fn unfounded(
     };
     match running.iter().find(is_its) {
         None => found.push(format!("worker {key} has process {pid}, which does not live or is another's")),
-        Some(process) => match listener(port) {
+        Some(process) => match listener(process.pid, port) {
             Some(inode) if process.sockets.contains(&inode) => {}
             Some(_) => found.push(format!("worker {key} has port {port}, on which another process listens")),
             None => found.push(format!("worker {key} has port {port}, on which nobody listens")),

@@ -39,6 +39,9 @@ pub struct Fault {
     pub detected_within: Option<Duration>,
     /// How long it may take until the thing works again; `None` where nothing stops working, or nothing may come back.
     pub recovered_within: Option<Duration>,
+    /// How long it may take, once the cause is taken away, until everything is as before; `None` where it is not taken
+    /// away, or nothing has to change then.
+    pub healed_within: Option<Duration>,
     /// How many ports its fleet needs.
     pub ports: u16,
     /// What the machine must be able to do for it.
@@ -56,6 +59,8 @@ pub enum Needs {
     ProcessNamespace,
     /// Namespaces of users and mounts.
     MountNamespace,
+    /// Namespaces of networks, and links between them: its fleet has three machines.
+    Network,
 }
 
 /// What one run of a fault took.
@@ -65,6 +70,8 @@ pub struct Measured {
     pub detected: Option<Duration>,
     /// From the injection to the moment at which the thing works again.
     pub recovered: Option<Duration>,
+    /// From the moment at which the cause is taken away to that at which everything is as before.
+    pub healed: Option<Duration>,
 }
 
 impl std::fmt::Debug for Fault {
@@ -87,7 +94,10 @@ impl Fault {
     /// # Panics
     /// When its outcome or an invariant is not what it must be.
     pub async fn run(&self) -> Measured {
-        let mut fleet = Fleet::with_ports(self.ports).await;
+        let mut fleet = match self.needs {
+            Needs::Network => Fleet::on_machines(3, self.ports).await,
+            Needs::Nothing | Needs::ProcessNamespace | Needs::MountNamespace => Fleet::with_ports(self.ports).await,
+        };
         let measured = (self.inject)(&mut fleet).await;
         check_invariants(&fleet).await;
         measured
@@ -115,6 +125,9 @@ impl Needs {
             Self::ProcessNamespace => {
                 Some(&["unshare", "-pf", "--mount-proc", "sh", "-c", "echo 100 > /proc/sys/kernel/ns_last_pid"])
             }
+            Self::Network => {
+                Some(&["unshare", "--net", "--uts", "ip", "link", "add", "name", "rbee", "type", "bridge"])
+            }
             Self::MountNamespace => Some(&["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]),
         }
     }
@@ -128,17 +141,22 @@ impl Measured {
 
     /// Told at one moment, mended at another, both counted from the injection.
     pub fn between(injected: SystemTime, told: SystemTime, mended: SystemTime) -> Self {
-        Self { detected: Some(since(injected, told)), recovered: Some(since(injected, mended)) }
+        Self { detected: Some(since(injected, told)), ..Self::mended(injected, mended) }
     }
 
     /// Told, and nothing comes back.
     pub fn told(injected: SystemTime, told: SystemTime) -> Self {
-        Self { detected: Some(since(injected, told)), recovered: None }
+        Self { detected: Some(since(injected, told)), ..Self::default() }
     }
 
     /// Nobody tells, and it works at this moment.
     pub fn mended(injected: SystemTime, mended: SystemTime) -> Self {
-        Self { detected: None, recovered: Some(since(injected, mended)) }
+        Self { recovered: Some(since(injected, mended)), ..Self::default() }
+    }
+
+    /// And everything was as before, this long after the cause was taken away.
+    pub fn and_healed(self, taken_away: SystemTime, as_before: SystemTime) -> Self {
+        Self { healed: Some(since(taken_away, as_before)), ..self }
     }
 }
 

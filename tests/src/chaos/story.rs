@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use rbee_nats::{Bus, EventRecord, Events, Subject};
-use rbee_schema::{Event, HiveEvent, PortEvent, WorkerEvent};
+use rbee_schema::{Event, HiveEvent, PortEvent, QueenEvent, WorkerEvent};
 
 use crate::wait::soon;
 
@@ -24,10 +24,11 @@ pub struct Told {
 }
 
 impl Told {
-    /// Reads an event of a hive, a worker or a port; `None` for others.
+    /// Reads an event of a queen, a hive, a worker or a port; `None` for others.
     pub(super) fn read(bus: &Bus, record: &EventRecord) -> Option<Self> {
         let body = &record.body;
         let event = match bus.parse(&record.subject)? {
+            Subject::QueenEvent(queen, _) => Event::Queen(queen, serde_json::from_slice(body).ok()?),
             Subject::HiveEvent(hive, _) => Event::Hive(hive, serde_json::from_slice(body).ok()?),
             Subject::WorkerEvent(hive, worker, _) => Event::Worker(hive, worker, serde_json::from_slice(body).ok()?),
             Subject::PortEvent(hive, port, _) => Event::Port(hive, port, serde_json::from_slice(body).ok()?),
@@ -47,7 +48,7 @@ impl Story {
         Self { bus: bus.clone(), events }
     }
 
-    /// The next event of a hive, a worker or a port.
+    /// The next event of a queen, a hive, a worker or a port.
     async fn next(&mut self) -> Told {
         loop {
             let record = self.events.next().await.expect("the server answers").expect("events do not end");
@@ -105,6 +106,18 @@ impl Story {
     pub async fn hive<T>(&mut self, what: &str, mut pick: impl FnMut(&HiveEvent) -> Option<T>) -> (T, SystemTime) {
         self.until(&format!("`{what}` of the hive"), |event| match event {
             Event::Hive(hive, event) if hive.as_str() == "one" => pick(event),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Reads on until an event of a queen is picked.
+    ///
+    /// # Panics
+    /// When none is.
+    pub async fn queen<T>(&mut self, what: &str, mut pick: impl FnMut(&QueenEvent) -> Option<T>) -> (T, SystemTime) {
+        self.until(&format!("`{what}` of a queen"), |event| match event {
+            Event::Queen(_, event) => pick(event),
             _ => None,
         })
         .await

@@ -78,6 +78,18 @@ impl Fleet {
         self.joined(&setup.name, pid).await
     }
 
+    /// Starts a hive on a machine of its own and waits until it takes commands.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub async fn start_hive_on(&mut self, machine: usize, setup: &HiveSetup) -> HiveRecord {
+        let enter = self.network().enter(machine);
+        let enter: Vec<&str> = enter.iter().map(String::as_str).collect();
+        let command = setup.command_after(self, &enter, &format!("hostname {}-machine", setup.name));
+        let pid = self.launch(&setup.role, command);
+        self.joined(&setup.name, pid).await
+    }
+
     /// Starts a hive and waits for nothing; returns its process.
     pub fn launch_hive(&mut self, setup: &HiveSetup) -> u32 {
         let command = setup.command(self);

@@ -23,6 +23,7 @@ pub use self::{
 };
 use crate::{
     nats::NatsServer,
+    network::Network,
     port::PortBlock,
     wait::{PATIENCE, eventually},
 };
@@ -42,6 +43,8 @@ pub struct Fleet {
     folder: TempDir,
     mark: String,
     roles: Vec<Role>,
+    /// The machines of its hives, where they have their own. They go last.
+    network: Option<Network>,
 }
 
 /// One `rbee` process.
@@ -90,11 +93,23 @@ impl Fleet {
     /// # Panics
     /// When it does not come up, or there are not so many ports side by side.
     pub async fn with_ports(count: u16) -> Self {
-        let server = NatsServer::start().await;
+        Self::around(NatsServer::start().await, None, count).await
+    }
+
+    /// A server that is prepared, so many machines on a network with it, and as many ports for workers.
+    ///
+    /// # Panics
+    /// When they do not come up.
+    pub async fn on_machines(machines: usize, ports: u16) -> Self {
+        let network = Network::new(machines);
+        Self::around(NatsServer::start_at(&network.address()).await, Some(network), ports).await
+    }
+
+    async fn around(server: NatsServer, network: Option<Network>, ports: u16) -> Self {
         let bus = server.bus("rbee").await;
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let mark = folder.path().display().to_string();
-        Self { server, bus, ports: PortBlock::take_of(count), folder, mark, roles: Vec::new() }
+        Self { server, bus, ports: PortBlock::take_of(ports), folder, mark, roles: Vec::new(), network }
     }
 
     /// Starts a queen, and waits until one answers who leads.
@@ -223,6 +238,14 @@ impl Fleet {
         };
         self.bus.submit(submission).await.expect("accepted");
         (job, output)
+    }
+
+    /// The machines that its hives may have.
+    ///
+    /// # Panics
+    /// When there are none.
+    pub fn network(&self) -> &Network {
+        self.network.as_ref().expect("this fleet was started on machines")
     }
 
     /// What the queen says of the fleet; `None` where none answers.

@@ -79,9 +79,10 @@ fn sockets(pid: u32) -> BTreeSet<u64> {
     links.filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()).collect()
 }
 
-/// The inode of the socket that listens on this port of this machine: state 0A of `/proc/net/tcp` (proc_net_tcp(5)).
-pub(crate) fn listener(port: u16) -> Option<u64> {
-    let table = fs::read_to_string("/proc/net/tcp").ok()?;
+/// The inode of the socket that listens on this port of the machine of a process: state 0A of `/proc/PID/net/tcp`
+/// (proc_net_tcp(5)).
+pub(crate) fn listener(pid: u32, port: u16) -> Option<u64> {
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).ok()?;
     let local = format!(":{port:04X}");
     table.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();

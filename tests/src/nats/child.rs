@@ -15,15 +15,16 @@ use crate::tools;
 pub(super) struct ChildServer {
     process: Child,
     folder: TempDir,
+    address: String,
     port: u16,
     store: Store,
 }
 
 impl ChildServer {
-    pub(super) fn start(port: u16, store: Store) -> Self {
+    pub(super) fn start(address: &str, port: u16, store: Store) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the server's data");
-        let process = spawn(&folder, port, store);
-        Self { process, folder, port, store }
+        let process = spawn(&folder, address, port, store);
+        Self { process, folder, address: address.to_owned(), port, store }
     }
 
     pub(super) fn kill(&mut self) {
@@ -32,7 +33,7 @@ impl ChildServer {
     }
 
     pub(super) fn restart(&mut self) {
-        self.process = spawn(&self.folder, self.port, self.store);
+        self.process = spawn(&self.folder, &self.address, self.port, self.store);
     }
 
     /// Panics with its log where it has ended by itself.
@@ -56,11 +57,11 @@ fn log(folder: &TempDir) -> PathBuf {
     folder.path().join("log")
 }
 
-fn spawn(folder: &TempDir, port: u16, store: Store) -> Child {
+fn spawn(folder: &TempDir, address: &str, port: u16, store: Store) -> Child {
     let program = tools::nats_server();
     let log = File::options().create(true).append(true).open(log(folder)).expect("a log can be written");
     let mut command = Command::new(&program);
-    command.args(["--addr", "127.0.0.1", "--port", &port.to_string()]);
+    command.args(["--addr", address, "--port", &port.to_string()]);
     if store == Store::JetStream {
         command.arg("--config").arg(tools::repository().join("nats/server/dev.conf"));
         command.env("RBEE_NATS_STORE", folder.path().join("data"));

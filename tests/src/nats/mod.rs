@@ -25,6 +25,8 @@ use container::ContainerServer;
 /// The variable that forces one kind of server.
 const VARIABLE: &str = "RBEE_TEST_NATS";
 
+const LOOPBACK: &str = "127.0.0.1";
+
 /// A nats-server with its own data. It ends, and its data goes, when this is dropped.
 #[derive(Debug)]
 pub struct NatsServer {
@@ -72,20 +74,32 @@ impl NatsServer {
         Self::start_with(Store::Nothing).await
     }
 
+    /// Starts a server as a child process that listens on this address of the machine.
+    ///
+    /// # Panics
+    /// When it cannot be started; the message says what to do.
+    pub async fn start_at(address: &str) -> Self {
+        let port = Port::take();
+        let running = Running::Child(ChildServer::start(address, port.number(), Store::JetStream));
+        let mut server = Self { url: format!("nats://{address}:{}", port.number()), running, _port: port };
+        server.wait_until_it_answers().await;
+        server
+    }
+
     async fn start_with(store: Store) -> Self {
         let port = Port::take();
         let mut tried = None;
         let kind = KIND.get_or_init(async || choose(port.number(), store, &mut tried).await).await;
         let running = match (tried, kind) {
             (Some(container), _) => Running::Container(Box::new(container)),
-            (None, Kind::Child) => Running::Child(ChildServer::start(port.number(), store)),
+            (None, Kind::Child) => Running::Child(ChildServer::start(LOOPBACK, port.number(), store)),
             (None, Kind::Container) => {
                 let started = ContainerServer::start(port.number(), store).await;
                 Running::Container(Box::new(started.unwrap_or_else(|why| panic!("no container: {why}"))))
             }
         };
         let host = match &running {
-            Running::Child(_) => "127.0.0.1".to_owned(),
+            Running::Child(_) => LOOPBACK.to_owned(),
             Running::Container(container) => container.host().await,
         };
         let url = format!("nats://{host}:{}", port.number());

@@ -24,6 +24,7 @@ pub(super) const THOUSAND_SPAWNS: Fault = Fault {
     outcome: "forty workers are ready, every other command is answered with `hive-full`, no port is given twice",
     detected_within: Some(Duration::from_secs(60)),
     recovered_within: Some(Duration::from_secs(60)),
+    healed_within: None,
     // As many as 8080-9999 are.
     ports: 1_920,
     needs: Needs::Nothing,

@@ -3,6 +3,7 @@
 mod hive;
 mod load;
 mod many;
+mod network;
 mod ports;
 mod stop;
 mod surroundings;
@@ -48,6 +49,9 @@ pub const FAULTS: &[Fault] = &[
     surroundings::BUS_KILLED,
     surroundings::DISK_FULL,
     surroundings::NUMBER_REUSED,
+    network::CUT_OFF,
+    network::DIED,
+    network::FROZEN,
 ];
 
 const fn millis(millis: u64) -> Option<Duration> {

@@ -18,6 +18,7 @@ pub(super) const KILLED_IN_MID_STREAM: Fault = Fault {
     outcome: "the answer goes on elsewhere, each token once; the worker is started again",
     detected_within: AT_ONCE,
     recovered_within: AT_ONCE,
+    healed_within: None,
     ports: 10,
     needs: Needs::Nothing,
     inject: |fleet| killed_in_mid_stream(fleet).boxed_local(),
@@ -62,6 +63,7 @@ pub(super) const FROZEN: Fault = Fault {
     outcome: "suspect at once, killed after `silent` (3 s); the answer goes on elsewhere",
     detected_within: AT_ONCE,
     recovered_within: millis(3_100),
+    healed_within: None,
     ports: 10,
     needs: Needs::Nothing,
     inject: |fleet| frozen(fleet).boxed_local(),
@@ -78,6 +80,7 @@ pub(super) const FROZEN_WITHOUT_NOTICE: Fault = Fault {
     outcome: "suspect after `suspect` (1.5 s), killed after `silent` (3 s); the answer goes on elsewhere",
     detected_within: millis(1_600),
     recovered_within: millis(3_100),
+    healed_within: None,
     ports: 10,
     needs: Needs::Nothing,
     inject: |fleet| frozen_without_notice(fleet).boxed_local(),
@@ -121,6 +124,7 @@ pub(super) const THAWED: Fault = Fault {
     outcome: "what the thawed one appends is refused: each token once; it serves again",
     detected_within: None,
     recovered_within: None,
+    healed_within: None,
     ports: 10,
     needs: Needs::Nothing,
     inject: |fleet| thawed(fleet).boxed_local(),
@@ -153,6 +157,7 @@ pub(super) const HANGS: Fault = Fault {
     outcome: "killed after `hang` (2 s, seen by beats of 1 s); the answer goes on elsewhere",
     detected_within: millis(3_100),
     recovered_within: millis(3_150),
+    healed_within: None,
     ports: 10,
     needs: Needs::Nothing,
     inject: |fleet| hangs(fleet).boxed_local(),
@@ -181,6 +186,7 @@ pub(super) const UNHEALTHY: Fault = Fault {
     outcome: "killed after three checks, 200 ms apart, each with 2 s for its answer; started again",
     detected_within: millis(2_800),
     recovered_within: millis(3_800),
+    healed_within: None,
     ports: 10,
     needs: Needs::Nothing,
     inject: |fleet| unhealthy(fleet).boxed_local(),
@@ -206,6 +212,7 @@ pub(super) const OUT_OF_MEMORY: Fault = Fault {
     // Up to the limit it only takes memory.
     detected_within: millis(1_000),
     recovered_within: millis(1_000),
+    healed_within: None,
     ports: 10,
     needs: Needs::Nothing,
     inject: |fleet| out_of_memory(fleet).boxed_local(),
@@ -243,6 +250,7 @@ pub(super) const CRASH_LOOP: Fault = Fault {
     outcome: "after five exits it waits for a trial and is told as such; a reset starts it at once",
     detected_within: Some(Duration::from_secs(5)),
     recovered_within: AT_ONCE,
+    healed_within: None,
     ports: 10,
     needs: Needs::Nothing,
     inject: |fleet| crash_loop(fleet).boxed_local(),
@@ -271,5 +279,5 @@ async fn crash_loop(fleet: &mut Fleet) -> Measured {
     })
     .await;
     end_worker(fleet, "a").await;
-    Measured { detected: Measured::told(injected, told).detected, recovered: Measured::mended(reset, mended).recovered }
+    Measured { detected: Measured::told(injected, told).detected, ..Measured::mended(reset, mended) }
 }
