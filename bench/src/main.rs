@@ -8,6 +8,7 @@ mod alone;
 mod failover;
 mod job;
 mod overhead;
+mod planning;
 mod runs;
 mod spawn;
 mod throughput;
@@ -37,6 +38,8 @@ enum Measurement {
     Throughput,
     /// From the death of a worker to the next token of its job.
     Failover,
+    /// From the death of the leading queen to the next decision of another one.
+    Planning,
     /// From the declaration of a model, or the first job for it, to a worker that answers.
     Spawn,
 }
@@ -52,6 +55,7 @@ async fn main() {
             Measurement::Overhead => overhead::measure(effort).await,
             Measurement::Throughput => throughput::measure(effort).await,
             Measurement::Failover => failover::measure(effort).await,
+            Measurement::Planning => planning::measure(effort).await,
             Measurement::Spawn => spawn::measure(effort).await,
         }
     }

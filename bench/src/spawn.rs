@@ -13,7 +13,7 @@ use rbee_tests::{
 use tokio::time::Instant;
 
 use crate::{
-    job::{answered, request},
+    job::{publish, request},
     runs::{Effort, each, real_model, spec},
 };
 
@@ -28,8 +28,14 @@ pub(crate) async fn measure(effort: Effort) {
     let declared = each(effort.runs(30), RUNS_PER_FLEET, async |fleet, run| declare(fleet, run, mock()).await).await;
     print("A model is declared, with one worker at least; its engine has nothing to load", &startup(&declared));
 
-    let woken = each(effort.runs(30), RUNS_PER_FLEET, async |fleet, run| wake(fleet, run).await).await;
-    print("The first job of a model that has no worker", &[("job to first token", Samples::times(woken))]);
+    let woken = each(effort.runs(200), RUNS_PER_FLEET, async |fleet, run| wake(fleet, run).await).await;
+    print(
+        "The first job of a model that has no worker",
+        &[
+            ("job to first token", Samples::times(woken.iter().map(|run| run.first_token))),
+            ("worker ready to job taken", Samples::times(woken.iter().map(|run| run.taken))),
+        ],
+    );
 
     let (file, name) = real_model();
     let loaded =
@@ -81,7 +87,18 @@ async fn declare(fleet: &Fleet, run: usize, reference: ModelReference) -> Startu
     }
 }
 
-async fn wake(fleet: &Fleet, run: usize) -> Duration {
+/// A model that was woken by a job.
+struct Woken {
+    /// From the job's publication.
+    first_token: Duration,
+    /// From the event that its worker is ready.
+    taken: Duration,
+}
+
+async fn wake(fleet: &Fleet, run: usize) -> Woken {
+    let bus = &fleet.bus;
+    let hive = "one".parse().expect("the hive's name is valid");
+    let mut events = bus.subscribe(bus.namespace().worker_events_of(&hive)).await.expect("the server answers");
     let model = format!("woken-{run}");
     fleet.serve(&model, spec(ModelReference::Mock(String::new()), 0, 1, 1)).await;
     eventually("the queen knows the model", PATIENCE, async || {
@@ -89,5 +106,22 @@ async fn wake(fleet: &Fleet, run: usize) -> Duration {
         known.is_ok_and(|reply| reply.models.iter().any(|known| known.name.as_str() == model))
     })
     .await;
-    answered(&fleet.bus, &model, &request("Hi", 1)).await.first_token
+    let is_ready = async {
+        loop {
+            let message = soon("event of the worker", events.next()).await.expect("the connection stands");
+            let event = serde_json::from_slice(&message.payload).expect("an event can be read");
+            if matches!(event, WorkerEvent::Ready { .. }) {
+                return Instant::now();
+            }
+        }
+    };
+    let mut job = publish(bus, &model, &request("Hi", 1)).await;
+    let is_taken = async {
+        job.taken().await;
+        Instant::now()
+    };
+    // Told on two subjects: either may be heard first.
+    let (ready, taken) = tokio::join!(is_ready, is_taken);
+    job.reached(0).await;
+    Woken { first_token: job.at.elapsed(), taken: taken.saturating_duration_since(ready) }
 }

@@ -277,10 +277,17 @@ pub(crate) struct QueenOptions {
     queen_timers: QueenTimers,
 }
 
+impl QueenOptions {
+    /// The queen's name.
+    pub(crate) fn name(&self) -> QueenName {
+        let default = || QueenName::from_lossy(&format!("{}-{}", host(), std::process::id()));
+        self.queen_name.clone().unwrap_or_else(default)
+    }
+}
+
 /// Runs a queen.
 pub(crate) fn queen(options: &QueenOptions, bus: Bus) -> Running {
-    let default = || QueenName::from_lossy(&format!("{}-{}", host(), std::process::id()));
-    let name = options.queen_name.clone().unwrap_or_else(default);
+    let name = options.name();
     let stop = CancellationToken::new();
     let run = rbee_queen::run(QueenConfig { name, timers: options.queen_timers.clone() }, bus, stop.clone());
     let task = tokio::spawn(async move { run.await.map_err(Outcome::unavailable) });

@@ -39,6 +39,15 @@ impl LeaderLease {
         }
     }
 
+    /// Takes a lease over whose holder is gone: it has this revision, and she renews it no more. Returns the term as
+    /// [`LeaderLease::take`] does; `None` where she has renewed it after all, or somebody else was faster.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn take_over(&self, record: &LeaderRecord, revision: u64) -> Result<Option<u64>, BusError> {
+        self.cell().write(record, revision).await
+    }
+
     /// Renews a lease that has this revision, and returns the next one; `None` where it is no longer ours.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 //! Shape: <https://docs.nats.io/running-a-nats-service/configuration/sys_accounts>.
 
 use async_nats::{Message, Subscriber};
-use rbee_schema::{HiveName, WorkerName};
+use rbee_schema::{HiveName, QueenName, WorkerName};
 use serde::Deserialize;
 
 use crate::{Bus, BusError};
@@ -17,13 +17,20 @@ const SUBJECT: &str = "sys.disconnect";
 /// Whose connection has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disconnected {
+    /// That of a queen.
+    Queen(QueenName),
     /// That of a hive.
     Hive(HiveName),
     /// That of a worker.
     Worker(HiveName, WorkerName),
 }
 
-/// What the connection of a hive is to be called, so that its end is known for what it is.
+/// What the connection of a queen is to be called, so that its end is known for what it is.
+pub fn queen_connection(queen: &QueenName) -> String {
+    format!("queen/{queen}")
+}
+
+/// The same of a hive.
 pub fn hive_connection(hive: &HiveName) -> String {
     format!("hive/{hive}")
 }
@@ -64,6 +71,7 @@ impl Disconnected {
     fn named(name: &str) -> Option<Self> {
         let mut parts = name.split('/');
         let named = match (parts.next()?, parts.next()?, parts.next()) {
+            ("queen", queen, None) => Self::Queen(queen.parse().ok()?),
             ("hive", hive, None) => Self::Hive(hive.parse().ok()?),
             ("worker", hive, Some(worker)) => Self::Worker(hive.parse().ok()?, worker.parse().ok()?),
             _ => return None,
@@ -80,9 +88,11 @@ mod tests {
     fn a_connection_is_known_by_its_name_and_others_are_passed_over() {
         let (hive, worker): (HiveName, WorkerName) = ("h".parse().expect("a name"), "w".parse().expect("a name"));
         assert_eq!(Disconnected::named(&hive_connection(&hive)), Some(Disconnected::Hive(hive.clone())));
+        let queen: QueenName = "q".parse().expect("a name");
+        assert_eq!(Disconnected::named(&queen_connection(&queen)), Some(Disconnected::Queen(queen)));
         let name = worker_connection(&hive, &worker);
         assert_eq!(Disconnected::named(&name), Some(Disconnected::Worker(hive, worker)));
-        for other in ["", "hive", "hive/", "queen", "worker/h", "worker/h/w/x", "hive/h/w", "cli/ps"] {
+        for other in ["", "hive", "hive/", "queen", "queen/", "worker/h", "worker/h/w/x", "hive/h/w", "cli/ps"] {
             assert_eq!(Disconnected::named(other), None, "{other}");
         }
     }

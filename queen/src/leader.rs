@@ -1,12 +1,17 @@
 //! Which of several queens leads: the one who holds the lease. She alone decides; all of them know the fleet, answer, and
 //! serve HTTP, so that another one goes on as soon as the lease is free.
 //!
+//! The lease lapses after five seconds. It is not waited for where the server tells that the connection of the one who has
+//! it is gone, or she does not answer when another one begins: the lease is then taken over by a compare-and-set on its
+//! last revision, which fails where she has renewed it after all.
+//!
 //! The revision with which the lease was taken is her term. Commands carry it, and a hive refuses a term that is over: a
 //! queen who was frozen and wakes up again commands nobody.
 
 use std::time::Duration;
 
-use rbee_nats::{Bus, BusError, Entry, LEADER_TIME_TO_LIVE, LeaderLease, Registry};
+use futures::StreamExt as _;
+use rbee_nats::{Bus, BusError, Disconnected, Entry, LEADER_TIME_TO_LIVE, LeaderLease, Message, Registry};
 use rbee_schema::{LeaderRecord, Protocol, QueenName};
 use tokio::{
     sync::watch,
@@ -17,6 +22,12 @@ use tracing::{info, warn};
 
 /// How often the lease is renewed: two renewals may be lost.
 const RENEW: Duration = Duration::from_millis(1500);
+
+/// How long a queen whose connection is gone has to come back. A lost connection is made anew within a tenth of that.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// How long a queen may take to answer another one who begins.
+const ANSWER: Duration = Duration::from_millis(250);
 
 const NOT_RENEWED: &str = "her lease could not be renewed in time";
 
@@ -57,14 +68,17 @@ struct Held {
 }
 
 struct Candidate {
+    bus: Bus,
     lease: LeaderLease,
     record: LeaderRecord,
     standing: watch::Sender<Standing>,
     held: Option<Held>,
     /// Who leads, or led last.
     last: Option<QueenName>,
-    /// Whether somebody else has the lease.
-    is_taken: bool,
+    /// The revision of the lease where somebody else has it.
+    taken: Option<u64>,
+    /// When it is taken over, where she seems to be gone.
+    overdue: Option<Instant>,
 }
 
 /// Takes the lease whenever nobody has it, and renews it, until `stop` is cancelled; then gives it up.
@@ -80,16 +94,21 @@ pub(crate) async fn campaign(
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let record = LeaderRecord { queen, version, protocol: Protocol::OURS, term: None };
     let lease = LeaderLease::of(&bus);
-    let mut candidate = Candidate { lease, record, standing, held: None, last: None, is_taken: false };
+    let mut candidate =
+        Candidate { bus: bus.clone(), lease, record, standing, held: None, last: None, taken: None, overdue: None };
     let mut watch = Registry::leader(&bus).watch(">").await?;
+    let mut disconnects = bus.disconnects().await?;
     let mut renew = interval(RENEW);
     renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        let overdue = candidate.overdue.unwrap_or_else(Instant::now);
         let lapses = candidate.held.map_or_else(|| Instant::now() + LEADER_TIME_TO_LIVE, |held| held.until);
         tokio::select! {
             biased;
             () = stop.cancelled() => return candidate.resign().await,
             entry = watch.next() => candidate.hear(entry?).await,
+            Some(message) = disconnects.next() => candidate.hear_disconnect(&message),
+            () = sleep_until(overdue), if candidate.overdue.is_some() => candidate.take_over().await,
             () = sleep_until(lapses), if candidate.held.is_some() => candidate.is_deposed(NOT_RENEWED),
             _ = renew.tick() => candidate.renew().await,
         }
@@ -104,20 +123,63 @@ impl Candidate {
                 if self.held.is_some_and(|held| held.term == term) {
                     return; // Our own word.
                 }
-                self.is_taken = true;
+                (self.taken, self.overdue) = (Some(revision), None);
                 self.last = Some(document.queen.clone());
                 if self.held.is_some_and(|held| held.term < term) {
                     self.is_deposed(&format!("{} leads", document.queen));
                 }
             }
             Entry::Gone(_) => {
-                self.is_taken = false;
+                (self.taken, self.overdue) = (None, None);
                 self.take().await;
             }
-            Entry::Current if !self.is_taken => self.take().await,
+            Entry::Current if self.taken.is_none() => self.take().await,
+            Entry::Current => self.look_for_leader().await,
             Entry::Unreadable(key, error) => warn!(key, error, "who leads cannot be read"),
-            Entry::Current => {}
         }
+    }
+
+    /// Asks once, when we begin, whether the one who has the lease is there.
+    async fn look_for_leader(&mut self) {
+        match self.bus.queens(ANSWER).await {
+            Ok(queens) if self.last.as_ref().is_some_and(|leader| queens.contains(leader)) => {}
+            Ok(_) => self.take_over().await,
+            Err(error) => warn!(%error, "nobody can be asked who leads; the lease is waited for"),
+        }
+    }
+
+    fn hear_disconnect(&mut self, message: &Message) {
+        if let Some(Disconnected::Queen(queen)) = Disconnected::read(message)
+            && self.taken.is_some()
+            && self.last.as_ref() == Some(&queen)
+        {
+            self.overdue = Some(Instant::now() + GRACE);
+        }
+    }
+
+    /// Takes the lease from a queen who seems to be gone.
+    async fn take_over(&mut self) {
+        self.overdue = None;
+        let Some(revision) = self.taken else { return };
+        let asked = Instant::now();
+        match self.lease.take_over(&self.first_record(), revision).await {
+            Ok(Some(term)) => self.leads(term, asked),
+            // She has renewed it, or somebody else was faster: the watch tells.
+            Ok(None) => {}
+            Err(error) => warn!(%error, "the lead cannot be taken over; the lease is waited for"),
+        }
+    }
+
+    /// What the lease is taken with: the revision of this very write is the term.
+    fn first_record(&self) -> LeaderRecord {
+        LeaderRecord { term: None, ..self.record.clone() }
+    }
+
+    fn leads(&mut self, term: u64, asked: Instant) {
+        self.taken = None;
+        self.held = Some(Held { term, revision: term, until: asked + LEADER_TIME_TO_LIVE });
+        info!(queen = %self.record.queen, term, "this queen leads");
+        self.standing.send_replace(Standing::Leads { term, after: self.last.take() });
     }
 
     async fn take(&mut self) {
@@ -125,21 +187,17 @@ impl Candidate {
             return;
         }
         let asked = Instant::now();
-        let record = LeaderRecord { term: None, ..self.record.clone() };
-        match self.lease.take(&record).await {
-            Ok(Some(term)) => {
-                self.held = Some(Held { term, revision: term, until: asked + LEADER_TIME_TO_LIVE });
-                info!(queen = %self.record.queen, term, "this queen leads");
-                self.standing.send_replace(Standing::Leads { term, after: self.last.take() });
-            }
-            Ok(None) => self.is_taken = true,
+        match self.lease.take(&self.first_record()).await {
+            Ok(Some(term)) => self.leads(term, asked),
+            // Somebody was faster: the watch tells who.
+            Ok(None) => {}
             Err(error) => warn!(%error, "the lead cannot be taken; trying again"),
         }
     }
 
     async fn renew(&mut self) {
         let Some(held) = self.held else {
-            if !self.is_taken {
+            if self.taken.is_none() {
                 self.take().await;
             }
             return;

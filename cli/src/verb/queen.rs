@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
+use rbee_nats::queen_connection;
 
 use crate::{
     Setting,
@@ -25,7 +26,7 @@ pub struct Queen {
 
 impl Queen {
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
-        let bus = setting.bus("queen").await?;
+        let bus = setting.bus(&queen_connection(&self.queen.name())).await?;
         fleet::prepare(&bus).await?;
         let mut signals = Signals::listen()?;
         let recorded = telemetry::start()?;

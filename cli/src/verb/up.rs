@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
-use rbee_nats::{EmbeddedServer, hive_connection};
+use rbee_nats::{EmbeddedServer, hive_connection, queen_connection};
 
 use crate::{
     DEFAULT_NATS, Setting,
@@ -52,8 +52,10 @@ impl Up {
     async fn roles(self, setting: &Setting, data: std::path::PathBuf, url: &str) -> Result<(), Outcome> {
         let bus = setting.bus_at(url, "up").await?;
         fleet::prepare(&bus).await?;
-        let (queen_bus, hive_bus) =
-            (setting.bus_at(url, "queen").await?, setting.bus_at(url, &hive_connection(&self.hive.name())).await?);
+        let (queen_bus, hive_bus) = (
+            setting.bus_at(url, &queen_connection(&self.queen.name())).await?,
+            setting.bus_at(url, &hive_connection(&self.hive.name())).await?,
+        );
         let mut signals = Signals::listen()?;
         let recorded = telemetry::start()?;
         let (mut http, address) = fleet::http(self.http, bus.clone(), recorded.clone()).await?;

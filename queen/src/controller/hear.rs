@@ -192,7 +192,8 @@ impl Controller {
         match Disconnected::read(message) {
             Some(Disconnected::Hive(hive)) => self.fleet.hive_is_disconnected(&hive),
             Some(Disconnected::Worker(hive, worker)) => self.fleet.worker_is_disconnected(&(hive, worker)),
-            None => {}
+            // Who leads is seen to by the campaign.
+            Some(Disconnected::Queen(_)) | None => {}
         }
     }
 

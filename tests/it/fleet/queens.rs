@@ -60,6 +60,31 @@ async fn a_queen_that_stops_hands_over_at_once() {
 }
 
 #[tokio::test]
+async fn the_lease_of_a_queen_who_is_gone_is_taken_over_before_it_lapses() {
+    // With another queen there, and with one who begins afterwards.
+    for is_there in [true, false] {
+        let mut fleet = Fleet::start().await;
+        if is_there {
+            fleet.queen_named("second", "").await;
+        }
+        fleet.kill_role("queen");
+        let bucket = fleet.bus.jetstream().get_key_value("rbee_queen").await.expect("the bucket is there");
+        let last = bucket.entry("leader").await.expect("the server answers").expect("it has not lapsed yet").revision;
+        if !is_there {
+            fleet.queen_named("second", "").await;
+        }
+        let mut term = None;
+        eventually("the second leads", PATIENCE, async || {
+            let leader = leader(&fleet).await.filter(|leader| leader.queen.as_str() == "second");
+            term = leader.and_then(|leader| leader.term);
+            term.is_some()
+        })
+        .await;
+        assert_eq!(term, Some(last + 1), "the mark of a lease that lapsed would stand between");
+    }
+}
+
+#[tokio::test]
 async fn a_hive_refuses_the_commands_of_a_queen_whose_term_is_over() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "", 1, 1).await;
