@@ -110,7 +110,7 @@ impl DataOptions {
 }
 
 /// Reads `8080-9999`.
-fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
+pub(crate) fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
     let wrong = || {
         format!(
             "`{text}` is no range of ports: expected FIRST-LAST with 1 <= FIRST <= LAST <= 65535, such as 8080-9999"

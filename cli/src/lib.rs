@@ -81,12 +81,16 @@ pub async fn main() -> ExitCode {
 pub fn help() -> String {
     let mut root = Cli::command().term_width(100);
     let mut text = root.render_long_help().to_string();
-    let names: Vec<String> = root.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
-    for name in names.iter().filter(|name| *name != "help") {
-        if let Some(verb) = root.find_subcommand_mut(name) {
-            text.push_str(&format!("\n---- rbee {name}\n\n{}", verb.clone().term_width(100).render_long_help()));
-        }
-    }
+    add_verbs(&root, "rbee", &mut text);
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     lines.join("\n") + "\n"
+}
+
+fn add_verbs(command: &clap::Command, path: &str, text: &mut String) {
+    for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+        let mut verb = verb.clone().term_width(100);
+        let path = format!("{path} {}", verb.get_name());
+        text.push_str(&format!("\n---- {path}\n\n{}", verb.render_long_help()));
+        add_verbs(&verb, &path, text);
+    }
 }

@@ -37,6 +37,11 @@ impl Outcome {
         Self { code: 130, message: message.to_string() }
     }
 
+    /// The same end, with more to say.
+    pub(crate) fn and(self, more: impl Display) -> Self {
+        Self { message: format!("{}; {more}", self.message), ..self }
+    }
+
     /// What it says.
     pub(crate) fn message(&self) -> &str {
         &self.message

@@ -40,6 +40,23 @@ pub fn python_packages() -> PathBuf {
     existing(repository().join(".tools/python"), "run `make setup`")
 }
 
+/// The sshd to test with: `RBEE_SSHD` where it is set, else the one of this machine, else the one in `.tools`.
+///
+/// # Panics
+/// When it is not there.
+pub fn sshd() -> PathBuf {
+    if let Some(named) = env::var_os("RBEE_SSHD") {
+        return existing(PathBuf::from(named), "RBEE_SSHD names it; correct or unset that");
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
+    let of_machine = folders.map(|folder| folder.join("sshd")).find(|program| program.is_file());
+    of_machine.unwrap_or_else(|| {
+        let remedy = "run `make setup`, or install the SSH server (Debian: apt install openssh-server)";
+        existing(repository().join(".tools/ssh/sshd"), remedy)
+    })
+}
+
 fn existing(path: PathBuf, remedy: &str) -> PathBuf {
     assert!(path.exists(), "{} is not there: {remedy}", path.display());
     path

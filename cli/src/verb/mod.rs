@@ -39,7 +39,8 @@ pub enum Verb {
     Down(down::Down),
     /// Run a queen: she decides which models run where, and serves HTTP.
     Queen(queen::Queen),
-    /// Run a hive: it runs workers on this machine. On a second machine this joins it to the fleet.
+    /// Run a hive: it runs workers on this machine. On a second machine this joins it to the fleet. With a command, have
+    /// one on another machine.
     Hive(Box<hive::Hive>),
     /// Declare a model; its workers start when a job comes.
     Serve(serve::Serve),
@@ -91,7 +92,8 @@ impl Verb {
     /// Roles tell what they do; the rest only what goes wrong.
     pub(crate) fn log_filter(&self) -> &'static str {
         match self {
-            Self::Up(_) | Self::Queen(_) | Self::Hive(_) => "info,async_nats=warn",
+            Self::Up(_) | Self::Queen(_) => "info,async_nats=warn",
+            Self::Hive(verb) if verb.is_role() => "info,async_nats=warn",
             _ => "error",
         }
     }

@@ -8,6 +8,7 @@ mod capacity;
 mod command_line;
 mod drain;
 mod gateway;
+mod install;
 mod ports;
 mod queens;
 mod story;

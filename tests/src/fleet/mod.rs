@@ -2,6 +2,7 @@
 
 mod hive;
 pub(crate) mod processes;
+mod sshd;
 
 use std::{
     env,
@@ -20,6 +21,7 @@ use tempfile::TempDir;
 pub use self::{
     hive::HiveSetup,
     processes::{Run, RunningProcess},
+    sshd::Sshd,
 };
 use crate::{
     nats::NatsServer,

@@ -1,0 +1,66 @@
+//! `rbee hive`: one role, in this process or installed on another machine.
+
+mod elsewhere;
+mod found;
+mod place;
+mod plan;
+mod programs;
+mod script;
+mod settings;
+mod ssh;
+mod unit;
+mod work;
+
+use clap::Args;
+use rbee_nats::hive_connection;
+
+use self::elsewhere::Elsewhere;
+use crate::{
+    Setting,
+    fleet::{self, DataOptions, HiveOptions},
+    outcome::Outcome,
+    show,
+    signals::Signals,
+    telemetry,
+};
+
+/// Options of `rbee hive`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Hive {
+    #[command(subcommand)]
+    elsewhere: Option<Elsewhere>,
+    #[command(flatten)]
+    data: DataOptions,
+    #[command(flatten)]
+    hive: HiveOptions,
+}
+
+impl Hive {
+    /// Whether it runs a hive in this process.
+    pub(super) fn is_role(&self) -> bool {
+        self.elsewhere.is_none()
+    }
+
+    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
+        match self.elsewhere {
+            Some(elsewhere) => elsewhere.run(setting).await,
+            None => run_here(&self.hive, &self.data, &setting).await,
+        }
+    }
+}
+
+async fn run_here(options: &HiveOptions, data: &DataOptions, setting: &Setting) -> Result<(), Outcome> {
+    let bus = setting.bus(&hive_connection(&options.name())).await?;
+    fleet::prepare(&bus).await?;
+    let mut signals = Signals::listen()?;
+    let recorded = telemetry::start()?;
+    let mut hive = fleet::hive(options, data.folder()?, &setting.nats, bus.clone(), recorded)?;
+    show::say(format_args!("the hive is up: NATS {}, metrics {}", setting.nats, hive.metrics));
+    let end = tokio::select! {
+        () = signals.next() => hive.stop(&mut signals).await,
+        ended = hive.ended() => ended,
+    };
+    bus.close().await;
+    end
+}

@@ -1,0 +1,228 @@
+//! Hives that are installed on another machine over SSH: a real sshd here, with a home folder of its own.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use rbee_nats::Registry;
+use rbee_schema::HiveRecord;
+use rbee_tests::{
+    fleet::{Fleet, Sshd, program, signal},
+    port::Port,
+    wait::{PATIENCE, eventually},
+};
+use serde_json::Value;
+
+/// Something is told at once where it takes no longer than this. A connection that is given up takes ten seconds.
+const SOON: Duration = Duration::from_secs(20);
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Installs hive `one`; returns whether it joined just now, and what it is.
+async fn install(fleet: &Fleet, there: &Sshd, more: &[&str]) -> (bool, HiveRecord) {
+    let ports = fleet.ports.range();
+    // What this machine has of systemd is none of the test's business.
+    let arguments = ["--name", "one", "--ports", &ports, "--without-systemd", "--json"];
+    told(&there.hive(fleet, "install", &[&arguments, more].concat()).await)
+}
+
+async fn upgrade(fleet: &Fleet, there: &Sshd, programs: &Path) -> Output {
+    there.hive(fleet, "upgrade", &["--programs", &programs.display().to_string(), "--json"]).await
+}
+
+fn told(output: &Output) -> (bool, HiveRecord) {
+    assert!(output.status.success(), "{}", stderr(output));
+    let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let record = serde_json::from_value(document["record"].clone()).expect("a record");
+    (document["joined"].as_bool().expect("it says so"), record)
+}
+
+/// A folder with two programs: `hive` as rbee with something behind its end that nobody reads, and our worker.
+fn programs(fleet: &Fleet, name: &str, hive: &Path) -> PathBuf {
+    let folder = fleet.folder().join(name);
+    fs::create_dir(&folder).expect("a folder");
+    fs::copy(hive, folder.join("rbee")).expect("copied");
+    fs::copy(program("rbee-worker"), folder.join("rbee-worker")).expect("copied");
+    let mut rbee = fs::File::options().append(true).open(folder.join("rbee")).expect("opened");
+    rbee.write_all(name.as_bytes()).expect("written");
+    folder
+}
+
+async fn keys(fleet: &Fleet) -> usize {
+    let hives = Registry::hives(&fleet.bus).all().await.expect("the server answers").len();
+    let workers = Registry::workers(&fleet.bus).all().await.expect("the server answers").len();
+    let ports = Registry::ports(&fleet.bus).all().await.expect("the server answers").len();
+    hives + workers + ports
+}
+
+#[tokio::test]
+async fn a_hive_that_is_installed_twice_is_one_hive_and_changes_only_with_its_options() {
+    let fleet = Fleet::bare().await;
+    let there = fleet.sshd().await;
+    let (joined, first) = install(&fleet, &there, &["--env", "HF_TOKEN=secret"]).await;
+    assert!(joined && first.epoch == 1, "{first:?}");
+    let settings = there.home().join(".config/rbee/hive.env");
+    let text = fs::read_to_string(&settings).expect("the options");
+    assert!(text.contains("HF_TOKEN='secret'") && text.contains(fleet.server.url()), "{text}");
+    assert_eq!(fs::metadata(&settings).expect("the options").permissions().mode() & 0o777, 0o600);
+
+    let (joined, again) = install(&fleet, &there, &["--env", "HF_TOKEN=secret"]).await;
+    assert_eq!((joined, again.pid, again.epoch), (false, first.pid, 1));
+    assert_eq!(fleet.processes(), [first.pid]);
+
+    let (joined, other) = install(&fleet, &there, &["--labels", "zone=attic"]).await;
+    assert!(joined && other.pid != first.pid && other.labels["zone"] == "attic", "{other:?}");
+    assert_eq!(fleet.processes(), [other.pid]);
+
+    let refused = there.hive(&fleet, "install", &["--name", "two", "--without-systemd"]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("rbee hive remove"), "{}", stderr(&refused));
+}
+
+#[tokio::test]
+async fn an_upgrade_keeps_the_workers_and_one_that_does_not_join_is_taken_back() {
+    let fleet = Fleet::bare().await;
+    let there = fleet.sshd().await;
+    let (_, first) = install(&fleet, &there, &[]).await;
+    fleet.spawn_mock("w", "m", "").await;
+    let worker = fleet.ready_in("w", 1).await;
+
+    let newer = programs(&fleet, "newer", &program("rbee"));
+    let (joined, second) = told(&upgrade(&fleet, &there, &newer).await);
+    assert!(joined && second.epoch > first.epoch && second.pid != first.pid, "{second:?}");
+    assert_eq!(fleet.ready_in("w", 1).await.pid, worker.pid);
+    let (joined, same) = told(&upgrade(&fleet, &there, &newer).await);
+    assert_eq!((joined, same.pid), (false, second.pid));
+
+    // It runs, and is no hive.
+    let no_hive = programs(&fleet, "no-hive", Path::new("/bin/true"));
+    let failed = upgrade(&fleet, &there, &no_hive).await;
+    assert_eq!(failed.status.code(), Some(1));
+    let said = stderr(&failed);
+    assert!(said.contains("ended before it had joined") && said.contains("runs there again"), "{said}");
+    let back = Registry::hives(&fleet.bus).get("one").await.expect("the server answers").expect("it is there");
+    assert!(back.epoch > second.epoch, "{back:?}");
+    assert_eq!(fleet.ready_in("w", 1).await.pid, worker.pid);
+
+    // It does not even run: what does is left alone.
+    let broken = programs(&fleet, "broken", Path::new("/bin/false"));
+    let failed = upgrade(&fleet, &there, &broken).await;
+    assert!(stderr(&failed).contains("run the programs that were copied"), "{}", stderr(&failed));
+    let mut living = fleet.processes();
+    living.sort_unstable();
+    let mut expected = vec![back.pid, worker.pid.expect("a worker has a process")];
+    expected.sort_unstable();
+    assert_eq!(living, expected);
+}
+
+#[tokio::test]
+async fn a_removed_hive_leaves_nothing_and_can_be_removed_again() {
+    let fleet = Fleet::bare().await;
+    let there = fleet.sshd().await;
+    install(&fleet, &there, &[]).await;
+    fleet.spawn_mock("w", "m", "").await;
+    fleet.ready_in("w", 1).await;
+    let removed = there.hive(&fleet, "remove", &[]).await;
+    assert!(removed.status.success(), "{}", stderr(&removed));
+    assert_eq!((fleet.processes(), keys(&fleet).await), (vec![], 0));
+    let is_data = |file: &String| {
+        [".local/share/rbee/hive-one/", ".local/share/rbee/logs/"].iter().any(|data| file.starts_with(data))
+    };
+    assert!(!there.files().is_empty() && there.files().iter().all(is_data), "{:?}", there.files());
+
+    // Its hive was killed: its worker is ended in order all the same.
+    let (_, record) = install(&fleet, &there, &[]).await;
+    fleet.spawn_mock("w", "m", "").await;
+    fleet.ready_in("w", 2).await;
+    signal(record.pid, "KILL");
+    let removed = there.hive(&fleet, "remove", &["--purge"]).await;
+    assert!(removed.status.success(), "{}", stderr(&removed));
+    assert_eq!((fleet.processes(), keys(&fleet).await, there.files()), (vec![], 0, vec![]));
+
+    let again = there.hive(&fleet, "remove", &[]).await;
+    let said = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert!(again.status.success() && said.contains("nothing to remove"), "{said}{}", stderr(&again));
+}
+
+#[tokio::test]
+async fn a_machine_that_cannot_be_reached_is_told_at_once_with_what_to_do() {
+    let fleet = Fleet::bare().await;
+    let there = fleet.sshd().await;
+    let nobody = Port::take();
+    let target = there.target();
+    for (target, ssh, code, words) in [
+        (target.as_str(), there.ssh_to(&nobody), 1, "Connection refused; see whether sshd runs there"),
+        (&target, there.ssh_of_a_stranger(), 1, "ssh-copy-id"),
+        ("no-such-host.invalid", there.ssh(), 1, "its name is right"),
+        (&target, "/nowhere/ssh".to_owned(), 1, "install an SSH client"),
+        (&target, "ssh 'open".to_owned(), 2, "is no command"),
+        ("-oProxyCommand=x", there.ssh(), 2, "USER@HOST"),
+    ] {
+        for verb in ["install", "remove"] {
+            let begun = Instant::now();
+            let output = fleet.rbee(&["hive", verb, "--ssh", &ssh, "--", target]).await;
+            assert_eq!(output.status.code(), Some(code), "{verb} {target}: {}", stderr(&output));
+            assert!(stderr(&output).contains(words), "{verb} {target}: {}", stderr(&output));
+            assert!(begun.elapsed() < SOON, "{verb} {target}: {:?}", begun.elapsed());
+        }
+    }
+    assert_eq!(there.files(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_hive_that_cannot_join_is_not_left_behind() {
+    let fleet = Fleet::bare().await;
+    let there = fleet.sshd().await;
+    let nobody = format!("nats://127.0.0.1:{}", Port::take().number());
+    for (arguments, words) in [
+        (["--hive-nats", nobody.as_str()], "does not reach the bus"),
+        (["--env", "RBEE_TIMERS=hush=1s"], "known are first_word"),
+        (["--prefix", "a b"], "cannot be used"),
+    ] {
+        let failed = there.hive(&fleet, "install", &[&arguments[..], &["--without-systemd"]].concat()).await;
+        assert_eq!(failed.status.code(), Some(1), "{}", stderr(&failed));
+        assert!(stderr(&failed).contains(words), "{}", stderr(&failed));
+        assert_eq!((fleet.processes(), there.files()), (vec![], vec![]), "{arguments:?}");
+    }
+    for verb in ["upgrade", "logs"] {
+        let failed = there.hive(&fleet, verb, &[]).await;
+        assert!(stderr(&failed).contains("no hive is installed"), "{}", stderr(&failed));
+    }
+}
+
+#[tokio::test]
+async fn the_log_of_a_hive_is_printed_and_followed_until_nobody_reads() {
+    let fleet = Fleet::bare().await;
+    let there = fleet.sshd().await;
+    let (_, record) = install(&fleet, &there, &[]).await;
+    let log = there.hive(&fleet, "logs", &["-n", "50"]).await;
+    let text = String::from_utf8_lossy(&log.stdout).into_owned();
+    assert!(log.status.success() && text.contains("the hive takes commands"), "{text}{}", stderr(&log));
+    let last = there.hive(&fleet, "logs", &["-n", "1"]).await;
+    assert_eq!(String::from_utf8_lossy(&last.stdout).lines().count(), 1);
+
+    let mut command = fleet.command();
+    command.args(["hive", "logs", &there.target(), "--ssh", &there.ssh(), "--follow", "-n", "1"]);
+    let mut follow = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("rbee starts");
+    let mut lines = BufReader::new(follow.stdout.take().expect("a pipe")).lines();
+    lines.next().expect("a line").expect("text");
+    fleet.spawn_mock("w", "m", "").await;
+    fleet.ready_in("w", 1).await;
+    let told = tokio::task::spawn_blocking(move || lines.map_while(Result::ok).find(|line| line.contains('w')));
+    let told = rbee_tests::wait::soon("line", told).await.expect("no panic");
+    assert!(told.is_some(), "the log goes on");
+    signal(follow.id(), "INT");
+    follow.wait().expect("it ends");
+    let worker = fleet.record("w").await.and_then(|record| record.pid).expect("a worker has a process");
+    eventually("nobody follows the log there", PATIENCE, async || {
+        fleet.processes().iter().all(|pid| [record.pid, worker].contains(pid))
+    })
+    .await;
+}

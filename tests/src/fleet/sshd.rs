@@ -1,0 +1,174 @@
+//! A machine that is reached over SSH: a real sshd on this one, whose sessions have a home folder of their own.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
+
+use super::{Fleet, MARK};
+use crate::{
+    port::Port,
+    tools,
+    wait::{PATIENCE, eventually},
+};
+
+/// An sshd with keys of its own. It ends when this is dropped; what its sessions started ends with the fleet.
+#[derive(Debug)]
+pub struct Sshd {
+    process: Child,
+    folder: TempDir,
+    user: String,
+    port: Port,
+}
+
+impl Fleet {
+    /// Starts an sshd as the user who runs the test, and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn sshd(&self) -> Sshd {
+        let mut sshd = Sshd::start(&self.mark);
+        let address = ("127.0.0.1", sshd.port.number());
+        eventually("sshd answers", PATIENCE, async || {
+            if let Ok(Some(status)) = sshd.process.try_wait() {
+                let log = fs::read_to_string(sshd.folder.path().join("log")).unwrap_or_default();
+                panic!("sshd ended with {status}; `make setup` makes what it needs:\n{log}");
+            }
+            let Ok(mut stream) = TcpStream::connect(address).await else { return false };
+            let mut greeting = [0; 4];
+            stream.read_exact(&mut greeting).await.is_ok() && &greeting == b"SSH-"
+        })
+        .await;
+        sshd
+    }
+}
+
+impl Sshd {
+    fn start(mark: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for sshd");
+        let at = |name: &str| folder.path().join(name);
+        let user = said(Command::new("id").arg("-un"));
+        let port = Port::take();
+        fs::create_dir(at("home")).expect("a home folder");
+        for key in ["host", "user", "stranger"] {
+            said(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", key, "-f"]).arg(at(key)));
+        }
+        let host_key = fs::read_to_string(at("host.pub")).expect("a key");
+        let known = format!("[127.0.0.1]:{} {host_key}", port.number());
+        fs::write(at("known_hosts"), known).expect("written");
+        fs::copy(at("user.pub"), at("authorized_keys")).expect("written");
+        fs::write(at("config"), configuration(folder.path(), port.number(), mark)).expect("written");
+        // Where root starts it, it wants this folder, which the start of a system's own sshd makes.
+        if user == "root" {
+            fs::create_dir_all("/run/sshd").expect("root may make it");
+        }
+        let program = tools::sshd();
+        let log = File::create(at("log")).expect("a log can be made");
+        let mut command = Command::new(&program);
+        command.args(["-D", "-e", "-f"]).arg(at("config"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let process = command.spawn().unwrap_or_else(|cause| panic!("failed to start {}: {cause}", program.display()));
+        Self { process, folder, user, port }
+    }
+
+    /// The machine, as ssh takes it.
+    pub fn target(&self) -> String {
+        format!("{}@127.0.0.1", self.user)
+    }
+
+    /// The ssh command that its user would give.
+    pub fn ssh(&self) -> String {
+        self.ssh_with("user", self.port.number())
+    }
+
+    /// The ssh command with a key that it does not know.
+    pub fn ssh_of_a_stranger(&self) -> String {
+        self.ssh_with("stranger", self.port.number())
+    }
+
+    /// An ssh command to another port.
+    pub fn ssh_to(&self, port: &Port) -> String {
+        self.ssh_with("user", port.number())
+    }
+
+    fn ssh_with(&self, key: &str, port: u16) -> String {
+        let folder = self.folder.path().display();
+        format!(
+            "ssh -F none -p {port} -i {folder}/{key} -o IdentitiesOnly=yes -o IdentityAgent=none -o \
+             'UserKnownHostsFile {folder}/known_hosts' -o StrictHostKeyChecking=yes"
+        )
+    }
+
+    /// The home folder of its sessions.
+    pub fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    /// Runs `rbee hive VERB` for this machine to its end.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub async fn hive(&self, fleet: &Fleet, verb: &str, arguments: &[&str]) -> Output {
+        let (target, ssh) = (self.target(), self.ssh());
+        fleet.rbee(&[&["hive", verb, &target, "--ssh", &ssh], arguments].concat()).await
+    }
+
+    /// What is in the home folder but empty folders, each below it.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    pub fn files(&self) -> Vec<String> {
+        let mut files = Vec::new();
+        collect(&self.home(), &mut files);
+        let mut names: Vec<String> =
+            files.iter().filter_map(|file| Some(file.strip_prefix(self.home()).ok()?.display().to_string())).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn configuration(folder: &Path, port: u16, mark: &str) -> String {
+    let folder = folder.display();
+    // Whatever a session starts is known by its mark. Only the first SetEnv counts.
+    format!(
+        "ListenAddress 127.0.0.1\n\
+         Port {port}\n\
+         HostKey {folder}/host\n\
+         AuthorizedKeysFile {folder}/authorized_keys\n\
+         PidFile none\n\
+         StrictModes no\n\
+         PasswordAuthentication no\n\
+         KbdInteractiveAuthentication no\n\
+         PermitRootLogin yes\n\
+         PrintMotd no\n\
+         MaxStartups 100\n\
+         SetEnv HOME={folder}/home {MARK}={mark}\n"
+    )
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder of this test").flatten() {
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_folder { collect(&entry.path(), found) } else { found.push(entry.path()) }
+    }
+}
+
+/// Runs a command that must do well, and returns what it says.
+fn said(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|cause| {
+        panic!("failed to start {command:?}: {cause}; install the SSH client (Debian: apt install openssh-client)")
+    });
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
