@@ -56,8 +56,9 @@ chaos: ## Inject every fault twenty times and print what becomes of it
 	$(CARGO) build --release --bins
 	RBEE_TEST_NATS=child $(CARGO) run --release --package rbee-bench --bin rbee-chaos -- $(CHAOS)
 
-generate: ## Write JSON Schema and AsyncAPI anew
+generate: ## Write JSON Schema, AsyncAPI and the example configuration anew
 	$(CARGO) run --package rbee-cli -- schema --write schema/schemas
+	$(CARGO) run --quiet --package rbee-cli -- config example >docs/rbee.toml
 
 clean: ## Take away what was built and what setup fetched
 	$(CARGO) clean

@@ -58,10 +58,10 @@ pub(crate) struct HiveOptions {
     #[arg(long, env = "RBEE_WORKER_OPEN_FILES", default_value_t = 4096, value_name = "N")]
     worker_open_files: u32,
     /// What the hive is called by, as NAME=VALUE with commas: a declaration may ask for hives with certain labels.
-    #[arg(long, env = "RBEE_LABELS", value_delimiter = ',', value_parser = label, value_name = "LABELS")]
+    #[arg(long, env = "RBEE_LABELS", value_delimiter = ',', value_parser = label, value_name = "NAME=VALUE")]
     labels: Vec<(String, String)>,
     /// How long the hive waits for what, as NAME=DURATION with commas, such as silent=20s,hang=1m.
-    #[arg(long, env = "RBEE_TIMERS", default_value = "", hide_default_value = true, value_name = "TIMERS")]
+    #[arg(long, env = "RBEE_TIMERS", default_value = "", hide_default_value = true, value_name = "NAME=DURATION")]
     timers: Timers,
     /// The folder for model files that are fetched; default: `models` in the data folder. It may be one that the Hugging
     /// Face tools use.
@@ -273,7 +273,13 @@ pub(crate) struct QueenOptions {
     #[arg(long, env = "RBEE_QUEEN", value_name = "NAME")]
     queen_name: Option<QueenName>,
     /// How long the queen waits for what, as NAME=DURATION with commas, such as suspect=3s,lost=10s.
-    #[arg(long, env = "RBEE_QUEEN_TIMERS", default_value = "", hide_default_value = true, value_name = "TIMERS")]
+    #[arg(
+        long,
+        env = "RBEE_QUEEN_TIMERS",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "NAME=DURATION"
+    )]
     queen_timers: QueenTimers,
 }
 

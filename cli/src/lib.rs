@@ -1,5 +1,6 @@
 //! The command line: one verb per file in [`verb`], each a client of the bus, or the roles themselves.
 
+pub mod config;
 mod declare;
 mod fleet;
 mod follow;
@@ -13,7 +14,7 @@ mod target;
 mod telemetry;
 pub mod verb;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{env, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser};
 use rbee_nats::{Bus, Connection, Namespace};
@@ -26,8 +27,15 @@ use crate::outcome::Outcome;
 #[command(after_help = "Exit codes: 0 done; 1 failed; 2 wrong options; 3 the job was answered with an error; \
                         69 the bus or the queen does not answer; 75 another hive of this name runs; 130 interrupted.")]
 pub struct Cli {
+    /// The configuration file; default: rbee/rbee.toml in the user's configuration folder, else /etc/rbee/rbee.toml.
+    /// `rbee config example` prints one.
+    #[arg(long, global = true, env = "RBEE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The environment whose sections of the configuration file have precedence.
+    #[arg(long, global = true, env = "RBEE_ENV", value_name = "NAME")]
+    env: Option<String>,
     /// Where the bus is; several servers of one cluster are separated by commas.
-    #[arg(long, global = true, env = "RBEE_NATS", default_value = DEFAULT_NATS, value_name = "URL")]
+    #[arg(long, global = true, env = "RBEE_NATS", hide_env_values = true, default_value = DEFAULT_NATS, value_name = "URL")]
     nats: String,
     /// The first token of all subjects: several fleets can share one server.
     #[arg(long, global = true, env = "RBEE_NAMESPACE", default_value = "rbee", value_name = "NAME")]
@@ -50,6 +58,7 @@ pub struct Setting {
     nats: String,
     namespace: Namespace,
     json: bool,
+    asked: config::Asked,
 }
 
 impl Setting {
@@ -66,11 +75,14 @@ impl Setting {
 
 /// Runs the command line and returns its exit code.
 pub async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let (cli, asked) = match config::command_line(env::args_os().collect()) {
+        Ok(read) => read,
+        Err(outcome) => return outcome.report(),
+    };
     if let Err(outcome) = logs::start(cli.log_file.as_deref(), cli.verb.log_filter()) {
         return outcome.report();
     }
-    let setting = Setting { nats: cli.nats, namespace: cli.namespace, json: cli.json };
+    let setting = Setting { nats: cli.nats, namespace: cli.namespace, json: cli.json, asked };
     match cli.verb.run(setting).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(outcome) => outcome.report(),

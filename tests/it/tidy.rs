@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use rbee_cli::verb::schema::generated;
+use rbee_cli::{config::example, verb::schema::generated};
 use rbee_tests::tools::repository;
 
 fn rust_files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
@@ -77,4 +77,6 @@ fn generated_files_are_fresh() {
     }
     let files = fs::read_dir(&folder).expect("the folder is there").count();
     assert_eq!(files, generated().len(), "schema/schemas holds a file that nothing generates");
+    let stored = fs::read_to_string(repository().join("docs/rbee.toml")).unwrap_or_default();
+    assert!(stored == example(), "docs/rbee.toml is stale: run `make generate`");
 }

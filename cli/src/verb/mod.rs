@@ -3,6 +3,7 @@
 mod apply;
 mod attach;
 mod cancel;
+mod config;
 mod doctor;
 mod down;
 mod drain;
@@ -86,6 +87,8 @@ pub enum Verb {
     Topology(topology::Topology),
     /// Print the JSON Schema of a message, or the AsyncAPI document of all of them.
     Schema(schema::Schema),
+    /// Check, show or begin the configuration file.
+    Config(config::Config),
 }
 
 impl Verb {
@@ -126,6 +129,7 @@ impl Verb {
             Self::Doctor(verb) => verb.run(setting).await,
             Self::Topology(verb) => verb.run(setting).await,
             Self::Schema(verb) => verb.run(&setting),
+            Self::Config(verb) => verb.run(&setting),
         }
     }
 }

@@ -55,7 +55,7 @@ pub struct Serve {
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_name = "N")]
     priority: i32,
     /// Only hives with these labels run it, as NAME=VALUE with commas.
-    #[arg(long, value_delimiter = ',', value_parser = label, value_name = "LABELS")]
+    #[arg(long, value_delimiter = ',', value_parser = label, value_name = "NAME=VALUE")]
     labels: Vec<(String, String)>,
     /// Put its workers on as few hives as have room, instead of on different ones.
     #[arg(long)]

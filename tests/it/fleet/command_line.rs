@@ -4,7 +4,7 @@ use std::{fs::File, process::Stdio};
 
 use rbee_schema::{ModelReference, ModelSpec};
 use rbee_tests::{
-    fleet::{Fleet, chat, program, signal},
+    fleet::{Fleet, chat, program, signal, without_configuration},
     port::{Port, PortBlock},
     tools::{model, nats_server},
     wait::{PATIENCE, eventually},
@@ -119,6 +119,7 @@ async fn up_starts_everything_and_leaves_nothing_when_it_stops() {
     let nats = format!("nats://127.0.0.1:{}", port.number());
     let rbee = |arguments: &[&str]| {
         let mut command = std::process::Command::new(program("rbee"));
+        without_configuration(&mut command);
         command.args(arguments).env("RBEE_NATS_SERVER", nats_server()).stdin(Stdio::null());
         command
     };

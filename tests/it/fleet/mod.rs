@@ -6,6 +6,7 @@ mod bad_input;
 mod cancel;
 mod capacity;
 mod command_line;
+mod configuration;
 mod drain;
 mod gateway;
 mod install;

@@ -69,6 +69,11 @@ pub fn program(name: &str) -> PathBuf {
     program
 }
 
+/// Keeps the configuration of whoever runs the tests out of a command: it reads a file that says nothing.
+pub fn without_configuration(command: &mut Command) -> &mut Command {
+    command.env("RBEE_CONFIG", "/dev/null").env_remove("RBEE_ENV")
+}
+
 impl Fleet {
     /// A server, a queen and a hive named `one`, ready.
     ///
@@ -173,6 +178,7 @@ impl Fleet {
 
     /// Marks a command as of this fleet: its processes end with it.
     pub fn mark<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        without_configuration(command);
         command.env("RBEE_NATS", self.server.url()).env(MARK, &self.mark).stdin(Stdio::null())
     }
 
