@@ -54,7 +54,7 @@ fn heading(section: &Section<'_>) -> String {
     let lenders: Vec<String> = sections_of(section.name).skip(1).map(|lender| format!("[{lender}]")).collect();
     let lent = match lenders.as_slice() {
         [] => String::new(),
-        lenders => comment(&format!("What it has of {} it takes from there.", lenders.join(" and "))),
+        lenders => comment(&format!("What it has in common with {} it takes from there.", lenders.join(" and "))),
     };
     format!("{about}{lent}[{}]\n", section.name)
 }
