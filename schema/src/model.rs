@@ -185,9 +185,12 @@ impl ModelSpec {
 
     /// Whether a worker that was started with `other` serves as this one says: what its process is told is the same.
     pub fn is_served_like(&self, other: &Self) -> bool {
-        let told =
-            |spec: &Self| (spec.reference.clone(), spec.kind, spec.slots, spec.context, spec.limits, spec.device);
-        told(self) == told(other)
+        self.told() == other.told()
+    }
+
+    /// What a worker's process is told of it.
+    fn told(&self) -> (&ModelReference, ModelKind, u32, Option<u32>, Limits, Option<Device>) {
+        (&self.reference, self.kind, self.slots, self.context, self.limits, self.device)
     }
 
     /// Reads and checks a declaration.

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use rbee_nats::{AppendError, Disconnected, Entry, Message, Registry, Subject};
 use rbee_schema::{
-    Chunk, Event as BusEvent, Failure, FailureCode, FileRecord, HiveBeat, HiveRecord, ModelEvent, ModelName, ModelSpec,
-    QueenControl, QueenEvent, WorkerBeat, WorkerRecord,
+    Chunk, Event as BusEvent, Failure, FailureCode, FileRecord, HiveBeat, HiveName, HiveRecord, ModelEvent, ModelName,
+    ModelSpec, QueenControl, QueenEvent, WorkerBeat, WorkerRecord,
 };
 use tokio::task::JoinError;
 use tracing::{debug, error, info, warn};
@@ -18,22 +18,24 @@ use crate::{
 
 impl Controller {
     /// A heartbeat of a hive or of a worker. Those of hives and workers that nobody knows are counted and change nothing.
-    pub(super) fn hear_beat(&mut self, message: &Message) -> Pulse {
+    pub(super) fn hear_beat(&mut self, message: &Message) {
         let now = Instant::now();
         match self.bus.parse(&message.subject) {
             Some(Subject::HiveBeat(hive)) => {
                 let Ok(beat) = serde_json::from_slice::<HiveBeat>(&message.payload) else { return unreadable() };
+                if !self.fleet.hives.contains_key(&hive) {
+                    return metrics::ignored("heartbeat of an unknown hive");
+                }
                 let change = self.fleet.hive_beats(&hive, &beat, now);
                 self.look_for_jobs(change);
-                if change == Change::Fewer { Pulse::JobsChanged } else { Pulse::Steady }
             }
             Some(Subject::WorkerBeat(hive, worker)) => {
                 let Ok(beat) = serde_json::from_slice::<WorkerBeat>(&message.payload) else { return unreadable() };
-                let pulse = self.fleet.worker_beats(&(hive, worker), beat, now);
-                if pulse == Pulse::JobsChanged {
-                    self.recount(now);
+                match self.fleet.worker_beats(&(hive, worker), beat, now) {
+                    Pulse::JobsChanged => self.recount(now),
+                    Pulse::Unknown => metrics::ignored("heartbeat of an unknown worker"),
+                    Pulse::Steady => {}
                 }
-                pulse
             }
             _ => unreadable(),
         }
@@ -63,7 +65,10 @@ impl Controller {
                 let change = self.fleet.hive_is_gone(&hive);
                 self.look_for_jobs(change);
             }
-            Entry::Unreadable(key, error) => warn!(key, error, "a hive's record cannot be read"),
+            Entry::Unreadable(key, error) => {
+                metrics::ignored("record of a hive");
+                warn!(key, error, "a hive's record cannot be read");
+            }
             Entry::Current => self.has_read(),
         }
     }
@@ -82,7 +87,10 @@ impl Controller {
                 let change = self.fleet.worker_is_gone(&worker);
                 self.look_for_jobs(change);
             }
-            Entry::Unreadable(key, error) => warn!(key, error, "a worker's record cannot be read"),
+            Entry::Unreadable(key, error) => {
+                metrics::ignored("record of a worker");
+                warn!(key, error, "a worker's record cannot be read");
+            }
             Entry::Current => self.has_read(),
         }
     }
@@ -103,8 +111,11 @@ impl Controller {
             }
             Entry::Gone(key) => {
                 let Ok(model) = key.parse::<ModelName>() else { return };
+                let was_known = self.fleet.models.contains_key(&model) || self.fleet.refused.contains_key(&model);
                 self.fleet.model_is_gone(&model);
-                self.tell_of_model(model, ModelEvent::Withdrawn {});
+                if was_known {
+                    self.tell_of_model(model, ModelEvent::Withdrawn {});
+                }
             }
             Entry::Current => self.has_read(),
         }
@@ -125,10 +136,11 @@ impl Controller {
     }
 
     fn refuse_declaration(&mut self, model: ModelName, failure: Failure) {
-        warn!(%model, %failure, "a declaration has no effect");
         metrics::ignored("declaration");
-        self.fleet.model_is_refused(model.clone(), failure.clone());
-        self.tell_of_model(model, ModelEvent::Refused { failure });
+        if self.fleet.model_is_refused(model.clone(), failure.clone()) {
+            warn!(%model, %failure, "a declaration has no effect");
+            self.tell_of_model(model, ModelEvent::Refused { failure });
+        }
     }
 
     /// The queen who leads tells. What was there before she began was told then.
@@ -182,8 +194,11 @@ impl Controller {
 
     /// A queen has commanded a spawn, by herself or for somebody who asked for it: nobody is to command it again.
     pub(super) fn hear_placed(&mut self, message: &Message) {
-        if let Ok(QueenEvent::Placed { model, hive, worker, .. }) = serde_json::from_slice(&message.payload) {
-            self.fleet.ordered((hive, worker), model, Instant::now());
+        match serde_json::from_slice(&message.payload) {
+            Ok(QueenEvent::Placed { model, hive, worker, .. }) if self.knows(&hive) => {
+                self.fleet.ordered((hive, worker), model, Instant::now());
+            }
+            _ => metrics::ignored("order of a queen"),
         }
     }
 
@@ -195,6 +210,11 @@ impl Controller {
             // Who leads is seen to by the campaign.
             Some(Disconnected::Queen(_)) | None => {}
         }
+    }
+
+    /// Whether a hive is known, or may be one that she has not read of yet.
+    fn knows(&self, hive: &HiveName) -> bool {
+        self.unread > 0 || self.fleet.hives.contains_key(hive)
     }
 
     pub(super) fn hear_control(&mut self, message: &Message) {
@@ -239,6 +259,7 @@ impl Controller {
             self.was_deaf("this queen stood still");
         }
         let (change, forgotten) = self.fleet.pass(now);
+        self.fleet.touched.everything();
         self.look_for_jobs(change);
         if self.standing.term().is_some() {
             let workers = Registry::workers(&self.bus);
@@ -256,6 +277,7 @@ impl Controller {
 
     fn has_read(&mut self) {
         self.unread -= 1;
+        self.fleet.touched.everything();
         self.look_for_jobs(Change::Fewer);
     }
 }
@@ -275,7 +297,6 @@ fn ignored(what: &'static str, key: &str) {
     debug!(what, key, "its key holds what is no name");
 }
 
-fn unreadable() -> Pulse {
+fn unreadable() {
     metrics::ignored("heartbeat");
-    Pulse::Steady
 }

@@ -11,6 +11,7 @@ mod hear;
 
 use std::{
     collections::BTreeMap,
+    future::ready,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -30,9 +31,10 @@ use tracing::{debug, info, warn};
 use crate::{
     api,
     decide::{
-        fleet::{Change, Fleet, Pulse, WorkerKey},
+        fleet::{Change, Fleet, WorkerKey},
         scale::{Order, next_look, orders},
         timers::Timers,
+        touched::Scope,
     },
     infer::unknown_model,
     leader::{self, Standing},
@@ -45,6 +47,15 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// A look that comes this much later than it was due says that this queen stood still: what was not heard meanwhile
 /// means nothing.
 const STOOD_STILL: Duration = Duration::from_secs(1);
+
+/// After so many heartbeats something else is heard, where there is something.
+const BEATS: u32 = 64;
+
+/// A look that takes less than this delays nobody.
+const SHORT: Duration = Duration::from_millis(1);
+
+/// After a longer one she decides nothing for so many times as long.
+const REST: u32 = 5;
 
 /// Who a queen is.
 #[derive(Debug, Clone)]
@@ -85,6 +96,8 @@ struct Controller {
     /// When the queue was last counted, and whether it is being counted.
     counted: Option<Instant>,
     is_counting: bool,
+    /// Until when nothing is decided.
+    rests_until: Instant,
     /// Told to end over the bus.
     ends: Option<String>,
 }
@@ -105,6 +118,7 @@ pub async fn run(config: QueenConfig, bus: Bus, stop: CancellationToken) -> Resu
         unplaceable: BTreeMap::new(),
         counted: None,
         is_counting: false,
+        rests_until: Instant::now(),
         ends: None,
     };
     controller.run(stop).await
@@ -135,8 +149,15 @@ impl Controller {
         let mut online = self.bus.online();
         self.publish(QueenEvent::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
         info!(queen = %self.name, "the queen listens");
-        let mut look = None;
+        let (mut look, mut turn) = (None, 0_u32);
         while self.ends.is_none() {
+            // However much there is to hear: what follows from it is decided in between.
+            if self.unread == 0 && !self.fleet.touched.is_nothing() && Instant::now() >= self.rests_until {
+                look = self.act(look);
+            }
+            turn = turn.wrapping_add(1);
+            // So is everything else heard in between.
+            let hears_beats = !turn.is_multiple_of(BEATS);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -144,10 +165,7 @@ impl Controller {
                     let standing = standing.borrow_and_update().clone();
                     self.stands(standing);
                 }
-                // Most heartbeats change no decision; what follows from them has its time.
-                Some(message) = beats.next() => if self.hear_beat(&message) == Pulse::Steady {
-                    continue;
-                },
+                Some(message) = beats.next(), if hears_beats => self.hear_beat(&message),
                 entry = hives.next() => self.hear_hive(entry?),
                 entry = workers.next() => self.hear_worker(entry?),
                 entry = models.next() => self.hear_model(entry?),
@@ -160,14 +178,11 @@ impl Controller {
                 Some(report) = self.tasks.join_next() => self.hear_report(report),
                 // Notices that came while the bus was away were not heard.
                 Ok(()) = online.changed() => self.was_deaf("the bus was away"),
-                Some(request) = api.next() => {
-                    api::answer(&self.context(), request);
-                    continue;
-                }
-                () = wait_until(look) => self.hear_clock(look),
+                Some(request) = api.next() => api::answer(&self.context(), request),
+                () = wait_until(Some(self.rests_until)), if self.unread == 0 && !self.fleet.touched.is_nothing() => {}
+                () = wait_until(look) => self.hear_clock(look.take()),
+                () = ready(()), if !hears_beats => {}
             }
-            self.act();
-            look = next_look(&self.fleet, Instant::now());
         }
         self.publish(QueenEvent::Stopped {});
         campaign_ends.cancel();
@@ -208,6 +223,7 @@ impl Controller {
             }
             (Standing::Follows { .. }, None) => {}
         }
+        self.fleet.touched.everything();
         metrics::leads(self.standing.term().is_some());
     }
 
@@ -238,28 +254,45 @@ impl Controller {
 
     // What is done.
 
-    fn act(&mut self) {
+    /// Decides about what has changed. Returns when something may change by itself.
+    fn act(&mut self, look: Option<Instant>) -> Option<Instant> {
+        let now = Instant::now();
         for event in self.fleet.news() {
             // Every queen sees it; one of them tells.
             if self.standing.term().is_some() {
                 self.tell(event);
             }
         }
-        let Some(term) = self.standing.term().filter(|_| self.unread == 0) else { return };
-        let now = Instant::now();
-        self.fleet.forget_stale_orders(now);
-        for (worker, jobs) in self.fleet.stranded(now) {
-            self.give_back(worker, jobs);
+        let scope = self.fleet.touched.take();
+        if let Some(term) = self.standing.term() {
+            self.decide(term, &scope, now);
         }
-        let orders = orders(&self.fleet, now);
+        let next = next_look(&self.fleet, &scope, now);
+        // A long look may not keep her from hearing: then she lets more come together before the next.
+        let took = now.elapsed();
+        self.rests_until = if took < SHORT { now } else { now + took * REST };
+        match scope {
+            Scope::Everything => next,
+            Scope::Models(_) => look.into_iter().chain(next).min(),
+        }
+    }
+
+    fn decide(&mut self, term: u64, scope: &Scope, now: Instant) {
+        if *scope == Scope::Everything {
+            self.fleet.forget_stale_orders(now);
+            for (worker, jobs) in self.fleet.stranded(now) {
+                self.give_back(worker, jobs);
+            }
+            metrics::fleet(&self.fleet);
+        }
+        let orders = orders(&mut self.fleet, scope, now);
         let is_unplaceable = |model: &ModelName| {
             orders.iter().any(|order| matches!(order, Order::Unplaceable { model: found, .. } if found == model))
         };
-        self.unplaceable.retain(|model, _| is_unplaceable(model));
+        self.unplaceable.retain(|model, _| !scope.has(model) || is_unplaceable(model));
         for order in orders {
             self.carry_out(term, order, now);
         }
-        metrics::fleet(&self.fleet);
     }
 
     /// Tells the bus, and people in one line.

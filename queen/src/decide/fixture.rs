@@ -9,7 +9,9 @@ use rbee_schema::{
 
 use crate::decide::{
     fleet::{Fleet, WorkerKey},
+    scale::{self, Order},
     timers::Timers,
+    touched::Scope,
 };
 
 pub(super) fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
@@ -97,4 +99,13 @@ pub(super) fn fleet(replicas: Replicas) -> Fleet {
 pub(super) fn fails(fleet: &mut Fleet, hive: &str, code: FailureCode, now: Instant) {
     fleet.worker_is(key(hive, "w"), failed(code), now);
     fleet.worker_is_gone(&key(hive, "w"));
+}
+
+/// What would be done now about all models.
+pub(super) fn orders(fleet: &Fleet, now: Instant) -> Vec<Order> {
+    scale::orders(&mut fleet.clone(), &Scope::Everything, now)
+}
+
+pub(super) fn next_look(fleet: &Fleet, now: Instant) -> Option<Instant> {
+    scale::next_look(fleet, &Scope::Everything, now)
 }

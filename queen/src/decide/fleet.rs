@@ -15,7 +15,11 @@ use crate::decide::{
     liveness::{Liveness, Presence, Turn},
     queue::Queue,
     timers::Timers,
+    touched::{Scope, Touched},
 };
+
+/// So many declarations that have no effect are remembered and told: more come from no person.
+pub const REFUSED: usize = 1_000;
 
 /// Where a worker is and what it is called.
 pub type WorkerKey = (HiveName, WorkerName);
@@ -43,6 +47,8 @@ pub struct Fleet {
     pub held: Held,
     /// How long she waits for what.
     pub timers: Timers,
+    /// What has changed since somebody looked.
+    pub touched: Touched,
     /// The workers of each model, and its orders.
     by_model: BTreeMap<ModelName, BTreeSet<WorkerKey>>,
     /// What has happened and was not told yet.
@@ -118,6 +124,8 @@ pub enum Change {
 pub enum Pulse {
     /// Nothing that a decision follows from.
     Steady,
+    /// Nobody knows who beats.
+    Unknown,
     /// Jobs were taken or answered.
     JobsChanged,
 }
@@ -143,10 +151,14 @@ impl Fleet {
         }
         match self.hives.get_mut(&hive) {
             Some(known) => {
-                known.record = record;
+                if known.record != record {
+                    self.touched.everything();
+                    known.record = record;
+                }
                 self.hear_hive(&hive, now)
             }
             None => {
+                self.touched.everything();
                 self.hives.insert(hive, Hive { record, liveness: Liveness::new(now), room: None });
                 Change::Same
             }
@@ -158,6 +170,10 @@ impl Fleet {
         let Some(known) = self.hives.get_mut(hive).filter(|known| known.record.epoch == beat.epoch) else {
             return Change::Same;
         };
+        let free = |room: Option<Room>| room.map_or(0, |room| room.memory);
+        if free(beat.room) > free(known.room) {
+            self.touched.room();
+        }
         known.room = beat.room.or(known.room);
         self.hear_hive(hive, now)
     }
@@ -166,6 +182,7 @@ impl Fleet {
         let Some(known) = self.hives.get_mut(hive) else { return Change::Same };
         let Some(silence) = known.liveness.hear(now) else { return Change::Same };
         let epoch = known.record.epoch;
+        self.touched.everything();
         self.news.push(QueenEvent::HiveReturned { hive: hive.clone(), epoch, silent_ms: millis(silence) });
         Change::Fewer
     }
@@ -186,6 +203,7 @@ impl Fleet {
     pub fn hive_is_disconnected(&mut self, hive: &HiveName) {
         let turn = self.hives.get_mut(hive).and_then(|known| known.liveness.disconnected());
         if turn.is_some() {
+            self.touched.everything();
             let why = "its connection to the bus is gone".to_owned();
             self.news.push(QueenEvent::HiveSuspected { hive: hive.clone(), why });
         }
@@ -199,6 +217,7 @@ impl Fleet {
     }
 
     fn forget_hive(&mut self, hive: &HiveName) {
+        self.touched.everything();
         self.hives.remove(hive);
         self.files.remove(hive);
         self.held.forget_hive(hive);
@@ -221,6 +240,7 @@ impl Fleet {
             })
             .collect();
         for (hive, turn, silence) in turns {
+            self.touched.everything();
             match turn {
                 Turn::Suspected => {
                     let why = format!("no heartbeat for {silence:.1?}");
@@ -249,6 +269,7 @@ impl Fleet {
 
     /// The queen herself could hear nothing until now.
     pub fn was_deaf(&mut self, now: Instant) {
+        self.touched.everything();
         for hive in self.hives.values_mut() {
             hive.liveness.excuse(now);
         }
@@ -285,6 +306,10 @@ impl Fleet {
     pub fn worker_is(&mut self, key: WorkerKey, record: WorkerRecord, now: Instant) -> Change {
         let ordered = self.orders.remove(&key);
         let hive = key.0.clone();
+        self.touched.model(&record.model);
+        if !has_process(record.phase) {
+            self.touched.room();
+        }
         self.by_model.entry(record.model.clone()).or_default().insert(key.clone());
         let worker = self.workers.entry(key.clone()).or_insert_with(|| Worker {
             record: record.clone(),
@@ -356,20 +381,27 @@ impl Fleet {
         if has_process(worker.record.phase) {
             self.held.has_room(&key.0);
         }
+        self.touched.model(&worker.record.model);
+        self.touched.room();
         Change::Fewer
     }
 
     /// A worker told what it runs.
     pub fn worker_beats(&mut self, key: &WorkerKey, beat: WorkerBeat, now: Instant) -> Pulse {
-        let Some(worker) = self.workers.get_mut(key).filter(|worker| worker.record.epoch == beat.epoch) else {
+        let Some(worker) = self.workers.get_mut(key) else { return Pulse::Unknown };
+        if worker.record.epoch != beat.epoch {
             return Pulse::Steady;
-        };
+        }
         (worker.heard, worker.is_cut_off) = (now, false);
         if !(worker.jobs.is_empty() && beat.jobs.is_empty()) {
             worker.idle_since = now;
         }
         let has_changed = worker.jobs != beat.jobs;
         if has_changed {
+            self.touched.model(&worker.record.model);
+            if beat.jobs.is_empty() {
+                self.touched.room();
+            }
             let queue = self.queues.entry(worker.record.model.clone()).or_default();
             let ended: Vec<(Tenant, JobId)> =
                 worker.begun.keys().filter(|id| !beat.jobs.iter().any(|job| is_of(job, id))).cloned().collect();
@@ -427,14 +459,15 @@ impl Fleet {
     pub fn next_change(&self) -> impl Iterator<Item = Instant> {
         let hives = self.hives.values().map(|hive| hive.liveness.deadline(&self.timers));
         let orders = self.orders.values().map(|order| order.at + self.timers.order);
-        let stops = self.workers.values().filter_map(|worker| Some(worker.told_to_stop? + self.timers.order));
-        hives.chain(orders).chain(stops).chain(self.next_stranded())
+        hives.chain(orders).chain(self.next_stranded())
     }
 
     // Models.
 
     /// A model is declared, or declared anew. Returns how it was declared before.
     pub fn model_is(&mut self, model: ModelName, spec: ModelSpec) -> Option<ModelSpec> {
+        self.touched.model(&model);
+        self.touched.room();
         self.held.forget_model(&model);
         self.refused.remove(&model);
         self.models.insert(model, spec)
@@ -442,6 +475,8 @@ impl Fleet {
 
     /// A model is no longer declared.
     pub fn model_is_gone(&mut self, model: &ModelName) {
+        self.touched.model(model);
+        self.touched.room();
         self.models.remove(model);
         self.refused.remove(model);
         self.demand.remove(model);
@@ -449,14 +484,23 @@ impl Fleet {
         self.held.forget_model(model);
     }
 
-    /// What stands in the bucket is no declaration: it has no effect.
-    pub fn model_is_refused(&mut self, model: ModelName, failure: Failure) {
+    /// What stands in the bucket is no declaration: it has no effect. Returns whether that is worth telling: it was not
+    /// refused for the same reason before, and not too many others are.
+    pub fn model_is_refused(&mut self, model: ModelName, failure: Failure) -> bool {
+        if self.refused.get(&model) == Some(&failure) {
+            return false;
+        }
         self.model_is_gone(&model);
-        self.refused.insert(model, failure);
+        let is_remembered = self.refused.len() < REFUSED;
+        if is_remembered {
+            self.refused.insert(model, failure);
+        }
+        is_remembered
     }
 
     /// Somebody asks for a model: a job was queued.
     pub fn job_waits(&mut self, model: &ModelName, now: Instant) {
+        self.touched.model(model);
         // While somebody waits already, the hives are tried one after the other, each of them once.
         if !self.demand.contains_key(model) {
             self.held.asked_again(model);
@@ -467,8 +511,15 @@ impl Fleet {
 
     /// So many jobs of a model were found in the queue, waiting or running.
     pub fn jobs_found(&mut self, model: &ModelName, depth: u64, now: Instant) {
-        let waiting = depth.saturating_sub(self.running(model));
-        self.queues.entry(model.clone()).or_default().counted(waiting, now);
+        let waiting = if depth == 0 { 0 } else { depth.saturating_sub(self.running(model)) };
+        let queue = self.queues.entry(model.clone()).or_default();
+        if depth > 0 || queue.waiting() != waiting {
+            self.touched.model(model);
+        }
+        if waiting < queue.waiting() {
+            self.touched.room();
+        }
+        queue.counted(waiting, now);
         if depth > 0 {
             self.is_demanded(model, now);
         }
@@ -484,6 +535,8 @@ impl Fleet {
 
     /// The jobs that waited for a model were answered otherwise.
     pub fn demand_is_over(&mut self, model: &ModelName) {
+        self.touched.model(model);
+        self.touched.room();
         self.demand.remove(model);
         self.queues.remove(model);
     }
@@ -501,14 +554,21 @@ impl Fleet {
             return; // Its hive was faster, or it is known.
         }
         let expected = self.queues.get(&model).and_then(Queue::start);
+        self.touched.model(&model);
         self.by_model.entry(model.clone()).or_default().insert(key.clone());
         self.orders.insert(key, Ordered { model, at: now, expected });
+    }
+
+    /// A spawn that was only thought of is not commanded after all, or under another name.
+    pub(super) fn not_ordered(&mut self, key: &WorkerKey) {
+        self.forget_order(key);
     }
 
     /// A worker was told to stop.
     pub fn told_to_stop(&mut self, key: &WorkerKey, now: Instant) {
         if let Some(worker) = self.workers.get_mut(key) {
             worker.told_to_stop = Some(now);
+            self.touched.model(&worker.record.model);
         }
     }
 
@@ -548,11 +608,15 @@ impl Fleet {
 
     /// The declared models of which something is to be decided: those with workers, orders, demand, or a minimum. Who
     /// gets room first comes first: the higher priority, then whose jobs have waited longest.
-    pub fn active(&self) -> Vec<(&ModelName, &ModelSpec)> {
+    pub fn active(&self, scope: &Scope) -> Vec<(&ModelName, &ModelSpec)> {
         let is_active = |model: &ModelName, spec: &ModelSpec| {
             spec.replicas.min > 0 || self.by_model.contains_key(model) || self.demand.contains_key(model)
         };
-        let mut active: Vec<_> = self.models.iter().filter(|(model, spec)| is_active(model, spec)).collect();
+        let looked_at: Vec<_> = match scope {
+            Scope::Everything => self.models.iter().collect(),
+            Scope::Models(models) => models.iter().filter_map(|model| self.models.get_key_value(model)).collect(),
+        };
+        let mut active: Vec<_> = looked_at.into_iter().filter(|(model, spec)| is_active(model, spec)).collect();
         let far = |model| self.demand.get(model).map_or((true, None), |since| (false, Some(*since)));
         active.sort_by_key(|(model, spec)| (std::cmp::Reverse(spec.priority), far(*model), (*model).clone()));
         active
@@ -572,6 +636,18 @@ impl Fleet {
         self.workers.range(first..).take_while(move |((at, _), _)| *at == hive)
     }
 
+    /// The workers and orders of a model on one hive.
+    fn keys_on<'a>(&'a self, hive: &HiveName, model: &ModelName) -> impl Iterator<Item = &'a WorkerKey> + use<'a> {
+        let (first, hive) = ((hive.clone(), WorkerName::from_lossy("-")), hive.clone());
+        let of_model = self.by_model.get(model).into_iter();
+        of_model.flat_map(move |keys| keys.range(first.clone()..)).take_while(move |(at, _)| *at == hive)
+    }
+
+    /// The models that have workers or orders, also those that are not declared.
+    pub fn models_with_workers(&self) -> impl Iterator<Item = &ModelName> {
+        self.by_model.keys()
+    }
+
     /// The workers that serve a model or soon will; those of lost hives do not count.
     pub fn serving<'a>(&'a self, model: &ModelName) -> impl Iterator<Item = (&'a WorkerKey, &'a Worker)> + use<'a> {
         self.workers_for(model).filter(move |((hive, _), worker)| {
@@ -585,6 +661,11 @@ impl Fleet {
         keys.filter(|key| self.orders.contains_key(key)).count()
     }
 
+    /// How many workers serve a model at the most: those that do not serve are counted too.
+    pub fn most(&self, model: &ModelName) -> usize {
+        self.by_model.get(model).map_or(0, BTreeSet::len)
+    }
+
     /// How many workers serve a model, soon will, or were commanded.
     pub fn capacity(&self, model: &ModelName) -> u32 {
         number(self.serving(model).count() + self.orders_for(model))
@@ -592,7 +673,7 @@ impl Fleet {
 
     /// The worker that ends again and again on a hive, and why.
     pub fn looping_on(&self, hive: &HiveName, model: &ModelName) -> Option<(&WorkerName, &Failure)> {
-        let here = self.workers_for(model).filter(|((at, _), _)| at == hive);
+        let here = self.keys_on(hive, model).filter_map(|key| self.workers.get_key_value(key));
         here.filter_map(|((_, name), worker)| Some((name, worker.looping.as_ref()?))).next()
     }
 
@@ -604,12 +685,11 @@ impl Fleet {
 
     /// How many workers of a model a hive runs or was commanded to.
     pub fn load_of(&self, hive: &HiveName, model: &ModelName) -> usize {
-        let keys = self.by_model.get(model).into_iter().flatten().filter(|(at, _)| at == hive);
-        keys.filter(|key| match self.workers.get(key) {
+        let runs = |key: &&WorkerKey| match self.workers.get(key) {
             Some(worker) => has_process(worker.record.phase) && worker.told_to_stop.is_none(),
             None => true,
-        })
-        .count()
+        };
+        self.keys_on(hive, model).filter(runs).count()
     }
 
     /// How much memory a worker of a model needs: what it may use, else the most that one was seen to use.

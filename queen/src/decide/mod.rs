@@ -8,6 +8,7 @@ pub mod queue;
 pub mod replace;
 pub mod scale;
 pub mod timers;
+pub mod touched;
 
 #[cfg(test)]
 mod fixture;

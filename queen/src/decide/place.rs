@@ -104,8 +104,12 @@ pub enum Obstacle<'a> {
 
 /// What is thought of every hive for a new worker of `model`, the best first, then those that are passed over.
 pub fn verdicts<'a>(fleet: &'a Fleet, model: &ModelName, spec: &'a ModelSpec, now: Instant) -> Vec<Verdict<'a>> {
+    let needed = fleet.memory_of(model);
     let verdict = |(name, hive): (&'a HiveName, &'a Hive)| {
-        let suited = match obstacle(fleet, name, hive, model, spec, now) {
+        let obstacle =
+            obstacle(fleet, name, hive, model, spec, now).or_else(|| short_of_memory(fleet, name, hive, needed));
+        let held = || fleet.held.on(name, model, now).map(Obstacle::Held);
+        let suited = match obstacle.or_else(held) {
             Some(obstacle) => Err(obstacle),
             None => Ok(rank(fleet, name, hive, model, spec)),
         };
@@ -154,7 +158,7 @@ fn obstacle<'a>(
     spec: &'a ModelSpec,
     now: Instant,
 ) -> Option<Obstacle<'a>> {
-    let Hive { record, liveness, room } = hive;
+    let Hive { record, liveness, .. } = hive;
     if record.protocol.shared(Protocol::OURS).is_none() {
         return Some(Obstacle::Protocol(record.protocol));
     }
@@ -180,14 +184,13 @@ fn obstacle<'a>(
     if let Some(most) = record.max_workers.filter(|most| fleet.load(name) >= *most as usize) {
         return Some(Obstacle::Full(most));
     }
-    if let (Some(needed), Some(room)) = (fleet.memory_of(model), room) {
-        let promised: u64 = promised(fleet, name);
-        let free = room.memory.saturating_sub(promised);
-        if needed > free {
-            return Some(Obstacle::Memory { needed, free });
-        }
-    }
-    fleet.held.on(name, model, now).map(Obstacle::Held)
+    None
+}
+
+fn short_of_memory<'a>(fleet: &Fleet, name: &HiveName, hive: &Hive, needed: Option<u64>) -> Option<Obstacle<'a>> {
+    let (needed, room) = (needed?, hive.room?);
+    let free = room.memory.saturating_sub(promised(fleet, name));
+    (needed > free).then_some(Obstacle::Memory { needed, free })
 }
 
 /// The memory of workers that were commanded and of which the hive has not told yet.

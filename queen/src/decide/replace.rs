@@ -15,19 +15,19 @@ impl Plan<'_> {
     /// before the old one goes. There may be one more than the bounds allow meanwhile.
     pub(super) fn replaced(&mut self, model: &ModelName, spec: &ModelSpec) {
         // Who serves nobody goes at once: what is missing then is ordered as it should be.
-        let useless = outdated(&self.fleet, model, spec).filter(|(_, worker, _)| !worker.is_ready());
+        let useless = outdated(self.fleet, model, spec).filter(|(_, worker, _)| !worker.is_ready());
         for (key, why) in useless.map(owned).collect::<Vec<_>>() {
             self.stop(&key, why);
         }
         let old: Vec<(WorkerKey, String)> = {
-            let mut old: Vec<_> = outdated(&self.fleet, model, spec).collect();
+            let mut old: Vec<_> = outdated(self.fleet, model, spec).collect();
             old.sort_by_key(|(_, worker, _)| worker.jobs.len());
             old.into_iter().map(owned).collect()
         };
         let Some((first, why)) = old.first().cloned() else { return self.beyond_bounds(model, spec) };
         let demanded = self.fleet.demand.contains_key(model);
         let idle = self.fleet.workers.get(&first).is_some_and(Worker::is_idle);
-        if spec.replicas.min == 0 && !spec.pinned && idle && !demanded && is_leaving(&self.fleet, &first) {
+        if spec.replicas.min == 0 && !spec.pinned && idle && !demanded && is_leaving(self.fleet, &first) {
             return self.stop(&first, why);
         }
         let (all, old) = (self.fleet.capacity(model), count(old.len()));

@@ -1,13 +1,15 @@
 //! How many workers each model is to have: what is missing is ordered, what is idle or unwanted is stopped.
 
-use std::{borrow::Cow, time::Instant};
+use std::{collections::BTreeSet, time::Instant};
 
 use rbee_schema::{Failure, HiveName, ModelName, ModelSpec, WorkerName, WorkerPhase};
 
 use crate::decide::{
     fleet::{Fleet, Worker, WorkerKey},
+    liveness::Presence,
     place::{Nowhere, Outlook, place},
     replace,
+    touched::Scope,
 };
 
 /// What is to be done.
@@ -47,38 +49,73 @@ pub enum Order {
     },
 }
 
-/// What is to be done now.
-pub fn orders(fleet: &Fleet, now: Instant) -> Vec<Order> {
-    let mut plan = Plan { fleet: Cow::Borrowed(fleet), now, orders: Vec::new() };
-    for (model, spec) in fleet.active() {
+/// What is to be done now. What is ordered counts as done from now on, but for spawns: their workers have no name yet.
+pub fn orders(fleet: &mut Fleet, scope: &Scope, now: Instant) -> Vec<Order> {
+    let active: Vec<(ModelName, ModelSpec)> =
+        fleet.active(scope).into_iter().map(|(model, spec)| (model.clone(), spec.clone())).collect();
+    let mut plan =
+        Plan { fleet: &mut *fleet, now, orders: Vec::new(), thought_of: Vec::new(), unsettled: BTreeSet::new() };
+    for (model, spec) in &active {
+        if plan.is_settled(model, spec) {
+            continue;
+        }
+        let before = plan.orders.len();
         plan.missing(model, spec);
         plan.replaced(model, spec);
         plan.idle(model, spec);
         plan.looped(model, spec);
+        plan.failed(model);
+        if plan.orders.len() > before {
+            plan.unsettled.insert(model.clone());
+        }
     }
-    plan.unwanted();
-    plan.orders
+    plan.undeclared(scope);
+    let Plan { orders, thought_of, unsettled, .. } = plan;
+    for key in thought_of {
+        fleet.not_ordered(&key);
+    }
+    fleet.touched.looked_at(scope, unsettled);
+    orders
 }
 
-/// When [`orders`] may have another answer although nothing was heard.
-pub fn next_look(fleet: &Fleet, now: Instant) -> Option<Instant> {
-    let idle = fleet.workers.values().filter(|worker| worker.is_idle() && worker.told_to_stop.is_none());
-    let idle = idle.filter_map(|worker| {
-        let spec = fleet.models.get(&worker.record.model).filter(|spec| !spec.pinned)?;
-        let resident = worker.ready_since.filter(|_| !fleet.demand.is_empty());
+/// When [`orders`] may have another answer for these models although nothing was heard.
+pub fn next_look(fleet: &Fleet, scope: &Scope, now: Instant) -> Option<Instant> {
+    let has_demand = !fleet.demand.is_empty();
+    let workers: Box<dyn Iterator<Item = &Worker> + '_> = match scope {
+        Scope::Models(models) if !has_demand => {
+            Box::new(models.iter().flat_map(|model| fleet.workers_for(model)).map(|(_, worker)| worker))
+        }
+        // Whoever is in demand may take the place of any other.
+        Scope::Models(_) | Scope::Everything => Box::new(fleet.workers.values()),
+    };
+    let ends = workers.filter_map(|worker| {
+        if let Some(told) = worker.told_to_stop {
+            return Some(told + fleet.timers.order);
+        }
+        if !worker.is_idle() {
+            return None;
+        }
+        let model = &worker.record.model;
+        let spec = fleet.models.get(model).filter(|spec| !spec.pinned)?;
+        let resident = worker.ready_since.filter(|_| has_demand);
         let swap = resident.map(|since| since + fleet.timers.residency).filter(|at| *at > now);
-        Some(swap.into_iter().chain([worker.idle_since + spec.idle_timeout]).min().unwrap_or(now))
+        let is_spare = fleet.most(model) > spec.replicas.min as usize;
+        swap.into_iter().chain(is_spare.then_some(worker.idle_since + spec.idle_timeout)).min()
     });
     let waits = fleet.queues.values().filter(|queue| queue.answer().is_none());
     let waits = waits.filter_map(|queue| Some(queue.since()? + fleet.timers.wait));
-    fleet.held.ends().chain(idle).chain(waits).chain(fleet.next_change()).filter(|at| *at > now).min()
+    fleet.held.ends().chain(ends).chain(waits).chain(fleet.next_change()).filter(|at| *at > now).min()
 }
 
 /// The orders so far, and the fleet as it will be when they are carried out.
 pub(super) struct Plan<'a> {
-    pub(super) fleet: Cow<'a, Fleet>,
+    pub(super) fleet: &'a mut Fleet,
     pub(super) now: Instant,
     pub(super) orders: Vec<Order>,
+    /// Spawns of this plan.
+    thought_of: Vec<WorkerKey>,
+    /// Models of which something is left to be done.
+    unsettled: BTreeSet<ModelName>,
 }
 
 /// How many workers a model is to have, and why more than it would have without jobs.
@@ -90,10 +127,11 @@ struct Wanted {
 impl Plan<'_> {
     /// Orders a worker where there is a place for it.
     pub(super) fn spawn(&mut self, model: &ModelName, spec: &ModelSpec, why: &str) -> Result<(), Nowhere> {
-        let (hive, where_) = place(&self.fleet, model, spec, self.now)?;
+        let (hive, where_) = place(self.fleet, model, spec, self.now)?;
         let number = self.orders.len();
         let key = (hive.clone(), WorkerName::from_lossy(&format!("planned-{number}")));
-        self.fleet.to_mut().ordered(key, model.clone(), self.now);
+        self.fleet.ordered(key.clone(), model.clone(), self.now);
+        self.thought_of.push(key);
         let why = format!("{why}; {where_}");
         self.orders.push(Order::Spawn { model: model.clone(), spec: spec.clone(), hive, why });
         Ok(())
@@ -101,17 +139,45 @@ impl Plan<'_> {
 
     /// Orders the end of a worker.
     pub(super) fn stop(&mut self, key: &WorkerKey, why: String) {
-        self.fleet.to_mut().told_to_stop(key, self.now);
+        self.fleet.told_to_stop(key, self.now);
         self.orders.push(Order::Stop { worker: key.clone(), why });
+    }
+
+    /// Whether nothing is to be decided of a model: it has as many workers as it may, each of them as it should be, and
+    /// nobody waits. That is how nearly all of a large fleet is nearly always.
+    fn is_settled(&self, model: &ModelName, spec: &ModelSpec) -> bool {
+        let fleet = &*self.fleet;
+        let waits = fleet.queues.get(model).is_some_and(|queue| queue.waiting() > 0);
+        if waits || fleet.demand.contains_key(model) {
+            return false;
+        }
+        let (mut serving, mut may_go) = (fleet.orders_for(model), false);
+        for ((hive, _), worker) in fleet.workers_for(model) {
+            let Some(hive) = fleet.hives.get(hive).filter(|hive| hive.liveness.presence() != Presence::Lost) else {
+                continue;
+            };
+            if worker.told_to_stop.is_some() {
+                continue;
+            }
+            let is_as_declared = worker.record.spec.as_ref().is_none_or(|found| spec.is_served_like(found));
+            if hive.record.draining || !worker.counts() || worker.looping.is_some() || !is_as_declared {
+                return false;
+            }
+            may_go |= worker.is_idle() && !spec.pinned && self.now >= worker.idle_since + spec.idle_timeout;
+            serving += 1;
+        }
+        let (min, max) = (spec.replicas.min as usize, spec.replicas.max as usize);
+        (min..=max).contains(&serving) && !(may_go && serving > min)
     }
 
     fn missing(&mut self, model: &ModelName, spec: &ModelSpec) {
         let demanded = self.fleet.demand.contains_key(model);
-        let wanted = wanted(&self.fleet, model, spec, self.now);
+        let wanted = wanted(self.fleet, model, spec, self.now);
         let capacity = self.fleet.capacity(model);
         if capacity >= wanted.workers {
             return;
         }
+        self.unsettled.insert(model.clone());
         if let Some(failure) = self.fleet.held.everywhere(model).cloned() {
             if demanded {
                 self.orders.push(Order::Refuse { model: model.clone(), failure });
@@ -127,7 +193,7 @@ impl Plan<'_> {
 
     fn has_no_place(&mut self, model: &ModelName, spec: &ModelSpec, nowhere: Nowhere) {
         let demanded = self.fleet.demand.contains_key(model);
-        if demanded && let Some((key, why)) = replace::swapped_out(&self.fleet, model, spec, &nowhere.crowded, self.now)
+        if demanded && let Some((key, why)) = replace::swapped_out(self.fleet, model, spec, &nowhere.crowded, self.now)
         {
             return self.stop(&key, why);
         }
@@ -174,23 +240,29 @@ impl Plan<'_> {
         }
     }
 
-    fn unwanted(&mut self) {
-        let mut unwanted = Vec::new();
-        for (key, worker) in &self.fleet.workers {
-            if worker.told_to_stop.is_some() || !self.fleet.is_there(&key.0) {
-                continue;
-            }
-            let model = &worker.record.model;
-            match worker.record.phase {
-                WorkerPhase::Failed => unwanted.push((key.clone(), "it has failed".to_owned())),
-                _ if !self.fleet.models.contains_key(model) => {
-                    unwanted.push((key.clone(), format!("model {model} is no longer declared")));
-                }
-                _ => {}
-            }
+    fn failed(&mut self, model: &ModelName) {
+        self.unwanted(model, "it has failed", |worker| worker.record.phase == WorkerPhase::Failed);
+    }
+
+    /// The workers of models that are no longer declared.
+    fn undeclared(&mut self, scope: &Scope) {
+        let is_gone = |model: &&ModelName| !self.fleet.models.contains_key(*model);
+        let gone: Vec<ModelName> = match scope {
+            Scope::Everything => self.fleet.models_with_workers().filter(is_gone).cloned().collect(),
+            Scope::Models(models) => models.iter().filter(is_gone).cloned().collect(),
+        };
+        for model in gone {
+            self.failed(&model);
+            self.unwanted(&model, &format!("model {model} is no longer declared"), |_| true);
         }
-        for (key, why) in unwanted {
-            self.stop(&key, why);
+    }
+
+    fn unwanted(&mut self, model: &ModelName, why: &str, is_unwanted: impl Fn(&Worker) -> bool) {
+        let workers = self.fleet.workers_for(model).filter(|((hive, _), worker)| {
+            worker.told_to_stop.is_none() && self.fleet.is_there(hive) && is_unwanted(worker)
+        });
+        for key in workers.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            self.stop(&key, why.to_owned());
         }
     }
 }

@@ -3,9 +3,9 @@ use std::time::{Duration, Instant};
 use rbee_schema::{HiveRecord, ModelReference, ModelSpec, Replicas, WorkerPhase, WorkerRecord};
 
 use crate::decide::{
-    fixture::{beat, draining, fleet, hive, key, name, record, spec},
+    fixture::{beat, draining, fleet, hive, key, name, orders, record, spec},
     fleet::Fleet,
-    scale::{Order, orders},
+    scale::Order,
 };
 
 /// The declaration after a change.

@@ -4,7 +4,7 @@ use rbee_schema::{FailureCode, Replicas, WorkerRecord};
 
 use super::*;
 use crate::decide::{
-    fixture::{beat, draining, fails, fleet, hive, key, looping, name, record, spec},
+    fixture::{beat, draining, fails, fleet, hive, key, looping, name, next_look, orders, record, spec},
     fleet::Change,
 };
 
@@ -69,10 +69,10 @@ fn demand_without_a_hive_is_unplaceable_and_placed_when_one_comes() {
 #[test]
 fn an_idle_worker_is_stopped_after_its_time_unless_the_minimum_needs_it() {
     let later = |now: Instant| now + Duration::from_secs(300);
-    for (min, expected) in [(0, vec!["stop"]), (1, vec![])] {
+    for (min, looks, expected) in [(0, true, vec!["stop"]), (1, false, vec![])] {
         let (mut fleet, now) = (fleet(Replicas { min, max: 1 }), Instant::now());
         fleet.worker_is(key("a", "w"), record(WorkerPhase::Ready), now);
-        assert_eq!(next_look(&fleet, now), Some(later(now)));
+        assert_eq!(next_look(&fleet, now), looks.then(|| later(now)));
         assert_eq!(kinds(&orders(&fleet, now + Duration::from_secs(299))), [""; 0]);
         assert_eq!(kinds(&orders(&fleet, later(now))), expected);
     }
