@@ -300,7 +300,7 @@ pub(crate) fn queen(options: &QueenOptions, bus: Bus) -> Running {
     Running::new("queen", stop, task)
 }
 
-/// Runs the HTTP gateway; returns where it listens.
+/// Runs the HTTP gateway, which serves the metrics of this process too; returns where it listens.
 pub(crate) async fn http(
     address: SocketAddr,
     bus: Bus,
@@ -310,7 +310,7 @@ pub(crate) async fn http(
     let listener = gateway::bind(address).await.map_err(taken)?;
     let address = listener.local_addr().map_err(taken)?;
     let stop = CancellationToken::new();
-    let serve = gateway::serve(listener, bus, recorded, stop.clone());
+    let serve = gateway::serve(listener, bus, move || recorded.render(), stop.clone());
     let task = tokio::spawn(async move { serve.await.map_err(Outcome::failed) });
     Ok((Running::new("gateway", stop, task), address))
 }

@@ -14,7 +14,6 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use metrics_exporter_prometheus::PrometheusHandle;
 use rbee_nats::{Bus, Registry};
 use rbee_schema::{Failure, FailureCode, MAX_BODY_BYTES};
 use tokio::net::TcpListener;
@@ -31,21 +30,21 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Serves until `stop` is cancelled.
+/// Serves until `stop` is cancelled. `metrics` writes those of this process, for Prometheus.
 ///
 /// # Errors
 /// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
     bus: Bus,
-    recorded: PrometheusHandle,
+    recorded: impl Fn() -> String + Clone + Send + Sync + 'static,
     stop: CancellationToken,
 ) -> io::Result<()> {
     metrics::describe();
     info!(address = %listener.local_addr()?, "the HTTP gateway listens");
     let router = Router::new()
         .route("/healthz", get(health))
-        .route("/metrics", get(move || std::future::ready(recorded.render())))
+        .route("/metrics", get(move || std::future::ready(recorded())))
         .route("/v1/models", get(models))
         .route("/v1/chat/completions", post(chat::complete))
         .fallback(not_found)

@@ -8,6 +8,7 @@ mod capacity;
 mod command_line;
 mod configuration;
 mod drain;
+mod flood;
 mod gateway;
 mod install;
 mod ports;

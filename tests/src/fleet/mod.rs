@@ -1,6 +1,7 @@
 //! A fleet of real processes for one test: a nats-server, queens, hives, and the workers that the hives start.
 
 mod hive;
+mod metrics;
 pub(crate) mod processes;
 mod sshd;
 
@@ -20,6 +21,7 @@ use tempfile::TempDir;
 
 pub use self::{
     hive::HiveSetup,
+    metrics::counted,
     processes::{Run, RunningProcess},
     sshd::Sshd,
 };
@@ -209,7 +211,7 @@ impl Fleet {
     /// When she does not say.
     pub async fn http(&self) -> String {
         let log = std::fs::read_to_string(self.log("queen")).expect("the queen writes");
-        let address = log.split_once(", HTTP ").and_then(|(_, rest)| rest.split_once("/v1"));
+        let address = log.rsplit_once(", HTTP ").and_then(|(_, rest)| rest.split_once("/v1"));
         address.expect("the queen says where HTTP is").0.to_owned()
     }
 

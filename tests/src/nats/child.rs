@@ -27,6 +27,10 @@ impl ChildServer {
         Self { process, folder, address: address.to_owned(), port, store }
     }
 
+    pub(super) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(super) fn kill(&mut self) {
         self.process.kill().expect("the server runs and can be killed");
         self.process.wait().expect("the killed server ends");

@@ -113,6 +113,14 @@ impl NatsServer {
         &self.url
     }
 
+    /// Its process, where that is a child of this one.
+    pub fn pid(&self) -> Option<u32> {
+        match &self.running {
+            Running::Child(child) => Some(child.pid()),
+            Running::Container(_) => None,
+        }
+    }
+
     /// Kills it as a power cut would kill its process: no goodbye to anybody, no last write.
     ///
     /// # Panics

@@ -1,0 +1,122 @@
+//! What is no message of a fleet changes nothing in it: it is refused or passed over, and counted.
+
+use rbee_nats::{Bus, Registry, Subject, recent_events};
+use rbee_schema::{
+    FailureCode, HiveBeat, ModelName, QueenEvent, WorkerBeat, WorkerPhase, WorkerRecord,
+    api::{Hives, Model, OfModel, Workers},
+};
+use rbee_tests::{
+    fleet::{Fleet, counted},
+    wait::{PATIENCE, eventually},
+};
+
+const MANY: usize = 200;
+
+/// What the queen has passed over so far.
+async fn ignored(fleet: &Fleet, what: &str) -> usize {
+    let url = format!("{}/metrics", fleet.http().await);
+    counted(&url, &format!("rbee_queen_ignored_total{{what=\"{what}\"}}")).await as usize
+}
+
+async fn is_counted(fleet: &Fleet, what: &str, times: usize) {
+    eventually(&format!("{times} times `{what}` is counted"), PATIENCE, async || ignored(fleet, what).await == times)
+        .await;
+}
+
+/// The hives and the workers that the queen knows.
+async fn known(bus: &Bus) -> (Hives, Workers) {
+    let hives = bus.ask("hives", &()).await.expect("the queen answers");
+    (hives, bus.ask("workers", &()).await.expect("the queen answers"))
+}
+
+#[tokio::test]
+async fn who_beats_and_is_not_known_is_counted_and_nobody_is_added() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "", 1, 1).await;
+    fleet.ready(1).await;
+    let hive = HiveBeat { epoch: 1, workers: 1, ports_leased: 1, ports_total: 1, late_ms: 0, room: None };
+    let worker = WorkerBeat {
+        model: "m".parse().expect("a name"),
+        epoch: 1,
+        slots: 1,
+        jobs: Vec::new(),
+        tokens: 0,
+        steps: 0,
+        memory_bytes: 0,
+    };
+    for number in 0..MANY {
+        let ghost = format!("ghost-{number}").parse().expect("a name");
+        let of_one =
+            Subject::WorkerBeat("one".parse().expect("a name"), format!("ghost-{number}").parse().expect("a name"));
+        fleet.bus.tell(&Subject::HiveBeat(ghost), &hive).await.expect("the connection stands");
+        fleet.bus.tell(&of_one, &worker).await.expect("the connection stands");
+        fleet.bus.tell(&of_one, &"no beat").await.expect("the connection stands");
+    }
+    is_counted(&fleet, "heartbeat of an unknown hive", MANY).await;
+    is_counted(&fleet, "heartbeat of an unknown worker", MANY).await;
+    is_counted(&fleet, "heartbeat", MANY).await;
+    let (hives, workers) = known(&fleet.bus).await;
+    assert_eq!((hives.hives.len(), workers.workers.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_key_that_holds_no_name_and_a_record_that_is_none_add_nobody() {
+    let fleet = Fleet::start().await;
+    let workers = Registry::workers(&fleet.bus);
+    let record = WorkerRecord {
+        model: "m".parse().expect("a name"),
+        phase: WorkerPhase::Ready,
+        epoch: 1,
+        pid: None,
+        port: None,
+        slots: 1,
+        exits: 0,
+        limits: None,
+        failure: None,
+        spec: None,
+    };
+    for number in 0..MANY {
+        workers.put(&format!("of-no-hive-{number}"), &record).await.expect("the server stores it");
+    }
+    let bucket = fleet.bus.jetstream().get_key_value("rbee_hives").await.expect("the bucket is there");
+    bucket.put("two", "no record".into()).await.expect("the server stores it");
+    is_counted(&fleet, "worker", MANY).await;
+    is_counted(&fleet, "record of a hive", 1).await;
+    let (hives, workers) = known(&fleet.bus).await;
+    assert_eq!((hives.hives.len(), workers.workers.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_declaration_that_is_refused_is_shown_and_told_once() {
+    let fleet = Fleet::start().await;
+    let bucket = fleet.bus.jetstream().get_key_value("rbee_models").await.expect("the bucket is there");
+    for _ in 0..MANY {
+        bucket.put("wrong", r#"{"reference":"mock:","slots":0}"#.into()).await.expect("the server stores it");
+    }
+    is_counted(&fleet, "declaration", MANY).await;
+    let wrong: ModelName = "wrong".parse().expect("a name");
+    let shown = fleet.bus.ask::<_, Model>("model", &OfModel { model: wrong }).await.expect_err("it is refused");
+    assert_eq!(shown.code, FailureCode::InvalidRequest);
+    assert!(shown.message.contains("slots is 0"), "{shown}");
+    let told = recent_events(&fleet.bus, "rbee.evt.model.wrong.refused", std::time::SystemTime::UNIX_EPOCH);
+    assert_eq!(told.await.expect("the server answers").len(), 1);
+}
+
+#[tokio::test]
+async fn an_order_from_an_unknown_hive_is_no_worker_that_will_come() {
+    let fleet = Fleet::start().await;
+    let subject = Subject::QueenEvent("ghost".parse().expect("a name"), "placed".to_owned());
+    for number in 0..MANY {
+        let placed = QueenEvent::Placed {
+            model: "m".parse().expect("a name"),
+            hive: format!("ghost-{number}").parse().expect("a name"),
+            worker: "w".parse().expect("a name"),
+            why: String::new(),
+            expected_ms: None,
+        };
+        fleet.bus.tell(&subject, &placed).await.expect("the connection stands");
+    }
+    is_counted(&fleet, "order of another queen", MANY).await;
+    fleet.serve_mock("m", "", 1, 1).await;
+    fleet.ready(1).await;
+}
