@@ -4,10 +4,10 @@
 SHELL := bash
 CARGO := cargo
 
-.PHONY: help setup run up build test check bench chaos generate clean
+.PHONY: help setup run up build test check bench bench-fleet chaos generate clean
 
 help: ## This list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: ## Fetch what is missing, into .tools: nats-server, a small model, nats-py
 	@scripts/setup test
@@ -50,6 +50,12 @@ bench: ## Measure this machine
 	@scripts/setup run
 	$(CARGO) build --release --bins
 	RBEE_TEST_NATS=child $(CARGO) run --release --package rbee-bench
+
+# FLEET may hold options, such as FLEET="--hives 50 --windows 1 --flood 1000".
+bench-fleet: ## Measure a queen with 500 hives and 10,000 workers, and under floods
+	@scripts/setup run
+	$(CARGO) build --release --bins
+	RBEE_TEST_NATS=child $(CARGO) run --release --package rbee-bench --bin rbee-bench-fleet -- $(FLEET)
 
 chaos: ## Inject every fault twenty times and print what becomes of it
 	@scripts/setup test

@@ -18,6 +18,8 @@ enum Unit {
     Seconds,
     PerSecond,
     Ratio,
+    Share,
+    Bytes,
 }
 
 impl Samples {
@@ -39,6 +41,16 @@ impl Samples {
     /// How many times as much.
     pub fn ratios(values: impl IntoIterator<Item = f64>) -> Self {
         Self::of(values, Unit::Ratio)
+    }
+
+    /// Parts of a whole, such as of a core.
+    pub fn shares(values: impl IntoIterator<Item = f64>) -> Self {
+        Self::of(values, Unit::Share)
+    }
+
+    /// Sizes in bytes.
+    pub fn sizes(values: impl IntoIterator<Item = u64>) -> Self {
+        Self::of(values.into_iter().map(|value| value as f64), Unit::Bytes)
     }
 
     fn of(values: impl IntoIterator<Item = f64>, unit: Unit) -> Self {
@@ -105,6 +117,8 @@ fn show(value: f64, unit: Unit) -> String {
         Unit::PerSecond if value < 100.0 => format!("{value:.1}/s"),
         Unit::PerSecond => format!("{value:.0}/s"),
         Unit::Ratio => format!("{value:.3}"),
+        Unit::Share => format!("{:.1} %", value * 100.0),
+        Unit::Bytes => format!("{:.1} MiB", value / f64::from(1 << 20)),
     }
 }
 
@@ -133,5 +147,6 @@ mod tests {
         assert_eq!(shown, ["52.0 us", "0.38 ms", "12.30 ms", "250 ms", "1.50 s", "-0.38 ms"]);
         assert_eq!([show(43.21, Unit::PerSecond), show(1234.5, Unit::PerSecond)], ["43.2/s", "1234/s"]);
         assert_eq!(show(0.98765, Unit::Ratio), "0.988");
+        assert_eq!([show(0.1234, Unit::Share), show(1.5e8, Unit::Bytes)], ["12.3 %", "143.1 MiB"]);
     }
 }

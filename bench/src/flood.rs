@@ -1,0 +1,243 @@
+//! Floods of what is no message, each twice: what a queen kept of them would be twice as much after the second.
+
+use std::time::{Duration, Instant};
+
+use async_nats::HeaderMap;
+use comfy_table::{CellAlignment, Table, presets::NOTHING};
+use futures::future::join_all;
+use rbee_nats::{Authority, Bus, Order, Subject};
+use rbee_schema::{Haste, HiveCommand, HiveName, QueenEvent, QueenName, WorkerName, api::Status};
+use rbee_tests::{
+    fleet::{Fleet, counted},
+    wait::eventually,
+};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::{recovery::QUEEN, usage::Usage};
+
+/// How long a queen may take to get through a flood, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// So many messages are published before anybody waits: for the server's word, or for a moment where it has none to give.
+const BATCH: usize = 500;
+
+/// Without acknowledgements: some 50,000 a second, so that none is dropped on its way by a buffer that is full.
+const BREATH: Duration = Duration::from_millis(10);
+
+/// What queens count.
+const IGNORED: &str = "rbee_queen_ignored_total";
+
+/// Floods a queen, and then a real hive, and prints what became of it.
+///
+/// # Panics
+/// When something is not counted, or the fleet is another one afterwards.
+pub async fn measure(fleet: &mut Fleet, count: usize) {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header([
+        "",
+        "messages",
+        "counted",
+        "took",
+        "memory before",
+        "after",
+        "after the second",
+    ]);
+    let before = size(&fleet.bus).await;
+    for flood in [Flood::Unknown, Flood::Unreadable, Flood::Keys, Flood::Declarations, Flood::Orders] {
+        table.add_row(endure(fleet, flood, count).await);
+    }
+    assert_eq!(size(&fleet.bus).await, before, "hives, ready workers and models are as before the floods");
+    table.add_row(replay(fleet, count / 10).await);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    println!(
+        "\nFloods: how long the first takes until all is counted; the resident memory of the queen, or of the hive"
+    );
+    for line in table.to_string().lines() {
+        println!("{}", line.trim_end());
+    }
+}
+
+/// What is flooded with.
+#[derive(Debug, Clone, Copy)]
+enum Flood {
+    /// Heartbeats of hives and workers that nobody knows.
+    Unknown,
+    /// Heartbeats that are none.
+    Unreadable,
+    /// Keys in the buckets of hives, workers and models that hold what is no name.
+    Keys,
+    /// Declarations that make no sense.
+    Declarations,
+    /// What an unknown queen says of workers that she orders from unknown hives.
+    Orders,
+}
+
+impl Flood {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Unknown => "heartbeats of hives and workers that nobody knows",
+            Self::Unreadable => "heartbeats that cannot be read",
+            Self::Keys => "registry keys that hold no name",
+            Self::Declarations => "declarations that make no sense",
+            Self::Orders => "orders of an unknown queen from unknown hives",
+        }
+    }
+
+    async fn pour(self, bus: &Bus, count: usize) {
+        match self {
+            Self::Unknown => {
+                let beat = json!({
+                    "model": "m", "epoch": 1, "slots": 2, "workers": 0, "ports_leased": 0, "ports_total": 0,
+                });
+                publish(bus, (0..count).map(|number| (unknown(number), beat.clone()))).await;
+            }
+            Self::Unreadable => {
+                publish(bus, (0..count).map(|number| (unknown(number), json!({ "epoch": "one" })))).await;
+            }
+            Self::Keys => write(bus, count, malformed_key).await,
+            Self::Declarations => write(bus, count, senseless).await,
+            Self::Orders => {
+                let queen = QueenName::from_lossy("ghost");
+                let subject = Subject::QueenEvent(queen, "placed".to_owned());
+                let placed = |number: usize| QueenEvent::Placed {
+                    model: rbee_schema::ModelName::from_lossy("model-0000"),
+                    hive: HiveName::from_lossy(&format!("ghost-{number}")),
+                    worker: WorkerName::from_lossy(&format!("ghost-{number}")),
+                    why: "a flood".to_owned(),
+                    expected_ms: None,
+                };
+                let placed = |number| serde_json::to_value(placed(number)).expect("an event can be written");
+                publish(bus, (0..count).map(|number| (subject.clone(), placed(number)))).await;
+            }
+        }
+    }
+}
+
+/// Pours a flood twice, and tells what became of it.
+async fn endure(fleet: &Fleet, flood: Flood, count: usize) -> Vec<String> {
+    let queen = fleet.role_pid(QUEEN);
+    let url = format!("{}/metrics", fleet.http().await);
+    let ignored = async || counted(&url, IGNORED).await as usize;
+    let (begun, before, memory) = (Instant::now(), ignored().await, Usage::of(queen).resident);
+    flood.pour(&fleet.bus, count).await;
+    eventually("all of it is counted", LIMIT, async || ignored().await >= before + count).await;
+    let (took, counted, first) = (begun.elapsed(), ignored().await - before, Usage::of(queen).resident);
+    flood.pour(&fleet.bus, count).await;
+    eventually("all of it is counted", LIMIT, async || ignored().await >= before + 2 * count).await;
+    row(flood.words(), count, counted, took, [memory, first, Usage::of(queen).resident])
+}
+
+/// Replays commands of a queen whose term is over to a real hive.
+async fn replay(fleet: &mut Fleet, count: usize) -> Vec<String> {
+    let one = fleet.one("");
+    let record = fleet.start_hive(&one).await;
+    let url = record.metrics.expect("a hive says where its metrics are");
+    let hive: HiveName = "one".parse().expect("a name");
+    let refused = async || counted(&url, "rbee_hive_stale_commands_total").await as usize;
+    let command = HiveCommand::Stop {
+        worker: WorkerName::from_lossy("model-0000-00000000"),
+        why: "a replay".to_owned(),
+        haste: Haste::AtOnce,
+    };
+    // The first term began with revision 1 at the earliest.
+    let order = Order { command, by: Authority::Leader(0) };
+    let pour = async || {
+        for _ in 0..count.div_ceil(BATCH) {
+            let stored = join_all((0..BATCH.min(count)).map(|_| fleet.bus.order(&hive, &order))).await;
+            stored.into_iter().for_each(|stored| stored.expect("the server answers"));
+        }
+    };
+    let count = count.div_ceil(BATCH) * BATCH.min(count);
+    let (begun, memory) = (Instant::now(), Usage::of(record.pid).resident);
+    pour().await;
+    eventually("all of them are refused", LIMIT, async || refused().await >= count).await;
+    let (took, counted, first) = (begun.elapsed(), refused().await, Usage::of(record.pid).resident);
+    pour().await;
+    eventually("all of them are refused", LIMIT, async || refused().await >= 2 * count).await;
+    let last = Usage::of(record.pid).resident;
+    row("replayed commands of a queen before, to a real hive", count, counted, took, [memory, first, last])
+}
+
+fn row(what: &str, count: usize, counted: usize, took: Duration, memory: [u64; 3]) -> Vec<String> {
+    let mebibytes = memory.map(|bytes| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)));
+    let begin = [what.to_owned(), count.to_string(), counted.to_string(), format!("{:.2} s", took.as_secs_f64())];
+    begin.into_iter().chain(mebibytes).collect()
+}
+
+/// Hives, ready workers and models, as the queen knows them.
+async fn size(bus: &Bus) -> [u32; 3] {
+    let status: Status = bus.ask("status", &()).await.expect("the queen answers");
+    [status.hives, status.workers_ready, status.models]
+}
+
+/// Where something beats that nobody knows.
+fn unknown(number: usize) -> Subject {
+    let hive = HiveName::from_lossy(&format!("ghost-{number}"));
+    match number % 3 {
+        0 => Subject::HiveBeat(hive),
+        1 => Subject::WorkerBeat(hive, WorkerName::from_lossy("ghost")),
+        _ => Subject::WorkerBeat(HiveName::from_lossy("hive-0000"), WorkerName::from_lossy(&format!("ghost-{number}"))),
+    }
+}
+
+/// Publishes what nobody acknowledges.
+async fn publish(bus: &Bus, messages: impl Iterator<Item = (Subject, Value)>) {
+    for (number, (subject, body)) in messages.enumerate() {
+        bus.tell(&subject, &body).await.expect("the connection stands");
+        if number % BATCH == BATCH - 1 {
+            bus.flush().await.expect("the connection stands");
+            sleep(BREATH).await;
+        }
+    }
+    bus.round_trip().await.expect("the server answers");
+}
+
+/// A bucket, a key and what is written to it.
+type Entry = (&'static str, String, String);
+
+fn malformed_key(number: usize) -> Entry {
+    let spec = r#"{"reference":"mock:"}"#;
+    let worker = r#"{"model":"m","phase":"ready","epoch":1,"slots":2}"#;
+    let hive = r#"{"epoch":1,"version":"0","host":"h","first_port":1,"last_port":2}"#;
+    match number % 3 {
+        0 => ("hives", format!("a.hive.{number}"), hive.to_owned()),
+        1 => ("workers", format!("worker-of-nobody-{number}"), worker.to_owned()),
+        _ => ("models", format!("a.model.{number}"), spec.to_owned()),
+    }
+}
+
+fn senseless(number: usize) -> Entry {
+    let body = match number % 4 {
+        0 => "no JSON at all",
+        1 => r#"{"reference":"model.gguf"}"#,
+        2 => r#"{"reference":"mock:","replicas":{"min":2,"max":1}}"#,
+        _ => r#"{"reference":"mock:","slots":0}"#,
+    };
+    ("models", format!("senseless-{number}"), body.to_owned())
+}
+
+/// Writes keys, and then removes them.
+async fn write(bus: &Bus, count: usize, entry: impl Fn(usize) -> Entry) {
+    let numbers: Vec<usize> = (0..count).collect();
+    for removes in [false, true] {
+        for batch in numbers.chunks(BATCH) {
+            let stored = join_all(batch.iter().map(|number| store(bus, entry(*number), removes))).await;
+            stored.into_iter().for_each(|stored| stored.expect("the server stores it"));
+        }
+    }
+}
+
+async fn store(bus: &Bus, (bucket, key, body): Entry, removes: bool) -> Result<(), String> {
+    let subject = format!("$KV.{}.{key}", bus.namespace().resource(bucket));
+    let mut headers = HeaderMap::new();
+    if removes {
+        headers.insert("KV-Operation", "PURGE");
+        headers.insert("Nats-Rollup", "sub");
+        headers.insert("Nats-TTL", "60s");
+    }
+    let sent = bus.jetstream().publish_with_headers(subject, headers, body.into()).await;
+    sent.map_err(|error| error.to_string())?.await.map(drop).map_err(|error| error.to_string())
+}

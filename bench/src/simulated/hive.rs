@@ -1,0 +1,334 @@
+//! One simulated hive with its workers: what both publish, and when.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rbee_nats::{Bus, Outbox, Registry, Subject};
+use rbee_schema::{
+    ByteSize, Device, Event, ExitClass, HiveBeat, HiveCommand, HiveName, HiveRecord, JobInFlight, LimitedBy, ModelKind,
+    ModelName, ModelSpec, Protocol, Room, WorkerBeat, WorkerEvent, WorkerName, WorkerPhase, WorkerRecord,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
+};
+
+use super::{Size, declaration, hive_name, model_name};
+
+/// As real hives and workers do: `hive/src/supervisor` and `worker/src/report.rs`.
+const BEAT: Duration = Duration::from_secs(1);
+const PRESENCE: Duration = Duration::from_secs(5);
+const PRESENCE_TIME_TO_LIVE: Duration = Duration::from_secs(15);
+
+/// How long a simulated worker is in each of the phases that it passes on its way.
+const STEP: Duration = Duration::from_millis(50);
+
+/// How long a job runs.
+const JOB: Duration = Duration::from_secs(1);
+
+/// Every fourth worker runs a job all the time.
+const BUSY: usize = 4;
+
+/// What a hive is told.
+pub(super) enum Word {
+    /// By a queen.
+    Command(HiveCommand),
+    /// One of its workers has ended, and is started again.
+    Crash,
+    /// A job waits, which one of its workers takes; the sequence of the job.
+    Job(ModelName, JobInFlight, u64),
+}
+
+pub(super) struct Hive {
+    pub(super) name: HiveName,
+    bus: Bus,
+    outbox: Outbox,
+    first_port: u16,
+    workers: BTreeMap<WorkerName, Worker>,
+    /// What is to come, by when.
+    agenda: BTreeMap<(Instant, u64), (WorkerName, Step)>,
+    /// Counts what has happened, so that each time another worker is meant.
+    turn: u64,
+    tell_ready: mpsc::UnboundedSender<(WorkerName, Instant)>,
+}
+
+struct Worker {
+    record: WorkerRecord,
+    jobs: Vec<JobInFlight>,
+    tokens: u64,
+    /// A queen ordered it.
+    is_ordered: bool,
+}
+
+enum Step {
+    Enter(WorkerPhase),
+    Answered(JobInFlight, u64),
+    Gone,
+}
+
+impl Hive {
+    pub(super) fn new(
+        number: usize,
+        size: Size,
+        bus: Bus,
+        outbox: Outbox,
+        tell_ready: mpsc::UnboundedSender<(WorkerName, Instant)>,
+    ) -> Self {
+        let name = hive_name(number);
+        let worker = |index: usize| {
+            let all = number * size.workers + index;
+            let mut worker = Worker::new(model_name(all % size.models), declaration(size), 8080 + index as u16);
+            worker.record.phase = WorkerPhase::Ready;
+            if index.is_multiple_of(BUSY) {
+                worker.jobs.push(JobInFlight {
+                    tenant: rbee_schema::Tenant::default(),
+                    job: rbee_schema::JobId::generate(),
+                    ack: format!(
+                        "$JS.ACK.rbee_jobs.{}-interactive.1.{all}.{all}.1764072000000000000.0",
+                        worker.record.model
+                    ),
+                });
+            }
+            (WorkerName::from_lossy(&format!("{}-{index:08}", worker.record.model)), worker)
+        };
+        let workers = (0..size.workers).map(worker).collect();
+        Self { name, bus, outbox, first_port: 8080, workers, agenda: BTreeMap::new(), turn: 0, tell_ready }
+    }
+
+    /// Writes everything that a registry has of it.
+    pub(super) fn write(&self) {
+        self.show_presence();
+        for name in self.workers.keys() {
+            self.write_worker(name);
+        }
+    }
+
+    /// Goes on as a hive does. Its beats come `phase` after those of the first hive, and those of its workers in between.
+    pub(super) async fn live(mut self, mut words: mpsc::Receiver<Word>, phase: Duration) {
+        let begin = Instant::now() + phase;
+        let mut beat = interval_at(begin, BEAT / (self.workers.len() as u32 + 1));
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut presence = interval_at(begin + phase * 4, PRESENCE);
+        let mut whose: Option<WorkerName> = None;
+        loop {
+            let due = self.agenda.first_key_value().map(|((due, _), _)| *due);
+            tokio::select! {
+                word = words.recv() => match word {
+                    Some(word) => self.hear(word).await,
+                    None => return,
+                },
+                _ = beat.tick() => {
+                    let next = match &whose {
+                        None => self.workers.keys().next(),
+                        Some(before) => self.workers.range(before.clone()..).map(|(name, _)| name).find(|name| *name != before),
+                    };
+                    whose = next.cloned();
+                    match &whose {
+                        Some(worker) => self.beat_of(worker).await,
+                        None => self.beat().await,
+                    }
+                }
+                _ = presence.tick() => self.show_presence(),
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.pass().await,
+            }
+        }
+    }
+
+    async fn hear(&mut self, word: Word) {
+        self.turn += 1;
+        match word {
+            Word::Command(HiveCommand::Spawn { worker, model, spec }) => {
+                let port = self.first_port + self.workers.len() as u16;
+                let new = Worker { is_ordered: true, ..Worker::new(model, spec, port) };
+                self.workers.insert(worker.clone(), new);
+                self.enter(&worker, WorkerPhase::Spawning);
+                self.later(1, &worker, Step::Enter(WorkerPhase::Loading));
+                self.later(2, &worker, Step::Enter(WorkerPhase::Ready));
+            }
+            Word::Command(HiveCommand::Stop { worker, .. }) if self.workers.contains_key(&worker) => {
+                self.enter(&worker, WorkerPhase::Stopping);
+                self.later(1, &worker, Step::Gone);
+            }
+            Word::Command(_) => {}
+            Word::Crash => {
+                let at = self.turn as usize % self.workers.len().max(1);
+                let Some(worker) = self.workers.keys().nth(at).cloned() else { return };
+                let Some(known) = self.workers.get_mut(&worker) else { return };
+                if known.record.phase != WorkerPhase::Ready {
+                    return;
+                }
+                known.jobs.clear();
+                known.record.exits += 1;
+                self.enter(&worker, WorkerPhase::Backoff);
+                self.later(2, &worker, Step::Enter(WorkerPhase::Spawning));
+                self.later(3, &worker, Step::Enter(WorkerPhase::Loading));
+                self.later(5, &worker, Step::Enter(WorkerPhase::Ready));
+            }
+            Word::Job(model, job, sequence) => {
+                let free = self.workers.iter_mut().find(|(_, worker)| {
+                    worker.record.model == model && worker.jobs.len() < worker.record.slots as usize
+                });
+                let Some((name, worker)) = free else { return };
+                worker.jobs.push(job.clone());
+                let name = name.clone();
+                self.beat_of(&name).await;
+                let due = (Instant::now() + JOB, self.turn);
+                self.agenda.insert(due, (name, Step::Answered(job, sequence)));
+            }
+        }
+    }
+
+    fn later(&mut self, steps: u32, worker: &WorkerName, step: Step) {
+        self.turn += 1;
+        self.agenda.insert((Instant::now() + STEP * steps, self.turn), (worker.clone(), step));
+    }
+
+    async fn pass(&mut self) {
+        let Some((_, (worker, step))) = self.agenda.pop_first() else { return };
+        match step {
+            Step::Enter(phase) => self.enter(&worker, phase),
+            Step::Answered(job, sequence) => {
+                // A bus that is closing is the end of the measurement.
+                let _ = self.bus.drop_job(sequence).await;
+                if let Some(known) = self.workers.get_mut(&worker) {
+                    known.jobs.retain(|running| *running != job);
+                    self.beat_of(&worker).await;
+                }
+            }
+            Step::Gone => {
+                if let Some(gone) = self.workers.remove(&worker) {
+                    let removed = WorkerEvent::Removed { model: gone.record.model, why: "a queen said so".to_owned() };
+                    self.publish(&worker, removed);
+                    Registry::workers(&self.bus).remove_by(&self.outbox, &self.key(&worker));
+                }
+            }
+        }
+    }
+
+    /// A worker is in another phase: its event, then its record, as a real hive does it.
+    fn enter(&mut self, name: &WorkerName, phase: WorkerPhase) {
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        worker.record.phase = phase;
+        let (model, epoch, slots) = (worker.record.model.clone(), worker.record.epoch, worker.record.slots);
+        let (port, is_ordered) = (worker.record.port.unwrap_or_default(), worker.is_ordered);
+        let event = match phase {
+            WorkerPhase::Spawning => {
+                worker.record.epoch += u64::from(worker.record.exits > 0);
+                Some(WorkerEvent::Spawned { model, epoch: worker.record.epoch, pid: 1, port })
+            }
+            WorkerPhase::Loading => {
+                Some(WorkerEvent::Loading { epoch, percent: 0, done_bytes: 0, total_bytes: 1 << 30 })
+            }
+            WorkerPhase::Ready => Some(WorkerEvent::Ready { model, epoch, slots, context: 2048, load_ms: 100 }),
+            WorkerPhase::Backoff => Some(WorkerEvent::Exited {
+                model,
+                epoch,
+                class: ExitClass::Signal,
+                code: None,
+                signal: Some(9),
+                why: "killed by signal 9".to_owned(),
+                jobs_returned: 0,
+                stderr_tail: Vec::new(),
+            }),
+            WorkerPhase::Stopping => Some(WorkerEvent::Stopping { why: "a queen said so".to_owned() }),
+            _ => None,
+        };
+        if let Some(event) = event {
+            self.publish(name, event);
+        }
+        self.write_worker(name);
+        if phase == WorkerPhase::Ready && is_ordered {
+            // Nobody listens where nothing is measured.
+            let _ = self.tell_ready.send((name.clone(), Instant::now()));
+        }
+    }
+
+    fn publish(&self, worker: &WorkerName, event: WorkerEvent) {
+        self.outbox.publish(&Event::Worker(self.name.clone(), worker.clone(), event));
+    }
+
+    fn write_worker(&self, name: &WorkerName) {
+        if let Some(worker) = self.workers.get(name) {
+            Registry::workers(&self.bus).put_by(&self.outbox, &self.key(name), &worker.record, None);
+        }
+    }
+
+    fn key(&self, worker: &WorkerName) -> String {
+        format!("{}.{worker}", self.name)
+    }
+
+    fn show_presence(&self) {
+        let record = HiveRecord {
+            epoch: 1,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            host: rbee_schema::HostName::from_lossy(self.name.as_str()),
+            first_port: self.first_port,
+            last_port: 9999,
+            pid: 1,
+            state_id: format!("state-of-{}", self.name),
+            draining: false,
+            degraded: None,
+            memory: ByteSize(64 << 30),
+            cores: 16,
+            limited_by: Some(LimitedBy::CgroupV2),
+            metrics: Some(format!("http://{}:7834/metrics", self.name)),
+            protocol: Protocol::OURS,
+            labels: [("zone".to_owned(), "attic".to_owned())].into(),
+            devices: vec![Device::Cpu],
+            kinds: vec![ModelKind::Text],
+            max_workers: Some(64),
+            clock_ahead_ms: 0,
+        };
+        let key = self.name.as_str();
+        Registry::hives(&self.bus).put_by(&self.outbox, key, &record, Some(PRESENCE_TIME_TO_LIVE));
+    }
+
+    async fn beat(&self) {
+        let workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
+        let beat = HiveBeat {
+            epoch: 1,
+            workers,
+            ports_leased: workers,
+            ports_total: 1920,
+            late_ms: 1,
+            room: Some(Room { memory: 32 << 30, disk: 100 << 30, card: None }),
+        };
+        let _ = self.bus.tell(&Subject::HiveBeat(self.name.clone()), &beat).await;
+    }
+
+    async fn beat_of(&mut self, name: &WorkerName) {
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        if worker.record.phase != WorkerPhase::Ready {
+            return;
+        }
+        // A job makes some fifty tokens a second.
+        worker.tokens += 50 * worker.jobs.len() as u64;
+        let beat = WorkerBeat {
+            model: worker.record.model.clone(),
+            epoch: worker.record.epoch,
+            slots: worker.record.slots,
+            jobs: worker.jobs.clone(),
+            tokens: worker.tokens,
+            steps: worker.tokens,
+            memory_bytes: 400 << 20,
+        };
+        let _ = self.bus.tell(&Subject::WorkerBeat(self.name.clone(), name.clone()), &beat).await;
+    }
+}
+
+impl Worker {
+    fn new(model: ModelName, spec: ModelSpec, port: u16) -> Self {
+        let record = WorkerRecord {
+            model,
+            phase: WorkerPhase::Requested,
+            epoch: 1,
+            pid: Some(1),
+            port: Some(port),
+            slots: spec.slots,
+            exits: 0,
+            limits: None,
+            failure: None,
+            spec: Some(spec),
+        };
+        Self { record, jobs: Vec::new(), tokens: 0, is_ordered: false }
+    }
+}
