@@ -24,8 +24,10 @@ use crate::outcome::Outcome;
 /// One private inference service from the machines you own, on NATS.
 #[derive(Debug, Parser)]
 #[command(name = "rbee", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done; 1 failed; 2 wrong options or configuration; 3 the job was answered with an error; \
-                        69 the bus or the queen does not answer; 75 another hive of this name runs; 130 interrupted.")]
+#[command(
+    after_help = "Exit codes: 0 done; 1 failed; 2 wrong options or configuration; 3 the job was answered with an error; \
+                        69 the bus or the queen does not answer; 75 another hive of this name runs; 130 interrupted."
+)]
 pub struct Cli {
     /// The configuration file; default: rbee/rbee.toml in the user's configuration folder, else /etc/rbee/rbee.toml.
     /// `rbee config example` prints one.

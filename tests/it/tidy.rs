@@ -38,21 +38,21 @@ fn decisions_do_no_io_and_read_no_clock() {
 fn nothing_polls_for_readiness() {
     // Every timer of queen and hive stands here with what it is for; a new one must give its reason.
     let allowed = [
-        ("queen/src/controller/mod.rs", "sleep_until"),    // a decision's own deadline
-        ("queen/src/leader.rs", "interval"),               // the renewal of her lease
-        ("queen/src/leader.rs", "sleep_until"),            // the end of her lease
-        ("queen/src/leader.rs", "timeout_at"),             // the same, while she waits for the server
-        ("queen/src/gateway/chat.rs", "interval"),         // a silent stream says that it lives
-        ("hive/src/supervisor/mod.rs", "sleep_until"),     // a worker's own deadline
-        ("hive/src/supervisor/mod.rs", "interval"), // heartbeat, presence, lease renewal, own clock, health checks
-        ("hive/src/supervisor/mod.rs", "sleep"),    // a pause before commands are received again
+        ("queen/src/controller/mod.rs", "sleep_until"), // a decision's own deadline
+        ("queen/src/leader.rs", "interval"),            // the renewal of her lease
+        ("queen/src/leader.rs", "sleep_until"),         // the end of her lease
+        ("queen/src/leader.rs", "timeout_at"),          // the same, while she waits for the server
+        ("queen/src/gateway/chat.rs", "interval"),      // a silent stream says that it lives
+        ("hive/src/supervisor/mod.rs", "sleep_until"),  // a worker's own deadline
+        ("hive/src/supervisor/mod.rs", "interval"),     // heartbeat, presence, lease renewal, own clock, health checks
+        ("hive/src/supervisor/mod.rs", "sleep"),        // a pause before commands are received again
         ("hive/src/supervisor/shutdown.rs", "timeout_at"), // the last words
         ("hive/src/supervisor/shutdown.rs", "sleep_until"), // the deadlines of a shutdown
-        ("hive/src/supervisor/watch.rs", "timeout"), // what a worker said last before its end
-        ("hive/src/probe.rs", "timeout"),           // a health check
-        ("hive/src/store/fetch.rs", "sleep"),       // a pause before the hub is tried again
-        ("hive/src/store/hub.rs", "timeout"),       // a silent connection
-        ("hive/src/store/lock.rs", "timeout"),      // another process that holds a file and brings nothing
+        ("hive/src/supervisor/watch.rs", "timeout"),    // what a worker said last before its end
+        ("hive/src/probe.rs", "timeout"),               // a health check
+        ("hive/src/store/fetch.rs", "sleep"),           // a pause before the hub is tried again
+        ("hive/src/store/hub.rs", "timeout"),           // a silent connection
+        ("hive/src/store/lock.rs", "timeout"),          // another process that holds a file and brings nothing
     ];
     for role in ["queen", "hive"] {
         let mut files = Vec::new();

@@ -9,19 +9,19 @@ use crate::Cli;
 const WIDTH: usize = 120;
 
 const HEAD: &str = r#"
-The configuration of rbee: every option that there is, with its default where it has a fixed one. `rbee config example`
-prints this file, `rbee config check FILE` says whether one is right, and `rbee config show` what holds and where that comes
-from.
+The configuration of rbee: every option that there is, with its default where it has a fixed one. `rbee config
+example` prints this file, `rbee config check FILE` says whether one is right, and `rbee config show` what holds and
+where that comes from.
 
 rbee reads the file that --config or RBEE_CONFIG names, else rbee/rbee.toml in the user's configuration folder
-(XDG_CONFIG_HOME, else .config in HOME), else /etc/rbee/rbee.toml. A flag has precedence over an environment variable, a
-variable over this file. Each key is the name of a flag. A list is one text with commas or an array, pairs are one text or a
-table, and whatever takes a duration or a size takes it as the flag does: "90s", "8GiB". A path that is not whole starts at
-the folder in which rbee is started. Who may read this file reads the passwords in it; RBEE_NATS keeps them elsewhere. A
-token for the hub comes from the variable HF_TOKEN alone.
+(XDG_CONFIG_HOME, else .config in HOME), else /etc/rbee/rbee.toml. A flag has precedence over an environment
+variable, a variable over this file. Each key is the name of a flag. A list is one text with commas or an array,
+pairs are one text or a table, and whatever takes a duration or a size takes it as the flag does: "90s", "8GiB". A
+path that is not whole starts at the folder in which rbee is started. Who may read this file reads the passwords in
+it; RBEE_NATS keeps them elsewhere. A token for the hub comes from the variable HF_TOKEN alone.
 
-Environments are sections like the rest below [env.NAME]. What one says has precedence over the rest of the file when it is
-chosen by --env NAME or RBEE_ENV:
+Environments are sections like the rest below [env.NAME]. What one says has precedence over the rest of the file
+when it is chosen by --env NAME or RBEE_ENV:
 
     [env.lab]
     nats = "nats://lab:4222"

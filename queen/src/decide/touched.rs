@@ -49,7 +49,8 @@ impl Touched {
 
     /// Whether nothing is to be looked at.
     pub fn is_nothing(&self) -> bool {
-        !self.everything && self.models.is_empty() && !(self.room && !self.unsettled.is_empty())
+        let may_settle = self.room && !self.unsettled.is_empty();
+        !self.everything && self.models.is_empty() && !may_settle
     }
 
     /// What is to be looked at now; from now on nothing is touched.

@@ -18,8 +18,9 @@ async fn ignored(fleet: &Fleet, what: &str) -> usize {
     counted(&url, &format!("rbee_queen_ignored_total{{what=\"{what}\"}}")).await as usize
 }
 
+/// At least so often: a worker may beat before its record is there.
 async fn is_counted(fleet: &Fleet, what: &str, times: usize) {
-    eventually(&format!("{times} times `{what}` is counted"), PATIENCE, async || ignored(fleet, what).await == times)
+    eventually(&format!("{times} times `{what}` is counted"), PATIENCE, async || ignored(fleet, what).await >= times)
         .await;
 }
 
@@ -93,7 +94,10 @@ async fn a_declaration_that_is_refused_is_shown_and_told_once() {
     for _ in 0..MANY {
         bucket.put("wrong", r#"{"reference":"mock:","slots":0}"#.into()).await.expect("the server stores it");
     }
-    is_counted(&fleet, "declaration", MANY).await;
+    // One that was written over may never be told; after this one they are all over.
+    fleet.serve_mock("m", "", 1, 1).await;
+    fleet.ready(1).await;
+    is_counted(&fleet, "declaration", 1).await;
     let wrong: ModelName = "wrong".parse().expect("a name");
     let shown = fleet.bus.ask::<_, Model>("model", &OfModel { model: wrong }).await.expect_err("it is refused");
     assert_eq!(shown.code, FailureCode::InvalidRequest);
@@ -116,7 +120,7 @@ async fn an_order_from_an_unknown_hive_is_no_worker_that_will_come() {
         };
         fleet.bus.tell(&subject, &placed).await.expect("the connection stands");
     }
-    is_counted(&fleet, "order of another queen", MANY).await;
+    is_counted(&fleet, "order of a queen", MANY).await;
     fleet.serve_mock("m", "", 1, 1).await;
     fleet.ready(1).await;
 }

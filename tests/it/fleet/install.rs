@@ -66,14 +66,14 @@ async fn keys(fleet: &Fleet) -> usize {
 async fn a_hive_that_is_installed_twice_is_one_hive_and_changes_only_with_its_options() {
     let fleet = Fleet::bare().await;
     let there = fleet.sshd().await;
-    let (joined, first) = install(&fleet, &there, &["--env", "HF_TOKEN=secret"]).await;
+    let (joined, first) = install(&fleet, &there, &["--variable", "HF_TOKEN=secret"]).await;
     assert!(joined && first.epoch == 1, "{first:?}");
     let settings = there.home().join(".config/rbee/hive.env");
     let text = fs::read_to_string(&settings).expect("the options");
     assert!(text.contains("HF_TOKEN='secret'") && text.contains(fleet.server.url()), "{text}");
     assert_eq!(fs::metadata(&settings).expect("the options").permissions().mode() & 0o777, 0o600);
 
-    let (joined, again) = install(&fleet, &there, &["--env", "HF_TOKEN=secret"]).await;
+    let (joined, again) = install(&fleet, &there, &["--variable", "HF_TOKEN=secret"]).await;
     assert_eq!((joined, again.pid, again.epoch), (false, first.pid, 1));
     assert_eq!(fleet.processes(), [first.pid]);
 
@@ -183,7 +183,7 @@ async fn a_hive_that_cannot_join_is_not_left_behind() {
     let nobody = format!("nats://127.0.0.1:{}", Port::take().number());
     for (arguments, words) in [
         (["--hive-nats", nobody.as_str()], "does not reach the bus"),
-        (["--env", "RBEE_TIMERS=hush=1s"], "known are first_word"),
+        (["--variable", "RBEE_TIMERS=hush=1s"], "known are first_word"),
         (["--prefix", "a b"], "cannot be used"),
     ] {
         let failed = there.hive(&fleet, "install", &[&arguments[..], &["--without-systemd"]].concat()).await;

@@ -157,12 +157,8 @@ impl Remove {
         let ssh = Ssh::to(&self.machine)?;
         let found = look(&ssh, None, "").await?;
         let Some(Installed { place, hive, .. }) = &found.installed else {
-            return Ok(tell_end(
-                setting,
-                &ssh,
-                "no hive is installed: there is nothing to remove",
-                json!({ "removed": false }),
-            ));
+            tell_end(setting, &ssh, "no hive is installed: there is nothing to remove", json!({ "removed": false }));
+            return Ok(());
         };
         let steps = plan::remove(&found);
         // A hive that is only stopped tells the bus itself; one that is to join again is waited for there.

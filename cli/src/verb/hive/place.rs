@@ -131,7 +131,7 @@ mod tests {
     fn a_place_is_in_the_home_folder_unless_the_machine_or_the_user_says_otherwise() {
         let of = |manager, prefix, data| {
             let place = Place::new(manager, "/home/pi", prefix, data);
-            [place.version("v"), place.data.clone(), place.settings(), place.unit.clone()].join(" ")
+            [place.version("v"), place.data.clone(), place.settings(), place.unit].join(" ")
         };
         let share = "/home/pi/.local/share/rbee";
         let settings = "/home/pi/.config/rbee/hive.env";

@@ -39,8 +39,8 @@ pub(super) struct Settings {
     #[arg(long, value_name = "FOLDER")]
     pub(super) data: Option<String>,
     /// A further variable for the hive: NAME=VALUE, or NAME alone for what it holds here, such as HF_TOKEN.
-    #[arg(long, value_parser = variable, value_name = "VARIABLE")]
-    env: Vec<(String, Option<String>)>,
+    #[arg(long = "variable", value_parser = variable, value_name = "VARIABLE")]
+    variables: Vec<(String, Option<String>)>,
 }
 
 /// Takes the text of something as it is, when it is that.
@@ -89,10 +89,10 @@ impl Settings {
             ("RBEE_TIMERS", self.timers.clone()),
         ];
         variables.extend(given.into_iter().filter_map(|(name, value)| Some((name, value?))));
-        for (name, value) in &self.env {
+        for (name, value) in &self.variables {
             let value = match value {
                 Some(value) => value.clone(),
-                None => env::var(name).map_err(|error| Outcome::usage(format!("--env {name}: {error}")))?,
+                None => env::var(name).map_err(|error| Outcome::usage(format!("--variable {name}: {error}")))?,
             };
             variables.push((name, value));
         }
@@ -134,6 +134,7 @@ mod tests {
             nats: "nats://user:word@one:4222".to_owned(),
             namespace: "rbee".parse().expect("a name"),
             json: false,
+            asked: crate::config::Asked::default(),
         };
         line.settings.text(&setting, &"attic".parse().expect("a name"), "/data")
     }
@@ -143,7 +144,8 @@ mod tests {
         let nothing = text(&[]).expect("settings");
         let lines: Vec<&str> = nothing.lines().skip(1).collect();
         assert_eq!(lines, ["RBEE_NATS='nats://user:word@one:4222'", "RBEE_HIVE='attic'", "RBEE_DATA='/data'"]);
-        let arguments = ["--ports", "80-90", "--labels", "a=b,c=d", "--env", "X= y $z", "--hive-nats", "nats://two"];
+        let arguments =
+            ["--ports", "80-90", "--labels", "a=b,c=d", "--variable", "X= y $z", "--hive-nats", "nats://two"];
         let given = text(&arguments).expect("settings");
         for line in ["RBEE_PORTS='80-90'", "RBEE_LABELS='a=b,c=d'", "X=' y $z'", "RBEE_NATS='nats://two'"] {
             assert!(given.lines().any(|found| found == line), "{line} in {given}");
@@ -153,10 +155,10 @@ mod tests {
     #[test]
     fn what_the_file_cannot_hold_is_refused() {
         for wrong in ["X=it's", "X=a\\b", "X=a\nb", "RBEE_TEST_THAT_IS_NOT_SET"] {
-            let refused = text(&["--env", wrong]).expect_err(wrong);
+            let refused = text(&["--variable", wrong]).expect_err(wrong);
             assert!(refused.message().contains("X holds") || refused.message().contains("NOT_SET"), "{refused:?}");
         }
-        for wrong in [["--ports", "0"], ["--timers", "hush=1s"], ["--worker-memory", "much"], ["--env", "a b=c"]] {
+        for wrong in [["--ports", "0"], ["--timers", "hush=1s"], ["--worker-memory", "much"], ["--variable", "a b=c"]] {
             assert!(Line::try_parse_from([&["x"], wrong.as_slice()].concat()).is_err(), "{wrong:?}");
         }
     }
