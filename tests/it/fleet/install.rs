@@ -55,6 +55,19 @@ fn programs(fleet: &Fleet, name: &str, hive: &Path) -> PathBuf {
     folder
 }
 
+/// Waits until these processes of the fleet live and no others: what looked at them over ssh takes a moment to end.
+async fn alone(fleet: &Fleet, expected: &[u32]) {
+    let mut expected = expected.to_vec();
+    expected.sort_unstable();
+    let mut living = Vec::new();
+    eventually(&format!("only {expected:?} live"), PATIENCE, async || {
+        living = fleet.processes();
+        living.sort_unstable();
+        living == expected
+    })
+    .await;
+}
+
 async fn keys(fleet: &Fleet) -> usize {
     let hives = Registry::hives(&fleet.bus).all().await.expect("the server answers").len();
     let workers = Registry::workers(&fleet.bus).all().await.expect("the server answers").len();
@@ -75,11 +88,11 @@ async fn a_hive_that_is_installed_twice_is_one_hive_and_changes_only_with_its_op
 
     let (joined, again) = install(&fleet, &there, &["--variable", "HF_TOKEN=secret"]).await;
     assert_eq!((joined, again.pid, again.epoch), (false, first.pid, 1));
-    assert_eq!(fleet.processes(), [first.pid]);
+    alone(&fleet, &[first.pid]).await;
 
     let (joined, other) = install(&fleet, &there, &["--labels", "zone=attic"]).await;
     assert!(joined && other.pid != first.pid && other.labels["zone"] == "attic", "{other:?}");
-    assert_eq!(fleet.processes(), [other.pid]);
+    alone(&fleet, &[other.pid]).await;
 
     let refused = there.hive(&fleet, "install", &["--name", "two", "--without-systemd"]).await;
     assert_eq!(refused.status.code(), Some(1));
@@ -115,11 +128,7 @@ async fn an_upgrade_keeps_the_workers_and_one_that_does_not_join_is_taken_back()
     let broken = programs(&fleet, "broken", Path::new("/bin/false"));
     let failed = upgrade(&fleet, &there, &broken).await;
     assert!(stderr(&failed).contains("run the programs that were copied"), "{}", stderr(&failed));
-    let mut living = fleet.processes();
-    living.sort_unstable();
-    let mut expected = vec![back.pid, worker.pid.expect("a worker has a process")];
-    expected.sort_unstable();
-    assert_eq!(living, expected);
+    alone(&fleet, &[back.pid, worker.pid.expect("a worker has a process")]).await;
 }
 
 #[tokio::test]
@@ -131,7 +140,8 @@ async fn a_removed_hive_leaves_nothing_and_can_be_removed_again() {
     fleet.ready_in("w", 1).await;
     let removed = there.hive(&fleet, "remove", &[]).await;
     assert!(removed.status.success(), "{}", stderr(&removed));
-    assert_eq!((fleet.processes(), keys(&fleet).await), (vec![], 0));
+    alone(&fleet, &[]).await;
+    assert_eq!(keys(&fleet).await, 0);
     let is_data = |file: &String| {
         [".local/share/rbee/hive-one/", ".local/share/rbee/logs/"].iter().any(|data| file.starts_with(data))
     };
@@ -140,11 +150,12 @@ async fn a_removed_hive_leaves_nothing_and_can_be_removed_again() {
     // Its hive was killed: its worker is ended in order all the same.
     let (_, record) = install(&fleet, &there, &[]).await;
     fleet.spawn_mock("w", "m", "").await;
-    fleet.ready_in("w", 2).await;
+    fleet.ready_in("w", 1).await;
     signal(record.pid, "KILL");
     let removed = there.hive(&fleet, "remove", &["--purge"]).await;
     assert!(removed.status.success(), "{}", stderr(&removed));
-    assert_eq!((fleet.processes(), keys(&fleet).await, there.files()), (vec![], 0, vec![]));
+    alone(&fleet, &[]).await;
+    assert_eq!((keys(&fleet).await, there.files()), (0, vec![]));
 
     let again = there.hive(&fleet, "remove", &[]).await;
     let said = String::from_utf8_lossy(&again.stdout).into_owned();
@@ -189,7 +200,8 @@ async fn a_hive_that_cannot_join_is_not_left_behind() {
         let failed = there.hive(&fleet, "install", &[&arguments[..], &["--without-systemd"]].concat()).await;
         assert_eq!(failed.status.code(), Some(1), "{}", stderr(&failed));
         assert!(stderr(&failed).contains(words), "{}", stderr(&failed));
-        assert_eq!((fleet.processes(), there.files()), (vec![], vec![]), "{arguments:?}");
+        alone(&fleet, &[]).await;
+        assert_eq!(there.files(), Vec::<String>::new(), "{arguments:?}");
     }
     for verb in ["upgrade", "logs"] {
         let failed = there.hive(&fleet, verb, &[]).await;
@@ -221,8 +233,5 @@ async fn the_log_of_a_hive_is_printed_and_followed_until_nobody_reads() {
     signal(follow.id(), "INT");
     follow.wait().expect("it ends");
     let worker = fleet.record("w").await.and_then(|record| record.pid).expect("a worker has a process");
-    eventually("nobody follows the log there", PATIENCE, async || {
-        fleet.processes().iter().all(|pid| [record.pid, worker].contains(pid))
-    })
-    .await;
+    alone(&fleet, &[record.pid, worker]).await;
 }

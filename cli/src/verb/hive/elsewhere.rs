@@ -112,9 +112,9 @@ impl Install {
     async fn run(self, setting: &Setting) -> Result<(), Outcome> {
         let ssh = Ssh::to(&self.machine)?;
         let bus = setting.bus("cli/hive").await?;
-        let programs = Programs::find(self.source.programs.as_deref()).await?;
         let nats = self.settings.nats(setting);
         let found = look(&ssh, self.prefix.as_deref(), &servers(nats)).await?;
+        let programs = Programs::find(self.source.programs.as_deref()).await?;
         let wishes = Wishes {
             prefix: self.prefix.as_deref(),
             data: self.settings.data.as_deref(),
@@ -138,8 +138,8 @@ impl Upgrade {
     async fn run(self, setting: &Setting) -> Result<(), Outcome> {
         let ssh = Ssh::to(&self.machine)?;
         let bus = setting.bus("cli/hive").await?;
-        let programs = Programs::find(self.source.programs.as_deref()).await?;
         let found = look(&ssh, None, "").await?;
+        let programs = Programs::find(self.source.programs.as_deref()).await?;
         let (place, hive) = plan::settle(&found, Wishes::default()).map_err(Outcome::failed)?;
         // The options that are there stay.
         let settings_digest = found.installed.as_ref().map(|there| there.settings.clone()).unwrap_or_default();
