@@ -143,11 +143,7 @@ impl fmt::Display for Change {
         match self {
             Self::Declare { model, spec } => write!(f, "+ {model}: {}", spec.reference),
             Self::Alter { model, fields, replaces_workers, .. } => {
-                write!(f, "~ {model}:")?;
-                for (number, Field { key, before, after }) in fields.iter().enumerate() {
-                    let between = if number == 0 { "" } else { "," };
-                    write!(f, "{between} {key} {} -> {}", shown(before.as_ref()), shown(after.as_ref()))?;
-                }
+                write!(f, "~ {model}: {}", listed(fields))?;
                 f.write_str(if *replaces_workers {
                     "; its workers are replaced, each new one ready before an old one goes"
                 } else {
@@ -157,6 +153,17 @@ impl fmt::Display for Change {
             Self::Withdraw { model } => write!(f, "- {model}: its workers finish their jobs and stop"),
         }
     }
+}
+
+/// How one declaration differs from another.
+pub(crate) fn difference(before: &ModelSpec, after: &ModelSpec) -> String {
+    listed(&fields(before, after))
+}
+
+fn listed(fields: &[Field]) -> String {
+    let word =
+        |Field { key, before, after }: &Field| format!("{key} {} -> {}", shown(before.as_ref()), shown(after.as_ref()));
+    fields.iter().map(word).collect::<Vec<_>>().join(", ")
 }
 
 fn shown(value: Option<&Value>) -> String {

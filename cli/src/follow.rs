@@ -116,7 +116,7 @@ impl Awaited {
         match event {
             Event::Hive(hive, event) => self.hear_hive(hive, event),
             Event::Worker(_, worker, event) => self.hear_worker(worker, event),
-            Event::Queen(..) | Event::Port(..) | Event::Model(..) | Event::Job(..) => News::Nothing,
+            Event::Queen(..) | Event::Port(..) | Event::Model(..) | Event::Job(..) | Event::Alert(..) => News::Nothing,
         }
     }
 

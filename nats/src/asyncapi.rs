@@ -2,7 +2,10 @@
 //!
 //! Format: <https://www.asyncapi.com/docs/reference/specification/v3.0.0>.
 
-use rbee_schema::{Document, HiveEvent, JobEvent, ModelEvent, PortEvent, QueenEvent, WorkerEvent, documents};
+use rbee_schema::{
+    AlertEvent, AlertKind, AuditEvent, Document, HiveEvent, JobEvent, ModelEvent, PortEvent, QueenEvent, WorkerEvent,
+    documents,
+};
 use serde_json::{Map, Value, json};
 
 use crate::{Namespace, Topology};
@@ -61,6 +64,14 @@ const CHANNELS: &[Channel] = &[
         RECEIVE,
     ),
     channel("job-event", "evt.job.{tenant}.{job}.{event}", "What happened to a job.", Some("job-event"), RECEIVE),
+    channel(
+        "alert-event",
+        "evt.alert.{kind}.{event}",
+        "What an operator should look at.",
+        Some("alert-event"),
+        RECEIVE,
+    ),
+    channel("audit-event", "evt.audit.{event}", "Seals of the trail of events.", Some("audit-event"), RECEIVE),
     channel("hive-beat", "beat.{hive}", "A hive's heartbeat, every second.", Some("hive-beat"), RECEIVE),
     channel("worker-beat", "beat.{hive}.{worker}", "A worker's heartbeat.", Some("worker-beat"), RECEIVE),
     channel("hive-command", "cmd.hive.{hive}", "A command to a hive.", Some("hive-command"), SEND),
@@ -155,6 +166,9 @@ fn parameter(name: &str, message: Option<&str>) -> Value {
         ("event", Some("port-event")) => PortEvent::NAMES,
         ("event", Some("model-event")) => ModelEvent::NAMES,
         ("event", Some("job-event")) => JobEvent::NAMES,
+        ("event", Some("alert-event")) => AlertEvent::NAMES,
+        ("event", Some("audit-event")) => AuditEvent::NAMES,
+        ("kind", _) => return json!({ "enum": AlertKind::ALL.map(AlertKind::as_str) }),
         _ => return json!({ "description": "1 to 64 characters of A-Z a-z 0-9 _ -" }),
     };
     json!({ "enum": names })
@@ -192,7 +206,12 @@ mod tests {
     fn every_channel_is_a_subject_and_every_message_is_a_document() {
         let documents: BTreeSet<&str> = documents().iter().map(|document| document.name).collect();
         for channel in CHANNELS {
-            let example = channel.address.replace("{class}", "batch").replace("{port}", "8080").replace(['{', '}'], "");
+            let example = channel
+                .address
+                .replace("{class}", "batch")
+                .replace("{kind}", "disk-low")
+                .replace("{port}", "8080")
+                .replace(['{', '}'], "");
             let subject = Subject::parse(&Namespace::default(), &format!("rbee.{example}"));
             assert!(subject.is_some() || channel.address.starts_with("api."), "{}", channel.address);
             assert!(channel.message.is_none_or(|message| documents.contains(message)), "{}", channel.id);

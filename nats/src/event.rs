@@ -40,6 +40,7 @@ impl Bus {
             Event::Job(tenant, job, event) => {
                 (Subject::JobEvent(tenant.clone(), job.clone(), event.name().to_owned()), json(event))
             }
+            Event::Alert(kind, event) => (Subject::AlertEvent(*kind, event.name().to_owned()), json(event)),
         };
         (self.subject(&subject), body)
     }
@@ -171,10 +172,22 @@ impl Events {
             // By its sequence, so that none is lost if the reader is opened anew before the first has come.
             None => after(last_sequence(bus).await?),
         };
+        Self::from(bus, filter, position).await
+    }
+
+    async fn from(bus: &Bus, filter: &str, position: DeliverPolicy) -> Result<Self, BusError> {
         let recovery = Recovery::of(bus);
         let mut events = Self { bus: bus.clone(), filter: filter.to_owned(), position, reader: None, recovery };
         events.reader = Some(events.read().await?);
         Ok(events)
+    }
+
+    /// Every event behind this place in the stream.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn behind(bus: &Bus, sequence: u64) -> Result<Self, BusError> {
+        Self::from(bus, &bus.namespace().all_events(), after(sequence)).await
     }
 
     /// The next event; `None` never, as events do not end. May be awaited in a `select!`: nothing is lost when it is not

@@ -5,6 +5,7 @@
 
 mod api;
 pub mod asyncapi;
+mod audit;
 mod bus;
 mod cell;
 mod command;
@@ -23,6 +24,7 @@ mod topology;
 
 pub use api::{Api, ApiRequest, OPERATIONS};
 pub use async_nats::{Message, Subscriber};
+pub use audit::{Inspected, Inspection, Link, Unsealed};
 pub use bus::{Bus, BusError, ConnectError, Connection, MINIMUM_SERVER};
 pub use command::{Authority, Commands, Order};
 pub use event::{EventRecord, Events, Outbox, recent_events};

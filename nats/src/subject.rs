@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use rbee_schema::{HiveName, JobClass, JobId, ModelName, QueenName, Tenant, WorkerName};
+use rbee_schema::{AlertKind, HiveName, JobClass, JobId, ModelName, QueenName, Tenant, WorkerName};
 
 /// The first token of every subject and the prefix of every stream and bucket; `rbee` unless several fleets share a
 /// server.
@@ -63,6 +63,10 @@ pub enum Subject {
     ModelEvent(ModelName, String),
     /// `evt.job.<tenant>.<job>.<event>`.
     JobEvent(Tenant, JobId, String),
+    /// `evt.alert.<kind>.<event>`: what an operator should look at.
+    AlertEvent(AlertKind, String),
+    /// `evt.audit.<event>`: about the trail of events itself.
+    AuditEvent(String),
     /// `beat.<hive>`: a hive's heartbeat.
     HiveBeat(HiveName),
     /// `beat.<hive>.<worker>`: a worker's heartbeat.
@@ -93,6 +97,8 @@ impl Subject {
             Self::PortEvent(hive, port, event) => format!("evt.port.{hive}.{port}.{event}"),
             Self::ModelEvent(model, event) => format!("evt.model.{model}.{event}"),
             Self::JobEvent(tenant, job, event) => format!("evt.job.{tenant}.{job}.{event}"),
+            Self::AlertEvent(kind, event) => format!("evt.alert.{kind}.{event}"),
+            Self::AuditEvent(event) => format!("evt.audit.{event}"),
             Self::HiveBeat(hive) => format!("beat.{hive}"),
             Self::WorkerBeat(hive, worker) => format!("beat.{hive}.{worker}"),
             Self::HiveCommand(hive) => format!("cmd.hive.{hive}"),
@@ -122,6 +128,8 @@ impl Subject {
             ["evt", "port", hive, port, event] => Self::PortEvent(name(hive)?, name(port)?, (*event).to_owned()),
             ["evt", "model", model, event] => Self::ModelEvent(name(model)?, (*event).to_owned()),
             ["evt", "job", tenant, job, event] => Self::JobEvent(name(tenant)?, name(job)?, (*event).to_owned()),
+            ["evt", "alert", kind, event] => Self::AlertEvent(name(kind)?, (*event).to_owned()),
+            ["evt", "audit", event] => Self::AuditEvent((*event).to_owned()),
             ["beat", hive] => Self::HiveBeat(name(hive)?),
             ["beat", hive, worker] => Self::WorkerBeat(name(hive)?, name(worker)?),
             ["cmd", "hive", hive] => Self::HiveCommand(name(hive)?),
@@ -264,6 +272,8 @@ mod tests {
             (token(), any::<u16>(), event()).prop_map(|(h, p, e)| Subject::PortEvent(h, p, e)),
             (token(), event()).prop_map(|(m, e)| Subject::ModelEvent(m, e)),
             (token(), token(), event()).prop_map(|(t, j, e)| Subject::JobEvent(t, j, e)),
+            (proptest::sample::select(&AlertKind::ALL[..]), event()).prop_map(|(k, e)| Subject::AlertEvent(k, e)),
+            event().prop_map(Subject::AuditEvent),
             token().prop_map(Subject::HiveBeat),
             (token(), token()).prop_map(|(h, w)| Subject::WorkerBeat(h, w)),
             token().prop_map(Subject::HiveCommand),

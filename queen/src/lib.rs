@@ -13,5 +13,6 @@ pub mod gateway;
 mod infer;
 mod leader;
 mod metrics;
+mod sealer;
 
 pub use controller::{QueenConfig, QueenError, run};

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use rbee_schema::{Chunk, Failure};
+use rbee_schema::{AlertKind, Chunk, Failure};
 
-use crate::decide::{fleet::Fleet, liveness::Presence};
+use crate::decide::{alert::Alerts, fleet::Fleet, liveness::Presence};
 
 const LEADS: &str = "rbee_queen_leads";
 const HIVES: &str = "rbee_queen_hives";
@@ -20,6 +20,7 @@ const HIVES_LOST: &str = "rbee_queen_hives_lost_total";
 const JOBS_STRANDED: &str = "rbee_queen_jobs_stranded_total";
 const REFUSALS: &str = "rbee_queen_refusals_total";
 const IGNORED: &str = "rbee_queen_ignored_total";
+const ALERTS: &str = "rbee_queen_alerts";
 const ANSWERS: &str = "rbee_gateway_answers_total";
 const ANSWERS_OPEN: &str = "rbee_gateway_answers_open";
 const FIRST_TOKEN: &str = "rbee_gateway_first_token_seconds";
@@ -49,11 +50,19 @@ pub(crate) fn describe() {
     describe_gauge!(WORKERS_READY, Unit::Count, "Workers that take jobs.");
     describe_gauge!(JOBS_RUNNING, Unit::Count, "Jobs that run.");
     describe_gauge!(JOBS_WAITING, Unit::Count, "Jobs that wait.");
+    describe_gauge!(ALERTS, Unit::Count, "Alerts that hold, by kind; 0 where another queen leads.");
     describe_gauge!(MODELS, Unit::Count, "Models that are declared.");
     describe_gauge!(MODELS_REFUSED, Unit::Count, "Declarations that have no effect.");
     describe_histogram!(WORKER_START, Unit::Seconds, "From the order of a worker to its taking jobs.");
     describe_histogram!(FIRST_TOKEN, Unit::Seconds, "From a request over HTTP to the first token of its answer.");
     describe_histogram!(ANSWER, Unit::Seconds, "From a request over HTTP to the end of its answer.");
+}
+
+/// What is to be looked at.
+pub(crate) fn alerts(alerts: &Alerts) {
+    for kind in AlertKind::ALL {
+        gauge!(ALERTS, "kind" => kind.as_str()).set(alerts.count(kind) as f64);
+    }
 }
 
 /// Whether this queen leads.

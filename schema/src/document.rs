@@ -3,9 +3,9 @@
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 
 use crate::{
-    Chunk, DeadJob, Failure, FileRecord, HiveBeat, HiveCommand, HiveEvent, HiveRecord, JobEvent, JobRequest,
-    LeaderRecord, ModelEvent, ModelSpec, PortEvent, PortLease, QueenControl, QueenEvent, WorkerBeat, WorkerControl,
-    WorkerEvent, WorkerRecord, api,
+    AlertEvent, AuditEvent, Chunk, DeadJob, Failure, FileRecord, HiveBeat, HiveCommand, HiveEvent, HiveRecord,
+    JobEvent, JobRequest, LeaderRecord, ModelEvent, ModelSpec, PortEvent, PortLease, QueenControl, QueenEvent,
+    WorkerBeat, WorkerControl, WorkerEvent, WorkerRecord, api,
 };
 
 /// A kind of document and its JSON Schema (draft 2020-12, every definition inlined or in `$defs`).
@@ -33,6 +33,8 @@ pub fn documents() -> Vec<Document> {
         document::<PortEvent>("port-event"),
         document::<ModelEvent>("model-event"),
         document::<JobEvent>("job-event"),
+        document::<AlertEvent>("alert-event"),
+        document::<AuditEvent>("audit-event"),
         document::<HiveBeat>("hive-beat"),
         document::<WorkerBeat>("worker-beat"),
         document::<HiveCommand>("hive-command"),

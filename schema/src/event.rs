@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Failure, FinishReason, HiveName, HostName, JobId, ModelName, ModelReference, ModelSpec, QueenName, Tenant, Usage,
-    WorkerName,
+    AlertEvent, AlertKind, Failure, FinishReason, HiveName, HostName, JobId, ModelName, ModelReference, ModelSpec,
+    QueenName, Tenant, Usage, WorkerName,
 };
 
 /// Any event, with whom it is about. Subjects carry the names, bodies the rest; see `rbee_nats::Subject`.
@@ -29,6 +29,8 @@ pub enum Event {
     Model(ModelName, ModelEvent),
     /// About a job of a tenant.
     Job(Tenant, JobId, JobEvent),
+    /// What an operator should look at.
+    Alert(AlertKind, AlertEvent),
 }
 
 /// Names each variant by the token that stands last in its subject.
@@ -47,6 +49,8 @@ macro_rules! event_names {
         }
     };
 }
+
+pub(crate) use event_names;
 
 /// What happened to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

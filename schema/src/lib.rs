@@ -4,6 +4,7 @@
 //! readers tolerate fields they do not know, and every field that a reader can fill in itself is optional.
 //! What identifies a message (which hive, which worker, which job) stands in its subject; its time is the broker's.
 
+mod alert;
 pub mod api;
 mod beat;
 mod chunk;
@@ -16,9 +17,11 @@ mod model;
 mod name;
 mod protocol;
 mod record;
+mod seal;
 mod size;
 mod timers;
 
+pub use alert::{AlertEvent, AlertKind};
 pub use beat::{HiveBeat, JobInFlight, Room, WorkerBeat};
 pub use chunk::{Chunk, FinishReason, Usage};
 pub use command::{Haste, HiveCommand, QueenControl, WorkerControl};
@@ -34,5 +37,6 @@ pub use protocol::Protocol;
 pub use record::{
     DeadJob, FileRecord, HiveRecord, LeaderRecord, LimitedBy, LimitsInForce, PortLease, WorkerPhase, WorkerRecord,
 };
+pub use seal::AuditEvent;
 pub use size::ByteSize;
 pub use timers::timer_pairs;

@@ -42,6 +42,8 @@ fn nothing_polls_for_readiness() {
         ("queen/src/leader.rs", "interval"),            // the renewal of her lease
         ("queen/src/leader.rs", "sleep_until"),         // the end of her lease
         ("queen/src/leader.rs", "timeout_at"),          // the same, while she waits for the server
+        ("queen/src/sealer.rs", "sleep_until"),         // a seal for many events
+        ("queen/src/sealer.rs", "sleep"),               // a pause before the stream is tried again
         ("queen/src/gateway/chat.rs", "interval"),      // a silent stream says that it lives
         ("hive/src/supervisor/mod.rs", "sleep_until"),  // a worker's own deadline
         ("hive/src/supervisor/mod.rs", "interval"),     // heartbeat, presence, lease renewal, own clock, health checks

@@ -33,6 +33,9 @@ const WHO_IS_THERE: Duration = Duration::from_millis(500);
 /// How long nothing may be heard.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// How long the last word of a hive may come after its key is gone: they are told on two ways.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
 /// How long the server may be away before it is taken for gone, and may take to say what is left.
 const LAST_LOOK: Duration = Duration::from_secs(5);
 
@@ -44,6 +47,8 @@ struct Ending {
     queens: BTreeSet<QueenName>,
     /// And in which run.
     hives: BTreeMap<HiveName, u64>,
+    /// Hives whose key is gone and of whose end nothing was heard yet, and since when.
+    gone: BTreeMap<HiveName, Instant>,
 }
 
 /// What is there although everything has ended.
@@ -68,7 +73,7 @@ impl Down {
         let hives = Registry::hives(&bus).all().await?.into_iter();
         let hives = hives.filter_map(|(key, record)| Some((key.parse().ok()?, record.epoch))).collect();
         let queens = bus.queens(WHO_IS_THERE).await?.into_iter().collect();
-        let mut ending = Ending { queens, hives };
+        let mut ending = Ending { queens, hives, gone: BTreeMap::new() };
         if ending.is_over() {
             return report(
                 &setting,
@@ -108,18 +113,25 @@ impl Ending {
         events: &mut Events,
         keys: &mut RegistryWatch<HiveRecord>,
     ) -> Result<(), Outcome> {
-        let mut deadline = Instant::now() + SILENCE;
+        let mut heard = Instant::now();
         while !self.is_over() {
+            let silence = heard + SILENCE;
+            let deadline = self.gone.values().map(|since| *since + LAST_WORD).min().unwrap_or(silence).min(silence);
             tokio::select! {
-                record = timeout_at(deadline, events.next()) => {
-                    let Ok(Some(record)) = record.map_err(|_| self.silent())? else { return Err(self.silent()) };
-                    if let Some(words) = follow::read(bus, &record).and_then(|event| self.hear(&event)) {
-                        follow::print(setting, &record, &words);
-                        deadline = Instant::now() + SILENCE;
+                record = timeout_at(deadline, events.next()) => match record {
+                    Ok(record) => {
+                        let Some(record) = record? else { return Err(self.silent()) };
+                        if let Some(words) = follow::read(bus, &record).and_then(|event| self.hear(&event)) {
+                            follow::print(setting, &record, &words);
+                            heard = Instant::now();
+                        }
                     }
-                }
+                    Err(_) if deadline < silence => self.go_without_a_word(),
+                    Err(_) => return Err(self.silent()),
+                },
                 entry = keys.next() => if let Entry::Gone(key) = entry? {
-                    self.hives.retain(|hive, _| hive.as_str() != key);
+                    let hive = self.hives.keys().find(|hive| hive.as_str() == key).cloned();
+                    self.gone.extend(hive.map(|hive| (hive, Instant::now())));
                 },
                 () = is_gone(bus) => return self.went_with_the_server(),
             }
@@ -139,11 +151,25 @@ impl Ending {
                     News::Progress(words) => Some(words),
                     News::Done(words) | News::Failed(words) => {
                         self.hives.remove(hive);
+                        self.gone.remove(hive);
                         Some(words)
                     }
                 }
             }
             _ => None,
+        }
+    }
+
+    /// The hives whose last word has not come in time have ended all the same.
+    fn go_without_a_word(&mut self) {
+        let now = Instant::now();
+        let is_late = |since: &Instant| now >= *since + LAST_WORD;
+        let late: Vec<HiveName> =
+            self.gone.iter().filter(|(_, since)| is_late(since)).map(|(hive, _)| hive.clone()).collect();
+        for hive in late {
+            eprintln!("{hive} is gone without a word");
+            self.gone.remove(&hive);
+            self.hives.remove(&hive);
         }
     }
 

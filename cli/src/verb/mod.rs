@@ -2,6 +2,7 @@
 
 mod apply;
 mod attach;
+mod audit;
 mod cancel;
 mod config;
 mod doctor;
@@ -81,6 +82,8 @@ pub enum Verb {
     Ports(ports::Ports),
     /// Print what happened, and what happens.
     Events(events::Events),
+    /// Say who did what and why, or look whether the trail of it is whole.
+    Audit(audit::Audit),
     /// Look for what could be wrong, and say what to do.
     Doctor(doctor::Doctor),
     /// Show or make the streams and buckets on the server.
@@ -126,6 +129,7 @@ impl Verb {
             Self::Hives(verb) => verb.run(setting).await,
             Self::Ports(verb) => verb.run(setting).await,
             Self::Events(verb) => verb.run(setting).await,
+            Self::Audit(verb) => verb.run(setting).await,
             Self::Doctor(verb) => verb.run(setting).await,
             Self::Topology(verb) => verb.run(setting).await,
             Self::Schema(verb) => verb.run(&setting),

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use rbee_nats::{AppendError, Disconnected, Entry, Message, Registry, Subject};
 use rbee_schema::{
-    Chunk, Event as BusEvent, Failure, FailureCode, FileRecord, HiveBeat, HiveName, HiveRecord, ModelEvent, ModelName,
-    ModelSpec, QueenControl, QueenEvent, WorkerBeat, WorkerRecord,
+    AlertEvent, AlertKind, Chunk, Event as BusEvent, Failure, FailureCode, FileRecord, HiveBeat, HiveName, HiveRecord,
+    ModelEvent, ModelName, ModelSpec, QueenControl, QueenEvent, WorkerBeat, WorkerRecord,
 };
 use tokio::task::JoinError;
 use tracing::{debug, error, info, warn};
@@ -190,6 +190,21 @@ impl Controller {
             }
             Report::Done
         });
+    }
+
+    /// A job was given up and kept.
+    pub(super) fn hear_dead(&mut self, message: &Message) {
+        let Some(Subject::Dead(model)) = self.bus.parse(&message.subject) else { return };
+        if self.standing.term().is_some() {
+            let raised = AlertEvent::Raised {
+                about: model.to_string(),
+                message: format!("a job for {model} was given up: it ended every worker that took it"),
+                remedy: "the stream rbee_dead keeps it, with the reason".to_owned(),
+            };
+            // Many may come at once, and one word is enough for a while.
+            let id = format!("dead-letter-{model}");
+            self.outbox.publish_once(&BusEvent::Alert(AlertKind::DeadLetter, raised), &id);
+        }
     }
 
     /// A queen has commanded a spawn, by herself or for somebody who asked for it: nobody is to command it again.

@@ -21,16 +21,17 @@ use rbee_nats::{
     Subject, recent_events,
 };
 use rbee_schema::{
-    Chunk, Event as BusEvent, Failure, FileRecord, Haste, HiveCommand, HiveName, HiveRecord, JobEvent, JobId,
-    JobInFlight, ModelName, ModelSpec, QueenEvent, QueenName, Tenant, WorkerName, WorkerRecord,
+    AlertEvent, AlertKind, Chunk, Event as BusEvent, Failure, FileRecord, Haste, HiveCommand, HiveName, HiveRecord,
+    JobEvent, JobId, JobInFlight, ModelName, ModelSpec, QueenEvent, QueenName, Tenant, WorkerName, WorkerRecord,
 };
 use tokio::{sync::watch, task::JoinSet, time::sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, info, warn};
 
 use crate::{
     api,
     decide::{
+        alert::Alerts,
         fleet::{Change, Fleet, WorkerKey},
         scale::{Order, next_look, orders},
         timers::Timers,
@@ -38,7 +39,7 @@ use crate::{
     },
     infer::unknown_model,
     leader::{self, Standing},
-    metrics,
+    metrics, sealer,
 };
 
 /// How long the last events may take to be stored.
@@ -93,6 +94,9 @@ struct Controller {
     standing: Standing,
     /// What was last told of models that cannot be placed.
     unplaceable: BTreeMap<ModelName, Failure>,
+    alerts: Alerts,
+    /// Seals the trail of events while she leads.
+    sealer: Option<AbortOnDropHandle<()>>,
     /// When the queue was last counted, and whether it is being counted.
     counted: Option<Instant>,
     is_counting: bool,
@@ -116,6 +120,8 @@ pub async fn run(config: QueenConfig, bus: Bus, stop: CancellationToken) -> Resu
         unread: 4,
         standing: Standing::Follows { why: String::new() },
         unplaceable: BTreeMap::new(),
+        alerts: Alerts::default(),
+        sealer: None,
         counted: None,
         is_counting: false,
         rests_until: Instant::now(),
@@ -130,6 +136,7 @@ impl Controller {
         let mut beats = self.bus.subscribe(namespace.all_beats()).await?;
         let mut queued = self.bus.subscribe(namespace.all_queued()).await?;
         let mut cancels = self.bus.subscribe(namespace.all_cancels()).await?;
+        let mut dead = self.bus.subscribe(namespace.all_dead()).await?;
         let mut placed = self.bus.subscribe(namespace.all_placed()).await?;
         let mut disconnects = self.bus.disconnects().await?;
         let mut control = self.bus.subscribe(self.bus.subject(&Subject::QueenControl)).await?;
@@ -172,6 +179,7 @@ impl Controller {
                 entry = files.next() => self.hear_file(entry?),
                 Some(message) = queued.next() => self.hear_queued(&message),
                 Some(message) = cancels.next() => self.hear_cancel(&message),
+                Some(message) = dead.next() => self.hear_dead(&message),
                 Some(message) = placed.next() => self.hear_placed(&message),
                 Some(message) = disconnects.next() => self.hear_disconnect(&message),
                 Some(message) = control.next() => self.hear_control(&message),
@@ -213,12 +221,27 @@ impl Controller {
         match (&standing, self.standing.term()) {
             (Standing::Leads { term, after }, _) => {
                 self.publish(QueenEvent::Elected { term: *term, after: after.clone() });
+                if let Some(before) = after {
+                    self.alert(
+                        AlertKind::LeaderChanged,
+                        AlertEvent::Raised {
+                            about: self.name.to_string(),
+                            message: format!("queen {} leads after {before}", self.name),
+                            remedy: format!("look whether queen {before} runs, unless she was stopped"),
+                        },
+                    );
+                }
                 self.unplaceable.clear();
+                self.alerts.forget();
+                self.sealer = Some(AbortOnDropHandle::new(tokio::spawn(sealer::seal(self.bus.clone()))));
                 self.standing = standing;
                 self.look_for_jobs(Change::Fewer);
             }
             (Standing::Follows { why }, Some(term)) => {
                 self.publish(QueenEvent::Deposed { term, why: why.clone() });
+                self.sealer = None;
+                self.alerts.forget();
+                metrics::alerts(&self.alerts);
                 self.standing = standing;
             }
             (Standing::Follows { .. }, None) => {}
@@ -293,6 +316,21 @@ impl Controller {
         for order in orders {
             self.carry_out(term, order, now);
         }
+        let news = self.alerts.look(&self.fleet, scope, &self.unplaceable);
+        if !news.is_empty() {
+            metrics::alerts(&self.alerts);
+        }
+        for (kind, event) in news {
+            self.alert(kind, event);
+        }
+    }
+
+    fn alert(&self, kind: AlertKind, event: AlertEvent) {
+        match &event {
+            AlertEvent::Raised { about, message, .. } => warn!(%kind, about, message, "an alert is raised"),
+            AlertEvent::Cleared { about } => info!(%kind, about, "an alert is cleared"),
+        }
+        self.outbox.publish(&BusEvent::Alert(kind, event));
     }
 
     /// Tells the bus, and people in one line.

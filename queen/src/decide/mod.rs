@@ -1,5 +1,6 @@
 //! Decisions: functions of values. Nothing here does I/O, reads a clock or draws at random.
 
+pub mod alert;
 pub mod fleet;
 pub mod held;
 pub mod liveness;

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod answers;
+mod audit;
 mod bad_input;
 mod cancel;
 mod capacity;

@@ -32,7 +32,7 @@ impl History {
         match event {
             Event::Worker(hive, worker, event) => self.tell_of_worker(format!("{hive}.{worker}"), event),
             Event::Port(hive, port, event) => self.tell_of_port(*port, &format!("{hive}."), event),
-            Event::Queen(..) | Event::Hive(..) | Event::Model(..) | Event::Job(..) => {}
+            Event::Queen(..) | Event::Hive(..) | Event::Model(..) | Event::Job(..) | Event::Alert(..) => {}
         }
     }
 

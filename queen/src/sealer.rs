@@ -1,0 +1,58 @@
+//! Seals the trail of events while this queen leads: see [`rbee_nats::Unsealed`].
+
+use std::time::Duration;
+
+use rbee_nats::{Bus, BusError, Events, Subject};
+use rbee_schema::AuditEvent;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::warn;
+
+/// Events are sealed this long after the first of them, so that a seal stands for many.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// And at once when there are so many.
+const MOST: u64 = 1024;
+
+/// A pause before the stream is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Seals for ever.
+pub(crate) async fn seal(bus: Bus) {
+    loop {
+        if let Err(error) = seal_until_overtaken(&bus).await {
+            warn!(%error, "events are not sealed; trying again");
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Returns when somebody else has sealed: then everything since the last seal is read again.
+async fn seal_until_overtaken(bus: &Bus) -> Result<(), BusError> {
+    let link = bus.last_seal().await?;
+    let mut events = Events::behind(bus, link.sealed).await?;
+    let mut unsealed = link.begin();
+    let mut due: Option<Instant> = None;
+    loop {
+        let is_due = tokio::select! {
+            event = events.next() => {
+                let Some(event) = event? else { return Ok(()) };
+                unsealed.add(&event);
+                // A seal alone is no reason for another one.
+                if !is_seal(bus, &event.subject) {
+                    due.get_or_insert_with(|| Instant::now() + EVERY);
+                }
+                due.is_some() && unsealed.events() >= MOST
+            }
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => true,
+        };
+        if is_due {
+            let Some(link) = bus.seal(&unsealed).await? else { return Ok(()) };
+            (unsealed, due) = (link.begin(), None);
+        }
+    }
+}
+
+/// Whether an event is a seal.
+pub(crate) fn is_seal(bus: &Bus, subject: &str) -> bool {
+    matches!(bus.parse(subject), Some(Subject::AuditEvent(event)) if AuditEvent::NAMES.contains(&event.as_str()))
+}

@@ -1,0 +1,82 @@
+//! What happened can be read, and whoever changes it is found out; what an operator should look at is told.
+
+use rbee_nats::recent_events;
+use rbee_schema::{AlertEvent, AlertKind, AuditEvent, ModelReference, ModelSpec};
+use rbee_tests::{
+    fleet::Fleet,
+    wait::{PATIENCE, eventually},
+};
+
+async fn said(fleet: &Fleet, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = fleet.rbee(arguments).await;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    // Lines are broken to the width of a terminal.
+    (output.status.code(), text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+async fn seals(fleet: &Fleet) -> Vec<AuditEvent> {
+    let events = recent_events(&fleet.bus, "rbee.evt.audit.sealed", std::time::SystemTime::UNIX_EPOCH).await;
+    events.expect("the server answers").iter().filter_map(|event| serde_json::from_slice(&event.body).ok()).collect()
+}
+
+async fn alerts(fleet: &Fleet, kind: AlertKind) -> Vec<AlertEvent> {
+    let filter = format!("rbee.evt.alert.{kind}.*");
+    let events = recent_events(&fleet.bus, &filter, std::time::SystemTime::UNIX_EPOCH).await;
+    events.expect("the server answers").iter().filter_map(|event| serde_json::from_slice(&event.body).ok()).collect()
+}
+
+#[tokio::test]
+async fn the_trail_is_sealed_and_an_event_that_is_removed_breaks_it_also_over_a_change_of_leaders() {
+    let mut fleet = Fleet::start().await;
+    fleet.queen_named("second", "").await;
+    let spec = ModelSpec::new(ModelReference::Mock(String::new()));
+    fleet.serve("m", spec.clone()).await;
+    eventually("events are sealed", PATIENCE, async || !seals(&fleet).await.is_empty()).await;
+    fleet.kill_role("queen");
+    let before = seals(&fleet).await.len();
+    fleet.serve("m", ModelSpec { slots: 4, ..spec }).await;
+    eventually("the other queen seals", PATIENCE, async || seals(&fleet).await.len() > before).await;
+    let (code, text) = said(&fleet, &["audit", "verify"]).await;
+    assert!(code == Some(0) && text.contains("are as they were sealed"), "{text}");
+    let hash = text.rsplit(' ').next().expect("a hash").to_owned();
+    let (code, text) = said(&fleet, &["audit", "verify", "--expect", &hash]).await;
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = said(&fleet, &["audit", "verify", "--expect", "0000"]).await;
+    assert!(code == Some(1) && text.contains("no seal has the hash 0000"), "{text}");
+
+    let (code, text) = said(&fleet, &["audit", "--since", "10m"]).await;
+    assert_eq!(code, Some(0));
+    for words in ["hive one joined", "model m declared new: mock:", "model m declared slots 2 -> 4", "leader-changed"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+
+    let stream = fleet.bus.jetstream().get_stream("rbee_events").await.expect("the stream is there");
+    let joined = recent_events(&fleet.bus, "rbee.evt.hive.one.joined", std::time::SystemTime::UNIX_EPOCH).await;
+    let joined = joined.expect("the server answers").remove(0).sequence;
+    stream.delete_message(joined).await.expect("it can be deleted");
+    let (code, text) = said(&fleet, &["audit", "verify"]).await;
+    assert!(code == Some(1) && text.contains("was changed, added or removed"), "{text}");
+}
+
+#[tokio::test]
+async fn a_job_that_is_given_up_and_a_crash_loop_are_told_to_the_operator_and_so_is_its_end() {
+    let mut fleet = Fleet::bare().await;
+    fleet.queen().await;
+    let one = fleet.one("first_backoff=10ms,backoff=10ms,backoff_most=20ms,trial=10m");
+    fleet.start_hive(&one).await;
+    fleet.serve_mock("m", "crash=0", 1, 1).await;
+    // Each ends three workers before it is given up; after five ends in a row a worker loops.
+    for _ in 0..2 {
+        fleet.submit("m", rbee_tests::fleet::chat("Hi")).await;
+    }
+    eventually("a job is given up", PATIENCE, async || !alerts(&fleet, AlertKind::DeadLetter).await.is_empty()).await;
+    eventually("it is told", PATIENCE, async || !alerts(&fleet, AlertKind::CrashLoop).await.is_empty()).await;
+    let told = alerts(&fleet, AlertKind::CrashLoop).await;
+    assert!(
+        matches!(&told[..], [AlertEvent::Raised { about, remedy, .. }] if about.starts_with("one/m-") && remedy.contains("rbee reset")),
+        "{told:?}"
+    );
+    fleet.rbee(&["remove", "m"]).await;
+    let is_over = |alerts: &[AlertEvent]| matches!(alerts.last(), Some(AlertEvent::Cleared { .. }));
+    eventually("its end is told", PATIENCE, async || is_over(&alerts(&fleet, AlertKind::CrashLoop).await)).await;
+}
