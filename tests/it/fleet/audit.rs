@@ -66,7 +66,7 @@ async fn a_job_that_is_given_up_and_a_crash_loop_are_told_to_the_operator_and_so
     fleet.start_hive(&one).await;
     fleet.serve_mock("m", "crash=0", 1, 1).await;
     // Each ends three workers before it is given up; after five ends in a row a worker loops.
-    for _ in 0..2 {
+    for _ in 0..6 {
         fleet.submit("m", rbee_tests::fleet::chat("Hi")).await;
     }
     eventually("a job is given up", PATIENCE, async || !alerts(&fleet, AlertKind::DeadLetter).await.is_empty()).await;
