@@ -20,7 +20,7 @@ use serde::Serialize;
 use tokio::{sync::watch, time::timeout};
 use tracing::{info, warn};
 
-use crate::{Namespace, Subject};
+use crate::{Namespace, Subject, without_secrets};
 
 /// The oldest server that has what we need: time to live of single messages, and expiry markers.
 pub const MINIMUM_SERVER: (u64, u64) = (2, 12);
@@ -130,6 +130,7 @@ impl Bus {
                 std::future::ready(())
             });
         let servers: Vec<String> = url.split(',').map(|server| server.trim().to_owned()).collect();
+        let url = without_secrets(&url);
         let unreachable = |cause: String| ConnectError::Unreachable { url: url.clone(), cause };
         let client = timeout(REQUEST_TIMEOUT, options.connect(servers))
             .await

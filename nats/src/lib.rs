@@ -3,6 +3,7 @@
 //! Everything that crosses the bus goes through here, so that a subject is spelled in one place ([`Subject`]) and a
 //! stream is described in one place ([`Topology`]). Nothing here decides; queen, hive and worker do.
 
+mod address;
 mod api;
 pub mod asyncapi;
 mod audit;
@@ -22,6 +23,7 @@ mod server;
 mod subject;
 mod topology;
 
+pub use address::without_secrets;
 pub use api::{Api, ApiRequest, OPERATIONS};
 pub use async_nats::{Message, Subscriber};
 pub use audit::{Inspected, Inspection, Link, Unsealed};

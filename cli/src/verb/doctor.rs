@@ -1,7 +1,7 @@
 //! `rbee doctor`: what could be wrong, and what to do about it.
 
 use clap::Args;
-use rbee_nats::{Bus, Plan};
+use rbee_nats::{Bus, Plan, without_secrets};
 use rbee_schema::{
     LimitedBy, WorkerPhase,
     api::{Hive, Hives, Models, Status, Worker, Workers},
@@ -70,7 +70,8 @@ async fn server_program() -> Finding {
 }
 
 async fn look_at(bus: &Bus, setting: &Setting) -> Vec<Finding> {
-    let mut findings = vec![good("bus", format!("{} runs nats-server {}", setting.nats, bus.server_version()))];
+    let mut findings =
+        vec![good("bus", format!("{} runs nats-server {}", without_secrets(&setting.nats), bus.server_version()))];
     findings.push(match Plan::make(bus).await {
         Ok(plan) if plan.changes.is_empty() => good("streams and buckets", "as this version needs them"),
         Ok(plan) => bad("streams and buckets", format!("`rbee topology apply` would change:\n{plan}")),

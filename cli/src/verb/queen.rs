@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
-use rbee_nats::queen_connection;
+use rbee_nats::{queen_connection, without_secrets};
 
 use crate::{
     Setting,
@@ -32,7 +32,7 @@ impl Queen {
         let recorded = telemetry::start()?;
         let (mut http, address) = fleet::http(self.http, bus.clone(), recorded).await?;
         let mut queen = fleet::queen(&self.queen, bus.clone());
-        show::say(format_args!("the queen is up: NATS {}, HTTP http://{address}/v1", setting.nats));
+        show::say(format_args!("the queen is up: NATS {}, HTTP http://{address}/v1", without_secrets(&setting.nats)));
         tokio::select! {
             () = signals.next() => {}
             ended = http.ended() => return ended,

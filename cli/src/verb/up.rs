@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
-use rbee_nats::{EmbeddedServer, hive_connection, queen_connection};
+use rbee_nats::{EmbeddedServer, hive_connection, queen_connection, without_secrets};
 
 use crate::{
     DEFAULT_NATS, Setting,
@@ -61,7 +61,11 @@ impl Up {
         let (mut http, address) = fleet::http(self.http, bus.clone(), recorded.clone()).await?;
         let mut queen = fleet::queen(&self.queen, queen_bus.clone());
         let mut hive = fleet::hive(&self.hive, data, url, hive_bus.clone(), recorded)?;
-        show::say(format_args!("rbee is up: NATS {url}, HTTP http://{address}/v1, metrics {}", hive.metrics));
+        show::say(format_args!(
+            "rbee is up: NATS {}, HTTP http://{address}/v1, metrics {}",
+            without_secrets(url),
+            hive.metrics
+        ));
         let hive_ended = tokio::select! {
             () = signals.next() => None,
             ended = hive.ended() => Some(ended),

@@ -12,7 +12,7 @@ mod unit;
 mod work;
 
 use clap::Args;
-use rbee_nats::hive_connection;
+use rbee_nats::{hive_connection, without_secrets};
 
 use self::elsewhere::Elsewhere;
 use crate::{
@@ -56,7 +56,7 @@ async fn run_here(options: &HiveOptions, data: &DataOptions, setting: &Setting) 
     let mut signals = Signals::listen()?;
     let recorded = telemetry::start()?;
     let mut hive = fleet::hive(options, data.folder()?, &setting.nats, bus.clone(), recorded)?;
-    show::say(format_args!("the hive is up: NATS {}, metrics {}", setting.nats, hive.metrics));
+    show::say(format_args!("the hive is up: NATS {}, metrics {}", without_secrets(&setting.nats), hive.metrics));
     let end = tokio::select! {
         () = signals.next() => hive.stop(&mut signals).await,
         ended = hive.ended() => ended,
