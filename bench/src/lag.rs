@@ -16,7 +16,7 @@ use crate::simulated::SimulatedFleet;
 /// Between two rounds, so that what is measured is not the load.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The answers that are asked for in each round.
+/// The answers that are asked for in each round: those that cost little. Of the others it is one.
 const QUESTIONS: usize = 5;
 
 /// What was measured.
@@ -82,10 +82,10 @@ async fn measure_once(bus: &Bus, fleet: &mut SimulatedFleet, ears: &mut Ears, ro
         let asked = Instant::now();
         let _: Model = bus.ask("model", &OfModel { model: model.clone() }).await.expect("the queen answers");
         lags.model.push(asked.elapsed());
-        let asked = Instant::now();
-        let _: Status = bus.ask("status", &()).await.expect("the queen answers");
-        lags.status.push(asked.elapsed());
     }
+    let asked = Instant::now();
+    let _: Status = bus.ask("status", &()).await.expect("the queen answers");
+    lags.status.push(asked.elapsed());
     models.remove(model.as_str()).await.expect("the server answers");
 }
 

@@ -55,8 +55,10 @@ const BEATS: u32 = 64;
 /// A look that takes less than this delays nobody.
 const SHORT: Duration = Duration::from_millis(1);
 
-/// After a longer one she decides nothing for so many times as long.
+/// After a longer one she decides nothing for so many times as long, and never for longer than it takes until somebody
+/// notices.
 const REST: u32 = 5;
+const LONGEST_REST: Duration = Duration::from_millis(20);
 
 /// Who a queen is.
 #[derive(Debug, Clone)]
@@ -293,7 +295,7 @@ impl Controller {
         let next = next_look(&self.fleet, &scope, now);
         // A long look may not keep her from hearing: then she lets more come together before the next.
         let took = now.elapsed();
-        self.rests_until = if took < SHORT { now } else { now + took * REST };
+        self.rests_until = if took < SHORT { now } else { now + took + (took * REST).min(LONGEST_REST) };
         match scope {
             Scope::Everything => next,
             Scope::Models(_) => look.into_iter().chain(next).min(),
