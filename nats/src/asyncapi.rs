@@ -93,9 +93,15 @@ const CHANNELS: &[Channel] = &[
         Some("api-status"),
         RECEIVE,
     ),
-    channel("api-models", "api.models", "Declared models, by request without a body.", Some("api-models"), RECEIVE),
-    channel("api-hives", "api.hives", "Hives, by request without a body.", Some("api-hives"), RECEIVE),
-    channel("api-workers", "api.workers", "Workers, by request without a body.", Some("api-workers"), RECEIVE),
+    channel(
+        "api-models",
+        "api.models",
+        "A page of declared models. The reply is `api-models`.",
+        Some("api-page"),
+        SEND,
+    ),
+    channel("api-hives", "api.hives", "A page of hives. The reply is `api-hives`.", Some("api-page"), SEND),
+    channel("api-workers", "api.workers", "A page of workers. The reply is `api-workers`.", Some("api-page"), SEND),
     channel("api-worker", "api.worker", "One worker, by request.", Some("api-of-worker"), SEND),
     channel("api-model", "api.model", "One declared model, by request.", Some("api-of-model"), SEND),
     channel(

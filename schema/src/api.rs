@@ -34,14 +34,25 @@ pub struct Status {
     pub jobs_queued: u64,
 }
 
-/// Reply of `rbee.api.models`.
+/// Request of `rbee.api.models`, `hives` and `workers`: a page of them. Without a body it is the first one.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Page {
+    /// What the page before said in `next`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// Reply of `rbee.api.models`: some of them, by their names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Models {
-    /// All declared models.
+    /// Declared models.
     pub models: Vec<Model>,
-    /// Declarations that have no effect.
+    /// Declarations that have no effect, with the first page.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<RefusedModel>,
+    /// Where the next page begins, for `after` of the next request; nothing where this is the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// A declaration that has no effect.
@@ -105,8 +116,11 @@ pub struct Model {
 /// Reply of `rbee.api.hives`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Hives {
-    /// All hives that are there.
+    /// Hives that are there.
     pub hives: Vec<Hive>,
+    /// Where the next page begins, for `after` of the next request; nothing where this is the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// One hive.
@@ -129,8 +143,11 @@ pub struct Hive {
 /// Reply of `rbee.api.workers`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Workers {
-    /// All workers of all hives.
+    /// Workers, by hive and name.
     pub workers: Vec<Worker>,
+    /// Where the next page begins, for `after` of the next request; nothing where this is the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// One worker.

@@ -49,6 +49,7 @@ pub fn documents() -> Vec<Document> {
         document::<ModelSpec>("model-spec"),
         document::<Failure>("failure"),
         document::<api::Status>("api-status"),
+        document::<api::Page>("api-page"),
         document::<api::Models>("api-models"),
         document::<api::Hives>("api-hives"),
         document::<api::Workers>("api-workers"),

@@ -8,7 +8,7 @@ use rbee_schema::{
 };
 use serde::Serialize;
 
-use crate::{Setting, fleet::worker_program, outcome::Outcome, show};
+use crate::{Setting, fleet::worker_program, listing, outcome::Outcome, show};
 
 /// Options of `rbee doctor`.
 #[derive(Debug, Args)]
@@ -94,14 +94,14 @@ async fn look_at(bus: &Bus, setting: &Setting) -> Vec<Finding> {
 }
 
 async fn hives(bus: &Bus) -> Vec<Finding> {
-    match bus.ask::<_, Hives>("hives", &()).await {
+    match listing::all::<Hives>(bus).await {
         Ok(reply) => reply.hives.iter().map(hive).collect(),
         Err(failure) => vec![bad("hives", failure.message)],
     }
 }
 
 async fn workers(bus: &Bus) -> Vec<Finding> {
-    match bus.ask::<_, Workers>("workers", &()).await {
+    match listing::all::<Workers>(bus).await {
         Ok(reply) => reply.workers.iter().filter_map(worker).collect(),
         Err(failure) => vec![bad("workers", failure.message)],
     }
@@ -161,7 +161,7 @@ fn worker(Worker { hive, name, record, .. }: &Worker) -> Option<Finding> {
 }
 
 async fn models(bus: &Bus) -> Finding {
-    match bus.ask::<_, Models>("models", &()).await {
+    match listing::all::<Models>(bus).await {
         Ok(reply) if reply.models.is_empty() => {
             bad("models", "none is declared; declare one with `rbee serve NAME FILE.gguf`")
         }

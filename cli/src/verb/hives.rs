@@ -4,7 +4,7 @@ use clap::Args;
 use rbee_schema::api::{Hive, Hives as Reply};
 
 use crate::{
-    Setting,
+    Setting, listing,
     outcome::Outcome,
     show::{self, or_dash},
 };
@@ -16,7 +16,7 @@ pub struct Hives {}
 impl Hives {
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
         let bus = setting.bus("cli/hives").await?;
-        let hives: Reply = bus.ask("hives", &()).await?;
+        let hives: Reply = listing::all(&bus).await?;
         if setting.json {
             show::json(&hives);
             return Ok(());

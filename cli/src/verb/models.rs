@@ -8,7 +8,7 @@ use rbee_schema::{
 };
 use serde_json::json;
 
-use crate::{Setting, outcome::Outcome, show};
+use crate::{Setting, listing, outcome::Outcome, show};
 
 /// Options of `rbee models`.
 #[derive(Debug, Args)]
@@ -24,7 +24,7 @@ impl Models {
         if self.files {
             return files(&bus, setting.json).await;
         }
-        let models: Reply = bus.ask("models", &()).await?;
+        let models: Reply = listing::all(&bus).await?;
         if setting.json {
             show::json(&models);
             return Ok(());

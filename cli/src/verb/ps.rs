@@ -4,7 +4,7 @@ use clap::Args;
 use rbee_schema::api::{Worker, Workers};
 
 use crate::{
-    Setting,
+    Setting, listing,
     outcome::Outcome,
     show::{self, or_dash},
 };
@@ -16,7 +16,7 @@ pub struct Ps {}
 impl Ps {
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
         let bus = setting.bus("cli/ps").await?;
-        let workers: Workers = bus.ask("workers", &()).await?;
+        let workers: Workers = listing::all(&bus).await?;
         if setting.json {
             show::json(&workers);
             return Ok(());

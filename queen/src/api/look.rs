@@ -1,10 +1,13 @@
 //! What is known of the fleet, as documents.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, fmt::Display, ops::Bound, str::FromStr, time::Instant};
 
 use rbee_schema::{
     Failure, FailureCode, HiveName, ModelName, WorkerPhase,
-    api::{Explanation, Hive, Hives, Model, Models, OfModel, OfWorker, Opinion, RefusedModel, Status, Worker, Workers},
+    api::{
+        Explanation, Hive, Hives, Model, Models, OfModel, OfWorker, Opinion, Page, RefusedModel, Status, Worker,
+        Workers,
+    },
 };
 
 use super::Context;
@@ -35,13 +38,39 @@ pub(super) fn status(context: &Context<'_>) -> Status {
     }
 }
 
-pub(super) fn models(fleet: &Fleet) -> Models {
+/// So many documents stand in one reply: the server takes messages of a megabyte, and one of them has under a kilobyte.
+const PAGE: usize = 500;
+
+/// So many declarations that have no effect are told.
+const REFUSED: usize = 500;
+
+/// The keys after one of them, and the last of these where there are more.
+fn page<K: Ord, V>(all: &BTreeMap<K, V>, after: Option<K>) -> (Vec<&K>, Option<&K>) {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let mut keys: Vec<&K> = all.range((from, Bound::Unbounded)).take(PAGE + 1).map(|(key, _)| key).collect();
+    let has_more = keys.len() > PAGE;
+    keys.truncate(PAGE);
+    let next = keys.last().copied().filter(|_| has_more);
+    (keys, next)
+}
+
+/// Reads what an earlier page said in `next`.
+fn after<K: FromStr<Err: Display>>(Page { after }: &Page) -> Result<Option<K>, Failure> {
+    let wrong = |error: K::Err| Failure::new(FailureCode::InvalidRequest, format!("`after` is no `next`: {error}"));
+    after.as_ref().map(|after| after.parse().map_err(wrong)).transpose()
+}
+
+pub(super) fn models(fleet: &Fleet, asked: Page) -> Result<Models, Failure> {
     let refused =
         |(name, failure): (&ModelName, &Failure)| RefusedModel { name: name.clone(), failure: failure.clone() };
-    Models {
-        models: fleet.models.keys().filter_map(|name| one_model(fleet, name)).collect(),
-        refused: fleet.refused.iter().map(refused).collect(),
-    }
+    let after = after(&asked)?;
+    let is_first = after.is_none();
+    let (names, next) = page(&fleet.models, after);
+    Ok(Models {
+        models: names.into_iter().filter_map(|name| one_model(fleet, name)).collect(),
+        refused: fleet.refused.iter().filter(|_| is_first).take(REFUSED).map(refused).collect(),
+        next: next.map(ToString::to_string),
+    })
 }
 
 fn one_model(fleet: &Fleet, name: &ModelName) -> Option<Model> {
@@ -68,7 +97,7 @@ pub(super) fn unknown(fleet: &Fleet, model: &ModelName) -> Failure {
     unknown_model(model.as_str(), fleet.models.keys().map(ModelName::as_str))
 }
 
-pub(super) fn hives(fleet: &Fleet) -> Hives {
+pub(super) fn hives(fleet: &Fleet, asked: Page) -> Result<Hives, Failure> {
     let hive = |name: &HiveName| {
         let known = fleet.hives.get(name)?;
         Some(Hive {
@@ -79,11 +108,24 @@ pub(super) fn hives(fleet: &Fleet) -> Hives {
             room: known.room,
         })
     };
-    Hives { hives: fleet.hives.keys().filter_map(hive).collect() }
+    let (names, next) = page(&fleet.hives, after(&asked)?);
+    Ok(Hives { hives: names.into_iter().filter_map(hive).collect(), next: next.map(ToString::to_string) })
 }
 
-pub(super) fn workers(fleet: &Fleet) -> Workers {
-    Workers { workers: fleet.workers.iter().map(|(key, worker)| one_worker(fleet, key, worker)).collect() }
+pub(super) fn workers(fleet: &Fleet, Page { after }: Page) -> Result<Workers, Failure> {
+    let wrong = || {
+        let message = "`after` is no `next`: expected HIVE/WORKER".to_owned();
+        Failure::new(FailureCode::InvalidRequest, message)
+    };
+    let key = |text: String| {
+        let (hive, worker) = text.split_once('/')?;
+        Some((hive.parse().ok()?, worker.parse().ok()?))
+    };
+    let after: Option<WorkerKey> = after.map(|text| key(text).ok_or_else(wrong)).transpose()?;
+    let (keys, next) = page(&fleet.workers, after);
+    let worker = |key: &WorkerKey| Some(one_worker(fleet, key, fleet.workers.get(key)?));
+    let next = next.map(|(hive, worker)| format!("{hive}/{worker}"));
+    Ok(Workers { workers: keys.into_iter().filter_map(worker).collect(), next })
 }
 
 fn one_worker(fleet: &Fleet, (hive, name): &WorkerKey, worker: &KnownWorker) -> Worker {

@@ -41,7 +41,10 @@ pub(crate) fn answer(context: &Context<'_>, request: ApiRequest) {
             });
         }
         "models" => {
-            let mut models = look::models(fleet);
+            let mut models = match read(&request).and_then(|page| look::models(fleet, page)) {
+                Ok(models) => models,
+                Err(failure) => return reply::<()>(request, Err(failure)),
+            };
             tokio::spawn(async move {
                 let depths = depths(&bus).await;
                 for model in &mut models.models {
@@ -51,8 +54,8 @@ pub(crate) fn answer(context: &Context<'_>, request: ApiRequest) {
                 request.reply(&models).await;
             });
         }
-        "hives" => reply(request, Ok(look::hives(fleet))),
-        "workers" => reply(request, Ok(look::workers(fleet))),
+        "hives" => reply_to(request, |page| look::hives(fleet, page)),
+        "workers" => reply_to(request, |page| look::workers(fleet, page)),
         "model" => reply_to(request, |asked| look::model(fleet, asked)),
         "worker" => reply_to(request, |asked| look::worker(fleet, asked)),
         "explain" => reply_to(request, |asked| look::explain(fleet, asked)),
@@ -66,9 +69,12 @@ pub(crate) fn answer(context: &Context<'_>, request: ApiRequest) {
     }
 }
 
-/// Reads what is asked; an empty body stands for an empty object.
+/// Reads what is asked; an empty body and `null` stand for an empty object.
 fn read<Q: DeserializeOwned>(request: &ApiRequest) -> Result<Q, Failure> {
-    let body = if request.body().is_empty() { b"{}" } else { request.body().as_ref() };
+    let body = match request.body().as_ref() {
+        b"" | b"null" => b"{}",
+        body => body,
+    };
     serde_json::from_slice(body).map_err(|error| {
         let operation = request.operation();
         let message = format!("what was asked of `{operation}` cannot be read: {error}; `rbee schema` shows its shape");

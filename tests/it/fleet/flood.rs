@@ -122,3 +122,40 @@ async fn an_order_from_an_unknown_hive_is_no_worker_that_will_come() {
     fleet.serve_mock("m", "", 1, 1).await;
     fleet.ready(1).await;
 }
+
+#[tokio::test]
+async fn a_fleet_that_does_not_fit_into_one_reply_is_listed_page_by_page() {
+    const WORKERS: usize = 1_100;
+    let mut fleet = Fleet::bare().await;
+    fleet.queen().await;
+    let workers = Registry::workers(&fleet.bus);
+    let record = WorkerRecord {
+        model: "m".parse().expect("a name"),
+        phase: WorkerPhase::Ready,
+        epoch: 1,
+        pid: None,
+        port: None,
+        slots: 1,
+        exits: 0,
+        limits: None,
+        failure: None,
+        spec: None,
+    };
+    for number in 0..WORKERS {
+        workers.put(&format!("far.w-{number}"), &record).await.expect("the server stores it");
+    }
+    eventually("the queen knows them all", PATIENCE, async || {
+        fleet.status().await.is_some_and(|status| status.workers_ready as usize == WORKERS)
+    })
+    .await;
+    let first: Workers = fleet.bus.ask("workers", &()).await.expect("the queen answers");
+    assert!(first.workers.len() < WORKERS && first.next.is_some(), "{:?}", first.next);
+    let listed = fleet.rbee(&["ps", "--json"]).await;
+    let listed: Workers = serde_json::from_slice(&listed.stdout).expect("JSON");
+    let mut names: Vec<_> = listed.workers.iter().map(|worker| worker.name.clone()).collect();
+    names.dedup();
+    assert_eq!((names.len(), listed.next), (WORKERS, None));
+    let wrong = serde_json::json!({ "after": "nowhere" });
+    let refused = fleet.bus.ask::<_, Workers>("workers", &wrong).await.expect_err("it is no key");
+    assert!(refused.message.contains("HIVE/WORKER"), "{refused}");
+}
