@@ -35,7 +35,7 @@ pub use leader::{LeaderLease, TIME_TO_LIVE as LEADER_TIME_TO_LIVE};
 pub use output::{AppendError, Committed, Follow, FollowError};
 pub use plan::{Change, Plan, PlanError};
 pub use port::{ClaimError, PortClaim, PortLeases};
-pub use presence::{Disconnected, hive_connection, queen_connection, worker_connection};
+pub use presence::{Disconnected, RefusedLogin, hive_connection, queen_connection, worker_connection};
 pub use registry::{Entry, Registry, RegistryWatch};
 pub use server::{EmbeddedServer, ServerError, find_server};
 pub use subject::{InvalidNamespace, Namespace, Subject};

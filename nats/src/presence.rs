@@ -1,4 +1,5 @@
-//! Connections that have ended, as the server tells it within milliseconds: sooner than any heartbeat can be missed.
+//! Connections that have ended, as the server tells it within milliseconds: sooner than any heartbeat can be missed; and
+//! those that it has refused.
 //!
 //! The server tells of them in its system account. The configurations in `nats/server`, and that of the embedded server,
 //! export those of the fleet's own account to it, as `sys.disconnect`; where a server does not, nothing comes, and
@@ -13,6 +14,23 @@ use crate::{Bus, BusError};
 
 /// Where the server's configuration brings them.
 const SUBJECT: &str = "sys.disconnect";
+
+/// Where it brings connections that were refused.
+const REFUSED: &str = "sys.$SYS.SERVER.*.CLIENT.AUTH.ERR";
+
+/// The longest name of a user or a machine that is told: somebody who is refused has chosen it.
+const LONGEST: usize = 64;
+
+/// Somebody who was not let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedLogin {
+    /// Who it pretended to be.
+    pub user: String,
+    /// From where.
+    pub host: String,
+    /// Why, in the server's words.
+    pub why: String,
+}
 
 /// Whose connection has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,17 +66,40 @@ impl Bus {
     pub async fn disconnects(&self) -> Result<Subscriber, BusError> {
         self.subscribe(SUBJECT.to_owned()).await
     }
+
+    /// Connections that the server refuses, from now on.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub async fn refused_logins(&self) -> Result<Subscriber, BusError> {
+        self.subscribe(REFUSED.to_owned()).await
+    }
 }
 
 #[derive(Deserialize)]
 struct Advisory {
     client: Client,
+    #[serde(default)]
+    reason: String,
 }
 
 #[derive(Deserialize)]
 struct Client {
     #[serde(default)]
     name: String,
+    #[serde(default)]
+    user: String,
+    #[serde(default)]
+    host: String,
+}
+
+impl RefusedLogin {
+    /// Reads what the server tells.
+    pub fn read(message: &Message) -> Option<Self> {
+        let Advisory { client, reason } = serde_json::from_slice(&message.payload).ok()?;
+        let short = |text: String| text.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
+        Some(Self { user: short(client.user), host: short(client.host), why: short(reason) })
+    }
 }
 
 impl Disconnected {

@@ -20,6 +20,7 @@ const HIVES_LOST: &str = "rbee_queen_hives_lost_total";
 const JOBS_STRANDED: &str = "rbee_queen_jobs_stranded_total";
 const REFUSALS: &str = "rbee_queen_refusals_total";
 const IGNORED: &str = "rbee_queen_ignored_total";
+const LOGINS_REFUSED: &str = "rbee_queen_logins_refused_total";
 const ALERTS: &str = "rbee_queen_alerts";
 const ANSWERS: &str = "rbee_gateway_answers_total";
 const ANSWERS_OPEN: &str = "rbee_gateway_answers_open";
@@ -28,7 +29,8 @@ const ANSWER: &str = "rbee_gateway_answer_seconds";
 const TOKENS: &str = "rbee_gateway_tokens_total";
 
 /// Counters without labels. They stand at 0 from the beginning, so that the first count is seen as a rise.
-const COUNTERS: [(&str, &str); 5] = [
+const COUNTERS: [(&str, &str); 6] = [
+    (LOGINS_REFUSED, "Connections that the server has not let in."),
     (WORKERS_ORDERED, "Workers that were ordered from hives."),
     (HIVES_LOST, "Hives that were given up because nothing was heard of them."),
     (JOBS_STRANDED, "Jobs of workers that were gone with their hive, given back to the queue."),
@@ -106,6 +108,11 @@ pub(crate) fn stranded(jobs: usize) {
 /// The jobs of a model that cannot be started were answered with a failure.
 pub(crate) fn refused() {
     counter!(REFUSALS).increment(1);
+}
+
+/// The server has not let somebody in.
+pub(crate) fn login_refused() {
+    counter!(LOGINS_REFUSED).increment(1);
 }
 
 /// Something was heard that is no message of ours.

@@ -465,6 +465,15 @@ pub enum QueenEvent {
         /// Why.
         failure: Failure,
     },
+    /// It was told that the server has let somebody not in. Once in two minutes for each.
+    LoginRefused {
+        /// Who it pretended to be.
+        user: String,
+        /// From where.
+        host: String,
+        /// Why, in the server's words.
+        why: String,
+    },
     /// It commanded a worker to stop.
     Stopping {
         /// Where.
@@ -489,6 +498,7 @@ event_names!(QueenEvent {
     HiveReturned => "hive-returned",
     HiveRemoved => "hive-removed",
     Unplaceable => "unplaceable",
+    LoginRefused => "login-refused",
     Stopping => "stopping",
     Stopped => "stopped",
 });

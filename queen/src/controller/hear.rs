@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use rbee_nats::{AppendError, Disconnected, Entry, Message, Registry, Subject};
+use rbee_nats::{AppendError, Disconnected, Entry, Message, RefusedLogin, Registry, Subject};
 use rbee_schema::{
     AlertEvent, AlertKind, Chunk, Event as BusEvent, Failure, FailureCode, FileRecord, HiveBeat, HiveName, HiveRecord,
     ModelEvent, ModelName, ModelSpec, QueenControl, QueenEvent, WorkerBeat, WorkerRecord,
@@ -224,6 +224,18 @@ impl Controller {
             Some(Disconnected::Worker(hive, worker)) => self.fleet.worker_is_disconnected(&(hive, worker)),
             // Who leads is seen to by the campaign.
             Some(Disconnected::Queen(_)) | None => {}
+        }
+    }
+
+    /// The server tells whom it has not let in.
+    pub(super) fn hear_refused_login(&mut self, message: &Message) {
+        let Some(RefusedLogin { user, host, why }) = RefusedLogin::read(message) else { return };
+        metrics::login_refused();
+        if self.standing.term().is_some() {
+            // Whoever tries again and again is told once in a while, and every try is counted.
+            let id = format!("login-{user}-{host}");
+            let refused = QueenEvent::LoginRefused { user, host, why };
+            self.outbox.publish_once(&BusEvent::Queen(self.name.clone(), refused), &id);
         }
     }
 

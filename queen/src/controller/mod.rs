@@ -140,6 +140,7 @@ impl Controller {
         let mut cancels = self.bus.subscribe(namespace.all_cancels()).await?;
         let mut dead = self.bus.subscribe(namespace.all_dead()).await?;
         let mut placed = self.bus.subscribe(namespace.all_placed()).await?;
+        let mut refused_logins = self.bus.refused_logins().await?;
         let mut disconnects = self.bus.disconnects().await?;
         let mut control = self.bus.subscribe(self.bus.subject(&Subject::QueenControl)).await?;
         for (key, model, age) in recent_orders(&self.bus, self.fleet.timers.order).await? {
@@ -183,6 +184,7 @@ impl Controller {
                 Some(message) = cancels.next() => self.hear_cancel(&message),
                 Some(message) = dead.next() => self.hear_dead(&message),
                 Some(message) = placed.next() => self.hear_placed(&message),
+                Some(message) = refused_logins.next() => self.hear_refused_login(&message),
                 Some(message) = disconnects.next() => self.hear_disconnect(&message),
                 Some(message) = control.next() => self.hear_control(&message),
                 Some(report) = self.tasks.join_next() => self.hear_report(report),

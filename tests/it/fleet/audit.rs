@@ -80,3 +80,19 @@ async fn a_job_that_is_given_up_and_a_crash_loop_are_told_to_the_operator_and_so
     let is_over = |alerts: &[AlertEvent]| matches!(alerts.last(), Some(AlertEvent::Cleared { .. }));
     eventually("its end is told", PATIENCE, async || is_over(&alerts(&fleet, AlertKind::CrashLoop).await)).await;
 }
+
+#[tokio::test]
+async fn who_was_not_let_in_is_told() {
+    let mut fleet = Fleet::bare().await;
+    fleet.queen().await;
+    let url = fleet.server.url().replace("nats://", "nats://eve:wrong@");
+    assert!(rbee_tests::nats::connect(&url, "rbee").await.is_err(), "she has the wrong password");
+    eventually("it is told", PATIENCE, async || {
+        let told = recent_events(&fleet.bus, "rbee.evt.queen.*.login-refused", std::time::SystemTime::UNIX_EPOCH).await;
+        let told = told.expect("the server answers");
+        told.iter().any(|event| String::from_utf8_lossy(&event.body).contains(r#""user":"eve""#))
+    })
+    .await;
+    let (_, text) = said(&fleet, &["audit", "--since", "10m"]).await;
+    assert!(text.contains("login-refused") && text.contains("Authentication Failure"), "{text}");
+}
