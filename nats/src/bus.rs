@@ -20,7 +20,7 @@ use serde::Serialize;
 use tokio::{sync::watch, time::timeout};
 use tracing::{info, warn};
 
-use crate::{Namespace, Subject, without_secrets};
+use crate::{Namespace, Subject, address, without_secrets};
 
 /// The oldest server that has what we need: time to live of single messages, and expiry markers.
 pub const MINIMUM_SERVER: (u64, u64) = (2, 12);
@@ -129,9 +129,11 @@ impl Bus {
                 tell(&tell_online, &event);
                 std::future::ready(())
             });
-        let servers: Vec<String> = url.split(',').map(|server| server.trim().to_owned()).collect();
-        let url = without_secrets(&url);
-        let unreachable = |cause: String| ConnectError::Unreachable { url: url.clone(), cause };
+        let shown = without_secrets(&url);
+        let unreachable = |cause: String| ConnectError::Unreachable { url: shown.clone(), cause };
+        let servers = address::servers(&url).map_err(unreachable)?;
+        let options = address::logged_in(options, &servers);
+        let url = shown.clone();
         let client = timeout(REQUEST_TIMEOUT, options.connect(servers))
             .await
             .map_err(|_| unreachable("no answer in time".to_owned()))?

@@ -85,8 +85,9 @@ async fn a_job_that_is_given_up_and_a_crash_loop_are_told_to_the_operator_and_so
 async fn who_was_not_let_in_is_told() {
     let mut fleet = Fleet::bare().await;
     fleet.queen().await;
-    let url = fleet.server.url().replace("nats://", "nats://eve:wrong@");
-    assert!(rbee_tests::nats::connect(&url, "rbee").await.is_err(), "she has the wrong password");
+    let url = |who: &str| fleet.server.url().replace("nats://", &format!("nats://{who}@"));
+    assert!(rbee_tests::nats::connect(&url("rbee:rbe%65"), "rbee").await.is_ok(), "that is the password");
+    assert!(rbee_tests::nats::connect(&url("eve:wrong"), "rbee").await.is_err(), "she has another one");
     eventually("it is told", PATIENCE, async || {
         let told = recent_events(&fleet.bus, "rbee.evt.queen.*.login-refused", std::time::SystemTime::UNIX_EPOCH).await;
         let told = told.expect("the server answers");
