@@ -15,12 +15,14 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::process::Identity;
+use crate::{local::LocalHive, process::Identity};
 
 /// The ledger of one hive. Nobody else can open it as long as this is there.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     folder: PathBuf,
+    /// How other processes of this machine find the hive.
+    local: LocalHive,
     state: State,
     /// The lock ends with this process, however it ends. Rust opens files so that no child inherits them.
     _lock: File,
@@ -85,7 +87,8 @@ impl Ledger {
     /// # Errors
     /// When another hive holds it, or the folder cannot be written.
     pub(crate) fn open(data: &Path, hive: &HiveName) -> Result<Self, LedgerError> {
-        let folder = data.join(format!("hive-{hive}"));
+        let local = LocalHive::new(data, hive);
+        let folder = local.folder().to_owned();
         let unwritable = |cause: io::Error| LedgerError::Unwritable { folder: folder.clone(), cause };
         fs::create_dir_all(folder.join("workers")).map_err(unwritable)?;
         let path = folder.join("lock");
@@ -95,12 +98,23 @@ impl Ledger {
             Err(TryLockError::WouldBlock) => return Err(LedgerError::Held { hive: hive.clone(), lock: path }),
             Err(TryLockError::Error(cause)) => return Err(unwritable(cause)),
         }
+        local.enter().map_err(unwritable)?;
         let state = read(&folder.join("state.json")).unwrap_or_else(|| State {
             id: Uuid::new_v4().to_string(),
             epoch: 0,
             term: 0,
         });
-        Ok(Self { folder, state, _lock: lock })
+        Ok(Self { folder, local, state, _lock: lock })
+    }
+
+    /// The hive stops in order. Until this process ends nobody else can open the ledger.
+    pub(crate) fn close(&self) {
+        self.local.leave();
+    }
+
+    /// What the hive itself writes to, where another process keeps it running.
+    pub(crate) fn own_log(&self) -> PathBuf {
+        self.local.log()
     }
 
     /// The random name of this ledger.

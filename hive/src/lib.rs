@@ -10,6 +10,7 @@ mod inventory;
 mod launch;
 mod ledger;
 mod limits;
+mod local;
 mod metrics;
 mod notify;
 mod output;
@@ -21,5 +22,7 @@ mod urgency;
 
 pub use config::{HiveConfig, HiveError};
 pub use ledger::LedgerError;
+pub use local::LocalHive;
+pub use process::{ExitStatus, Process};
 pub use supervisor::run;
 pub use urgency::Urgency;

@@ -61,6 +61,18 @@ impl Asked {
         }
     }
 
+    /// The command line of another process that is asked for the same: what stands before its verb.
+    pub(crate) fn again(&self) -> Vec<OsString> {
+        let flag = |name: &str, value: OsString| {
+            let mut argument = OsString::from(format!("--{name}="));
+            argument.push(value);
+            argument
+        };
+        let file = self.file.clone().map(|file| flag("config", file.into()));
+        let environment = self.environment.clone().map(|name| flag("env", name.into()));
+        file.into_iter().chain(environment).chain(self.options.clone()).collect()
+    }
+
     /// Where the file is looked for.
     pub(crate) fn place(&self) -> Place {
         Place::new(self.file.clone())

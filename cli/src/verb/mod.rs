@@ -10,7 +10,7 @@ mod down;
 mod drain;
 mod events;
 mod explain;
-mod hive;
+pub(crate) mod hive;
 mod hives;
 mod models;
 mod ports;

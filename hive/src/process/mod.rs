@@ -1,6 +1,6 @@
 //! One worker process: started in a process group of its own, with its port's socket handed over; signalled only through
 //! what the kernel guarantees to be this process; watched through the kernel to its end, also when an earlier run of the
-//! hive has started it. Part of step 3 of a job's path.
+//! hive has started it. Part of step 3 of a job's path. A hive itself is held in the same way by who keeps it running.
 
 mod identity;
 mod run;
@@ -17,6 +17,7 @@ use std::{
 
 use command_fds::{CommandFdExt as _, FdMapping};
 use rustix::{
+    event::{PollFd, PollFlags, Timespec},
     fd::OwnedFd,
     process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions},
 };
@@ -34,7 +35,7 @@ const LISTENER_FD: i32 = 3;
 
 /// How to reach a process as long as it lives; cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Process {
+pub struct Process {
     pub(crate) identity: Identity,
     /// Names this process and no later one with the same number.
     pidfd: Arc<OwnedFd>,
@@ -42,9 +43,11 @@ pub(crate) struct Process {
 
 /// How a process ended, as far as the kernel tells us: both are missing for one that was not our child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct ExitStatus {
-    pub(crate) code: Option<i32>,
-    pub(crate) signal: Option<i32>,
+pub struct ExitStatus {
+    /// Its exit code, where it ended by itself.
+    pub code: Option<i32>,
+    /// The signal that ended it, where one did.
+    pub signal: Option<i32>,
 }
 
 /// What a worker is started with.
@@ -74,19 +77,24 @@ pub(crate) fn spawn(start: Start<'_>) -> io::Result<Process> {
         .process_group(0)
         .fd_mappings(vec![FdMapping { parent_fd: start.listener.into(), child_fd: LISTENER_FD }])
         .map_err(|error| io::Error::other(error.to_string()))?;
-    for variable in notify::VARIABLES {
-        command.env_remove(variable);
-    }
-    // Rust opens every other descriptor so that it is closed here. We reap the child ourselves, through its pidfd.
-    let mut child = command.spawn()?;
-    // Nobody has waited for the child yet, so the number is still its own.
-    Process::open(child.id()).inspect_err(|_| {
-        // Without a way to watch it, it must not run.
-        let _ = child.kill().and_then(|()| child.wait());
-    })
+    Process::spawn(&mut command)
 }
 
 impl Process {
+    /// Starts a child that speaks for itself, not for us, and takes hold of it.
+    pub(crate) fn spawn(command: &mut Command) -> io::Result<Self> {
+        for variable in notify::VARIABLES {
+            command.env_remove(variable);
+        }
+        // Rust opens every other descriptor so that it is closed here. We reap the child ourselves, through its pidfd.
+        let mut child = command.spawn()?;
+        // Nobody has waited for the child yet, so the number is still its own.
+        Self::open(child.id()).inspect_err(|_| {
+            // Without a way to watch it, it must not run.
+            let _ = child.kill().and_then(|()| child.wait());
+        })
+    }
+
     /// Takes hold of the process that has this number now.
     pub(crate) fn open(pid: u32) -> io::Result<Self> {
         let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
@@ -96,17 +104,18 @@ impl Process {
         Ok(Self { identity, pidfd: Arc::new(pidfd) })
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// Its number.
+    pub fn pid(&self) -> u32 {
         self.identity.pid
     }
 
     /// SIGTERM to the process.
-    pub(crate) fn terminate(&self) {
+    pub fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
     /// SIGKILL to the process and to what is in its process group.
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         let is_there = self.signal(Signal::KILL);
         // As long as the process was not reaped, the group of this number is its own. One that we adopted is reaped by
         // somebody else: what is left of its group then is found by its mark.
@@ -123,8 +132,14 @@ impl Process {
         sent.inspect_err(|error| debug!(pid = self.pid(), %error, "the process is gone already")).is_ok()
     }
 
+    /// Whether it has ended, be it reaped or not: the kernel makes its pidfd readable then.
+    pub(crate) fn has_ended(&self) -> bool {
+        let mut watched = [PollFd::new(&*self.pidfd, PollFlags::IN)];
+        rustix::event::poll(&mut watched, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
     /// Lets the kernel forget a child that has ended. From now on its number may be somebody else's.
-    pub(crate) fn reap(&self) {
+    pub fn reap(&self) {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         // It lives, or is not our child.
         let _ = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), options);
@@ -139,7 +154,10 @@ impl Process {
     }
 
     /// Waits until the process has ended. The kernel wakes us; nobody looks again and again.
-    pub(crate) async fn ended(&self) -> io::Result<ExitStatus> {
+    ///
+    /// # Errors
+    /// It cannot be watched.
+    pub async fn ended(&self) -> io::Result<ExitStatus> {
         #[expect(
             deprecated,
             reason = "its sound form is unsafe to call; an owned descriptor stays open while it is watched"

@@ -370,7 +370,8 @@ impl Supervisor {
 
     fn renew(&mut self) {
         self.renew_leases();
-        let logs: Vec<_> = self.charges.keys().map(|worker| output::log_file(&self.config.data, worker)).collect();
+        let workers = self.charges.keys().map(|worker| output::log_file(&self.config.data, worker));
+        let logs: Vec<_> = workers.chain([self.ledger.own_log()]).collect();
         self.tasks.spawn_blocking(move || {
             logs.iter().for_each(|log| output::rotate(log));
             Report::Done

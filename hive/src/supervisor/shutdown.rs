@@ -95,6 +95,7 @@ impl Supervisor {
             Registry::hives(&self.bus).remove_by(&self.outbox, self.config.name.as_str());
         }
         self.outbox.drained(LAST_WORDS).await;
+        self.ledger.close();
         metrics::shut_down(begun.elapsed());
         info!(took = ?begun.elapsed(), "the hive has stopped");
     }

@@ -12,6 +12,7 @@ mod drain;
 mod flood;
 mod gateway;
 mod install;
+mod local_hive;
 mod ports;
 mod queens;
 mod story;

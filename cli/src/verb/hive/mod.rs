@@ -11,12 +11,16 @@ mod ssh;
 mod unit;
 mod work;
 
+use std::{ffi::OsString, path::PathBuf};
+
 use clap::Args;
 use rbee_nats::{hive_connection, without_secrets};
+use rbee_schema::HiveName;
 
 use self::elsewhere::Elsewhere;
+use super::Verb;
 use crate::{
-    Setting,
+    Setting, config,
     fleet::{self, DataOptions, HiveOptions},
     outcome::Outcome,
     show,
@@ -40,6 +44,16 @@ impl Hive {
     /// Whether it runs a hive in this process.
     pub(super) fn is_role(&self) -> bool {
         self.elsewhere.is_none()
+    }
+
+    /// The hive that a process with these arguments would run, and its data folder. Ends the process as the parser does
+    /// where one of its options is wrong.
+    pub(crate) fn told(arguments: Vec<OsString>) -> Result<(HiveName, PathBuf), Outcome> {
+        let (cli, _) = config::command_line(arguments)?;
+        match cli.verb {
+            Verb::Hive(hive) => Ok((hive.hive.name(), hive.data.folder()?)),
+            other => Err(Outcome::usage(format!("{other:?} runs no hive"))),
+        }
     }
 
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
