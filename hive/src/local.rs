@@ -116,7 +116,7 @@ mod tests {
         fs::create_dir_all(hive.folder()).expect("made");
         let ours = Process::open(std::process::id()).expect("we live").identity;
         let earlier = Identity { started: ours.started - 1, ..ours.clone() };
-        let before_the_boot = Identity { boot: "another".to_owned(), ..ours.clone() };
+        let before_the_boot = Identity { boot: "another".to_owned(), ..ours };
         for stranger in [earlier, before_the_boot] {
             fs::write(hive.page(), serde_json::to_vec(&stranger).expect("serializes")).expect("written");
             assert!(hive.running().is_none(), "{stranger:?}");
