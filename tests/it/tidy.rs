@@ -71,6 +71,14 @@ fn nothing_polls_for_readiness() {
 }
 
 #[test]
+fn every_operation_is_documented_with_its_line() {
+    let text = fs::read_to_string(repository().join("docs/operations.md")).expect("a file of this repository");
+    for operation in rbee_nats::OPERATIONS {
+        assert!(text.contains(&format!("nats req rbee.api.{operation} ")), "docs/operations.md has no {operation}");
+    }
+}
+
+#[test]
 fn generated_files_are_fresh() {
     let folder = repository().join("schema/schemas");
     for (name, text) in generated() {

@@ -67,7 +67,7 @@ pub(crate) fn effective(
     let names: Vec<&str> = std::iter::once(TOP).chain(sections_of(verb)).collect();
     let all = sections(command).into_iter().filter(|section| names.contains(&section.name));
     let values = all.flat_map(|section| {
-        let of_section = |option: &&Arg| {
+        let of_section = |option: &Arg| {
             let verb = if section.name == TOP { TOP } else { verb };
             Effective {
                 section: section.name.to_owned(),
@@ -76,7 +76,9 @@ pub(crate) fn effective(
                 origin: origin(verb, option, of_verb, chosen, file),
             }
         };
-        section.options.iter().map(of_section).collect::<Vec<_>>()
+        // A verb that takes another one's options need not take all of them.
+        let is_taken = |option: &&&Arg| of_verb.try_contains_id(option.get_id().as_str()).is_ok();
+        section.options.iter().filter(is_taken).map(|option| of_section(option)).collect::<Vec<_>>()
     });
     Ok(values.collect())
 }
