@@ -143,7 +143,7 @@ async fn replay(fleet: &mut Fleet, count: usize) -> Vec<String> {
         haste: Haste::AtOnce,
     };
     // The first term began with revision 1 at the earliest.
-    let order = Order { command, by: Authority::Leader(0) };
+    let order = Order { command, by: Authority::Leader(0), trace: None };
     let pour = async || {
         for _ in 0..count.div_ceil(BATCH) {
             let stored = join_all((0..BATCH.min(count)).map(|_| fleet.bus.order(&hive, &order))).await;

@@ -227,6 +227,7 @@ pub(crate) fn hive(
     options: &HiveOptions,
     data: PathBuf,
     nats_url: &str,
+    otlp: Option<&str>,
     bus: Bus,
     recorded: PrometheusHandle,
 ) -> Result<RunningHive, Outcome> {
@@ -248,6 +249,7 @@ pub(crate) fn hive(
         labels: labels(&options.labels)?,
         timers: options.timers.clone(),
         metrics: Some(metrics.clone()),
+        otlp: otlp.map(str::to_owned),
     };
     let (stop, told) = watch::channel(None);
     let (health, seen) = watch::channel(Health::Recovering);

@@ -50,6 +50,10 @@ pub struct Cli {
     /// Append log lines to a file instead of writing them to standard error.
     #[arg(long, global = true, env = "RBEE_LOG_FILE", value_name = "FILE")]
     log_file: Option<PathBuf>,
+    /// Send spans to a collector with OTLP over HTTP, such as http://127.0.0.1:4318: what became of a job, across queen, hive
+    /// and worker. A hive tells its workers too.
+    #[arg(long, global = true, env = "RBEE_OTLP", hide_env_values = true, value_name = "URL")]
+    otlp: Option<String>,
     #[command(subcommand)]
     verb: verb::Verb,
 }
@@ -62,6 +66,7 @@ pub struct Setting {
     nats: String,
     namespace: Namespace,
     json: bool,
+    otlp: Option<String>,
     asked: config::Asked,
 }
 
@@ -83,11 +88,17 @@ pub async fn main() -> ExitCode {
         Ok(read) => read,
         Err(outcome) => return outcome.report(),
     };
-    if let Err(outcome) = logs::start(cli.log_file.as_deref(), cli.verb.log_filter()) {
-        return outcome.report();
+    let collector = cli.otlp.as_deref().map(|url| (url, cli.verb.service()));
+    let exporter = match logs::start(cli.log_file.as_deref(), cli.verb.log_filter(), collector) {
+        Ok(exporter) => exporter,
+        Err(outcome) => return outcome.report(),
+    };
+    let setting = Setting { nats: cli.nats, namespace: cli.namespace, json: cli.json, otlp: cli.otlp, asked };
+    let ended = cli.verb.run(setting).await;
+    if let Some(exporter) = exporter {
+        exporter.finish().await;
     }
-    let setting = Setting { nats: cli.nats, namespace: cli.namespace, json: cli.json, asked };
-    match cli.verb.run(setting).await {
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(outcome) => outcome.report(),
     }

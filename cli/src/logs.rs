@@ -9,12 +9,23 @@ use std::{
     sync::Arc,
 };
 
-use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
+use rbee_trace::Exporter;
+use tracing_subscriber::{
+    EnvFilter, Layer as _,
+    fmt::{self, writer::BoxMakeWriter},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::outcome::Outcome;
 
-/// Writes from now on what `filter` lets through; `RBEE_LOG` has precedence.
-pub(crate) fn start(file: Option<&Path>, filter: &str) -> Result<(), Outcome> {
+/// Writes from now on what `filter` lets through; `RBEE_LOG` has precedence. Spans go to the collector, where there is one,
+/// under the name of a service.
+pub(crate) fn start(
+    file: Option<&Path>,
+    filter: &str,
+    collector: Option<(&str, &'static str)>,
+) -> Result<Option<Exporter>, Outcome> {
     let filter = EnvFilter::try_from_env("RBEE_LOG").unwrap_or_else(|_| filter.into());
     let writer = match file {
         // Each line is one write to the end of the file, so that several processes may share it.
@@ -22,19 +33,21 @@ pub(crate) fn start(file: Option<&Path>, filter: &str) -> Result<(), Outcome> {
         None => BoxMakeWriter::new(io::stderr),
     };
     let in_colour = file.is_none() && io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt()
+    let lines = fmt::layer()
         .with_writer(writer)
         .with_ansi(in_colour)
-        .with_env_filter(filter)
         // A line that cannot be written is lost. To say so on standard error would panic where nobody reads that.
         .log_internal_errors(false);
-    if file.is_none() && stderr_is_journal() {
+    let lines = if file.is_none() && stderr_is_journal() {
         // The journal knows the time of each line.
-        lines.without_time().init();
+        lines.without_time().with_filter(filter).boxed()
     } else {
-        lines.init();
-    }
-    Ok(())
+        lines.with_filter(filter).boxed()
+    };
+    let exporter = collector.map(|(url, service)| Exporter::start(url, service)).transpose();
+    let exporter = exporter.map_err(Outcome::usage)?;
+    tracing_subscriber::registry().with(lines).with(exporter.as_ref().map(Exporter::layer)).init();
+    Ok(exporter)
 }
 
 fn open(file: &Path) -> Result<File, Outcome> {

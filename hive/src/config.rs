@@ -36,6 +36,8 @@ pub struct HiveConfig {
     pub timers: Timers,
     /// Where its metrics are served, for whoever reads its record.
     pub metrics: Option<String>,
+    /// The collector that its workers send their spans to.
+    pub otlp: Option<String>,
 }
 
 /// A hive that cannot run.

@@ -9,10 +9,11 @@ use async_nats::{
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::SelectAll};
 use rbee_schema::{Failure, QueenName};
+use rbee_trace::TraceContext;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Bus, BusError, bus::json};
+use crate::{Bus, BusError, bus::json, trace::trace};
 
 /// The operations that are offered, by the last token of their subject.
 pub const OPERATIONS: [&str; 15] = [
@@ -104,6 +105,11 @@ impl ApiRequest {
     /// A header of the request.
     pub fn header(&self, name: &str) -> Option<&str> {
         crate::bus::header(self.request.message.headers.as_ref(), name)
+    }
+
+    /// The trace that the asker put it in.
+    pub fn trace(&self) -> Option<TraceContext> {
+        trace(self.request.message.headers.as_ref())
     }
 
     /// The id that the asker gave the job, where it gave one.

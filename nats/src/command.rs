@@ -9,12 +9,14 @@ use async_nats::jetstream::{
 };
 use futures::StreamExt as _;
 use rbee_schema::{Failure, FailureCode, HiveCommand, HiveName};
+use rbee_trace::{TRACEPARENT, TraceContext};
 use uuid::Uuid;
 
 use crate::{
     Bus, BusError, Subject,
     bus::{header, json},
     recovery::Recovery,
+    trace::trace,
 };
 
 /// A command that nobody took for this long is stale: the queen has long planned anew.
@@ -42,6 +44,8 @@ pub struct Order {
     pub command: HiveCommand,
     /// Who says so.
     pub by: Authority,
+    /// The trace of what it is for.
+    pub trace: Option<TraceContext>,
 }
 
 impl Bus {
@@ -50,7 +54,7 @@ impl Bus {
     /// # Errors
     /// When the server does not store it.
     pub async fn command(&self, hive: &HiveName, command: &HiveCommand) -> Result<(), BusError> {
-        self.order(hive, &Order { command: command.clone(), by: Authority::Person }).await
+        self.order(hive, &Order { command: command.clone(), by: Authority::Person, trace: None }).await
     }
 
     /// The same, for whoever commands.
@@ -58,13 +62,17 @@ impl Bus {
     /// # Errors
     /// When the server does not store it.
     pub async fn order(&self, hive: &HiveName, order: &Order) -> Result<(), BusError> {
-        let Order { command, by } = order;
+        let Order { command, by, trace } = order;
         let subject = self.subject(&Subject::HiveCommand(hive.clone()));
         let message =
             PublishMessage::build().payload(json(command)).message_id(Uuid::now_v7().to_string()).ttl(TIME_TO_LIVE);
         let message = match by {
             Authority::Person => message,
             Authority::Leader(term) => message.header(TERM, term.to_string().as_str()),
+        };
+        let message = match trace {
+            Some(trace) => message.header(TRACEPARENT, trace.to_string().as_str()),
+            None => message,
         };
         let stored = self.store(subject, message).await;
         stored.map(drop).map_err(|error| BusError::new(format!("command hive {hive}"), error))
@@ -141,5 +149,5 @@ fn read(message: &async_nats::Message) -> Result<Order, Failure> {
             Authority::Leader(term.parse().map_err(|_| wrong(format!("{TERM} is `{term}`: expected a number")))?)
         }
     };
-    Ok(Order { command, by })
+    Ok(Order { command, by, trace: trace(message.headers.as_ref()) })
 }

@@ -13,13 +13,15 @@ use async_nats::jetstream::{
 use bytes::Bytes;
 use futures::StreamExt as _;
 use rbee_schema::{DeadJob, Failure, FailureCode, JobClass, JobId, JobInFlight, MAX_BODY_BYTES, ModelName, Tenant};
+use rbee_trace::{TRACEPARENT, TraceContext};
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{Instrument as _, field::Empty, info_span, warn};
 
 use crate::{
     Bus, BusError, Subject, Topology,
     bus::{header as text, json},
     recovery::Recovery,
+    trace::{trace, trace_of_job},
 };
 
 /// A delivery that is not heard of for this long goes to another worker: the backstop where no hive gives it back.
@@ -53,6 +55,25 @@ impl Bus {
     /// `body-too-large`, `queue-full`, or `timed-out` when the server does not answer: then the job may be stored or
     /// not, and submitting it again under the same id is safe.
     pub async fn submit(&self, submission: Submission) -> Result<(), Failure> {
+        self.submit_in(submission, None).await
+    }
+
+    /// The same, in the trace of whoever asked for it; without one the job begins its own.
+    ///
+    /// # Errors
+    /// Those of [`Bus::submit`].
+    pub async fn submit_in(&self, submission: Submission, asked: Option<TraceContext>) -> Result<(), Failure> {
+        let Submission { model, job, tenant, .. } = &submission;
+        let span = info_span!(parent: None, "submit", %model, %job, %tenant, trace = Empty);
+        let trace = match asked {
+            Some(asked) => rbee_trace::join(&span, &asked),
+            None => rbee_trace::begin(&span, &trace_of_job(self.namespace(), tenant, job)),
+        };
+        span.record("trace", trace.id());
+        self.queue(submission, trace).instrument(span).await
+    }
+
+    async fn queue(&self, submission: Submission, trace: TraceContext) -> Result<(), Failure> {
         let Submission { model, class, tenant, job, body } = submission;
         if body.len() > MAX_BODY_BYTES {
             let found = body.len();
@@ -63,6 +84,7 @@ impl Bus {
         }
         let subject = self.subject(&Subject::Job(model.clone(), class, tenant.clone()));
         let message = PublishMessage::build().payload(body).message_id(job.as_str());
+        let message = message.header(TRACEPARENT, trace.to_string().as_str());
         self.store(subject, message).await.map(drop).map_err(|error| {
             let cause = error.to_string();
             if cause.contains("maximum messages per subject") {
@@ -177,6 +199,13 @@ impl Bus {
         let sequence = crate::bus::number(message, "Nats-Sequence")?;
         Some((model, sequence, tenant, job_id(text(message.headers.as_ref(), "Nats-Msg-Id"), sequence)))
     }
+
+    /// The trace that a stored job belongs to, as its notice says.
+    pub fn queued_trace(&self, message: &async_nats::Message) -> Option<TraceContext> {
+        let (_, _, tenant, job) = self.queued_notice(message)?;
+        let told = trace(message.headers.as_ref());
+        Some(told.unwrap_or_else(|| trace_of_job(self.namespace(), &tenant, &job)))
+    }
 }
 
 fn job_id(message_id: Option<&str>, sequence: u64) -> JobId {
@@ -271,6 +300,8 @@ pub struct Delivery {
     pub job: JobId,
     /// Which delivery of it this is, from 1.
     pub attempt: u64,
+    /// The trace that it belongs to: its submitter's, else its own.
+    pub trace: TraceContext,
 }
 
 impl Delivery {
@@ -279,7 +310,9 @@ impl Delivery {
         let Some(Subject::Job(_, _, tenant)) = bus.parse(&message.subject) else { return None };
         let job = job_id(text(message.headers.as_ref(), "Nats-Msg-Id"), info.stream_sequence);
         let attempt = u64::try_from(info.delivered).unwrap_or(1);
-        Some(Self { message: message.clone(), tenant, job, attempt })
+        let told = trace(message.headers.as_ref());
+        let trace = told.unwrap_or_else(|| trace_of_job(bus.namespace(), &tenant, &job));
+        Some(Self { message: message.clone(), tenant, job, attempt, trace })
     }
 
     /// The request, as it was published.

@@ -22,6 +22,7 @@ mod registry;
 mod server;
 mod subject;
 mod topology;
+mod trace;
 
 pub use address::without_secrets;
 pub use api::{Api, ApiRequest, OPERATIONS};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rbee_nats::{Bus, Follow, Registry, Submission};
 use rbee_schema::{Failure, FailureCode, JobClass, JobId, JobRequest, ModelName, ModelSpec, Tenant};
+use rbee_trace::TraceContext;
 
 /// How long a job may be silent: a large model is loaded in minutes, and a queue may be long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10 * 60);
@@ -17,11 +18,17 @@ pub(crate) struct Inference {
     pub(crate) output: Follow,
 }
 
-/// Checks a request, submits it as a job of `tenant` and begins to follow its output.
+/// Checks a request, submits it as a job of `tenant`, in the trace of who asks, and begins to follow its output.
 ///
 /// # Errors
 /// What is wrong with the request, or why it was not accepted.
-pub(crate) async fn start(bus: &Bus, tenant: &Tenant, job: JobId, body: &Bytes) -> Result<Inference, Failure> {
+pub(crate) async fn start(
+    bus: &Bus,
+    tenant: &Tenant,
+    job: JobId,
+    body: &Bytes,
+    trace: Option<TraceContext>,
+) -> Result<Inference, Failure> {
     let request = JobRequest::from_json(body)?;
     let Some(model) = &request.model else {
         return Err(Failure::new(FailureCode::InvalidRequest, "model is missing: name one of the declared models"));
@@ -35,7 +42,7 @@ pub(crate) async fn start(bus: &Bus, tenant: &Tenant, job: JobId, body: &Bytes) 
         job: job.clone(),
         body: body.clone(),
     };
-    bus.submit(submission).await?;
+    bus.submit_in(submission, trace).await?;
     Ok(Inference { job, model, request, output })
 }
 

@@ -5,6 +5,7 @@
 
 pub mod cable;
 pub mod chaos;
+pub mod collector;
 pub mod fleet;
 pub mod nats;
 pub mod network;

@@ -7,9 +7,10 @@ use std::{sync::Arc, time::Duration};
 
 use rbee_nats::{Bus, Committed, Delivery, Outbox};
 use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, JobEvent, JobRequest};
+use rbee_trace::STEPS;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use crate::{
     decide::{
@@ -70,13 +71,22 @@ enum Break {
 }
 
 impl Desk {
-    /// Works off a delivery.
+    /// Works off a delivery, in the trace that it belongs to.
     pub(crate) async fn serve(&self, delivery: Delivery) {
-        let (job, attempt) = (&delivery.job, delivery.attempt);
-        info!(%job, tenant = %delivery.tenant, attempt, "a job was taken");
+        let Delivery { job, tenant, attempt, trace, .. } = &delivery;
+        let Identity { model, worker, .. } = &self.identity;
+        let span = info_span!(parent: None, "job", %job, %tenant, attempt, %model, %worker, trace = trace.id());
+        rbee_trace::join(&span, trace);
+        self.serve_in_trace(&delivery).instrument(span).await;
+    }
+
+    async fn serve_in_trace(&self, delivery: &Delivery) {
+        let job = &delivery.job;
+        info!("a job was taken");
         let claim = delivery.in_flight();
         let cancelled = self.reporter.take(claim.clone()).await;
-        let outcome = self.work(&delivery, &cancelled).await.unwrap_or_else(|outcome| outcome);
+        debug!(target: STEPS, "claimed");
+        let outcome = self.work(delivery, &cancelled).await.unwrap_or_else(|outcome| outcome);
         let said = match outcome {
             Outcome::Complete(outcome) => {
                 metrics::job_settled(outcome);
@@ -115,6 +125,7 @@ impl Desk {
             Ok(prepared) => prepared,
             Err(failure) => return self.fail(delivery, &mut writer, failure).await,
         };
+        debug!(target: STEPS, prompt_tokens = sequence.prompt.len(), "prompt rendered");
         writer.append(&first).await?;
         self.tell(
             delivery,
@@ -143,6 +154,7 @@ impl Desk {
         let Some((finish_reason, usage)) = answer.outcome() else { return Err(Outcome::GiveBack) };
         writer.append(&Chunk::Done { index: answer.index(), finish_reason, usage }).await?;
         let duration_ms = u64::try_from(taken.elapsed().as_millis()).unwrap_or(u64::MAX);
+        debug!(target: STEPS, ?finish_reason, tokens = answer.index(), "done");
         self.tell(delivery, JobEvent::Finished { finish_reason, usage, duration_ms });
         Ok(Outcome::Complete("done"))
     }
@@ -224,6 +236,7 @@ impl Desk {
                         self.push(answer, token)?;
                         if std::mem::take(&mut is_first) {
                             metrics::first_token(taken.elapsed());
+                            debug!(target: STEPS, "first token");
                         }
                         if chunk.is_none() {
                             break;

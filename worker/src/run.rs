@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use rbee_nats::{Bus, Connection, JobQueue, Namespace, Outbox, worker_connection};
 use rbee_schema::{Event, Failure, FailureCode, HiveName, ModelName, ModelReference, WorkerEvent, WorkerName};
+use rbee_trace::TraceContext;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use crate::{
     engine::{self, LoadOptions, LoadProgress, Loaded},
@@ -56,8 +57,18 @@ pub struct Options {
     /// The first token of all subjects.
     #[arg(long, env = "RBEE_NAMESPACE", default_value = "rbee")]
     namespace: Namespace,
+    /// The collector to send spans to.
+    #[arg(long, env = "RBEE_OTLP", hide_env_values = true)]
+    otlp: Option<String>,
     /// Where the model is: file:/path/to/model.gguf.
     reference: ModelReference,
+}
+
+impl Options {
+    /// The collector to send spans to.
+    pub fn otlp(&self) -> Option<&str> {
+        self.otlp.as_deref()
+    }
 }
 
 /// Why a worker ended, and with which code.
@@ -110,14 +121,15 @@ pub async fn run(options: Options) -> Result<(), Ended> {
         epoch: options.epoch,
         slots: options.slots,
     };
+    let span = load_span(&identity);
     let connection = Connection {
         url: options.nats.clone(),
         name: worker_connection(&identity.hive, &identity.worker),
         namespace: options.namespace.clone(),
     };
-    let bus = Bus::connect(&connection).await.map_err(Ended::bus)?;
+    let bus = Bus::connect(&connection).instrument(span.clone()).await.map_err(Ended::bus)?;
     let outbox = Outbox::start(&bus);
-    let loading = load(&options, &identity, &outbox);
+    let loading = load(&options, &identity, &outbox).instrument(span.clone());
     let loaded = tokio::select! {
         loaded = loading => loaded?,
         _ = terminate.recv() => return Ok(()),
@@ -146,7 +158,8 @@ pub async fn run(options: Options) -> Result<(), Ended> {
         },
     );
     tell_ready.send_replace(true);
-    info!(model = %desk.identity.model, context, load_ms, "ready");
+    span.in_scope(|| info!(context, load_ms, "ready"));
+    drop(span);
 
     let serving = serve::serve(desk, queue, drain.clone());
     tokio::pin!(serving);
@@ -161,6 +174,14 @@ pub async fn run(options: Options) -> Result<(), Ended> {
     }
     outbox.drained(LAST_WORDS).await;
     Ok(())
+}
+
+/// The span of everything until this worker is ready, in the trace that its hive has handed over.
+fn load_span(Identity { hive, worker, model, epoch, .. }: &Identity) -> Span {
+    let trace = TraceContext::of_environment().unwrap_or_else(TraceContext::random);
+    let span = info_span!(parent: None, "load", %model, %worker, %hive, epoch, trace = trace.id());
+    rbee_trace::join(&span, &trace);
+    span
 }
 
 fn publish(outbox: &Outbox, identity: &Identity, event: WorkerEvent) {

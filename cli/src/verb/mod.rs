@@ -104,6 +104,15 @@ impl Verb {
         }
     }
 
+    /// What a collector of spans calls this process.
+    pub(crate) fn service(&self) -> &'static str {
+        match self {
+            Self::Queen(_) => "rbee-queen",
+            Self::Hive(verb) if verb.is_role() => "rbee-hive",
+            _ => "rbee",
+        }
+    }
+
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
         match self {
             Self::Up(verb) => verb.run(setting).await,

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use rbee_schema::{JobId, Tenant};
+use rbee_trace::TraceContext;
 use tokio::signal::ctrl_c;
 
 use super::attach::{Printed, print};
@@ -20,7 +21,7 @@ impl Run {
         let bus = setting.bus("cli/run").await?;
         let (tenant, job): (Tenant, JobId) = (submission.tenant.clone(), submission.job.clone());
         let mut output = bus.follow(&tenant, &job).await?;
-        bus.submit(submission).await?;
+        bus.submit_in(submission, TraceContext::of_environment()).await?;
         tokio::select! {
             printed = print(&mut output, setting.json) => match printed? {
                 Printed::Done => Ok(()),

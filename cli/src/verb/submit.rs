@@ -1,6 +1,7 @@
 //! `rbee submit`: a job that nobody waits for.
 
 use clap::Args;
+use rbee_trace::TraceContext;
 
 use crate::{Setting, outcome::Outcome, prompt::PromptOptions, show};
 
@@ -16,7 +17,7 @@ impl Submit {
         let submission = self.prompt.submission()?;
         let bus = setting.bus("cli/submit").await?;
         let job = submission.job.clone();
-        bus.submit(submission).await?;
+        bus.submit_in(submission, TraceContext::of_environment()).await?;
         if setting.json {
             show::json(&serde_json::json!({ "job": job }));
         } else {

@@ -60,7 +60,7 @@ impl Up {
         let recorded = telemetry::start()?;
         let (mut http, address) = fleet::http(self.http, bus.clone(), recorded.clone()).await?;
         let mut queen = fleet::queen(&self.queen, queen_bus.clone());
-        let mut hive = fleet::hive(&self.hive, data, url, hive_bus.clone(), recorded)?;
+        let mut hive = fleet::hive(&self.hive, data, url, setting.otlp.as_deref(), hive_bus.clone(), recorded)?;
         show::say(format_args!(
             "rbee is up: NATS {}, HTTP http://{address}/v1, metrics {}",
             without_secrets(url),

@@ -12,7 +12,7 @@ use rbee_schema::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Charge, Report, Supervisor, decided, number};
+use super::{Charge, Report, Supervisor, decided, number, trace};
 use crate::{
     decide::worker::{Effect, Event},
     launch::{Caged, Launch},
@@ -28,6 +28,11 @@ impl Supervisor {
         if matches!(event, Event::NotStarted(_)) {
             // What it was promised is free again.
             charge.need = None;
+        }
+        if let Some(how) = trace::end(&event)
+            && let Some(spawning) = charge.spawning.take()
+        {
+            spawning.ends(&how);
         }
         let (worker, effects) = charge.worker.clone().step(event, Instant::now(), &self.timers);
         charge.worker = worker;
@@ -151,8 +156,10 @@ impl Supervisor {
             ("RBEE_NATS", self.config.nats_url.clone()),
             ("RBEE_NAMESPACE", self.bus.namespace().to_string()),
             self.run_of(charge).mark(),
+            trace::variable(charge.spawning.as_ref()),
         ]
         .into_iter()
+        .chain(self.config.otlp.clone().map(|url| ("RBEE_OTLP", url)))
         .chain(threads(self.limits_of(charge)))
         .collect()
     }

@@ -7,10 +7,11 @@ use rbee_schema::{
     Failure, FailureCode, Haste, HiveCommand, HiveEvent, HiveRecord, LeaderRecord, ModelName, ModelSpec, PortEvent,
     PortLease, WorkerBeat, WorkerEvent, WorkerName, WorkerPhase,
 };
+use rbee_trace::TraceContext;
 use tokio::task::JoinError;
 use tracing::{debug, error, info, warn};
 
-use super::{Charge, End, Report, Supervisor, number};
+use super::{Charge, End, Report, Supervisor, number, trace::Spawning};
 use crate::{
     decide::worker::{Ended, Event, HowToStop, Worker},
     http::Health,
@@ -32,7 +33,7 @@ impl Supervisor {
             }
             self.has_term(term);
         }
-        self.obey(order.command);
+        self.obey(order.command, order.trace);
     }
 
     /// A queen leads, or none does for now.
@@ -54,9 +55,9 @@ impl Supervisor {
         }
     }
 
-    fn obey(&mut self, command: HiveCommand) {
+    fn obey(&mut self, command: HiveCommand, trace: Option<TraceContext>) {
         match command {
-            HiveCommand::Spawn { worker, model, spec } => self.spawn(worker, model, spec),
+            HiveCommand::Spawn { worker, model, spec } => self.spawn(worker, model, spec, trace),
             HiveCommand::Stop { worker, why, haste } if self.charges.contains_key(&worker) => {
                 let how = match haste {
                     Haste::Drain => HowToStop::Drain,
@@ -99,7 +100,7 @@ impl Supervisor {
         self.publish(HiveEvent::Refused { failure: Failure::new(FailureCode::UnknownWorker, message) });
     }
 
-    fn spawn(&mut self, name: WorkerName, model: ModelName, spec: ModelSpec) {
+    fn spawn(&mut self, name: WorkerName, model: ModelName, spec: ModelSpec, trace: Option<TraceContext>) {
         if let Some(charge) = self.charges.get(&name) {
             if charge.worker.phase() != WorkerPhase::Failed {
                 return debug!(worker = %name, "a spawn was commanded twice");
@@ -109,10 +110,11 @@ impl Supervisor {
         if let Err(failure) = spec.check() {
             return self.publish(HiveEvent::Refused { failure });
         }
-        info!(worker = %name, %model, "a worker is wanted");
+        let spawning = Spawning::begin(&self.config.name, &name, &model, trace);
         let lease = PortLease { hive: self.config.name.clone(), hive_epoch: self.epoch, worker: name.clone() };
         let (worker, effects) = Worker::new(name.clone(), model, spec);
-        self.charges.insert(name.clone(), Charge::new(worker, lease));
+        let charge = Charge { spawning: Some(spawning), ..Charge::new(worker, lease) };
+        self.charges.insert(name.clone(), charge);
         self.carry_out(&name, effects);
     }
 
@@ -263,6 +265,9 @@ impl Supervisor {
                 let why = "the lowest free port".to_owned();
                 self.publish_port(port, PortEvent::Leased { worker: name.clone(), in_use, why });
                 if let Some(charge) = self.charges.get_mut(name) {
+                    if let Some(spawning) = &charge.spawning {
+                        spawning.runs(port, pid);
+                    }
                     charge.process = Some(process.clone());
                     charge.cage = Some(cage.clone());
                     charge.claim = Some(claim);

@@ -11,6 +11,7 @@ mod hear;
 mod recover;
 mod shutdown;
 mod tell;
+mod trace;
 mod watch;
 
 use std::{
@@ -35,7 +36,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use self::admission::Provided;
+use self::{admission::Provided, trace::Spawning};
 use crate::{
     HiveConfig, HiveError, Urgency,
     decide::{
@@ -124,6 +125,8 @@ struct Charge {
     touched: u64,
     claim: Option<PortClaim>,
     lease: PortLease,
+    /// Its first start, until it is ready or has failed.
+    spawning: Option<Spawning>,
     /// What the registry and the ledger have of it.
     written: Option<WorkerRecord>,
     page: Option<Page>,
@@ -141,6 +144,7 @@ impl Charge {
             touched: 0,
             claim: None,
             lease,
+            spawning: None,
             written: None,
             page: None,
         }

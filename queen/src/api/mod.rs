@@ -125,7 +125,7 @@ async fn cancel(bus: Bus, request: ApiRequest) {
 async fn infer(bus: Bus, request: ApiRequest) {
     let job = request.message_id().and_then(|id| id.parse().ok()).unwrap_or_else(JobId::generate);
     let tenant = Tenant::default();
-    let Inference { mut output, .. } = match infer::start(&bus, &tenant, job, request.body()).await {
+    let Inference { mut output, .. } = match infer::start(&bus, &tenant, job, request.body(), request.trace()).await {
         Ok(inference) => inference,
         Err(failure) => return refuse(&request, failure).await,
     };

@@ -171,6 +171,7 @@ impl Controller {
         let Some((model, ..)) = self.bus.queued_notice(message) else { return ignored("job", &message.subject) };
         if self.fleet.models.contains_key(&model) {
             let now = Instant::now();
+            self.traces.job_waits(&self.fleet, &model, self.bus.queued_trace(message));
             self.fleet.job_waits(&model, now);
             self.recount(now);
         } else if self.unread == 0 {

@@ -8,6 +8,7 @@
 //! Every queen hears everything and answers; only the one who leads decides (see [`leader`](crate::leader)).
 
 mod hear;
+mod trace;
 
 use std::{
     collections::BTreeMap,
@@ -26,8 +27,9 @@ use rbee_schema::{
 };
 use tokio::{sync::watch, task::JoinSet, time::sleep_until};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tracing::{debug, info, warn};
+use tracing::{Instrument as _, Span, debug, info, warn};
 
+use self::trace::Traces;
 use crate::{
     api,
     decide::{
@@ -89,6 +91,7 @@ struct Controller {
     bus: Bus,
     outbox: Outbox,
     fleet: Fleet,
+    traces: Traces,
     tasks: JoinSet<Report>,
     /// How many registries have not told yet everything that they hold. Before that nothing is decided.
     unread: u32,
@@ -118,6 +121,7 @@ pub async fn run(config: QueenConfig, bus: Bus, stop: CancellationToken) -> Resu
         outbox: Outbox::start(&bus),
         bus,
         fleet: Fleet::new(config.timers),
+        traces: Traces::default(),
         tasks: JoinSet::new(),
         unread: 4,
         standing: Standing::Follows { why: String::new() },
@@ -381,7 +385,8 @@ impl Controller {
 
     fn spawn(&mut self, term: u64, model: ModelName, spec: ModelSpec, hive: HiveName, why: String, now: Instant) {
         let worker = WorkerName::generate(&model);
-        info!(%model, %hive, %worker, why, "a worker is ordered");
+        let (span, trace) = self.traces.place(&self.fleet, &model, &hive, &worker);
+        span.in_scope(|| info!(why, "a worker is ordered"));
         metrics::ordered();
         let key = (hive.clone(), worker.clone());
         self.fleet.ordered(key.clone(), model.clone(), now);
@@ -390,7 +395,8 @@ impl Controller {
         let (told_model, told_hive, told_worker) = (model.clone(), hive.clone(), worker.clone());
         // Told before it is commanded: whoever leads next knows of it.
         self.publish(QueenEvent::Placed { model: told_model, hive: told_hive, worker: told_worker, why, expected_ms });
-        self.command(term, hive, HiveCommand::Spawn { worker, model, spec });
+        let command = HiveCommand::Spawn { worker, model, spec };
+        self.command(hive, HiveOrder { command, by: Authority::Leader(term), trace: Some(trace) }, span);
     }
 
     fn stop(&mut self, term: u64, (hive, worker): WorkerKey, why: String, now: Instant) {
@@ -398,18 +404,20 @@ impl Controller {
         self.fleet.told_to_stop(&(hive.clone(), worker.clone()), now);
         let (at, told) = (hive.clone(), why.clone());
         self.publish(QueenEvent::Stopping { hive: at, worker: worker.clone(), why: told });
-        self.command(term, hive, HiveCommand::Stop { worker, why, haste: Haste::Drain });
+        let command = HiveCommand::Stop { worker, why, haste: Haste::Drain };
+        self.command(hive, HiveOrder { command, by: Authority::Leader(term), trace: None }, Span::none());
     }
 
-    fn command(&mut self, term: u64, hive: HiveName, command: HiveCommand) {
+    /// Commands a hive; `span` lasts until the command is stored.
+    fn command(&mut self, hive: HiveName, order: HiveOrder, span: Span) {
         let bus = self.bus.clone();
-        let order = HiveOrder { command, by: Authority::Leader(term) };
-        self.tasks.spawn(async move {
+        let commanding = async move {
             if let Err(error) = bus.order(&hive, &order).await {
                 warn!(%hive, %error, "a command was not stored; it is given again later");
             }
             Report::Done
-        });
+        };
+        self.tasks.spawn(commanding.instrument(span));
     }
 
     /// The jobs of a worker that is gone with its hive go to others. What it may still append is refused.

@@ -8,6 +8,7 @@ use std::{
 use axum::{
     Json,
     extract::{State, rejection::BytesRejection},
+    http::HeaderMap,
     response::{
         IntoResponse as _, Response,
         sse::{Event, KeepAlive, Sse},
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use futures::{Stream, stream};
 use rbee_nats::{Bus, Follow};
 use rbee_schema::{Chunk, Failure, FailureCode, JobId, MAX_BODY_BYTES, Tenant};
+use rbee_trace::{TRACEPARENT, TraceContext};
 use serde_json::{Value, json};
 use tracing::debug;
 
@@ -29,14 +31,20 @@ use crate::{
 /// A silent stream says that it lives this often, so that nobody between us and the client closes it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-pub(super) async fn complete(State(bus): State<Bus>, body: Result<Bytes, BytesRejection>) -> Response {
+pub(super) async fn complete(
+    State(bus): State<Bus>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     let Ok(body) = body else {
         let message = format!("the body is larger than {MAX_BODY_BYTES} bytes: send a shorter chat");
         return openai::refuse(&Failure::new(FailureCode::BodyTooLarge, message));
     };
     let tenant = Tenant::default();
     let answer = Answer::begun();
-    let Inference { job, model, request, output } = match infer::start(&bus, &tenant, JobId::generate(), &body).await {
+    let trace = TraceContext::read(headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()));
+    let started = infer::start(&bus, &tenant, JobId::generate(), &body, trace).await;
+    let Inference { job, model, request, output } = match started {
         Ok(inference) => inference,
         Err(failure) => {
             answer.refused(&failure);

@@ -42,9 +42,9 @@ async fn a_command_says_whose_it_is() {
     let bus = server.bus("rbee").await;
     let mut commands = commands(&bus).await;
     for by in [Authority::Person, Authority::Leader(42)] {
-        bus.order(&hive(), &Order { command: stop("a"), by }).await.expect("stored");
+        bus.order(&hive(), &Order { command: stop("a"), by, trace: None }).await.expect("stored");
         let order = soon("command", commands.next()).await.expect("the server answers").expect("one came");
-        assert_eq!(order, Ok(Order { command: stop("a"), by }));
+        assert_eq!(order, Ok(Order { command: stop("a"), by, trace: None }));
     }
 }
 

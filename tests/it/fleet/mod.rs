@@ -16,3 +16,4 @@ mod local_hive;
 mod ports;
 mod queens;
 mod story;
+mod trace;

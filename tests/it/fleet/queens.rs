@@ -92,7 +92,7 @@ async fn a_hive_refuses_the_commands_of_a_queen_whose_term_is_over() {
     let mut story = Story::of(&fleet.bus).await;
     let command = HiveCommand::Stop { worker: worker.name.clone(), why: "a replay".to_owned(), haste: Haste::AtOnce };
     // The first term began with revision 1 at the earliest.
-    fleet.bus.order(&worker.hive, &Order { command, by: Authority::Leader(0) }).await.expect("stored");
+    fleet.bus.order(&worker.hive, &Order { command, by: Authority::Leader(0), trace: None }).await.expect("stored");
     let refused = |event: &HiveEvent| match event {
         HiveEvent::Refused { failure } => Some(failure.code),
         _ => None,

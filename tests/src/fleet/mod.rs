@@ -46,6 +46,8 @@ pub struct Fleet {
     pub ports: PortBlock,
     folder: TempDir,
     mark: String,
+    /// What its processes are told besides.
+    variables: Vec<(&'static str, String)>,
     roles: Vec<Role>,
     /// The machines of its hives, where they have their own. They go last.
     network: Option<Network>,
@@ -118,7 +120,16 @@ impl Fleet {
         let bus = server.bus("rbee").await;
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let mark = folder.path().display().to_string();
-        Self { server, bus, ports: PortBlock::take_of(ports), folder, mark, roles: Vec::new(), network }
+        Self {
+            server,
+            bus,
+            ports: PortBlock::take_of(ports),
+            folder,
+            mark,
+            variables: Vec::new(),
+            roles: Vec::new(),
+            network,
+        }
     }
 
     /// Starts a queen, and waits until one answers who leads.
@@ -181,7 +192,13 @@ impl Fleet {
     /// Marks a command as of this fleet: its processes end with it.
     pub fn mark<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         without_configuration(command);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.env("RBEE_NATS", self.server.url()).env(MARK, &self.mark).stdin(Stdio::null())
+    }
+
+    /// Tells every process that is started from now on a variable.
+    pub fn tell(&mut self, name: &'static str, value: &str) {
+        self.variables.push((name, value.to_owned()));
     }
 
     /// Where a role writes to.

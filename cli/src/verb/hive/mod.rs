@@ -69,7 +69,7 @@ async fn run_here(options: &HiveOptions, data: &DataOptions, setting: &Setting) 
     fleet::prepare(&bus).await?;
     let mut signals = Signals::listen()?;
     let recorded = telemetry::start()?;
-    let mut hive = fleet::hive(options, data.folder()?, &setting.nats, bus.clone(), recorded)?;
+    let mut hive = fleet::hive(options, data.folder()?, &setting.nats, setting.otlp.as_deref(), bus.clone(), recorded)?;
     show::say(format_args!("the hive is up: NATS {}, metrics {}", without_secrets(&setting.nats), hive.metrics));
     let end = tokio::select! {
         () = signals.next() => hive.stop(&mut signals).await,

@@ -134,6 +134,7 @@ mod tests {
             nats: "nats://user:word@one:4222".to_owned(),
             namespace: "rbee".parse().expect("a name"),
             json: false,
+            otlp: None,
             asked: crate::config::Asked::default(),
         };
         line.settings.text(&setting, &"attic".parse().expect("a name"), "/data")

@@ -1,0 +1,12 @@
+//! One trace across processes: the context that messages carry in their headers, the spans of each process that belong to
+//! it, and their way to a collector where somebody wants them there.
+//!
+//! A context is handed on whether or not anything is exported, so that a trace that others have begun goes through.
+
+mod context;
+mod export;
+mod span;
+
+pub use context::{TRACEPARENT, TRACEPARENT_VARIABLE, TraceContext};
+pub use export::{ExportError, Exporter};
+pub use span::{STEPS, begin, join};
