@@ -12,13 +12,16 @@ use async_nats::jetstream::{
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
-use rbee_schema::{DeadJob, Failure, FailureCode, JobClass, JobId, JobInFlight, MAX_BODY_BYTES, ModelName, Tenant};
+use rbee_schema::{
+    DeadJob, Event, Failure, FailureCode, HiveName, JobClass, JobEvent, JobId, JobInFlight, MAX_BODY_BYTES, ModelName,
+    Tenant, WorkerName,
+};
 use rbee_trace::{TRACEPARENT, TraceContext};
 use tokio::time::timeout;
 use tracing::{Instrument as _, field::Empty, info_span, warn};
 
 use crate::{
-    Bus, BusError, Subject, Topology,
+    Bus, BusError, Outbox, Subject, Topology,
     bus::{header as text, json},
     recovery::Recovery,
     trace::{trace, trace_of_job},
@@ -119,6 +122,17 @@ impl Bus {
     pub async fn give_back(&self, job: &JobInFlight) -> Result<(), BusError> {
         let given = self.client().publish(job.ack.clone(), "-NAK".into()).await;
         given.map_err(|error| BusError::new(format!("give back job {}", job.job), error))
+    }
+
+    /// Gives the jobs of a worker that is gone back, and tells of each.
+    pub async fn return_jobs(&self, outbox: &Outbox, hive: &HiveName, worker: &WorkerName, jobs: Vec<JobInFlight>) {
+        for job in jobs {
+            if let Err(error) = self.give_back(&job).await {
+                warn!(job = %job.job, %error, "a job comes back only when its time is over");
+            }
+            let returned = JobEvent::Returned { hive: hive.clone(), worker: worker.clone() };
+            outbox.publish(&Event::Job(job.tenant, job.job, returned));
+        }
     }
 
     /// Keeps a job that was given up, for a person to look at.

@@ -7,8 +7,8 @@ use std::{
 
 use rbee_nats::{PortClaim, Registry, Subject};
 use rbee_schema::{
-    Event as BusEvent, Failure, FailureCode, HiveEvent, JobEvent, JobInFlight, Limits, ModelReference, PortEvent,
-    PortLease, WorkerControl, WorkerEvent, WorkerName, WorkerRecord,
+    Event as BusEvent, Failure, FailureCode, HiveEvent, JobInFlight, Limits, ModelReference, PortEvent, PortLease,
+    WorkerControl, WorkerEvent, WorkerName, WorkerRecord,
 };
 use tracing::{debug, info, warn};
 
@@ -208,13 +208,7 @@ impl Supervisor {
         let (bus, outbox) = (self.bus.clone(), self.outbox.clone());
         let (hive, worker) = (self.config.name.clone(), name.clone());
         self.tasks.spawn(async move {
-            for job in jobs {
-                if let Err(error) = bus.give_back(&job).await {
-                    warn!(job = %job.job, %error, "a job comes back only when its time is over");
-                }
-                let returned = JobEvent::Returned { hive: hive.clone(), worker: worker.clone() };
-                outbox.publish(&BusEvent::Job(job.tenant, job.job, returned));
-            }
+            bus.return_jobs(&outbox, &hive, &worker, jobs).await;
             Report::Done
         });
     }

@@ -24,6 +24,22 @@ async fn is_counted(fleet: &Fleet, what: &str, times: usize) {
     eventually(&format!("`{what}` is counted {times} times"), PATIENCE, is_so).await;
 }
 
+/// What a hive may say of a worker.
+fn ready() -> WorkerRecord {
+    WorkerRecord {
+        model: "m".parse().expect("a name"),
+        phase: WorkerPhase::Ready,
+        epoch: 1,
+        pid: None,
+        port: None,
+        slots: 1,
+        exits: 0,
+        limits: None,
+        failure: None,
+        spec: None,
+    }
+}
+
 /// The hives and the workers that the queen knows.
 async fn known(bus: &Bus) -> (Hives, Workers) {
     let hives = bus.ask("hives", &()).await.expect("the queen answers");
@@ -64,18 +80,7 @@ async fn who_beats_and_is_not_known_is_counted_and_nobody_is_added() {
 async fn a_key_that_holds_no_name_and_a_record_that_is_none_add_nobody() {
     let fleet = Fleet::start().await;
     let workers = Registry::workers(&fleet.bus);
-    let record = WorkerRecord {
-        model: "m".parse().expect("a name"),
-        phase: WorkerPhase::Ready,
-        epoch: 1,
-        pid: None,
-        port: None,
-        slots: 1,
-        exits: 0,
-        limits: None,
-        failure: None,
-        spec: None,
-    };
+    let record = ready();
     for number in 0..MANY {
         workers.put(&format!("of-no-hive-{number}"), &record).await.expect("the server stores it");
     }
@@ -129,18 +134,7 @@ async fn a_fleet_that_does_not_fit_into_one_reply_is_listed_page_by_page() {
     let mut fleet = Fleet::bare().await;
     fleet.queen().await;
     let workers = Registry::workers(&fleet.bus);
-    let record = WorkerRecord {
-        model: "m".parse().expect("a name"),
-        phase: WorkerPhase::Ready,
-        epoch: 1,
-        pid: None,
-        port: None,
-        slots: 1,
-        exits: 0,
-        limits: None,
-        failure: None,
-        spec: None,
-    };
+    let record = ready();
     for number in 0..WORKERS {
         workers.put(&format!("far.w-{number}"), &record).await.expect("the server stores it");
     }
