@@ -39,11 +39,7 @@ impl Fleet {
     }
 
     /// The workers and orders of a model on one hive.
-    fn keys_on<'a>(
-        &'a self,
-        hive: &HiveName,
-        model: &ModelName,
-    ) -> impl Iterator<Item = &'a WorkerKey> + use<'a> {
+    fn keys_on<'a>(&'a self, hive: &HiveName, model: &ModelName) -> impl Iterator<Item = &'a WorkerKey> + use<'a> {
         let (first, hive) = ((hive.clone(), WorkerName::from_lossy("-")), hive.clone());
         let of_model = self.by_model.get(model).into_iter();
         of_model.flat_map(move |keys| keys.range(first.clone()..)).take_while(move |(at, _)| *at == hive)
