@@ -1,0 +1,14 @@
+//! What a processor computes for a language model: products with quantised matrices, attention, norms, activations.
+//!
+//! Every kernel gives the same bits on every processor: integers are exact, floats are added in one fixed order with
+//! explicit fused multiply-adds, and no sum depends on how many rows or threads take part. So an answer that one
+//! machine has begun goes on identically on another one, at any batch size.
+//!
+//! [`Isa`] says which instructions a kernel may use; it is found out when the program runs, so that one executable
+//! serves all processors. `Isa::Portable` is plain Rust, for every processor, and what the others are tested against.
+
+mod isa;
+mod pool;
+
+pub use isa::Isa;
+pub use pool::Pool;
