@@ -7,8 +7,23 @@
 //! [`Isa`] says which instructions a kernel may use; it is found out when the program runs, so that one executable
 //! serves all processors. `Isa::Portable` is plain Rust, for every processor, and what the others are tested against.
 
+mod buffer;
+mod form;
+mod inputs;
 mod isa;
+mod kind;
+mod matrix;
+mod multiply;
+mod pack;
 mod pool;
+#[cfg(test)]
+mod samples;
+mod stretch;
+mod unpack;
 
+pub use inputs::Inputs;
 pub use isa::Isa;
+pub use kind::Kind;
+pub use matrix::{Matrix, PackError};
+pub use multiply::multiply;
 pub use pool::Pool;

@@ -1,0 +1,154 @@
+//! Matrices of weights as products want them.
+
+use std::slice;
+
+use half::{bf16, f16};
+
+use crate::{
+    Isa, Pool,
+    buffer::Buffer,
+    form::{COLUMNS, Form, ROWS, for_kind},
+    kind::Kind,
+    pack::{pack_floats, pack_strip},
+    pool::Pieces,
+    unpack::unpack_row,
+};
+
+/// Weights: rows x columns, where rows are outputs and columns inputs. Packed once, and the only copy.
+pub struct Matrix {
+    kind: Kind,
+    rows: usize,
+    columns: usize,
+    strips: Buffer,
+}
+
+/// Why bytes are no matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PackError {
+    /// A row does not end with a block.
+    #[error("{columns} columns of {kind:?}, whose blocks are {} columns: rows must be whole blocks", kind.block())]
+    Columns {
+        /// How the weights are stored.
+        kind: Kind,
+        /// How many columns there should be.
+        columns: usize,
+    },
+    /// There are more or fewer bytes than a matrix of this size has.
+    #[error("{rows} rows x {columns} columns of {kind:?} take {expected} bytes, found {found}")]
+    Length {
+        /// How the weights are stored.
+        kind: Kind,
+        /// How many rows there should be.
+        rows: usize,
+        /// How many columns there should be.
+        columns: usize,
+        /// How many bytes that makes.
+        expected: usize,
+        /// How many bytes there are.
+        found: usize,
+    },
+}
+
+impl Matrix {
+    /// Packs `bytes`, which stand row after row as in a GGUF file.
+    ///
+    /// # Errors
+    /// If rows are not whole blocks, or if `bytes` are not that many rows.
+    pub fn pack(
+        pool: &Pool,
+        _isa: Isa,
+        kind: Kind,
+        rows: usize,
+        columns: usize,
+        bytes: &[u8],
+    ) -> Result<Self, PackError> {
+        if columns == 0 || !columns.is_multiple_of(kind.block()) {
+            return Err(PackError::Columns { kind, columns });
+        }
+        let row_bytes = columns / kind.block() * kind.block_bytes();
+        let expected = rows.saturating_mul(row_bytes);
+        if bytes.len() != expected {
+            return Err(PackError::Length { kind, rows, columns, expected, found: bytes.len() });
+        }
+        let size = strip_bytes(kind, columns);
+        let strips = Buffer::new(rows.div_ceil(ROWS) * size);
+        let start = Pieces(strips.start());
+        let file: Vec<&[u8]> = bytes.chunks_exact(row_bytes).collect();
+        pool.run(rows.div_ceil(ROWS), |index| {
+            // SAFETY: each strip lies within the buffer and is written by one call alone, which makes it zero first.
+            let strip = unsafe {
+                start.at(index * size).write_bytes(0, size);
+                slice::from_raw_parts_mut(start.at(index * size), size)
+            };
+            let rows = &file[index * ROWS..rows.min((index + 1) * ROWS)];
+            if kind.is_float() { pack_floats(kind, rows, strip) } else { pack_strip(kind, rows, columns, strip) }
+        });
+        Ok(Self { kind, rows, columns, strips })
+    }
+
+    /// How many outputs it gives.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// How many inputs it takes.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// How many bytes it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.strips.bytes()
+    }
+
+    /// The weights of one row, exactly as the file means them.
+    ///
+    /// # Panics
+    /// If there is no such row, or if `out` is not one row.
+    pub fn row(&self, index: usize, out: &mut [f32]) {
+        assert!(index < self.rows, "row {index} of {}", self.rows);
+        assert_eq!(out.len(), self.columns, "a row of a matrix");
+        let (strip, row) = (self.strip(index / ROWS), index % ROWS);
+        match self.kind {
+            Kind::F32 => read_floats(strip, row, out, f32::from_le_bytes),
+            Kind::F16 => read_floats(strip, row, out, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            Kind::BF16 => read_floats(strip, row, out, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+            kind => for_kind!(kind, unpack_row(strip, row, out)),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// How many strips of 16 rows it has.
+    pub(crate) fn strips(&self) -> usize {
+        self.rows.div_ceil(ROWS)
+    }
+
+    /// Strip `index`: 16 rows, as [`crate::form`] says, or for floats column after column.
+    pub(crate) fn strip(&self, index: usize) -> &[u8] {
+        assert!(index < self.strips());
+        let size = strip_bytes(self.kind, self.columns);
+        // SAFETY: all strips lie within the buffer, and `pack` wrote them.
+        unsafe { slice::from_raw_parts(self.strips.start().add(index * size), size) }
+    }
+}
+
+fn strip_bytes(kind: Kind, columns: usize) -> usize {
+    if kind.is_float() {
+        ROWS * columns * kind.block_bytes()
+    } else {
+        Form::of(kind as u8).strip_bytes(columns / COLUMNS)
+    }
+}
+
+fn read_floats<const N: usize>(strip: &[u8], row: usize, out: &mut [f32], read: impl Fn([u8; N]) -> f32) {
+    let (values, _) = strip.as_chunks::<N>();
+    for (out, column) in out.iter_mut().zip(values.as_chunks::<ROWS>().0) {
+        *out = read(column[row]);
+    }
+}
