@@ -81,10 +81,31 @@ impl Inputs {
         &self.floats
     }
 
-    /// The blocks of the rows of group `index` and those that follow, and how many rows it has.
-    pub(crate) fn group(&self, index: usize) -> (&[Block], usize) {
-        let first = index * GROUP;
-        (&self.blocks[first * (self.columns / COLUMNS)..], GROUP.min(self.rows - first))
+    /// The rows from `first`, which begins a group, to `end`.
+    pub(crate) fn quants(&self, first: usize, end: usize) -> Rows<'_> {
+        let blocks = self.columns / COLUMNS;
+        Rows { rows: end - first, blocks, all: &self.blocks[first * blocks..] }
+    }
+}
+
+/// Some rows of quantised inputs.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    rows: usize,
+    blocks: usize,
+    all: &'a [Block],
+}
+
+impl<'a> Rows<'a> {
+    /// How many blocks a row has.
+    pub(crate) fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Block `block` of each row of group `group`.
+    pub(crate) fn block(&self, group: usize, block: usize) -> &'a [Block] {
+        let count = GROUP.min(self.rows - group * GROUP);
+        &self.all[group * GROUP * self.blocks + block * count..][..count]
     }
 }
 

@@ -12,6 +12,8 @@
 //!
 //! and at last `output / excess`. Products with floats are `fma(weight, input, output)`, column after column from zero.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod portable;
 #[cfg(test)]
 mod tests;
@@ -19,7 +21,6 @@ mod tests;
 use crate::{
     Inputs, Isa, Matrix, Pool,
     form::{Form, ROWS},
-    inputs::GROUP,
     pool::Pieces,
 };
 
@@ -62,7 +63,7 @@ struct Product<'a> {
 
 impl Product<'_> {
     /// Computes the outputs of a strip.
-    fn compute(&self, _isa: Isa, strip: usize, rows: std::ops::Range<usize>) {
+    fn compute(&self, isa: Isa, strip: usize, rows: std::ops::Range<usize>) {
         let mut sums = [[0.0; ROWS]; BATCH];
         let sums = &mut sums[..rows.len()];
         let kind = self.matrix.kind();
@@ -73,9 +74,12 @@ impl Product<'_> {
             portable::multiply_floats(kind, weights, inputs, sums);
             1.0
         } else {
-            for (index, sums) in sums.chunks_mut(GROUP).enumerate() {
-                let (blocks, count) = self.inputs.group(rows.start / GROUP + index);
-                portable::multiply_quants(kind, weights, &blocks[..count * self.inputs.columns() / 32], sums);
+            let inputs = self.inputs.quants(rows.start, rows.end);
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: this processor has them, or there would be no such `Isa`.
+                Isa::Avx512 => unsafe { avx512::multiply_quants(kind, weights, inputs, sums) },
+                _ => portable::multiply_quants(kind, weights, inputs, sums),
             }
             Form::of(kind as u8).excess()
         };

@@ -4,28 +4,29 @@ use half::{bf16, f16};
 
 use crate::{
     form::{Form, LINE, ROWS, TILE_BYTES, TILES, for_kind},
-    inputs::Block,
+    inputs::{Block, GROUP, Rows},
     kind::Kind,
     unpack::{scale, unpack},
 };
 
-/// Adds the products of a strip with a group of inputs to `sums`, one for each row of inputs.
-pub(crate) fn multiply_quants(kind: Kind, strip: &[u8], blocks: &[Block], sums: &mut [[f32; ROWS]]) {
-    for_kind!(kind, multiply_kind(strip, blocks, sums));
+/// Adds the products of a strip with rows of inputs to `sums`, one for each row of inputs.
+pub(crate) fn multiply_quants(kind: Kind, strip: &[u8], inputs: Rows, sums: &mut [[f32; ROWS]]) {
+    for_kind!(kind, multiply_kind(strip, inputs, sums));
 }
 
-fn multiply_kind<const KIND: u8>(strip: &[u8], blocks: &[Block], sums: &mut [[f32; ROWS]]) {
+fn multiply_kind<const KIND: u8>(strip: &[u8], inputs: Rows, sums: &mut [[f32; ROWS]]) {
     let form = const { Form::of(KIND) };
     let mut rest = strip;
-    for blocks in blocks.chunks(TILES * sums.len()) {
-        let tiles = blocks.len() / sums.len();
+    for first in (0..inputs.blocks()).step_by(TILES) {
+        let tiles = TILES.min(inputs.blocks() - first);
         let (chunk, after) = rest.split_at(form.chunk_bytes(tiles));
         let (scales, quants) = chunk.split_at(form.scales_bytes(tiles));
-        for (tile, planes) in quants.chunks_exact(form.quants_bytes()).enumerate() {
-            let tile = Tile::of::<KIND>(scales, planes, tile);
-            let blocks = &blocks[tile.index * sums.len()..];
-            for (block, sums) in blocks.iter().zip(sums.iter_mut()) {
-                tile.multiply::<KIND>(block, sums);
+        for (index, planes) in quants.chunks_exact(form.quants_bytes()).enumerate() {
+            let tile = Tile::of::<KIND>(scales, planes, index);
+            for (group, sums) in sums.chunks_mut(GROUP).enumerate() {
+                for (block, sums) in inputs.block(group, first + index).iter().zip(sums) {
+                    tile.multiply::<KIND>(block, sums);
+                }
             }
         }
         rest = after;
@@ -33,7 +34,6 @@ fn multiply_kind<const KIND: u8>(strip: &[u8], blocks: &[Block], sums: &mut [[f3
 }
 
 struct Tile {
-    index: usize,
     quants: [u8; TILE_BYTES],
     scales: [[f32; ROWS]; 2],
     minimums: [[f32; ROWS]; 2],
@@ -42,7 +42,7 @@ struct Tile {
 impl Tile {
     fn of<const KIND: u8>(scales: &[u8], planes: &[u8], index: usize) -> Self {
         let form = const { Form::of(KIND) };
-        let mut tile = Self { index, quants: [0; TILE_BYTES], scales: [[0.0; ROWS]; 2], minimums: [[0.0; ROWS]; 2] };
+        let mut tile = Self { quants: [0; TILE_BYTES], scales: [[0.0; ROWS]; 2], minimums: [[0.0; ROWS]; 2] };
         unpack::<KIND>(planes, &mut tile.quants);
         for group in 0..form.groups() {
             for row in 0..ROWS {

@@ -1,0 +1,262 @@
+//! Products with 512-bit vectors: a lane for each row of a strip.
+
+use std::arch::x86_64::{
+    __m256i, __m512, __m512i, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_loadu_si256, _mm512_and_si512,
+    _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_slli_epi16, _mm512_srli_epi16, _mm512_storeu_ps, _mm512_ternarylogic_epi32,
+};
+
+use crate::{
+    form::{Form, LINE, ROWS, TILES, for_kind},
+    inputs::{Block, GROUP, Rows},
+    kind::Kind,
+};
+
+/// How far ahead weights are fetched from memory.
+const AHEAD: usize = 4096;
+
+/// Adds the products of a strip with rows of inputs to `sums`, one for each row of inputs.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(crate) fn multiply_quants(kind: Kind, strip: &[u8], inputs: Rows, sums: &mut [[f32; ROWS]]) {
+    for_kind!(kind, multiply_kind(strip, inputs, sums));
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn multiply_kind<const KIND: u8>(strip: &[u8], inputs: Rows, sums: &mut [[f32; ROWS]]) {
+    let form = const { Form::of(KIND) };
+    let mut rest = strip;
+    for first in (0..inputs.blocks()).step_by(TILES) {
+        let tiles = TILES.min(inputs.blocks() - first);
+        let (chunk, after) = rest.split_at(form.chunk_bytes(tiles));
+        let (scales, quants) = chunk.split_at(form.scales_bytes(tiles));
+        let head = Head::of::<KIND>(scales);
+        for (index, planes) in quants.chunks_exact(form.quants_bytes()).enumerate() {
+            fetch(planes);
+            let tile = Tile::of::<KIND>(&head, &scales[form.scales_start() + index * form.scales_step()..], planes);
+            for (group, sums) in sums.chunks_mut(GROUP).enumerate() {
+                for (block, sums) in inputs.block(group, first + index).iter().zip(sums) {
+                    tile.multiply::<KIND>(block, sums);
+                }
+            }
+        }
+        rest = after;
+    }
+}
+
+/// Asks for what comes [`AHEAD`] bytes behind these weights.
+#[target_feature(enable = "avx512f")]
+fn fetch(planes: &[u8]) {
+    for line in planes.as_chunks::<LINE>().0 {
+        _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(AHEAD).cast());
+    }
+}
+
+/// Scale and minimum that the whole chunk has.
+struct Head {
+    scale: __m512,
+    minimum: __m512,
+}
+
+impl Head {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn of<const KIND: u8>(scales: &[u8]) -> Self {
+        let form = const { Form::of(KIND) };
+        let none = _mm512_setzero_ps();
+        Self {
+            scale: if form.factors { halves(scales, 0) } else { none },
+            minimum: if form.factors && form.minimum {
+                _mm512_mul_ps(halves(scales, 2 * ROWS), _mm512_set1_ps(form.excess()))
+            } else {
+                none
+            },
+        }
+    }
+}
+
+struct Tile {
+    lines: [__m512i; 8],
+    scales: [__m512; 2],
+    minimums: [__m512; 2],
+}
+
+impl Tile {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    fn of<const KIND: u8>(head: &Head, scales: &[u8], planes: &[u8]) -> Self {
+        let form = const { Form::of(KIND) };
+        let none = _mm512_setzero_ps();
+        let mut tile = Self { lines: unpack::<KIND>(planes), scales: [none; 2], minimums: [none; 2] };
+        for group in 0..form.groups() {
+            let place = form.groups() + group;
+            if form.factors {
+                tile.scales[group] = _mm512_mul_ps(head.scale, factors(scales, group * ROWS));
+                if form.minimum {
+                    tile.minimums[group] = _mm512_mul_ps(head.minimum, factors(scales, place * ROWS));
+                }
+            } else {
+                tile.scales[group] = halves(scales, 2 * group * ROWS);
+                if form.minimum {
+                    let excess = _mm512_set1_ps(form.excess());
+                    tile.minimums[group] = _mm512_mul_ps(halves(scales, 2 * place * ROWS), excess);
+                }
+            }
+        }
+        tile
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    fn multiply<const KIND: u8>(&self, block: &Block, sums: &mut [f32; ROWS]) {
+        let form = const { Form::of(KIND) };
+        let (inputs, _) = block.quants.as_chunks::<4>();
+        let none = _mm512_setzero_si512();
+        let mut product;
+        if form.halves {
+            let offsets = block.half_offsets.map(|offset| if form.minimum { none } else { _mm512_set1_epi32(offset) });
+            product = _mm512_mul_ps(self.scales[0], dot(offsets[0], &self.lines[..4], &inputs[..4]));
+            product = _mm512_fmadd_ps(self.scales[1], dot(offsets[1], &self.lines[4..], &inputs[4..]), product);
+            if form.minimum {
+                product = _mm512_fmadd_ps(self.minimums[0], _mm512_set1_ps(block.half_sums[0]), product);
+                product = _mm512_fmadd_ps(self.minimums[1], _mm512_set1_ps(block.half_sums[1]), product);
+            }
+        } else {
+            let offset = if form.minimum { none } else { _mm512_set1_epi32(block.offset) };
+            product = _mm512_mul_ps(self.scales[0], dot(offset, &self.lines, inputs));
+            if form.minimum {
+                product = _mm512_fmadd_ps(self.minimums[0], _mm512_set1_ps(block.sum), product);
+            }
+        }
+        // SAFETY: sixteen floats.
+        unsafe {
+            let sum = _mm512_fmadd_ps(_mm512_set1_ps(block.scale), product, _mm512_loadu_ps(sums.as_ptr()));
+            _mm512_storeu_ps(sums.as_mut_ptr(), sum);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn dot(start: __m512i, lines: &[__m512i], inputs: &[[i8; 4]]) -> __m512 {
+    let mut dot = start;
+    for (line, inputs) in lines.iter().zip(inputs) {
+        let inputs = i32::from_ne_bytes(inputs.map(i8::cast_unsigned));
+        dot = _mm512_dpbusd_epi32(dot, *line, _mm512_set1_epi32(inputs));
+    }
+    _mm512_cvtepi32_ps(dot)
+}
+
+/// The lines of a tile, quants moved up to the top of bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn unpack<const KIND: u8>(planes: &[u8]) -> [__m512i; 8] {
+    let (planes, _) = planes.as_chunks::<LINE>();
+    let zero = _mm512_setzero_si512();
+    let mut lines = [zero; 8];
+    match const { Form::of(KIND).bits } {
+        8 => (0..8).for_each(|index| lines[index] = load(&planes[index])),
+        6 => {
+            fours(&planes[..4], &mut lines);
+            twos::<4>(&planes[4..], &mut lines);
+        }
+        5 => {
+            fours(&planes[..4], &mut lines);
+            ones::<4>(&planes[4], &mut lines);
+        }
+        4 => fours(planes, &mut lines),
+        3 => {
+            twos::<0>(&planes[..2], &mut lines);
+            ones::<2>(&planes[2], &mut lines);
+        }
+        _ => twos::<0>(planes, &mut lines),
+    }
+    lines
+}
+
+/// `lines | bits & mask`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn put(line: &mut __m512i, bits: __m512i, mask: u8) {
+    *line = _mm512_ternarylogic_epi32::<0xf8>(*line, bits, _mm512_set1_epi8(mask.cast_signed()));
+}
+
+/// A plane of four bits, to the top of bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn fours(planes: &[[u8; LINE]], lines: &mut [__m512i; 8]) {
+    let mask = _mm512_set1_epi8(0xf0u8.cast_signed());
+    for (index, plane) in planes.iter().enumerate() {
+        let plane = load(plane);
+        lines[index] = _mm512_and_si512(_mm512_slli_epi16::<4>(plane), mask);
+        lines[index + 4] = _mm512_and_si512(plane, mask);
+    }
+}
+
+/// A plane of two bits, below the `BELOW` bits that are there.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn twos<const BELOW: usize>(planes: &[[u8; LINE]], lines: &mut [__m512i; 8]) {
+    let mask = 0xc0 >> BELOW;
+    for (index, plane) in planes.iter().enumerate() {
+        let plane = load(plane);
+        for field in 0..4 {
+            put(&mut lines[4 * index + field], moved(plane, 6 - BELOW as i32 - 2 * field as i32), mask);
+        }
+    }
+}
+
+/// A plane of one bit, below the `BELOW` bits that are there.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn ones<const BELOW: usize>(plane: &[u8; LINE], lines: &mut [__m512i; 8]) {
+    let plane = load(plane);
+    for (field, line) in lines.iter_mut().enumerate() {
+        put(line, moved(plane, 7 - BELOW as i32 - field as i32), 0x80 >> BELOW);
+    }
+}
+
+/// Bits moved up, or down where `by` is negative; those that come from a neighbour byte are to be masked.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn moved(bits: __m512i, by: i32) -> __m512i {
+    match by {
+        7 => _mm512_slli_epi16::<7>(bits),
+        6 => _mm512_slli_epi16::<6>(bits),
+        5 => _mm512_slli_epi16::<5>(bits),
+        4 => _mm512_slli_epi16::<4>(bits),
+        3 => _mm512_slli_epi16::<3>(bits),
+        2 => _mm512_slli_epi16::<2>(bits),
+        1 => _mm512_slli_epi16::<1>(bits),
+        -1 => _mm512_srli_epi16::<1>(bits),
+        -2 => _mm512_srli_epi16::<2>(bits),
+        -3 => _mm512_srli_epi16::<3>(bits),
+        -4 => _mm512_srli_epi16::<4>(bits),
+        _ => bits,
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(line: &[u8; LINE]) -> __m512i {
+    // SAFETY: 64 bytes.
+    unsafe { _mm512_loadu_si512(line.as_ptr().cast()) }
+}
+
+/// Sixteen f16 as f32.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn halves(bytes: &[u8], at: usize) -> __m512 {
+    let bytes: &[u8] = &bytes[at..at + 2 * ROWS];
+    // SAFETY: 32 bytes.
+    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(bytes.as_ptr().cast::<__m256i>()) })
+}
+
+/// Sixteen i8 as f32.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn factors(bytes: &[u8], at: usize) -> __m512 {
+    let bytes: &[u8] = &bytes[at..at + ROWS];
+    // SAFETY: 16 bytes.
+    _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }))
+}
