@@ -7,23 +7,29 @@
 //! [`Isa`] says which instructions a kernel may use; it is found out when the program runs, so that one executable
 //! serves all processors. `Isa::Portable` is plain Rust, for every processor, and what the others are tested against.
 
+mod attention;
 mod buffer;
+mod compiled;
 mod form;
 mod inputs;
 mod isa;
 mod kind;
 mod matrix;
 mod multiply;
+mod number;
 mod pack;
 mod pool;
+mod rows;
 #[cfg(test)]
 mod samples;
 mod stretch;
 mod unpack;
 
+pub use attention::{Heads, LARGEST_HEAD, Look, PAGE, Sight, attend, store};
 pub use inputs::Inputs;
 pub use isa::Isa;
 pub use kind::Kind;
 pub use matrix::{Matrix, PackError};
 pub use multiply::multiply;
 pub use pool::Pool;
+pub use rows::{Activation, Pairs, add, add_to_rows, gate, rms_norm, rms_norm_in_place, rotate, soft_cap};

@@ -1,0 +1,274 @@
+//! Attention over pages of keys and values, without the table of all scores (Dao and others: FlashAttention, 2022).
+//!
+//! Keys and values are 16-bit floats in pages of [`PAGE`] tokens. In a page, for each layer and each key-value head, first
+//! the keys, by dimension and then by token, then the values, by token and then by dimension: so that both sums run over
+//! whole vectors, and the order of their terms is the one of dimensions and tokens, whatever the vectors' length.
+//! A query looks at the pages one after another from the first that it sees. So what it finds depends neither on the other
+//! queries nor on how the prompt was cut.
+
+use half::f16;
+
+use crate::{
+    Isa, Pool,
+    compiled::compiled,
+    number::{exp, from_f16, sum, tanh},
+    pool::Pieces,
+};
+
+/// Tokens in a page.
+pub const PAGE: usize = 32;
+
+/// How many queries share the keys that were made into floats.
+const QUERIES: usize = 8;
+
+/// Dimensions of values that are summed at a time.
+const CHUNK: usize = 32;
+
+/// The largest head that is known of any model; memory of threads is cut to it.
+pub const LARGEST_HEAD: usize = 256;
+
+/// Sizes of the heads of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Heads that ask.
+    pub queries: usize,
+    /// Heads that are asked; several of the former share one.
+    pub key_values: usize,
+    /// Numbers in a head: a multiple of 32, at most [`LARGEST_HEAD`].
+    pub size: usize,
+}
+
+impl Heads {
+    /// 16-bit numbers that a page takes for one layer.
+    #[must_use]
+    pub fn page_layer(&self) -> usize {
+        self.key_values * self.head_page()
+    }
+
+    /// The same for one key-value head.
+    fn head_page(&self) -> usize {
+        2 * self.size * PAGE
+    }
+}
+
+/// How one layer looks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Look {
+    /// What scores are multiplied with.
+    pub scale: f32,
+    /// What scores are bent below, see [`crate::soft_cap`].
+    pub cap: Option<f32>,
+    /// How many tokens a query sees, itself included.
+    pub window: Option<usize>,
+}
+
+/// Pages of one sequence, for one layer: where the layer begins in each.
+pub struct Sight<'a> {
+    /// In the order of the tokens.
+    pub pages: Vec<&'a [u16]>,
+    /// Position of the first query.
+    pub start: usize,
+    /// Its rows among the queries of all sequences.
+    pub rows: std::ops::Range<usize>,
+}
+
+/// Writes keys and values of the token at `position` into its page's part for the layer.
+///
+/// # Panics
+/// If there are not as many numbers as `heads` says.
+pub fn store(heads: &Heads, page: &mut [u16], position: usize, keys: &[f32], values: &[f32]) {
+    let (size, token) = (heads.size, position % PAGE);
+    // Finite whatever comes, as a page's numbers are multiplied with zero too: `max` and `min` drop what is no number.
+    #[expect(clippy::manual_clamp, reason = "clamp keeps what is no number")]
+    let round = |number: &f32| f16::from_f32(number.max(-65504.0).min(65504.0)).to_bits();
+    for (head, page) in page.chunks_exact_mut(heads.head_page()).enumerate() {
+        let (page_keys, page_values) = page.split_at_mut(size * PAGE);
+        for (dimension, key) in keys[head * size..][..size].iter().enumerate() {
+            page_keys[dimension * PAGE + token] = round(key);
+        }
+        for (out, value) in page_values[token * size..][..size].iter_mut().zip(&values[head * size..][..size]) {
+            *out = round(value);
+        }
+    }
+}
+
+/// What each query finds: the mean of the values that it sees, weighted by the softmax of its products with their keys.
+/// `queries` and `out` have rows of all heads, for every sequence of `sights` its own.
+///
+/// # Panics
+/// If sizes do not match, or if a sequence has fewer pages than its queries see.
+pub fn attend(
+    pool: &Pool,
+    isa: Isa,
+    heads: &Heads,
+    look: &Look,
+    queries: &[f32],
+    sights: &[Sight<'_>],
+    out: &mut [f32],
+) {
+    assert!(heads.size.is_multiple_of(CHUNK) && heads.size <= LARGEST_HEAD, "heads of {} numbers", heads.size);
+    assert_eq!(queries.len(), out.len(), "an output for each query");
+    let group = heads.queries / heads.key_values;
+    let most = sights.iter().map(|sight| sight.rows.len() * group).sum::<usize>() * heads.key_values;
+    // Fewer at a time where there would be nothing to do for some of the threads.
+    let at_once = (most / pool.threads()).clamp(1, QUERIES).next_power_of_two();
+    let at_once = if at_once > QUERIES { QUERIES } else { at_once };
+    let mut pieces = Vec::new();
+    for sight in sights {
+        for head in 0..heads.key_values {
+            let count = sight.rows.len() * group;
+            pieces.extend((0..count).step_by(at_once).map(|first| Piece {
+                sight,
+                head,
+                first,
+                count: at_once.min(count - first),
+            }));
+        }
+    }
+    let start = Pieces(out.as_mut_ptr());
+    let whole = Whole { heads, look, queries, out: start, group };
+    pool.run(pieces.len(), |index| {
+        let Piece { sight, head, first, count } = pieces[pieces.len() - 1 - index];
+        let mut first = first;
+        let end = first + count;
+        while first < end {
+            let step = match end - first {
+                8.. => compiled(isa, || whole.some::<8>(sight, head, first)),
+                4.. => compiled(isa, || whole.some::<4>(sight, head, first)),
+                2.. => compiled(isa, || whole.some::<2>(sight, head, first)),
+                _ => compiled(isa, || whole.some::<1>(sight, head, first)),
+            };
+            first += step;
+        }
+    });
+}
+
+#[derive(Clone, Copy)]
+struct Piece<'a> {
+    sight: &'a Sight<'a>,
+    head: usize,
+    first: usize,
+    count: usize,
+}
+
+struct Whole<'a> {
+    heads: &'a Heads,
+    look: &'a Look,
+    queries: &'a [f32],
+    out: Pieces<f32>,
+    group: usize,
+}
+
+impl Whole<'_> {
+    /// Answers `N` queries of a key-value head, which are numbered by row and then by head of its group.
+    #[inline(always)]
+    fn some<const N: usize>(&self, sight: &Sight<'_>, head: usize, first: usize) -> usize {
+        let size = self.heads.size;
+        let place = |index: usize| {
+            let (row, member) = ((first + index) / self.group, (first + index) % self.group);
+            ((sight.rows.start + row) * self.heads.queries + head * self.group + member) * size
+        };
+        let position = |index: usize| sight.start + (first + index) / self.group;
+        let from = |index: usize| self.look.window.map_or(0, |window| (position(index) + 1).saturating_sub(window));
+        let queries: [&[f32]; N] = std::array::from_fn(|index| &self.queries[place(index)..][..size]);
+        let mut found = [[0.0f32; LARGEST_HEAD]; N];
+        let (mut highest, mut total) = ([f32::NEG_INFINITY; N], [0.0f32; N]);
+        for page in from(0) / PAGE..=position(N - 1) / PAGE {
+            let here = &sight.pages[page][head * self.heads.head_page()..][..self.heads.head_page()];
+            let (keys, values) = here.split_at(size * PAGE);
+            let mut scores = scores(queries, keys);
+            let mut shrink = [1.0f32; N];
+            for index in 0..N {
+                let seen = |token: usize| (from(index)..=position(index)).contains(&(page * PAGE + token));
+                shrink[index] = self.weigh(&mut scores[index], seen, &mut highest[index], &mut total[index]);
+            }
+            gather(&scores, values, size, shrink, &mut found);
+        }
+        for index in 0..N {
+            // SAFETY: within the output; nobody else answers this query.
+            let out = unsafe { std::slice::from_raw_parts_mut(self.out.at(place(index)), size) };
+            for (out, found) in out.iter_mut().zip(&found[index]) {
+                *out = found / total[index];
+            }
+        }
+        N
+    }
+
+    /// Makes scores of a page into weights relative to the highest so far. Returns what all earlier ones are to be
+    /// multiplied with.
+    #[inline(always)]
+    fn weigh(&self, scores: &mut [f32; PAGE], seen: impl Fn(usize) -> bool, highest: &mut f32, total: &mut f32) -> f32 {
+        for score in scores.iter_mut() {
+            *score *= self.look.scale;
+        }
+        if let Some(cap) = self.look.cap {
+            scores.iter_mut().for_each(|score| *score = cap * tanh(*score / cap));
+        }
+        for (token, score) in scores.iter_mut().enumerate() {
+            *score = if seen(token) { *score } else { f32::NEG_INFINITY };
+        }
+        let best = scores.iter().fold(*highest, |best, score| best.max(*score));
+        if best == f32::NEG_INFINITY {
+            *scores = [0.0; PAGE];
+            return 1.0;
+        }
+        let shrink = exp(*highest - best);
+        let mut lanes = [0.0f32; 16];
+        for score in scores.iter_mut() {
+            *score = exp(*score - best);
+        }
+        for token in 0..PAGE {
+            lanes[token % 16] += scores[token];
+        }
+        *total = total.mul_add(shrink, sum(lanes));
+        *highest = best;
+        shrink
+    }
+}
+
+/// Products of queries with the keys of a page.
+#[inline(always)]
+fn scores<const N: usize>(queries: [&[f32]; N], keys: &[u16]) -> [[f32; PAGE]; N] {
+    let mut sums = [[0.0f32; PAGE]; N];
+    for (dimension, keys) in keys.as_chunks::<PAGE>().0.iter().enumerate() {
+        let keys = keys.map(from_f16);
+        for index in 0..N {
+            let query = queries[index][dimension];
+            for token in 0..PAGE {
+                sums[index][token] = keys[token].mul_add(query, sums[index][token]);
+            }
+        }
+    }
+    sums
+}
+
+/// Adds the values of a page, each by its weight, to what was found before, which shrinks first.
+#[inline(always)]
+fn gather<const N: usize>(
+    weights: &[[f32; PAGE]; N],
+    values: &[u16],
+    size: usize,
+    shrink: [f32; N],
+    found: &mut [[f32; LARGEST_HEAD]; N],
+) {
+    for first in (0..size).step_by(CHUNK) {
+        let mut sums = [[0.0f32; CHUNK]; N];
+        for index in 0..N {
+            for lane in 0..CHUNK {
+                sums[index][lane] = found[index][first + lane] * shrink[index];
+            }
+        }
+        for token in 0..PAGE {
+            let Some(values) = values[token * size + first..].first_chunk::<CHUNK>() else { return };
+            let values = values.map(from_f16);
+            for index in 0..N {
+                for lane in 0..CHUNK {
+                    sums[index][lane] = values[lane].mul_add(weights[index][token], sums[index][lane]);
+                }
+            }
+        }
+        for index in 0..N {
+            found[index][first..first + CHUNK].copy_from_slice(&sums[index]);
+        }
+    }
+}

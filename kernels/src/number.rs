@@ -1,0 +1,74 @@
+//! Functions of single numbers, which compilers turn into vectors.
+
+/// Adding this rounds to whole numbers: 1.5 * 2^23.
+const ROUND: f32 = 12_582_912.0;
+
+/// e to the power of `x`, within 2 units in the last place; 0 below -87, no infinity above 88.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    let is_zero = x < -87.0;
+    let x = x.clamp(-87.0, 88.0);
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let whole = shifted - ROUND;
+    // ln 2 in two parts, the first of few bits, so that the rest is exact (Cody and Waite, 1980).
+    let rest = whole.mul_add(-0.693_359_4, x);
+    let rest = whole.mul_add(2.121_944_4e-4, rest);
+    let series = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+    let power = series.iter().fold(1.0 / 5040.0, |sum: f32, factor| sum.mul_add(rest, *factor));
+    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
+    if is_zero { 0.0 } else { power * f32::from_bits(exponent) }
+}
+
+#[inline(always)]
+pub(crate) fn tanh(x: f32) -> f32 {
+    1.0 - 2.0 / (exp(2.0 * x) + 1.0)
+}
+
+/// The number that 16 bits mean. Exact; infinite ones become large ones, which are never stored.
+#[inline(always)]
+pub(crate) fn from_f16(bits: u16) -> f32 {
+    let sign = u32::from(bits & 0x8000) << 16;
+    // The exponents differ by 112 in what they count from; the product makes small numbers right too.
+    let size = f32::from_bits(u32::from(bits & 0x7FFF) << 13) * f32::from_bits((127 + 112) << 23);
+    f32::from_bits(size.to_bits() | sign)
+}
+
+/// 16 lanes, added in pairs.
+#[inline(always)]
+pub(crate) fn sum(mut lanes: [f32; 16]) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+    }
+    lanes[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+
+    use super::*;
+
+    #[test]
+    fn powers_of_e_are_right_to_the_last_digits() {
+        for step in -87_000..88_000 {
+            let x = step as f32 / 1000.0;
+            let (found, expected) = (f64::from(exp(x)), f64::from(x).exp());
+            assert!((found / expected - 1.0).abs() < 2.5e-7, "exp({x}) = {found}, not {expected}");
+        }
+        assert_eq!((exp(f32::NEG_INFINITY), exp(0.0)), (0.0, 1.0));
+        assert!((tanh(0.5) - 0.5f32.tanh()).abs() < 1e-6);
+        assert_eq!((tanh(100.0), tanh(-100.0)), (1.0, -1.0));
+    }
+
+    #[test]
+    fn sixteen_bits_mean_what_they_say() {
+        for bits in 0..=u16::MAX {
+            let expected = f16::from_bits(bits);
+            if expected.is_finite() {
+                assert_eq!(from_f16(bits).to_bits(), expected.to_f32().to_bits(), "{bits:#06x}");
+            }
+        }
+    }
+}
