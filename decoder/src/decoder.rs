@@ -72,12 +72,12 @@ impl Decoder {
         &self.pool
     }
 
-    /// Computes the tokens of `spans`, writes their keys and values into `cache`, and returns the logits that are wanted:
-    /// a row of the vocabulary's size for each, in order.
+    /// Computes the tokens of `spans`: writes their keys and values into `cache`, and the logits that are wanted to where
+    /// [`Decoder::logits`] finds them.
     ///
     /// # Panics
     /// If a token is not in the vocabulary, or if a span has too few pages.
-    pub fn forward(&mut self, cache: &mut Cache, spans: &[Span<'_>]) -> &[f32] {
+    pub fn forward(&mut self, cache: &mut Cache, spans: &[Span<'_>]) {
         let rows: usize = spans.iter().map(|span| span.tokens.len()).sum();
         self.embed(spans, rows);
         let turns = self.turns(spans);
@@ -85,7 +85,13 @@ impl Decoder {
             self.attention(cache, spans, index, &turns);
             self.feed_forward(index);
         }
-        self.logits(spans)
+        self.compute_logits(spans);
+    }
+
+    /// The logits of the last step: a row of the vocabulary's size for each token that they were wanted for, in order.
+    #[must_use]
+    pub fn logits(&self) -> &[f32] {
+        &self.scratch.logits
     }
 
     fn embed(&mut self, spans: &[Span<'_>], rows: usize) {
@@ -158,7 +164,7 @@ impl Decoder {
         add(pool, isa, &mut scratch.state, &scratch.normed);
     }
 
-    fn logits(&mut self, spans: &[Span<'_>]) -> &[f32] {
+    fn compute_logits(&mut self, spans: &[Span<'_>]) {
         let Self { description, weights, pool, isa, inputs, scratch } = self;
         let (isa, width) = (*isa, description.width);
         let (mut first, mut wanted) = (0, 0);
@@ -172,7 +178,7 @@ impl Decoder {
         scratch.state.truncate(wanted * width);
         scratch.logits.resize(wanted * description.vocabulary, 0.0);
         if wanted == 0 {
-            return &scratch.logits;
+            return;
         }
         scratch.normed.resize(wanted * width, 0.0);
         rms_norm(pool, isa, &scratch.state, &weights.norm, description.epsilon, &mut scratch.normed);
@@ -181,7 +187,6 @@ impl Decoder {
         if let Some(cap) = description.logit_cap {
             soft_cap(pool, isa, &mut scratch.logits, cap);
         }
-        &scratch.logits
     }
 }
 

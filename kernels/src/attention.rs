@@ -21,8 +21,8 @@ pub const PAGE: usize = 32;
 /// How many queries share the keys that were made into floats.
 const QUERIES: usize = 8;
 
-/// Dimensions of values that are summed at a time.
-const CHUNK: usize = 32;
+/// Heads are multiples of this.
+const LANES: usize = 16;
 
 /// The largest head that is known of any model; memory of threads is cut to it.
 pub const LARGEST_HEAD: usize = 256;
@@ -34,7 +34,7 @@ pub struct Heads {
     pub queries: usize,
     /// Heads that are asked; several of the former share one.
     pub key_values: usize,
-    /// Numbers in a head: a multiple of 32, at most [`LARGEST_HEAD`].
+    /// Numbers in a head: a multiple of 16, at most [`LARGEST_HEAD`].
     pub size: usize,
 }
 
@@ -106,7 +106,7 @@ pub fn attend(
     sights: &[Sight<'_>],
     out: &mut [f32],
 ) {
-    assert!(heads.size.is_multiple_of(CHUNK) && heads.size <= LARGEST_HEAD, "heads of {} numbers", heads.size);
+    assert!(heads.size.is_multiple_of(LANES) && heads.size <= LARGEST_HEAD, "heads of {} numbers", heads.size);
     assert_eq!(queries.len(), out.len(), "an output for each query");
     let group = heads.queries / heads.key_values;
     let most = sights.iter().map(|sight| sight.rows.len() * group).sum::<usize>() * heads.key_values;
@@ -251,24 +251,42 @@ fn gather<const N: usize>(
     shrink: [f32; N],
     found: &mut [[f32; LARGEST_HEAD]; N],
 ) {
-    for first in (0..size).step_by(CHUNK) {
-        let mut sums = [[0.0f32; CHUNK]; N];
+    let mut first = 0;
+    while first + 2 * LANES <= size {
+        gather_some::<N, { 2 * LANES }>(weights, &values[first..], size, shrink, first, found);
+        first += 2 * LANES;
+    }
+    if first < size {
+        gather_some::<N, LANES>(weights, &values[first..], size, shrink, first, found);
+    }
+}
+
+/// The same for `L` dimensions from `first`.
+#[inline(always)]
+fn gather_some<const N: usize, const L: usize>(
+    weights: &[[f32; PAGE]; N],
+    values: &[u16],
+    size: usize,
+    shrink: [f32; N],
+    first: usize,
+    found: &mut [[f32; LARGEST_HEAD]; N],
+) {
+    let mut sums = [[0.0f32; L]; N];
+    for index in 0..N {
+        for lane in 0..L {
+            sums[index][lane] = found[index][first + lane] * shrink[index];
+        }
+    }
+    for token in 0..PAGE {
+        let Some(values) = values[token * size..].first_chunk::<L>() else { return };
+        let values = values.map(from_f16);
         for index in 0..N {
-            for lane in 0..CHUNK {
-                sums[index][lane] = found[index][first + lane] * shrink[index];
+            for lane in 0..L {
+                sums[index][lane] = values[lane].mul_add(weights[index][token], sums[index][lane]);
             }
         }
-        for token in 0..PAGE {
-            let Some(values) = values[token * size + first..].first_chunk::<CHUNK>() else { return };
-            let values = values.map(from_f16);
-            for index in 0..N {
-                for lane in 0..CHUNK {
-                    sums[index][lane] = values[lane].mul_add(weights[index][token], sums[index][lane]);
-                }
-            }
-        }
-        for index in 0..N {
-            found[index][first..first + CHUNK].copy_from_slice(&sums[index]);
-        }
+    }
+    for index in 0..N {
+        found[index][first..first + L].copy_from_slice(&sums[index]);
     }
 }

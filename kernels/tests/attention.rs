@@ -12,7 +12,7 @@ struct Case {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let heads = (1usize..4, 1usize..10, prop::sample::select(vec![32usize, 64, 96, 256]))
+    let heads = (1usize..4, 1usize..10, prop::sample::select(vec![16usize, 64, 80, 256]))
         .prop_map(|(key_values, group, size)| Heads { queries: key_values * group, key_values, size });
     let look = (prop::option::of(1.0f32..50.0), prop::option::of(1usize..80)).prop_map(|(cap, window)| Look {
         scale: 0.2,

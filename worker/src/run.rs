@@ -192,7 +192,10 @@ fn publish(outbox: &Outbox, identity: &Identity, event: WorkerEvent) {
 async fn load(options: &Options, identity: &Identity, outbox: &Outbox) -> Result<Loaded, Ended> {
     let (progress, mut told) = mpsc::unbounded_channel();
     let (finished, mut outcome) = oneshot::channel();
-    let (reference, load) = (options.reference.clone(), LoadOptions { context: options.context, slots: options.slots });
+    let (reference, load) = (
+        options.reference.clone(),
+        LoadOptions { context: options.context, slots: options.slots, ..LoadOptions::default() },
+    );
     let loader = std::thread::Builder::new().name("load".into()).spawn(move || {
         // Nobody listens any more when the worker was told to end meanwhile.
         let mut tell = |at: LoadProgress| {

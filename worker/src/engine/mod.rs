@@ -8,24 +8,26 @@
 //! of [`Sampling`] (see [`crate::sample`]), so a sequence that is admitted with the tokens of a lost worker goes on as
 //! that worker would have.
 //!
-//! To add an engine: implement [`Engine`] and [`Text`] in a file beside `candle`, and choose it in [`load`].
+//! To add an engine: implement [`Engine`] and [`Text`] beside `decoder`, and choose it in [`load`].
 
-mod candle;
+mod decoder;
 pub mod mock;
-mod progress;
-mod requantise;
 
 use std::{sync::Arc, time::Duration};
 
 use rbee_schema::{Failure, FailureCode, Message, ModelReference, Sampling};
 
 /// How a model is to be loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LoadOptions {
     /// Tokens of prompt and answer together; `None` for as many as model and engine can.
     pub context: Option<u32>,
     /// How many sequences are admitted at a time; at least 1.
     pub slots: u32,
+    /// How many threads compute; `None` for as many as may run at a time.
+    pub threads: Option<u32>,
+    /// Bytes that keys and values may take; `None` for a context for each slot and one more.
+    pub cache_bytes: Option<u64>,
 }
 
 /// How far loading has come.
@@ -60,7 +62,7 @@ pub fn load(
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<Loaded, Failure> {
     match reference {
-        ModelReference::File(path) => candle::load(path, options, progress),
+        ModelReference::File(path) => decoder::load(path, options, progress),
         ModelReference::Hub(file) => Err(Failure::new(
             FailureCode::InvalidRequest,
             format!("hf:{file} is not on this machine: a hive fetches it and names the file"),
@@ -113,7 +115,7 @@ pub trait Engine: Send {
 
     /// Advances every admitted sequence, in the order of their admission, and returns the tokens that were made.
     ///
-    /// Long prompts are read in parts, one part a step, so that other sequences keep going and a cancelled one can be
+    /// A sequence may make several tokens in one step, which stand in their order. Long prompts are read in parts, so that other sequences keep going and a cancelled one can be
     /// released: a sequence that is still being read is not in the answer. A sequence that failed is in the answer
     /// once and is released by that. With nothing admitted the step does nothing and returns at once.
     fn step(&mut self) -> Vec<(SequenceId, Result<u32, Failure>)>;
@@ -136,6 +138,18 @@ pub struct EngineStats {
     pub prompt_tokens: u64,
     /// Tokens that were made.
     pub answer_tokens: u64,
+    /// Tokens with which sequences began, and how many of these were in the cache already.
+    pub asked_tokens: u64,
+    /// See `asked_tokens`.
+    pub found_tokens: u64,
+    /// Pages that the cache may have; those that sequences use; those that are remembered for others.
+    pub cache_pages: u64,
+    /// See `cache_pages`.
+    pub used_pages: u64,
+    /// See `cache_pages`.
+    pub known_pages: u64,
+    /// How often a sequence lost its pages to an older one.
+    pub preempted: u64,
     /// Steps that had something to do.
     pub steps: u64,
     /// Time spent in those steps.

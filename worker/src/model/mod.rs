@@ -3,8 +3,8 @@
 //! A file may come from anywhere, so nothing in it is believed: every count is checked before it is used.
 
 mod alphabet;
+pub mod architecture;
 pub mod gguf;
-pub mod llama;
 pub mod metadata;
 pub mod special;
 mod split;
@@ -15,11 +15,11 @@ pub mod tokenizer;
 use rbee_schema::{Failure, FailureCode};
 
 /// The file is damaged, or not what its name says.
-fn invalid(message: impl Into<String>) -> Failure {
+pub(crate) fn invalid(message: impl Into<String>) -> Failure {
     Failure::new(FailureCode::ModelInvalid, message)
 }
 
 /// The file is sound, but of a kind that cannot be run.
-fn unsupported(message: impl Into<String>) -> Failure {
+pub(crate) fn unsupported(message: impl Into<String>) -> Failure {
     Failure::new(FailureCode::ModelUnsupported, message)
 }

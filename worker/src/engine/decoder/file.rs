@@ -1,0 +1,86 @@
+//! The tensors of a GGUF file, as a decoder asks for them.
+
+use std::{cell::RefCell, collections::BTreeSet, path::Path};
+
+use candle_core::quantized::{GgmlDType, gguf_file::TensorInfo};
+use rbee_decoder::{Kind, Tensor, Tensors};
+use rbee_schema::Failure;
+
+use crate::model::{gguf::Gguf, metadata::Metadata, unsupported};
+
+pub(super) struct File {
+    gguf: Gguf,
+    bytes: Vec<u8>,
+    /// Names of tensors that nobody has asked for.
+    unused: RefCell<BTreeSet<String>>,
+}
+
+impl File {
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        let gguf = Gguf::open(path)?;
+        let tensors = &gguf.content.tensor_infos;
+        if let Some((name, tensor)) = tensors.iter().find(|(_, tensor)| kind(tensor.ggml_dtype).is_none()) {
+            let known: Vec<String> = Kind::ALL.iter().map(|kind| format!("{kind:?}")).collect();
+            let (found, known) = (tensor.ggml_dtype, known.join(", "));
+            return Err(unsupported(format!("its tensor {name} is stored as {found:?}: supported are {known}")));
+        }
+        let unused = RefCell::new(tensors.keys().cloned().collect());
+        let bytes = std::fs::read(path).map_err(|error| crate::model::invalid(error.to_string()))?;
+        Ok(Self { gguf, bytes, unused })
+    }
+
+    pub(super) fn metadata(&self) -> Metadata<'_> {
+        self.gguf.metadata()
+    }
+
+    /// Bytes of the file.
+    pub(super) fn length(&self) -> u64 {
+        self.gguf.length
+    }
+
+    /// Bytes before the tensors.
+    pub(super) fn header_bytes(&self) -> u64 {
+        self.gguf.content.tensor_data_offset
+    }
+
+    /// A tensor that nobody has asked for.
+    pub(super) fn unused(&self) -> Option<String> {
+        self.unused.borrow().first().cloned()
+    }
+}
+
+impl Tensors for File {
+    fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
+        let info = self.gguf.content.tensor_infos.get(name)?;
+        self.unused.borrow_mut().remove(name);
+        let start = (self.gguf.content.tensor_data_offset + info.offset) as usize;
+        let bytes = self.bytes.get(start..start + size(info))?;
+        Some(Tensor { kind: kind(info.ggml_dtype)?, shape: info.shape.dims(), bytes })
+    }
+
+    fn done(&self, _tensor: &Tensor<'_>) {}
+}
+
+fn size(info: &TensorInfo) -> usize {
+    info.shape.elem_count() / info.ggml_dtype.block_size() * info.ggml_dtype.type_size()
+}
+
+fn kind(kind: GgmlDType) -> Option<Kind> {
+    match kind {
+        GgmlDType::F32 => Some(Kind::F32),
+        GgmlDType::F16 => Some(Kind::F16),
+        GgmlDType::BF16 => Some(Kind::BF16),
+        GgmlDType::Q4_0 => Some(Kind::Q4_0),
+        GgmlDType::Q4_1 => Some(Kind::Q4_1),
+        GgmlDType::Q5_0 => Some(Kind::Q5_0),
+        GgmlDType::Q5_1 => Some(Kind::Q5_1),
+        GgmlDType::Q8_0 => Some(Kind::Q8_0),
+        GgmlDType::Q2K => Some(Kind::Q2K),
+        GgmlDType::Q3K => Some(Kind::Q3K),
+        GgmlDType::Q4K => Some(Kind::Q4K),
+        GgmlDType::Q5K => Some(Kind::Q5K),
+        GgmlDType::Q6K => Some(Kind::Q6K),
+        // Only ever the inputs of a product.
+        GgmlDType::Q8_1 | GgmlDType::Q8K => None,
+    }
+}
