@@ -46,7 +46,7 @@ impl Inputs {
     ///
     /// # Panics
     /// If these are not whole rows.
-    pub fn set(&mut self, pool: &Pool, _isa: Isa, rows: &[f32], columns: usize) {
+    pub fn set(&mut self, pool: &Pool, isa: Isa, rows: &[f32], columns: usize) {
         assert!(columns > 0 && rows.len().is_multiple_of(columns), "{} numbers are not rows of {columns}", rows.len());
         self.columns = columns;
         self.rows = rows.len() / columns;
@@ -59,13 +59,7 @@ impl Inputs {
         // Kernels that take 16 rows at once may look at rows behind the last one.
         self.blocks.resize(self.rows * blocks + GROUP, EMPTY);
         pool.run_chunks(&mut self.blocks[..self.rows * blocks], GROUP * blocks, |group, out| {
-            let rows = &rows[group * GROUP * columns..];
-            let count = out.len() / blocks;
-            for (row, numbers) in rows.chunks_exact(columns).take(count).enumerate() {
-                for (block, numbers) in numbers.as_chunks().0.iter().enumerate() {
-                    out[block * count + row] = quantise(numbers);
-                }
-            }
+            quantise_group(isa, &rows[group * GROUP * columns..], columns, out);
         });
     }
 
@@ -102,6 +96,17 @@ impl<'a> Rows<'a> {
         self.blocks
     }
 
+    /// Blocks `first` and following of the rows of group `group`, and 16 blocks behind the last one; how many rows it has.
+    pub(crate) fn chunk(&self, group: usize, first: usize, blocks: usize) -> (&'a [Block], usize) {
+        let count = GROUP.min(self.rows - group * GROUP);
+        (&self.all[group * GROUP * self.blocks + first * count..][..blocks * count + GROUP], count)
+    }
+
+    /// How many rows there are.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// Block `block` of each row of group `group`.
     pub(crate) fn block(&self, group: usize, block: usize) -> &'a [Block] {
         let count = GROUP.min(self.rows - group * GROUP);
@@ -111,28 +116,79 @@ impl<'a> Rows<'a> {
 
 /// Numbers below this are zero: their scale would be no ordinary number.
 const TINY: f32 = 1e-30;
+const SIGN: u32 = 1 << 31;
+
+/// Quantises the rows of a group.
+fn quantise_group(isa: Isa, rows: &[f32], columns: usize, group: &mut [Block]) {
+    match isa {
+        // SAFETY: this processor has these instructions, or there would be no such `Isa`.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Amx => unsafe { quantise_group_avx512(rows, columns, group) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { quantise_group_avx2(rows, columns, group) },
+        _ => quantise_rows(rows, columns, group),
+    }
+}
+
+// The same source for each set of instructions: the compiler finds the vectors.
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn quantise_group_avx512(rows: &[f32], columns: usize, group: &mut [Block]) {
+    quantise_rows(rows, columns, group);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn quantise_group_avx2(rows: &[f32], columns: usize, group: &mut [Block]) {
+    quantise_rows(rows, columns, group);
+}
+
+#[inline(always)]
+fn quantise_rows(rows: &[f32], columns: usize, group: &mut [Block]) {
+    let blocks = columns / COLUMNS;
+    let count = group.len() / blocks;
+    for (row, numbers) in rows.chunks_exact(columns).take(count).enumerate() {
+        for (block, numbers) in numbers.as_chunks().0.iter().enumerate() {
+            quantise(numbers, &mut group[block * count + row]);
+        }
+    }
+}
 
 /// Rounds to the nearest of 255 numbers, to the even one of two.
-fn quantise(numbers: &[f32; COLUMNS]) -> Block {
+#[inline(always)]
+fn quantise(numbers: &[f32; COLUMNS], block: &mut Block) {
     // The bits of numbers without sign are ordered as the numbers are, above them the infinite, above that what is none.
-    let largest = f32::from_bits(numbers.iter().fold(0, |largest, number| largest.max(number.abs().to_bits())));
+    let mut largest = 0;
+    for number in numbers {
+        largest = largest.max(number.to_bits() & !SIGN);
+    }
+    let largest = f32::from_bits(largest);
+    *block = EMPTY;
     if !largest.is_finite() {
         // One such input makes every output NaN, whatever the others are.
-        return Block { scale: f32::NAN, ..EMPTY };
+        block.scale = f32::NAN;
+    } else if largest >= TINY {
+        block.scale = largest / 127.0;
+        let inverse = 127.0 / largest;
+        for (quant, number) in block.quants.iter_mut().zip(numbers) {
+            let rounded = (number * inverse).round_ties_even();
+            // SAFETY: not above `largest * 127 / largest`, which is finite and not above 127 by more than rounding.
+            *quant = unsafe { rounded.to_int_unchecked::<i32>() } as i8;
+        }
+        add_up(block);
     }
-    if largest < TINY {
-        return EMPTY;
+}
+
+#[inline(always)]
+fn add_up(block: &mut Block) {
+    let (halves, _) = block.quants.as_chunks::<16>();
+    for (index, half) in halves.iter().enumerate() {
+        let sum: i32 = half.iter().map(|quant| i32::from(*quant)).sum();
+        block.half_offsets[index] = -128 * sum;
+        block.half_sums[index] = sum as f32;
     }
-    let inverse = 127.0 / largest;
-    let quants = numbers.map(|number| (number * inverse).round_ties_even() as i8);
-    let halves = [&quants[..16], &quants[16..]].map(|half| half.iter().map(|quant| i32::from(*quant)).sum::<i32>());
-    let sum = halves[0] + halves[1];
-    Block {
-        quants,
-        scale: largest / 127.0,
-        sum: sum as f32,
-        offset: -128 * sum,
-        half_offsets: halves.map(|sum| -128 * sum),
-        half_sums: halves.map(|sum| sum as f32),
-    }
+    block.offset = block.half_offsets[0] + block.half_offsets[1];
+    block.sum = block.half_sums[0] + block.half_sums[1];
 }

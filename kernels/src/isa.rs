@@ -9,6 +9,8 @@ pub enum Isa {
     Avx2,
     /// 512-bit vectors with dot products of bytes: AVX-512 F, BW, DQ, VL and VNNI.
     Avx512,
+    /// As `Avx512`, with products of matrices of bytes: AMX-INT8.
+    Amx,
 }
 
 impl Isa {
@@ -28,8 +30,43 @@ impl Isa {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vnni");
-            return if has_512 { &[Self::Portable, Self::Avx2, Self::Avx512] } else { &[Self::Portable, Self::Avx2] };
+            return match (has_512, has_512 && may_use_tiles()) {
+                (_, true) => &[Self::Portable, Self::Avx2, Self::Avx512, Self::Amx],
+                (true, false) => &[Self::Portable, Self::Avx2, Self::Avx512],
+                (false, false) => &[Self::Portable, Self::Avx2],
+            };
         }
         &[Self::Portable]
     }
+}
+
+/// Whether there is AMX, and the operating system lets this process use it: Linux wants to be asked once, since the state of
+/// a thread grows by 8 KiB.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn may_use_tiles() -> bool {
+    static ALLOWED: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| {
+        // Leaf 7: bit 24 is AMX-TILE, bit 25 AMX-INT8.
+        let features = std::arch::x86_64::__cpuid_count(7, 0).edx;
+        features >> 24 & 3 == 3 && ask_for_tiles()
+    });
+    *ALLOWED
+}
+
+#[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
+fn may_use_tiles() -> bool {
+    false
+}
+
+/// `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`, which fails where the kernel or the processor has no tiles.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn ask_for_tiles() -> bool {
+    let mut result: i64 = 158;
+    // SAFETY: a system call that reads no memory. The kernel keeps all registers but rax, rcx and r11.
+    unsafe {
+        std::arch::asm!(
+            "syscall", inout("rax") result, in("rdi") 0x1023, in("rsi") 18, lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result == 0
 }

@@ -35,9 +35,7 @@ fn multiply_kind<const KIND: u8>(strip: &[u8], inputs: Rows, sums: &mut [[f32; R
             fetch(planes);
             let tile = Tile::of::<KIND>(&head, &scales[form.scales_start() + index * form.scales_step()..], planes);
             for (group, sums) in sums.chunks_mut(GROUP).enumerate() {
-                for (block, sums) in inputs.block(group, first + index).iter().zip(sums) {
-                    tile.multiply::<KIND>(block, sums);
-                }
+                tile.multiply_rows::<KIND>(inputs.block(group, first + index), sums);
             }
         }
         rest = after;
@@ -46,14 +44,14 @@ fn multiply_kind<const KIND: u8>(strip: &[u8], inputs: Rows, sums: &mut [[f32; R
 
 /// Asks for what comes [`AHEAD`] bytes behind these weights.
 #[target_feature(enable = "avx512f")]
-fn fetch(planes: &[u8]) {
+pub(super) fn fetch(planes: &[u8]) {
     for line in planes.as_chunks::<LINE>().0 {
         _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(AHEAD).cast());
     }
 }
 
 /// Scale and minimum that the whole chunk has.
-struct Head {
+pub(super) struct Head {
     scale: __m512,
     minimum: __m512,
 }
@@ -61,7 +59,7 @@ struct Head {
 impl Head {
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn of<const KIND: u8>(scales: &[u8]) -> Self {
+    pub(super) fn of<const KIND: u8>(scales: &[u8]) -> Self {
         let form = const { Form::of(KIND) };
         let none = _mm512_setzero_ps();
         Self {
@@ -75,16 +73,16 @@ impl Head {
     }
 }
 
-struct Tile {
-    lines: [__m512i; 8],
-    scales: [__m512; 2],
-    minimums: [__m512; 2],
+pub(super) struct Tile {
+    pub(super) lines: [__m512i; 8],
+    pub(super) scales: [__m512; 2],
+    pub(super) minimums: [__m512; 2],
 }
 
 impl Tile {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn of<const KIND: u8>(head: &Head, scales: &[u8], planes: &[u8]) -> Self {
+    pub(super) fn of<const KIND: u8>(head: &Head, scales: &[u8], planes: &[u8]) -> Self {
         let form = const { Form::of(KIND) };
         let none = _mm512_setzero_ps();
         let mut tile = Self { lines: unpack::<KIND>(planes), scales: [none; 2], minimums: [none; 2] };
@@ -106,45 +104,84 @@ impl Tile {
         tile
     }
 
+    /// Adds the products with one block of each row to the sums of the rows.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn multiply<const KIND: u8>(&self, block: &Block, sums: &mut [f32; ROWS]) {
-        let form = const { Form::of(KIND) };
-        let (inputs, _) = block.quants.as_chunks::<4>();
-        let none = _mm512_setzero_si512();
-        let mut product;
-        if form.halves {
-            let offsets = block.half_offsets.map(|offset| if form.minimum { none } else { _mm512_set1_epi32(offset) });
-            product = _mm512_mul_ps(self.scales[0], dot(offsets[0], &self.lines[..4], &inputs[..4]));
-            product = _mm512_fmadd_ps(self.scales[1], dot(offsets[1], &self.lines[4..], &inputs[4..]), product);
-            if form.minimum {
-                product = _mm512_fmadd_ps(self.minimums[0], _mm512_set1_ps(block.half_sums[0]), product);
-                product = _mm512_fmadd_ps(self.minimums[1], _mm512_set1_ps(block.half_sums[1]), product);
-            }
-        } else {
-            let offset = if form.minimum { none } else { _mm512_set1_epi32(block.offset) };
-            product = _mm512_mul_ps(self.scales[0], dot(offset, &self.lines, inputs));
-            if form.minimum {
-                product = _mm512_fmadd_ps(self.minimums[0], _mm512_set1_ps(block.sum), product);
-            }
+    fn multiply_rows<const KIND: u8>(&self, blocks: &[Block], sums: &mut [[f32; ROWS]]) {
+        let (eights, blocks) = blocks.as_chunks::<8>();
+        let (eight_sums, sums) = sums.as_chunks_mut::<8>();
+        for (blocks, sums) in eights.iter().zip(eight_sums) {
+            self.multiply::<KIND, 8>(blocks, sums);
         }
-        // SAFETY: sixteen floats.
-        unsafe {
-            let sum = _mm512_fmadd_ps(_mm512_set1_ps(block.scale), product, _mm512_loadu_ps(sums.as_ptr()));
-            _mm512_storeu_ps(sums.as_mut_ptr(), sum);
+        let (fours, blocks) = blocks.as_chunks::<4>();
+        let (four_sums, sums) = sums.as_chunks_mut::<4>();
+        for (blocks, sums) in fours.iter().zip(four_sums) {
+            self.multiply::<KIND, 4>(blocks, sums);
+        }
+        let (ones, one_sums) = (blocks.as_chunks::<1>().0, sums.as_chunks_mut::<1>().0);
+        for (blocks, sums) in ones.iter().zip(one_sums) {
+            self.multiply::<KIND, 1>(blocks, sums);
         }
     }
-}
 
-#[inline]
-#[target_feature(enable = "avx512f,avx512vnni")]
-fn dot(start: __m512i, lines: &[__m512i], inputs: &[[i8; 4]]) -> __m512 {
-    let mut dot = start;
-    for (line, inputs) in lines.iter().zip(inputs) {
-        let inputs = i32::from_ne_bytes(inputs.map(i8::cast_unsigned));
-        dot = _mm512_dpbusd_epi32(dot, *line, _mm512_set1_epi32(inputs));
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    fn multiply<const KIND: u8, const N: usize>(&self, blocks: &[Block; N], sums: &mut [[f32; ROWS]; N]) {
+        let form = const { Form::of(KIND) };
+        let dots = self.dots::<KIND, N>(blocks, 0);
+        let mut products = [_mm512_setzero_ps(); N];
+        for row in 0..N {
+            products[row] = _mm512_mul_ps(self.scales[0], dots[row]);
+        }
+        if form.halves {
+            let dots = self.dots::<KIND, N>(blocks, 1);
+            for row in 0..N {
+                products[row] = _mm512_fmadd_ps(self.scales[1], dots[row], products[row]);
+            }
+        }
+        for row in 0..N {
+            let block = &blocks[row];
+            if form.minimum && form.halves {
+                products[row] = _mm512_fmadd_ps(self.minimums[0], _mm512_set1_ps(block.half_sums[0]), products[row]);
+                products[row] = _mm512_fmadd_ps(self.minimums[1], _mm512_set1_ps(block.half_sums[1]), products[row]);
+            } else if form.minimum {
+                products[row] = _mm512_fmadd_ps(self.minimums[0], _mm512_set1_ps(block.sum), products[row]);
+            }
+            // SAFETY: sixteen floats.
+            unsafe {
+                let sum = _mm512_loadu_ps(sums[row].as_ptr());
+                let sum = _mm512_fmadd_ps(_mm512_set1_ps(block.scale), products[row], sum);
+                _mm512_storeu_ps(sums[row].as_mut_ptr(), sum);
+            }
+        }
     }
-    _mm512_cvtepi32_ps(dot)
+
+    /// Dot products of the columns with one scale, row after row. The rows take turns: each waits for its last step.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    fn dots<const KIND: u8, const N: usize>(&self, blocks: &[Block; N], group: usize) -> [__m512; N] {
+        let form = const { Form::of(KIND) };
+        let mut dots = [_mm512_setzero_si512(); N];
+        if !form.minimum {
+            for row in 0..N {
+                let offset = if form.halves { blocks[row].half_offsets[group] } else { blocks[row].offset };
+                dots[row] = _mm512_set1_epi32(offset);
+            }
+        }
+        let count = 8 / form.groups();
+        for line in group * count..(group + 1) * count {
+            for row in 0..N {
+                let (inputs, _) = blocks[row].quants.as_chunks::<4>();
+                let inputs = i32::from_ne_bytes(inputs[line].map(i8::cast_unsigned));
+                dots[row] = _mm512_dpbusd_epi32(dots[row], self.lines[line], _mm512_set1_epi32(inputs));
+            }
+        }
+        let mut floats = [_mm512_setzero_ps(); N];
+        for row in 0..N {
+            floats[row] = _mm512_cvtepi32_ps(dots[row]);
+        }
+        floats
+    }
 }
 
 /// The lines of a tile, quants moved up to the top of bytes.

@@ -13,19 +13,26 @@
 //! and at last `output / excess`. Products with floats are `fma(weight, input, output)`, column after column from zero.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use crate::{
-    Inputs, Isa, Matrix, Pool,
+    Inputs, Isa, Kind, Matrix, Pool,
     form::{Form, ROWS},
+    inputs::{GROUP, Rows},
     pool::Pieces,
 };
 
 /// How many rows of inputs share what is unpacked of the weights.
 const BATCH: usize = 128;
+/// From how many rows of inputs on AMX is faster than dot products.
+const TILES_FROM: usize = 6;
 
 /// Multiplies `inputs` with each of the matrices; an output has a row for each row of inputs, as long as the matrix has
 /// rows. Matrices that are multiplied with the same inputs should come in one call: their work is shared out together.
@@ -63,27 +70,21 @@ struct Product<'a> {
 
 impl Product<'_> {
     /// Computes the outputs of a strip.
-    fn compute(&self, isa: Isa, strip: usize, rows: std::ops::Range<usize>) {
+    fn compute(&self, isa: Isa, strip: usize, rows: Range<usize>) {
         let mut sums = [[0.0; ROWS]; BATCH];
-        let sums = &mut sums[..rows.len()];
+        let sums = &mut sums[..rows.len().next_multiple_of(GROUP)];
         let kind = self.matrix.kind();
         let weights = self.matrix.strip(strip);
         let excess = if kind.is_float() {
             let columns = self.inputs.columns();
             let inputs = &self.inputs.floats()[rows.start * columns..rows.end * columns];
-            portable::multiply_floats(kind, weights, inputs, sums);
+            multiply_floats(isa, kind, weights, inputs, &mut sums[..rows.len()]);
             1.0
         } else {
-            let inputs = self.inputs.quants(rows.start, rows.end);
-            match isa {
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: this processor has them, or there would be no such `Isa`.
-                Isa::Avx512 => unsafe { avx512::multiply_quants(kind, weights, inputs, sums) },
-                _ => portable::multiply_quants(kind, weights, inputs, sums),
-            }
+            multiply_quants(isa, kind, weights, self.inputs.quants(rows.start, rows.end), sums);
             Form::of(kind as u8).excess()
         };
-        self.store(strip, rows.start, sums, excess);
+        self.store(strip, rows.start, &sums[..rows.len()], excess);
     }
 
     fn store(&self, strip: usize, first: usize, sums: &[[f32; ROWS]], excess: f32) {
@@ -96,4 +97,22 @@ impl Product<'_> {
             }
         }
     }
+}
+
+/// Adds the products of a strip with rows of inputs to `sums`, which are for whole groups of rows.
+fn multiply_quants(isa: Isa, kind: Kind, strip: &[u8], inputs: Rows, sums: &mut [[f32; ROWS]]) {
+    let used = &mut sums[..inputs.rows()];
+    match isa {
+        // SAFETY: this processor has these instructions, or there would be no such `Isa`.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx if inputs.rows() >= TILES_FROM => unsafe { amx::multiply_quants(kind, strip, inputs, sums) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx | Isa::Avx512 => unsafe { avx512::multiply_quants(kind, strip, inputs, used) },
+        _ => portable::multiply_quants(kind, strip, inputs, used),
+    }
+}
+
+fn multiply_floats(_isa: Isa, kind: Kind, strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]]) {
+    portable::multiply_floats(kind, strip, inputs, sums);
 }
