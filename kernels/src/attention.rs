@@ -11,7 +11,7 @@ use half::f16;
 use crate::{
     Isa, Pool,
     compiled::compiled,
-    number::{exp, from_f16, sum, tanh},
+    number::{exp, from_f16, largest, sum, tanh},
     pool::Pieces,
 };
 
@@ -128,17 +128,16 @@ pub fn attend(
     let start = Pieces(out.as_mut_ptr());
     let whole = Whole { heads, look, queries, out: start, group };
     pool.run(pieces.len(), |index| {
-        let Piece { sight, head, first, count } = pieces[pieces.len() - 1 - index];
-        let mut first = first;
+        // Those that see most come first, so that nobody waits for them at the end.
+        let Piece { sight, head, mut first, count } = pieces[pieces.len() - 1 - index];
         let end = first + count;
         while first < end {
-            let step = match end - first {
-                8.. => compiled(isa, || whole.some::<8>(sight, head, first)),
-                4.. => compiled(isa, || whole.some::<4>(sight, head, first)),
-                2.. => compiled(isa, || whole.some::<2>(sight, head, first)),
-                _ => compiled(isa, || whole.some::<1>(sight, head, first)),
+            first += match end - first {
+                8.. => some::<8>(isa, &whole, sight, head, first),
+                4.. => some::<4>(isa, &whole, sight, head, first),
+                2.. => some::<2>(isa, &whole, sight, head, first),
+                _ => some::<1>(isa, &whole, sight, head, first),
             };
-            first += step;
         }
     });
 }
@@ -159,71 +158,87 @@ struct Whole<'a> {
     group: usize,
 }
 
-impl Whole<'_> {
+compiled! {
     /// Answers `N` queries of a key-value head, which are numbered by row and then by head of its group.
-    #[inline(always)]
-    fn some<const N: usize>(&self, sight: &Sight<'_>, head: usize, first: usize) -> usize {
-        let size = self.heads.size;
-        let place = |index: usize| {
-            let (row, member) = ((first + index) / self.group, (first + index) % self.group);
-            ((sight.rows.start + row) * self.heads.queries + head * self.group + member) * size
-        };
-        let position = |index: usize| sight.start + (first + index) / self.group;
-        let from = |index: usize| self.look.window.map_or(0, |window| (position(index) + 1).saturating_sub(window));
-        let queries: [&[f32]; N] = std::array::from_fn(|index| &self.queries[place(index)..][..size]);
+    fn some[const N: usize](whole: &Whole<'_>, sight: &Sight<'_>, head: usize, first: usize) -> usize {
+        let Whole { heads, look, queries, out, group } = whole;
+        let size = heads.size;
+        let mut places = [0; N];
+        let mut positions = [0; N];
+        let mut from = [0; N];
+        let mut asked: [&[f32]; N] = [&[]; N];
+        for index in 0..N {
+            let (row, member) = ((first + index) / group, (first + index) % group);
+            places[index] = ((sight.rows.start + row) * heads.queries + head * group + member) * size;
+            positions[index] = sight.start + row;
+            from[index] = match look.window {
+                Some(window) => (positions[index] + 1).saturating_sub(window),
+                None => 0,
+            };
+            asked[index] = &queries[places[index]..][..size];
+        }
         let mut found = [[0.0f32; LARGEST_HEAD]; N];
         let (mut highest, mut total) = ([f32::NEG_INFINITY; N], [0.0f32; N]);
-        for page in from(0) / PAGE..=position(N - 1) / PAGE {
-            let here = &sight.pages[page][head * self.heads.head_page()..][..self.heads.head_page()];
+        for page in from[0] / PAGE..=positions[N - 1] / PAGE {
+            let here = &sight.pages[page][head * heads.head_page()..][..heads.head_page()];
             let (keys, values) = here.split_at(size * PAGE);
-            let mut scores = scores(queries, keys);
+            let mut scores = scores(asked, keys);
             let mut shrink = [1.0f32; N];
             for index in 0..N {
-                let seen = |token: usize| (from(index)..=position(index)).contains(&(page * PAGE + token));
-                shrink[index] = self.weigh(&mut scores[index], seen, &mut highest[index], &mut total[index]);
+                // Places within this page: those seen begin at the first and end before the second.
+                let begin = from[index].saturating_sub(page * PAGE).min(PAGE);
+                let end = (positions[index] + 1).saturating_sub(page * PAGE).min(PAGE);
+                shrink[index] = weigh(look, &mut scores[index], begin, end, &mut highest[index], &mut total[index]);
             }
             gather(&scores, values, size, shrink, &mut found);
         }
         for index in 0..N {
             // SAFETY: within the output; nobody else answers this query.
-            let out = unsafe { std::slice::from_raw_parts_mut(self.out.at(place(index)), size) };
+            let out = unsafe { std::slice::from_raw_parts_mut(out.at(places[index]), size) };
             for (out, found) in out.iter_mut().zip(&found[index]) {
                 *out = found / total[index];
             }
         }
         N
     }
+}
 
-    /// Makes scores of a page into weights relative to the highest so far. Returns what all earlier ones are to be
-    /// multiplied with.
-    #[inline(always)]
-    fn weigh(&self, scores: &mut [f32; PAGE], seen: impl Fn(usize) -> bool, highest: &mut f32, total: &mut f32) -> f32 {
-        for score in scores.iter_mut() {
-            *score *= self.look.scale;
-        }
-        if let Some(cap) = self.look.cap {
-            scores.iter_mut().for_each(|score| *score = cap * tanh(*score / cap));
-        }
-        for (token, score) in scores.iter_mut().enumerate() {
-            *score = if seen(token) { *score } else { f32::NEG_INFINITY };
-        }
-        let best = scores.iter().fold(*highest, |best, score| best.max(*score));
-        if best == f32::NEG_INFINITY {
-            *scores = [0.0; PAGE];
-            return 1.0;
-        }
-        let shrink = exp(*highest - best);
-        let mut lanes = [0.0f32; 16];
-        for score in scores.iter_mut() {
-            *score = exp(*score - best);
-        }
-        for token in 0..PAGE {
-            lanes[token % 16] += scores[token];
-        }
-        *total = total.mul_add(shrink, sum(lanes));
-        *highest = best;
-        shrink
+/// Makes scores of a page into weights relative to the highest so far; those outside `begin..end` weigh nothing. Returns
+/// what all earlier ones are to be multiplied with.
+#[inline(always)]
+fn weigh(look: &Look, scores: &mut [f32; PAGE], begin: usize, end: usize, highest: &mut f32, total: &mut f32) -> f32 {
+    for score in scores.iter_mut() {
+        *score *= look.scale;
     }
+    if let Some(cap) = look.cap {
+        for score in scores.iter_mut() {
+            *score = cap * tanh(*score / cap);
+        }
+    }
+    for token in 0..PAGE {
+        scores[token] = if token >= begin && token < end { scores[token] } else { f32::NEG_INFINITY };
+    }
+    let mut best = [*highest; LANES];
+    for token in 0..PAGE {
+        let lane = token % LANES;
+        best[lane] = if scores[token] > best[lane] { scores[token] } else { best[lane] };
+    }
+    let best = largest(best);
+    if best == f32::NEG_INFINITY {
+        *scores = [0.0; PAGE];
+        return 1.0;
+    }
+    let shrink = exp(*highest - best);
+    let mut lanes = [0.0f32; LANES];
+    for token in 0..PAGE {
+        scores[token] = exp(scores[token] - best);
+    }
+    for token in 0..PAGE {
+        lanes[token % LANES] += scores[token];
+    }
+    *total = total.mul_add(shrink, sum(lanes));
+    *highest = best;
+    shrink
 }
 
 /// Products of queries with the keys of a page.
@@ -231,11 +246,14 @@ impl Whole<'_> {
 fn scores<const N: usize>(queries: [&[f32]; N], keys: &[u16]) -> [[f32; PAGE]; N] {
     let mut sums = [[0.0f32; PAGE]; N];
     for (dimension, keys) in keys.as_chunks::<PAGE>().0.iter().enumerate() {
-        let keys = keys.map(from_f16);
+        let mut floats = [0.0f32; PAGE];
+        for token in 0..PAGE {
+            floats[token] = from_f16(keys[token]);
+        }
         for index in 0..N {
             let query = queries[index][dimension];
             for token in 0..PAGE {
-                sums[index][token] = keys[token].mul_add(query, sums[index][token]);
+                sums[index][token] = floats[token].mul_add(query, sums[index][token]);
             }
         }
     }
@@ -279,10 +297,13 @@ fn gather_some<const N: usize, const L: usize>(
     }
     for token in 0..PAGE {
         let Some(values) = values[token * size..].first_chunk::<L>() else { return };
-        let values = values.map(from_f16);
+        let mut floats = [0.0f32; L];
+        for lane in 0..L {
+            floats[lane] = from_f16(values[lane]);
+        }
         for index in 0..N {
             for lane in 0..L {
-                sums[index][lane] = values[lane].mul_add(weights[index][token], sums[index][lane]);
+                sums[index][lane] = floats[lane].mul_add(weights[index][token], sums[index][lane]);
             }
         }
     }

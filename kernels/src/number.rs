@@ -13,8 +13,10 @@ pub(crate) fn exp(x: f32) -> f32 {
     // ln 2 in two parts, the first of few bits, so that the rest is exact (Cody and Waite, 1980).
     let rest = whole.mul_add(-0.693_359_4, x);
     let rest = whole.mul_add(2.121_944_4e-4, rest);
-    let series = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
-    let power = series.iter().fold(1.0 / 5040.0, |sum: f32, factor| sum.mul_add(rest, *factor));
+    let mut power: f32 = 1.0 / 5040.0;
+    for factor in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        power = power.mul_add(rest, factor);
+    }
     let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
     if is_zero { 0.0 } else { power * f32::from_bits(exponent) }
 }
@@ -39,6 +41,17 @@ pub(crate) fn sum(mut lanes: [f32; 16]) -> f32 {
     for half in [8, 4, 2, 1] {
         for lane in 0..half {
             lanes[lane] += lanes[lane + half];
+        }
+    }
+    lanes[0]
+}
+
+/// The largest of 16 lanes.
+#[inline(always)]
+pub(crate) fn largest(mut lanes: [f32; 16]) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            lanes[lane] = if lanes[lane + half] > lanes[lane] { lanes[lane + half] } else { lanes[lane] };
         }
     }
     lanes[0]

@@ -27,31 +27,25 @@ pub fn rms_norm(pool: &Pool, isa: Isa, input: &[f32], weight: &[f32], epsilon: f
     assert_eq!(input.len(), out.len(), "as many numbers go in as come out");
     let width = weight.len();
     for_rows(pool, out, width, |first, out| {
-        let input = &input[first * width..][..out.len()];
-        compiled(isa, || {
-            for (input, out) in input.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-                let factor = norm_factor(input, epsilon);
-                for ((out, number), weight) in out.iter_mut().zip(input).zip(weight) {
-                    *out = number * factor * weight;
-                }
-            }
-        });
+        out.copy_from_slice(&input[first * width..][..out.len()]);
+        norm_rows(isa, out, weight, epsilon);
     });
 }
 
 /// The same within `data`.
 pub fn rms_norm_in_place(pool: &Pool, isa: Isa, data: &mut [f32], weight: &[f32], epsilon: f32) {
-    let width = weight.len();
-    for_rows(pool, data, width, |_, data| {
-        compiled(isa, || {
-            for row in data.chunks_exact_mut(width) {
-                let factor = norm_factor(row, epsilon);
-                for (number, weight) in row.iter_mut().zip(weight) {
-                    *number = *number * factor * weight;
-                }
+    for_rows(pool, data, weight.len(), |_, data| norm_rows(isa, data, weight, epsilon));
+}
+
+compiled! {
+    fn norm_rows(data: &mut [f32], weight: &[f32], epsilon: f32) {
+        for row in data.chunks_exact_mut(weight.len()) {
+            let factor = norm_factor(row, epsilon);
+            for (number, weight) in row.iter_mut().zip(weight) {
+                *number = *number * factor * weight;
             }
-        });
-    });
+        }
+    }
 }
 
 #[inline(always)]
@@ -59,8 +53,8 @@ fn norm_factor(row: &[f32], epsilon: f32) -> f32 {
     let mut lanes = [0.0f32; 16];
     let (chunks, rest) = row.as_chunks::<16>();
     for chunk in chunks {
-        for (lane, number) in lanes.iter_mut().zip(chunk) {
-            *lane = number.mul_add(*number, *lane);
+        for lane in 0..16 {
+            lanes[lane] = chunk[lane].mul_add(chunk[lane], lanes[lane]);
         }
     }
     for (lane, number) in lanes.iter_mut().zip(rest) {
@@ -77,48 +71,66 @@ pub fn gate(pool: &Pool, isa: Isa, activation: Activation, gates: &mut [f32], va
     assert_eq!(gates.len(), values.len(), "a gate for each value");
     for_rows(pool, gates, 1, |first, gates| {
         let values = &values[first..][..gates.len()];
-        compiled(isa, || match activation {
-            Activation::Silu => {
-                for (gate, value) in gates.iter_mut().zip(values) {
-                    *gate = *gate / (1.0 + exp(-*gate)) * value;
-                }
-            }
-            Activation::GeluTanh => {
-                for (gate, value) in gates.iter_mut().zip(values) {
-                    let x = *gate;
-                    let inner = 0.797_884_6 * (0.044_715 * x * x).mul_add(x, x);
-                    *gate = 0.5 * x * (1.0 + tanh(inner)) * value;
-                }
-            }
-        });
+        match activation {
+            Activation::Silu => silu(isa, gates, values),
+            Activation::GeluTanh => gelu(isa, gates, values),
+        }
     });
 }
 
+compiled! {
+    fn silu(gates: &mut [f32], values: &[f32]) {
+        for (gate, value) in gates.iter_mut().zip(values) {
+            *gate = *gate / (1.0 + exp(-*gate)) * value;
+        }
+    }
+}
+
+compiled! {
+    fn gelu(gates: &mut [f32], values: &[f32]) {
+        for (gate, value) in gates.iter_mut().zip(values) {
+            let x = *gate;
+            let inner = 0.797_884_6 * (0.044_715 * x * x).mul_add(x, x);
+            *gate = 0.5 * x * (1.0 + tanh(inner)) * value;
+        }
+    }
+}
+
 /// Adds `other` to `data`.
+///
+/// # Panics
+/// If they are not of the same size.
 pub fn add(pool: &Pool, isa: Isa, data: &mut [f32], other: &[f32]) {
     assert_eq!(data.len(), other.len(), "two of the same size");
-    for_rows(pool, data, 1, |first, data| {
-        let other = &other[first..][..data.len()];
-        compiled(isa, || data.iter_mut().zip(other).for_each(|(number, other)| *number += other));
-    });
+    for_rows(pool, data, 1, |first, data| add_each(isa, data, &other[first..][..data.len()]));
 }
 
 /// Adds `row` to each row of `data`.
 pub fn add_to_rows(pool: &Pool, isa: Isa, data: &mut [f32], row: &[f32]) {
     for_rows(pool, data, row.len(), |_, data| {
-        compiled(isa, || {
-            for data in data.chunks_exact_mut(row.len()) {
-                data.iter_mut().zip(row).for_each(|(number, other)| *number += other);
-            }
-        });
+        data.chunks_exact_mut(row.len()).for_each(|data| add_each(isa, data, row));
     });
+}
+
+compiled! {
+    fn add_each(data: &mut [f32], other: &[f32]) {
+        for (number, other) in data.iter_mut().zip(other) {
+            *number += other;
+        }
+    }
 }
 
 /// Bends numbers so that they stay below `cap`: `cap * tanh(x / cap)`.
 pub fn soft_cap(pool: &Pool, isa: Isa, data: &mut [f32], cap: f32) {
-    for_rows(pool, data, 1, |_, data| {
-        compiled(isa, || data.iter_mut().for_each(|number| *number = cap * tanh(*number / cap)));
-    });
+    for_rows(pool, data, 1, |_, data| cap_each(isa, data, cap));
+}
+
+compiled! {
+    fn cap_each(data: &mut [f32], cap: f32) {
+        for number in data {
+            *number = cap * tanh(*number / cap);
+        }
+    }
 }
 
 /// Which two numbers of a head turn together.
@@ -136,15 +148,19 @@ pub enum Pairs {
 pub fn rotate(pool: &Pool, isa: Isa, data: &mut [f32], width: usize, head: usize, turns: &[f32], pairs: Pairs) {
     let per_row = turns.len() / (data.len() / width).max(1);
     for_rows(pool, data, width, |first, data| {
-        compiled(isa, || {
-            for (row, turns) in data.chunks_exact_mut(width).zip(turns[first * per_row..].chunks_exact(per_row)) {
-                let (cosines, sines) = turns.split_at(per_row / 2);
-                for head in row.chunks_exact_mut(head) {
-                    turn(&mut head[..per_row], cosines, sines, pairs);
-                }
-            }
-        });
+        rotate_rows(isa, data, width, head, &turns[first * per_row..], per_row, pairs);
     });
+}
+
+compiled! {
+    fn rotate_rows(data: &mut [f32], width: usize, head: usize, turns: &[f32], per_row: usize, pairs: Pairs) {
+        for (row, turns) in data.chunks_exact_mut(width).zip(turns.chunks_exact(per_row)) {
+            let (cosines, sines) = turns.split_at(per_row / 2);
+            for head in row.chunks_exact_mut(head) {
+                turn(&mut head[..per_row], cosines, sines, pairs);
+            }
+        }
+    }
 }
 
 #[inline(always)]
