@@ -25,7 +25,7 @@ pub(crate) struct Computed {
 impl Alone {
     /// Loads a model.
     pub(crate) fn load(reference: &ModelReference) -> Self {
-        let options = LoadOptions { context: None, slots: 1 };
+        let options = LoadOptions { context: None, slots: 1, template: Default::default() };
         let loaded = engine::load(reference, &options, &mut |_| {}).unwrap_or_else(|failure| panic!("{failure}"));
         Self { loaded, next: 0 }
     }

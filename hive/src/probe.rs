@@ -9,12 +9,9 @@ use tokio::{
 };
 use tracing::debug;
 
-/// A worker answers within a millisecond; one that takes this long is not well.
-const LIMIT: Duration = Duration::from_secs(2);
-
-/// Whether the worker on this port answers that it is ready.
-pub(crate) async fn is_well(port: u16) -> bool {
-    match timeout(LIMIT, ask(port)).await {
+/// Whether the worker on this port answers within `limit` that it is ready.
+pub(crate) async fn is_well(port: u16, limit: Duration) -> bool {
+    match timeout(limit, ask(port)).await {
         Ok(Ok(well)) => well,
         Ok(Err(error)) => {
             debug!(port, %error, "a health check failed");

@@ -138,7 +138,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slot_is_free_again_when_its_tokens_are_dropped() {
-        let options = LoadOptions { context: None, slots: 1 };
+        let options = LoadOptions { context: None, slots: 1, template: Default::default() };
         let loaded = load(&ModelReference::Mock("tokens=1000".into()), &options, &mut |_| {}).expect("loads");
         let engine = EngineThread::start(loaded.engine, options.slots).expect("a thread");
         // Dropping races with the thread's own look at the channel: often enough to meet it at every point.

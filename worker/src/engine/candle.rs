@@ -45,7 +45,7 @@ pub(super) fn load(
 fn load_file(path: &Path, options: &LoadOptions, progress: &mut dyn FnMut(LoadProgress)) -> Result<Loaded, Failure> {
     let gguf = Gguf::open(path)?;
     llama::check_architecture(gguf.metadata())?;
-    let text = ModelText::from_metadata(gguf.metadata())?;
+    let text = ModelText::from_metadata(gguf.metadata(), options.template)?;
     let llama = Llama::check(gguf.metadata(), &gguf.content.tensor_infos, text.tokens())?;
     let context = context_size(options.context, llama.context.min(MAX_SEQ_LEN as u32))?;
     let device = device()?;

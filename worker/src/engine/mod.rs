@@ -19,6 +19,8 @@ use std::{sync::Arc, time::Duration};
 
 use rbee_schema::{Failure, FailureCode, Message, ModelReference, Sampling};
 
+use crate::model::template::Bounds;
+
 /// How a model is to be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadOptions {
@@ -26,6 +28,8 @@ pub struct LoadOptions {
     pub context: Option<u32>,
     /// How many sequences are admitted at a time; at least 1.
     pub slots: u32,
+    /// How much its chat template may take.
+    pub template: Bounds,
 }
 
 /// How far loading has come.

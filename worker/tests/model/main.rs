@@ -24,7 +24,7 @@ fn test_model() -> PathBuf {
 }
 
 fn load_path(path: PathBuf, context: Option<u32>, slots: u32) -> Result<Loaded, Failure> {
-    load(&ModelReference::File(path), &LoadOptions { context, slots }, &mut |_| {})
+    load(&ModelReference::File(path), &LoadOptions { context, slots, template: Default::default() }, &mut |_| {})
 }
 
 fn user(content: &str) -> Vec<Message> {

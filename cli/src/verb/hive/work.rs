@@ -170,13 +170,14 @@ impl Work<'_> {
     async fn join(&self, events: Events, epoch: u64) -> Result<HiveRecord, Outcome> {
         self.tell(format_args!("waits for hive {} to join", self.hive));
         let words = self.words(&[]);
-        let joined = timeout(JOIN_LIMIT, self.joined(events, epoch));
+        let patience = self.setting.patience(JOIN_LIMIT);
+        let joined = timeout(patience, self.joined(events, epoch));
         let lives = self.ssh.run(&script::WATCH, &words, Input::Nothing);
         tokio::select! {
             joined = joined => joined.unwrap_or_else(|_| Err(Outcome::failed(format!(
-                "hive {} did not join within {} s: `rbee hive logs {}` tells what it does; does the bus that --nats names \
+                "hive {} did not join within {patience:?} (--patience): `rbee hive logs {}` tells what it does; does the bus that --nats names \
                  here and the one that --hive-nats names there have the same streams?",
-                self.hive, JOIN_LIMIT.as_secs(), self.ssh.host()
+                self.hive, self.ssh.host()
             )))),
             ended = lives => Err(match ended {
                 Err(SshError::Failed { said, .. }) => {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rbee_schema::{Failure, ModelName, ModelSpec, WorkerPhase};
 
-use super::{Fleet, REFUSED};
+use super::Fleet;
 
 impl Fleet {
     /// A model is declared, or declared anew. Returns how it was declared before.
@@ -34,7 +34,7 @@ impl Fleet {
             return false;
         }
         self.model_is_gone(&model);
-        let is_remembered = self.refused.len() < REFUSED;
+        let is_remembered = self.refused.len() < self.bounds.refused as usize;
         if is_remembered {
             self.refused.insert(model, failure);
         }

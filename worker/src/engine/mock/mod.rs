@@ -69,7 +69,7 @@ mod tests {
 
     fn load_mock(text: &str, context: Option<u32>) -> (Result<Loaded, Failure>, Vec<LoadProgress>) {
         let mut told = Vec::new();
-        let options = LoadOptions { context, slots: 2 };
+        let options = LoadOptions { context, slots: 2, template: Default::default() };
         let loaded = engine::load(&ModelReference::Mock(text.into()), &options, &mut |step| told.push(step));
         (loaded, told)
     }
