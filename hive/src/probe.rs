@@ -32,3 +32,21 @@ async fn ask(port: u16) -> io::Result<bool> {
     stream.read_exact(&mut status).await?;
     Ok(&status == b"HTTP/1.1 200")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_that_takes_longer_to_answer_than_it_may_is_not_well() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = silent.local_addr().expect("an address").port();
+        let (asked, limit) = (Instant::now(), Duration::from_millis(20));
+        assert!(!is_well(port, limit).await);
+        assert!(asked.elapsed() >= limit);
+    }
+}

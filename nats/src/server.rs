@@ -256,6 +256,31 @@ mod tests {
         assert!(error.contains("PATH"), "{error}");
     }
 
+    /// A program that listens nowhere and does not end when it is told to.
+    fn stubborn() -> Child {
+        let script = "trap : TERM; while true; do sleep 0.05; done";
+        Command::new("sh").args(["-c", script]).kill_on_drop(true).spawn().expect("sh starts")
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_listen_in_its_time_is_killed_and_that_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        // Nothing listens on port 1 of a machine that runs tests.
+        let waited =
+            wait_until_it_listens(&mut stubborn(), 1, &folder.path().join("log"), Duration::from_millis(1)).await;
+        let error = waited.expect_err("nobody listens").to_string();
+        assert!(error.contains("nothing listens on port 1 after 1ms (server_start of --connection)"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_end_in_its_time_is_killed() {
+        let child = stubborn();
+        let pid = child.id().expect("it runs");
+        let server = EmbeddedServer { child, url: String::new(), patience: Duration::from_millis(100) };
+        server.stop().await;
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "it was killed and reaped");
+    }
+
     #[tokio::test]
     async fn an_old_server_is_refused_with_its_version() {
         use std::os::unix::fs::PermissionsExt as _;

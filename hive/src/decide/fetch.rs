@@ -212,6 +212,19 @@ mod tests {
     }
 
     #[test]
+    fn how_long_a_fetch_bears_with_the_hub_is_what_the_hive_was_told() {
+        let timers = "hub_pause=1s,hub_pause_most=3s,hub_silence=4s,hub_standstill=5s".parse().expect("timers");
+        let rules = Rules { timers, bounds: "hub_tries=4".parse().expect("bounds") };
+        let patience = Patience::of(&rules);
+        assert_eq!((patience.silence.as_secs(), patience.standstill.as_secs()), (4, 5));
+        let next = |in_a_row| match after_setback(&wanted(), &Setback::new("cut"), in_a_row, &patience) {
+            AfterSetback::TryAgain(pause) => Some(pause.as_secs()),
+            AfterSetback::GiveUp(_) => None,
+        };
+        assert_eq!([1, 2, 3, 4].map(next), [Some(1), Some(2), Some(3), None]);
+    }
+
+    #[test]
     fn progress_is_told_first_last_and_ten_times_a_second_between() {
         let begin = Instant::now();
         let at = |milliseconds| begin + Duration::from_millis(milliseconds);

@@ -205,6 +205,20 @@ mod tests {
     }
 
     #[test]
+    fn how_many_exits_are_a_loop_can_be_set() {
+        let loops = |bounds: &str, class, exits: usize| {
+            let rules = Rules { bounds: bounds.parse().expect("bounds"), ..Rules::default() };
+            let (mut history, now) = (History::default(), Instant::now());
+            let ends = (0..exits).map(|_| history.after(&exit(class, 0), now, &rules)).collect::<Vec<_>>();
+            ends.iter().position(|end| matches!(end, AfterExit::CrashLoop { .. })).map(|at| at + 1)
+        };
+        assert_eq!(loops("loop_exits=2", ExitClass::Signal, 3), Some(2));
+        assert_eq!(loops("loop_exits=9", ExitClass::Signal, 8), None);
+        assert_eq!(loops("loop_ooms=1", ExitClass::Oom, 3), Some(1));
+        assert_eq!(loops("loop_ooms=4", ExitClass::Oom, 4), Some(4));
+    }
+
+    #[test]
     fn a_stable_run_makes_the_next_exit_the_first() {
         let signal = |ready_for| (1, exit(ExitClass::Signal, ready_for));
         assert_eq!(pauses(&[signal(0), signal(59), signal(60), signal(0)]), [0.1, 1.0, 0.1, 1.0]);

@@ -72,3 +72,18 @@ impl Pulse {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_many_failed_health_checks_are_too_many_can_be_set() {
+        let bounds = Bounds { health_failures: 2, ..Bounds::default() };
+        let (pulse, end) = Pulse::heard(Instant::now(), 0).checked(false, &bounds);
+        assert_eq!(end, None);
+        assert_eq!(pulse.checked(false, &bounds).1, Some(2));
+        let (well, _) = pulse.checked(true, &bounds);
+        assert_eq!(well.checked(false, &bounds).1, None, "in a row");
+    }
+}

@@ -11,7 +11,9 @@ use super::{
 };
 use crate::decide::{rules::Rules, timers::Timers};
 
-/// A process that was killed and is there still is killed again after twice as long each time, up to this.
+/// A process that was killed and is there still is killed again after twice as long each time, from the first to the last of
+/// these.
+const FIRST_KILL_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_KILL_PAUSE: Duration = Duration::from_secs(120);
 
 impl Worker {
@@ -307,7 +309,7 @@ impl Worker {
     fn kill_again(mut self, process: Process, because: Because, first: Instant, now: Instant) -> (Self, Vec<Effect>) {
         let since = now.saturating_duration_since(first);
         let unkillable = WorkerEvent::Unkillable { pid: process.pid, since_ms: millis(since) };
-        let again = now + since.clamp(Duration::from_secs(1), LONGEST_KILL_PAUSE);
+        let again = now + since.clamp(FIRST_KILL_PAUSE, LONGEST_KILL_PAUSE);
         self.state = State::Stopping { process, stage: Stage::Killed { first, again }, because };
         (self, vec![Effect::Kill, Effect::Publish(unkillable)])
     }

@@ -89,3 +89,20 @@ impl Fleet {
         self.workers_for(model).map(|(_, worker)| worker.jobs.len() as u64).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rbee_schema::FailureCode;
+
+    use super::*;
+    use crate::decide::fixture::name;
+
+    #[test]
+    fn no_more_refused_declarations_are_remembered_than_the_bound_says() {
+        let mut fleet = Fleet::default();
+        fleet.bounds.refused = 2;
+        let failure = || Failure::new(FailureCode::InvalidRequest, "no declaration");
+        let told = ["a", "b", "c", "a"].map(|model| fleet.model_is_refused(name(model), failure()));
+        assert_eq!((told, fleet.refused.len()), ([true, true, false, false], 2));
+    }
+}
