@@ -36,12 +36,14 @@ test: ## Run every test
 	fi
 	$(CARGO) test --workspace --doc --quiet
 
-# cargo-deny needs the registry for advisories only; the rest is checked from Cargo.lock, also without a network.
+# cargo-deny needs the network for advisories only. The rest is checked from what Cargo.lock names, for which every crate in it
+# has to be here, those for other systems too: `cargo fetch` brings what a build has left out.
 check: ## Check format, lints, licences and sources
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
-	  echo "$(CARGO) deny --offline check bans licenses sources" && $(CARGO) deny --offline check bans licenses sources; \
+	  echo "$(CARGO) deny --offline check bans licenses sources" && $(CARGO) fetch --locked --quiet && \
+	    $(CARGO) deny --offline check bans licenses sources; \
 	else \
 	  echo "cargo-deny is not installed: bans, licences and sources are not checked"; \
 	fi

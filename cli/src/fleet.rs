@@ -11,13 +11,17 @@ use clap::Args;
 use metrics_exporter_prometheus::PrometheusHandle;
 use rbee_hive::{
     HiveConfig, HiveError, Urgency,
-    decide::timers::Timers,
+    decide::{bounds::Bounds, rules::Rules, timers::Timers},
     http::{self, Health},
     store::{HUB, StoreConfig},
 };
-use rbee_nats::{Bus, Plan};
-use rbee_queen::{QueenConfig, decide::timers::Timers as QueenTimers, gateway};
-use rbee_schema::{ByteSize, Device, HiveName, HostName, Labels, Limits, QueenName, check_labels};
+use rbee_nats::{Bus, BusLimits, Plan};
+use rbee_queen::{
+    QueenConfig,
+    decide::{bounds::Bounds as QueenBounds, timers::Timers as QueenTimers},
+    gateway,
+};
+use rbee_schema::{ByteSize, Device, HiveName, HostName, Labels, Limits, QueenName, WorkerSettings, check_labels};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::info;
@@ -60,9 +64,24 @@ pub(crate) struct HiveOptions {
     /// What the hive is called by, as NAME=VALUE with commas: a declaration may ask for hives with certain labels.
     #[arg(long, env = "RBEE_LABELS", value_delimiter = ',', value_parser = label, value_name = "NAME=VALUE")]
     labels: Vec<(String, String)>,
-    /// How long the hive waits for what, as NAME=DURATION with commas, such as silent=20s,hang=1m.
+    /// How long the hive waits for what, as NAME=DURATION with commas, such as silent=20s,hang=1m. `rbee config example`
+    /// lists them with their defaults.
     #[arg(long, env = "RBEE_TIMERS", default_value = "", hide_default_value = true, value_name = "NAME=DURATION")]
     timers: Timers,
+    /// What the hive bears, as NAME=VALUE with commas, such as loop_exits=3,log_size=1MiB. `rbee config example` lists them
+    /// with their defaults.
+    #[arg(long, env = "RBEE_BOUNDS", default_value = "", hide_default_value = true, value_name = "NAME=VALUE")]
+    bounds: Bounds,
+    /// What its workers wait for and bear, as NAME=VALUE with commas, such as answer_tokens=4096. Workers that run keep to
+    /// what held when they started. `rbee config example` lists them with their defaults.
+    #[arg(
+        long,
+        env = "RBEE_WORKER_SETTINGS",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "NAME=VALUE"
+    )]
+    worker_settings: WorkerSettings,
     /// The folder for model files that are fetched; default: `models` in the data folder. It may be one that the Hugging
     /// Face tools use.
     #[arg(long, env = "RBEE_MODELS", value_name = "FOLDER")]
@@ -84,7 +103,18 @@ impl HiveOptions {
             std::path::absolute(&folder).map_err(|error| Outcome::usage(format!("{}: {error}", folder.display())))?;
         // From the environment alone: an option could be read by everybody on the machine.
         let token = env::var("HF_TOKEN").ok().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
-        Ok(StoreConfig { endpoint: self.hub.clone(), token, ..StoreConfig::new(folder) })
+        Ok(StoreConfig { endpoint: self.hub.clone(), token, ..StoreConfig::by(folder, &self.rules()) })
+    }
+
+    /// How long it waits for what, and what it bears.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules { timers: self.timers.clone(), bounds: self.bounds.clone() }
+    }
+
+    /// Whether the options fit each other.
+    fn check(&self) -> Result<(), Outcome> {
+        let wrong = |why| Outcome::usage(format!("--timers and --worker-settings do not fit each other: {why}"));
+        self.timers.check_with(&self.worker_settings).map_err(wrong)
     }
 }
 
@@ -158,12 +188,16 @@ pub(crate) fn host() -> HostName {
     HostName::from_lossy(&gethostname::gethostname().to_string_lossy())
 }
 
-/// Brings the server's streams and buckets to what this version needs.
-pub(crate) async fn prepare(bus: &Bus) -> Result<(), Outcome> {
-    let plan = Plan::make(bus).await?;
+/// Brings the server's streams and buckets to what this version needs, within these limits. Who has none to say leaves those of
+/// streams that are there as they are.
+pub(crate) async fn prepare(bus: &Bus, limits: Option<&BusLimits>) -> Result<(), Outcome> {
+    let plan = match limits {
+        Some(limits) => Plan::within(bus, limits).await?,
+        None => Plan::make(bus).await?,
+    };
     if !plan.changes.is_empty() {
         plan.apply(bus).await?;
-        info!(changes = plan.changes.len(), "the streams and buckets are prepared");
+        info!(changes = plan.changes.len(), %plan, "the streams and buckets are prepared");
     }
     Ok(())
 }
@@ -231,6 +265,7 @@ pub(crate) fn hive(
     bus: Bus,
     recorded: PrometheusHandle,
 ) -> Result<RunningHive, Outcome> {
+    options.check()?;
     let host = host();
     let worker_program = worker_program(options.worker_program.as_deref())?;
     let listener = telemetry::listen(options.metrics)?;
@@ -247,7 +282,8 @@ pub(crate) fn hive(
         devices: options.worker_devices.clone(),
         max_workers: options.max_workers.unwrap_or_else(max_workers),
         labels: labels(&options.labels)?,
-        timers: options.timers.clone(),
+        rules: options.rules(),
+        worker: options.worker_settings.clone(),
         metrics: Some(metrics.clone()),
         otlp: otlp.map(str::to_owned),
     };
@@ -274,7 +310,8 @@ pub(crate) struct QueenOptions {
     /// The queen's name; default: the machine's and the process number.
     #[arg(long, env = "RBEE_QUEEN", value_name = "NAME")]
     queen_name: Option<QueenName>,
-    /// How long the queen waits for what, as NAME=DURATION with commas, such as suspect=3s,lost=10s.
+    /// How long the queen waits for what, as NAME=DURATION with commas, such as suspect=3s,lost=10s. `rbee config example`
+    /// lists them with their defaults.
     #[arg(
         long,
         env = "RBEE_QUEEN_TIMERS",
@@ -283,6 +320,14 @@ pub(crate) struct QueenOptions {
         value_name = "NAME=DURATION"
     )]
     queen_timers: QueenTimers,
+    /// What the queen bears, as NAME=VALUE with commas, such as low_disk=5GiB. `rbee config example` lists them with their
+    /// defaults.
+    #[arg(long, env = "RBEE_QUEEN_BOUNDS", default_value = "", hide_default_value = true, value_name = "NAME=VALUE")]
+    queen_bounds: QueenBounds,
+    /// What the bus keeps, for how long and how much, as NAME=VALUE with commas, such as events_age=7d,queued=1000. The queen
+    /// who starts last has the say. `rbee config example` lists them with their defaults.
+    #[arg(long, env = "RBEE_BUS_LIMITS", default_value = "", hide_default_value = true, value_name = "NAME=VALUE")]
+    pub(crate) bus_limits: BusLimits,
 }
 
 impl QueenOptions {
@@ -297,7 +342,8 @@ impl QueenOptions {
 pub(crate) fn queen(options: &QueenOptions, bus: Bus) -> Running {
     let name = options.name();
     let stop = CancellationToken::new();
-    let run = rbee_queen::run(QueenConfig { name, timers: options.queen_timers.clone() }, bus, stop.clone());
+    let (timers, bounds) = (options.queen_timers.clone(), options.queen_bounds.clone());
+    let run = rbee_queen::run(QueenConfig { name, timers, bounds }, bus, stop.clone());
     let task = tokio::spawn(async move { run.await.map_err(Outcome::unavailable) });
     Running::new("queen", stop, task)
 }
@@ -305,6 +351,7 @@ pub(crate) fn queen(options: &QueenOptions, bus: Bus) -> Running {
 /// Runs the HTTP gateway, which serves the metrics of this process too; returns where it listens.
 pub(crate) async fn http(
     address: SocketAddr,
+    options: &QueenOptions,
     bus: Bus,
     recorded: PrometheusHandle,
 ) -> Result<(Running, SocketAddr), Outcome> {
@@ -312,7 +359,8 @@ pub(crate) async fn http(
     let listener = gateway::bind(address).await.map_err(taken)?;
     let address = listener.local_addr().map_err(taken)?;
     let stop = CancellationToken::new();
-    let serve = gateway::serve(listener, bus, move || recorded.render(), stop.clone());
+    let (timers, ends) = (options.queen_timers.clone(), stop.clone());
+    let serve = async move { gateway::serve(listener, bus, &timers, move || recorded.render(), ends).await };
     let task = tokio::spawn(async move { serve.await.map_err(Outcome::failed) });
     Ok((Running::new("gateway", stop, task), address))
 }

@@ -47,7 +47,8 @@ pub(crate) async fn command(
     let mut hive_events = Events::since(bus, &every_event(bus, hive), None).await?;
     let mut worker_events = Events::since(bus, &every_worker_event(bus, hive, awaited), None).await?;
     bus.command(hive, command).await?;
-    let mut deadline = Instant::now() + SILENCE;
+    let patience = setting.patience(SILENCE);
+    let mut deadline = Instant::now() + patience;
     loop {
         let next = async {
             tokio::select! {
@@ -55,8 +56,8 @@ pub(crate) async fn command(
                 record = worker_events.next() => record,
             }
         };
-        let Ok(record) = timeout_at(deadline, next).await else { return Err(silent(hive)) };
-        let Some(record) = record? else { return Err(silent(hive)) };
+        let Ok(record) = timeout_at(deadline, next).await else { return Err(silent(hive, patience)) };
+        let Some(record) = record? else { return Err(silent(hive, patience)) };
         match read(bus, &record).map_or(News::Nothing, |event| awaited.hear(&event)) {
             News::Nothing => continue,
             News::Progress(words) => print(setting, &record, &words),
@@ -66,7 +67,7 @@ pub(crate) async fn command(
             }
             News::Failed(words) => return Err(Outcome::failed(words)),
         }
-        deadline = Instant::now() + SILENCE;
+        deadline = Instant::now() + patience;
     }
 }
 
@@ -83,9 +84,9 @@ fn every_worker_event(bus: &Bus, hive: &HiveName, awaited: &Awaited) -> String {
     }
 }
 
-fn silent(hive: &HiveName) -> Outcome {
+fn silent(hive: &HiveName, patience: Duration) -> Outcome {
     Outcome::unavailable(format!(
-        "hive {hive} was told, and nothing was heard for {SILENCE:?}: `rbee hives` lists the hives that are there, \
+        "hive {hive} was told, and nothing was heard for {patience:?} (--patience): `rbee hives` lists the hives that are there, \
          `rbee events evt.hive.{hive}.> --since 5m` what this one said"
     ))
 }

@@ -16,10 +16,10 @@ mod target;
 mod telemetry;
 pub mod verb;
 
-use std::{env, path::PathBuf, process::ExitCode};
+use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, Parser};
-use rbee_nats::{Bus, Connection, Namespace};
+use rbee_nats::{Bus, Connection, ConnectionSettings, Namespace};
 
 use crate::outcome::Outcome;
 
@@ -44,6 +44,21 @@ pub struct Cli {
     /// The first token of all subjects: several fleets can share one server.
     #[arg(long, global = true, env = "RBEE_NAMESPACE", default_value = "rbee", value_name = "NAME")]
     namespace: Namespace,
+    /// How the connection to the bus is dealt with, as NAME=VALUE with commas, such as ping=5s,request=20s. `rbee config
+    /// example` lists them with their defaults.
+    #[arg(
+        long,
+        global = true,
+        env = "RBEE_CONNECTION",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "NAME=VALUE"
+    )]
+    connection: ConnectionSettings,
+    /// How long nothing may be heard before a verb that waits gives up, such as 5m; default: a minute, and a quarter of an
+    /// hour for an answer.
+    #[arg(long, global = true, env = "RBEE_PATIENCE", value_parser = rbee_schema::duration, value_name = "TIME")]
+    patience: Option<Duration>,
     /// Print JSON for programs instead of tables and text for people.
     #[arg(long, global = true)]
     json: bool,
@@ -65,6 +80,8 @@ const DEFAULT_NATS: &str = "nats://127.0.0.1:4222";
 pub struct Setting {
     nats: String,
     namespace: Namespace,
+    connection: ConnectionSettings,
+    patience: Option<Duration>,
     json: bool,
     otlp: Option<String>,
     asked: config::Asked,
@@ -77,8 +94,14 @@ impl Setting {
     }
 
     async fn bus_at(&self, url: &str, role: &str) -> Result<Bus, Outcome> {
-        let connection = Connection { url: url.to_owned(), name: role.to_owned(), namespace: self.namespace.clone() };
+        let (url, name, namespace) = (url.to_owned(), role.to_owned(), self.namespace.clone());
+        let connection = Connection { url, name, namespace, settings: self.connection.clone() };
         Bus::connect(&connection).await.map_err(Outcome::unavailable)
+    }
+
+    /// How long nothing may be heard; `otherwise` where nobody has said.
+    fn patience(&self, otherwise: Duration) -> Duration {
+        self.patience.unwrap_or(otherwise)
     }
 }
 
@@ -93,7 +116,8 @@ pub async fn main() -> ExitCode {
         Ok(exporter) => exporter,
         Err(outcome) => return outcome.report(),
     };
-    let setting = Setting { nats: cli.nats, namespace: cli.namespace, json: cli.json, otlp: cli.otlp, asked };
+    let Cli { nats, namespace, connection, patience, json, otlp, .. } = cli;
+    let setting = Setting { nats, namespace, connection, patience, json, otlp, asked };
     let ended = cli.verb.run(setting).await;
     if let Some(exporter) = exporter {
         exporter.finish().await;

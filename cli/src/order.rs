@@ -8,7 +8,7 @@ use rbee_nats::{Bus, Events, Registry, Subject};
 use rbee_schema::{HiveCommand, HiveEvent, HiveName, ModelReference};
 use tokio::time::{Instant, timeout_at};
 
-use crate::outcome::Outcome;
+use crate::{Setting, outcome::Outcome};
 
 /// How long a hive may be silent about an order. While it works on one it speaks more often.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -52,6 +52,7 @@ impl Hives {
 
 /// Gives a hive an order and follows it to its answer.
 pub(crate) async fn give<T>(
+    setting: &Setting,
     bus: &Bus,
     hive: &HiveName,
     command: &HiveCommand,
@@ -60,20 +61,20 @@ pub(crate) async fn give<T>(
     // Listening first: the answer may come before the command is known to be stored.
     let mut events = Events::since(bus, &bus.subject(&Subject::HiveEvent(hive.clone(), "*".to_owned())), None).await?;
     bus.command(hive, command).await?;
-    let mut deadline = Instant::now() + SILENCE;
+    let patience = setting.patience(SILENCE);
+    let mut deadline = Instant::now() + patience;
     loop {
         let Ok(event) = timeout_at(deadline, events.next()).await else {
             return Err(Outcome::unavailable(format!(
-                "hive {hive} was silent for {} s: it may be gone, or stuck; `rbee hives` and `rbee events --since 5m` \
-                 tell more",
-                SILENCE.as_secs()
+                "hive {hive} was silent for {patience:?} (--patience): it may be gone, or stuck; `rbee hives` and \
+                 `rbee events --since 5m` tell more"
             )));
         };
         // What cannot be read comes from a newer hive and is about something that we do not know.
         let Some(Ok(event)) = event?.map(|record| serde_json::from_slice(&record.body)) else { continue };
         match hear(event) {
             Heard::Nothing => {}
-            Heard::Progress => deadline = Instant::now() + SILENCE,
+            Heard::Progress => deadline = Instant::now() + patience,
             Heard::Answer(answer) => return Ok(answer),
         }
     }

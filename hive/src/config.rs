@@ -3,9 +3,9 @@
 use std::{io, ops::RangeInclusive, path::PathBuf};
 
 use rbee_nats::BusError;
-use rbee_schema::{Device, HiveName, HostName, Labels, Limits, Protocol};
+use rbee_schema::{Device, HiveName, HostName, Labels, Limits, Protocol, WorkerSettings};
 
-use crate::{decide::timers::Timers, ledger::LedgerError, store::StoreConfig};
+use crate::{decide::rules::Rules, ledger::LedgerError, store::StoreConfig};
 
 /// Who a hive is and what it may use.
 #[derive(Debug, Clone)]
@@ -32,8 +32,10 @@ pub struct HiveConfig {
     pub max_workers: u32,
     /// What it is called by, for declarations that ask for it.
     pub labels: Labels,
-    /// How long it waits for what.
-    pub timers: Timers,
+    /// How long it waits for what, and what it bears.
+    pub rules: Rules,
+    /// The same of its workers.
+    pub worker: WorkerSettings,
     /// Where its metrics are served, for whoever reads its record.
     pub metrics: Option<String>,
     /// The collector that its workers send their spans to.
@@ -55,7 +57,8 @@ pub enum HiveError {
     /// A hive of this name is on the bus, with another state folder.
     #[error(
         "a hive named {name} runs already on {host} (process {pid}): give this one another name with --name, or stop that \
-         one and try again; if it was killed, its name is free 15 s later"
+         one and try again; if it was killed, its name is free when its key lapses, 15 s later unless its timers say \
+         otherwise"
     )]
     Runs {
         /// The name of both.
@@ -85,6 +88,9 @@ pub enum HiveError {
         /// What she understands.
         theirs: Protocol,
     },
+    /// The queen who leads would think that it is gone between two of its heartbeats.
+    #[error("{0}")]
+    Unsuited(String),
     /// The folder of model files cannot be used.
     #[error("the store of model files cannot be used: {0}; choose another folder with --models")]
     Store(io::Error),
@@ -106,6 +112,7 @@ impl HiveError {
             Self::Ledger(LedgerError::Held { .. }) | Self::Runs { .. } | Self::Fenced { .. } => true,
             Self::NoWorkerProgram(_)
             | Self::Incompatible { .. }
+            | Self::Unsuited(_)
             | Self::Ledger(_)
             | Self::Store(_)
             | Self::Bus(_)

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rbee_nats::{ClaimError, PortClaim, PortLeases};
-use rbee_schema::{HiveName, Limits, ModelReference, PortLease, WorkerName};
+use rbee_schema::{ByteSize, HiveName, Limits, ModelReference, PortLease, WorkerName};
 use tracing::warn;
 
 use crate::{
@@ -29,6 +29,7 @@ pub(crate) struct Launch {
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Vec<(&'static str, String)>,
     pub(crate) log: PathBuf,
+    pub(crate) log_size: ByteSize,
 }
 
 /// What keeps it within its limits.
@@ -93,6 +94,7 @@ impl Launch {
             listener,
             epoch: self.cage.epoch,
             log: &self.log,
+            log_size: self.log_size,
         };
         match self.cage.start(&self.lease.worker, start) {
             Ok((process, cage)) => Launched::Running { process, cage, claim },

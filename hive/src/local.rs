@@ -11,7 +11,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rbee_schema::HiveName;
+use rbee_schema::{ByteSize, HiveName};
 use tracing::warn;
 
 use crate::{
@@ -55,13 +55,14 @@ impl LocalHive {
         !self.page().exists()
     }
 
-    /// Starts a run of it: `command` is the hive's. It outlives us and is not reached by a Ctrl-C that is meant for us.
+    /// Starts a run of it: `command` is the hive's. It outlives us and is not reached by a Ctrl-C that is meant for us. Its
+    /// log is set aside first where it is larger than `log_size`.
     ///
     /// # Errors
     /// The program cannot be started, or its log cannot be written.
-    pub fn start(&self, command: &mut Command) -> io::Result<Process> {
+    pub fn start(&self, command: &mut Command, log_size: ByteSize) -> io::Result<Process> {
         fs::create_dir_all(&self.folder)?;
-        output::rotate(&self.log());
+        output::rotate(&self.log(), log_size);
         // A pipe would end it when we are gone.
         let log = output::append(&self.log())?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
@@ -132,8 +133,9 @@ mod tests {
     async fn a_run_is_in_a_group_of_its_own_and_writes_to_the_log_and_is_gone_when_it_ends() {
         let data = tempfile::tempdir().expect("a folder");
         let hive = local(data.path());
-        let started =
-            hive.start(Command::new("sh").args(["-c", "cut -d ' ' -f 5 /proc/$$/stat; exit 7"])).expect("sh starts");
+        let mut command = Command::new("sh");
+        command.args(["-c", "cut -d ' ' -f 5 /proc/$$/stat; exit 7"]);
+        let started = hive.start(&mut command, ByteSize(1000)).expect("sh starts");
         fs::write(hive.page(), serde_json::to_vec(&started.identity).expect("serializes")).expect("written");
         let end = started.ended().await.expect("it is watched");
         assert!(hive.running().is_none(), "it has ended, although it was not reaped");

@@ -8,20 +8,10 @@ use std::{
     time::Duration,
 };
 
-use rbee_schema::WorkerName;
+use rbee_schema::{ByteSize, WorkerName};
 use tracing::{info, warn};
 
-/// The logs of workers that are gone are kept for a week.
-const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-
-/// A file that is larger than this is set aside; one that was set aside is kept.
-const LARGE: u64 = 8 << 20;
-
-/// The most that is read from the end of a file, in bytes.
-const TAIL_BYTES: u64 = 8 * 1024;
-
-/// The most lines of it that are told.
-const TAIL_LINES: usize = 20;
+use crate::decide::bounds::Bounds;
 
 /// The file that a worker writes to.
 pub(crate) fn log_file(data: &Path, worker: &WorkerName) -> PathBuf {
@@ -29,11 +19,11 @@ pub(crate) fn log_file(data: &Path, worker: &WorkerName) -> PathBuf {
 }
 
 /// Opens the file for a run of a worker that starts; a large one is set aside first.
-pub(crate) fn begin(log: &Path, epoch: u64) -> io::Result<File> {
+pub(crate) fn begin(log: &Path, epoch: u64, large: ByteSize) -> io::Result<File> {
     if let Some(folder) = log.parent() {
         fs::create_dir_all(folder)?;
     }
-    rotate(log);
+    rotate(log, large);
     let mut file = append(log)?;
     writeln!(file, "{}", headline(epoch))?;
     Ok(file)
@@ -49,8 +39,8 @@ fn headline(epoch: u64) -> String {
     format!("---- run {epoch} ----")
 }
 
-/// Deletes the files of workers that are long gone.
-pub(crate) fn prune(data: &Path, kept: &BTreeSet<WorkerName>) {
+/// Deletes the files of workers that are gone and were not written to for `age`.
+pub(crate) fn prune(data: &Path, kept: &BTreeSet<WorkerName>, age: Duration) {
     let files = fs::read_dir(data.join("logs")).into_iter().flatten().flatten();
     for file in files {
         let name = file.file_name();
@@ -58,7 +48,7 @@ pub(crate) fn prune(data: &Path, kept: &BTreeSet<WorkerName>) {
         let is_old = file
             .metadata()
             .and_then(|file| file.modified())
-            .is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > KEPT_FOR));
+            .is_ok_and(|modified| modified.elapsed().is_ok_and(|since| since > age));
         if is_old && worker.is_some_and(|worker| !kept.contains(&worker)) {
             let removed = fs::remove_file(file.path());
             info!(log = %file.path().display(), ok = removed.is_ok(), "the log of a worker that is long gone is deleted");
@@ -66,10 +56,10 @@ pub(crate) fn prune(data: &Path, kept: &BTreeSet<WorkerName>) {
     }
 }
 
-/// Sets a large file aside as `<name>.1`. A worker that has it open goes on at the beginning of the emptied file: it
+/// Sets a file that is larger than `large` aside as `<name>.1`. A worker that has it open goes on at the beginning of the emptied file: it
 /// always writes to the end. What it writes between the two steps is lost, at worst some lines of many.
-pub(crate) fn rotate(log: &Path) {
-    let is_large = fs::metadata(log).is_ok_and(|file| file.len() > LARGE);
+pub(crate) fn rotate(log: &Path, large: ByteSize) {
+    let is_large = fs::metadata(log).is_ok_and(|file| file.len() > large.bytes());
     if !is_large {
         return;
     }
@@ -81,20 +71,21 @@ pub(crate) fn rotate(log: &Path) {
     }
 }
 
-/// The last lines of a run, oldest first; none where they cannot be read.
-pub(crate) fn tail(log: &Path, epoch: u64) -> Vec<String> {
+/// The last lines of a run, oldest first, as many as the bounds say; none where they cannot be read.
+pub(crate) fn tail(log: &Path, epoch: u64, bounds: &Bounds) -> Vec<String> {
+    let most = bounds.tail_size.bytes();
     let read = || {
         let mut file = File::open(log)?;
         let size = file.metadata()?.len();
-        file.seek(SeekFrom::Start(size.saturating_sub(TAIL_BYTES)))?;
+        file.seek(SeekFrom::Start(size.saturating_sub(most)))?;
         let mut bytes = Vec::new();
-        file.take(TAIL_BYTES).read_to_end(&mut bytes).map(|_| bytes)
+        file.take(most).read_to_end(&mut bytes).map(|_| bytes)
     };
     let bytes = read().unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let headline = headline(epoch);
     let of_run = text.lines().rev().take_while(|line| *line != headline);
-    let mut lines: Vec<String> = of_run.take(TAIL_LINES).map(str::to_owned).collect();
+    let mut lines: Vec<String> = of_run.take(bounds.tail_lines as usize).map(str::to_owned).collect();
     lines.reverse();
     lines
 }
@@ -103,31 +94,36 @@ pub(crate) fn tail(log: &Path, epoch: u64) -> Vec<String> {
 mod tests {
     use super::*;
 
+    const LARGE: ByteSize = ByteSize(1000);
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
     #[test]
     fn a_large_file_is_set_aside_and_its_writer_goes_on() {
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("w.log");
-        let mut writer = begin(&log, 1).expect("opens");
-        writer.write_all(&vec![b'x'; LARGE as usize + 1]).expect("written");
-        rotate(&log);
+        let mut writer = begin(&log, 1, LARGE).expect("opens");
+        writer.write_all(&vec![b'x'; LARGE.0 as usize]).expect("written");
+        let written = fs::metadata(&log).expect("there").len();
+        rotate(&log, ByteSize(written));
+        assert_eq!(fs::metadata(&log).expect("there").len(), written, "it is no larger than that");
+        rotate(&log, LARGE);
         writer.write_all(b"more").expect("written");
         assert_eq!(fs::read(&log).expect("there"), b"more");
-        assert_eq!(
-            fs::metadata(folder.path().join("w.log.1")).expect("there").len(),
-            LARGE + 1 + headline(1).len() as u64 + 1
-        );
+        assert_eq!(fs::metadata(folder.path().join("w.log.1")).expect("there").len(), written);
     }
 
     #[test]
-    fn the_tail_is_the_last_lines_in_order() {
+    fn the_tail_is_the_last_lines_in_order_and_as_many_as_the_bounds_say() {
         let log = std::env::temp_dir().join(format!("rbee-tail-{}", std::process::id()));
         let text: String = (0..5_000).map(|line| format!("line {line}\n")).collect();
         std::fs::write(&log, text).expect("written");
-        let lines = tail(&log, 1);
+        for (bounds, lines) in [("", 20), ("tail_lines=3", 3), ("tail_lines=100,tail_size=50B", 5)] {
+            let found = tail(&log, 1, &bounds.parse().expect("bounds"));
+            assert_eq!((found.len(), found.last().map(String::as_str)), (lines, Some("line 4999")), "{bounds}");
+            assert!(tail(&log, 1, &Bounds { tail_size: ByteSize(1), ..Bounds::default() }).len() <= 1);
+        }
         std::fs::remove_file(&log).expect("removed");
-        assert_eq!(lines.len(), TAIL_LINES);
-        assert_eq!(lines.last().map(String::as_str), Some("line 4999"));
-        assert!(tail(&log, 1).is_empty());
+        assert!(tail(&log, 1, &Bounds::default()).is_empty());
     }
 
     #[test]
@@ -135,26 +131,30 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("w.log");
         for (epoch, word) in [(1, "memory allocation of 9 bytes failed"), (2, "another end")] {
-            writeln!(begin(&log, epoch).expect("opens"), "{word}").expect("written");
+            writeln!(begin(&log, epoch, LARGE).expect("opens"), "{word}").expect("written");
         }
-        assert_eq!(tail(&log, 2), ["another end"]);
+        assert_eq!(tail(&log, 2, &Bounds::default()), ["another end"]);
     }
 
     #[test]
     fn logs_of_workers_that_are_there_or_were_lately_are_kept() {
         let data = tempfile::tempdir().expect("a folder");
-        let week_and_day = std::time::SystemTime::now() - KEPT_FOR - Duration::from_secs(24 * 60 * 60);
+        let week_and_day = std::time::SystemTime::now() - 8 * DAY;
         for (name, is_old) in [("there", true), ("lately", false), ("gone", true)] {
             let log = log_file(data.path(), &name.parse().expect("a name"));
-            let file = begin(&log, 1).expect("opens");
+            let file = begin(&log, 1, LARGE).expect("opens");
             if is_old {
                 file.set_modified(week_and_day).expect("set");
             }
         }
-        prune(data.path(), &BTreeSet::from(["there".parse().expect("a name")]));
-        let mut left: Vec<_> =
-            fs::read_dir(data.path().join("logs")).expect("there").flatten().map(|f| f.file_name()).collect();
-        left.sort();
-        assert_eq!(left, ["lately.log", "there.log"]);
+        let left = |age: Duration| {
+            prune(data.path(), &BTreeSet::from(["there".parse().expect("a name")]), age);
+            let files = fs::read_dir(data.path().join("logs")).expect("there").flatten();
+            let mut left: Vec<_> = files.map(|file| file.file_name()).collect();
+            left.sort();
+            left
+        };
+        assert_eq!(left(9 * DAY), ["gone.log", "lately.log", "there.log"]);
+        assert_eq!(left(7 * DAY), ["lately.log", "there.log"]);
     }
 }

@@ -9,12 +9,9 @@ use tokio::{
 };
 use tracing::debug;
 
-/// A worker answers within a millisecond; one that takes this long is not well.
-const LIMIT: Duration = Duration::from_secs(2);
-
-/// Whether the worker on this port answers that it is ready.
-pub(crate) async fn is_well(port: u16) -> bool {
-    match timeout(LIMIT, ask(port)).await {
+/// Whether the worker on this port answers within `limit` that it is ready.
+pub(crate) async fn is_well(port: u16, limit: Duration) -> bool {
+    match timeout(limit, ask(port)).await {
         Ok(Ok(well)) => well,
         Ok(Err(error)) => {
             debug!(port, %error, "a health check failed");
@@ -34,4 +31,22 @@ async fn ask(port: u16) -> io::Result<bool> {
     let mut status = [0; 12];
     stream.read_exact(&mut status).await?;
     Ok(&status == b"HTTP/1.1 200")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_that_takes_longer_to_answer_than_it_may_is_not_well() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = silent.local_addr().expect("an address").port();
+        let (asked, limit) = (Instant::now(), Duration::from_millis(20));
+        assert!(!is_well(port, limit).await);
+        assert!(asked.elapsed() >= limit);
+    }
 }

@@ -20,16 +20,13 @@ use serde::Serialize;
 use tokio::{sync::watch, time::timeout};
 use tracing::{info, warn};
 
-use crate::{Namespace, Subject, address, without_secrets};
+use crate::{ConnectionSettings, Namespace, Subject, address, without_secrets};
 
 /// The oldest server that has what we need: time to live of single messages, and expiry markers.
 pub const MINIMUM_SERVER: (u64, u64) = (2, 12);
 
-/// Three missed pings mean a dead connection: a partition is noticed within 6 s, where the client's own default is 2 min.
-const PING_INTERVAL: Duration = Duration::from_secs(2);
-
-/// The longest that one request to the server may take. A round trip takes under a millisecond; a leader election 5 s.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
+/// The first try to connect again comes at once; the wait then grows by this much, twenty times at most.
+const RECONNECT_STEP: Duration = Duration::from_millis(50);
 
 /// Where the bus is and who we are on it.
 #[derive(Debug, Clone)]
@@ -40,6 +37,8 @@ pub struct Connection {
     pub name: String,
     /// The first token of all subjects.
     pub namespace: Namespace,
+    /// How it is dealt with.
+    pub settings: ConnectionSettings,
 }
 
 /// A connection to the bus; cheap to clone.
@@ -48,6 +47,7 @@ pub struct Bus {
     client: Client,
     jetstream: jetstream::Context,
     namespace: Arc<Namespace>,
+    settings: Arc<ConnectionSettings>,
     online: watch::Receiver<bool>,
 }
 
@@ -114,17 +114,17 @@ impl Bus {
     /// Connects and checks that the server is new enough and keeps data. Streams are not looked at; see [`crate::Plan`].
     ///
     /// # Errors
-    /// When nobody answers within 5 s, or the server cannot do what is needed.
+    /// When nobody answers in time, or the server cannot do what is needed.
     pub async fn connect(connection: &Connection) -> Result<Self, ConnectError> {
         let url = connection.url.clone();
+        let ConnectionSettings { connect, request, ping, .. } = connection.settings;
         let (tell_online, online) = watch::channel(true);
         let options = ConnectOptions::new()
             .name(&connection.name)
-            .connection_timeout(Duration::from_secs(5))
-            .request_timeout(Some(REQUEST_TIMEOUT))
-            .ping_interval(PING_INTERVAL)
-            // The first try, and the first after a loss, come at once; the wait then grows to a second.
-            .reconnect_delay_callback(|attempt| Duration::from_millis(50 * (attempt as u64).saturating_sub(1).min(20)))
+            .connection_timeout(connect)
+            .request_timeout(Some(request))
+            .ping_interval(ping)
+            .reconnect_delay_callback(reconnect_delay)
             .event_callback(move |event| {
                 tell(&tell_online, &event);
                 std::future::ready(())
@@ -134,24 +134,28 @@ impl Bus {
         let servers = address::servers(&url).map_err(unreachable)?;
         let options = address::logged_in(options, &servers);
         let url = shown.clone();
-        let client = timeout(REQUEST_TIMEOUT, options.connect(servers))
+        let client = timeout(request, options.connect(servers))
             .await
             .map_err(|_| unreachable("no answer in time".to_owned()))?
             .map_err(|error| unreachable(error.to_string()))?;
         check_server(&client, &url)?;
-        let jetstream = jetstream::context::ContextBuilder::new()
-            .timeout(REQUEST_TIMEOUT)
-            .ack_timeout(REQUEST_TIMEOUT)
-            .build(client.clone());
+        let jetstream =
+            jetstream::context::ContextBuilder::new().timeout(request).ack_timeout(request).build(client.clone());
         if !client.server_info().jetstream {
             return Err(ConnectError::NoJetStream { url });
         }
-        Ok(Self { client, jetstream, namespace: Arc::new(connection.namespace.clone()), online })
+        let Connection { namespace, settings, .. } = connection.clone();
+        Ok(Self { client, jetstream, namespace: Arc::new(namespace), settings: Arc::new(settings), online })
     }
 
     /// The namespace of all subjects.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
+    }
+
+    /// How this connection is dealt with.
+    pub fn settings(&self) -> &ConnectionSettings {
+        &self.settings
     }
 
     /// A subject of this bus, written out.
@@ -228,7 +232,8 @@ impl Bus {
         let inbox = self.client.new_inbox();
         let mut echo = self.client.subscribe(inbox.clone()).await.map_err(|error| failed(error.to_string()))?;
         self.client.publish(inbox, Bytes::new()).await.map_err(|error| failed(error.to_string()))?;
-        let back = timeout(REQUEST_TIMEOUT, echo.next()).await.map_err(|_| failed("no answer in time".to_owned()))?;
+        let back =
+            timeout(self.settings.request, echo.next()).await.map_err(|_| failed("no answer in time".to_owned()))?;
         back.map(drop).ok_or_else(|| failed("the connection is closed".to_owned()))
     }
 
@@ -258,7 +263,7 @@ impl Bus {
     /// stored or not, and that is told at once: the acknowledgement would never come.
     pub(crate) async fn store(&self, subject: String, message: PublishMessage) -> Result<PublishAck, PublishError> {
         let mut online = self.online();
-        if timeout(REQUEST_TIMEOUT, online.wait_for(|online| *online)).await.is_err() {
+        if timeout(self.settings.request, online.wait_for(|online| *online)).await.is_err() {
             return Err(PublishError::new(PublishErrorKind::TimedOut));
         }
         online.mark_unchanged();
@@ -313,6 +318,12 @@ fn tell(online: &watch::Sender<bool>, event: &ConnectionEvent) {
         ConnectionEvent::LameDuckMode => info!("the server is about to stop"),
         ConnectionEvent::ClientError(error) => warn!(%error, "connection trouble"),
     }
+}
+
+/// How long is waited before a connection is tried for the so manieth time. The first try, and the first after a loss, come at
+/// once.
+fn reconnect_delay(attempt: usize) -> Duration {
+    RECONNECT_STEP * u32::try_from(attempt.saturating_sub(1).min(20)).unwrap_or(20)
 }
 
 fn check_server(client: &Client, url: &str) -> Result<(), ConnectError> {

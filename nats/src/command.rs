@@ -9,21 +9,21 @@ use async_nats::jetstream::{
 };
 use futures::StreamExt as _;
 use rbee_schema::{Failure, FailureCode, HiveCommand, HiveName};
-use rbee_trace::{TRACEPARENT, TraceContext};
+use rbee_trace::TraceContext;
 use uuid::Uuid;
 
 use crate::{
     Bus, BusError, Subject,
     bus::{header, json},
     recovery::Recovery,
-    trace::trace,
+    trace::{trace, within},
 };
-
-/// A command that nobody took for this long is stale: the queen has long planned anew.
-const TIME_TO_LIVE: Duration = Duration::from_secs(60);
 
 /// How long one pull waits at the server before it is renewed.
 const PULL: Duration = Duration::from_secs(30);
+
+/// A command that a hive took and did not acknowledge comes again after this long. It acknowledges at once.
+const ACK_WAIT: Duration = Duration::from_secs(10);
 
 /// The header that holds the term of the queen who commands.
 const TERM: &str = "Rbee-Term";
@@ -64,14 +64,14 @@ impl Bus {
     pub async fn order(&self, hive: &HiveName, order: &Order) -> Result<(), BusError> {
         let Order { command, by, trace } = order;
         let subject = self.subject(&Subject::HiveCommand(hive.clone()));
-        let message =
-            PublishMessage::build().payload(json(command)).message_id(Uuid::now_v7().to_string()).ttl(TIME_TO_LIVE);
+        let message = PublishMessage::build().payload(json(command)).message_id(Uuid::now_v7().to_string());
+        let message = message.ttl(self.settings().command);
         let message = match by {
             Authority::Person => message,
             Authority::Leader(term) => message.header(TERM, term.to_string().as_str()),
         };
         let message = match trace {
-            Some(trace) => message.header(TRACEPARENT, trace.to_string().as_str()),
+            Some(trace) => within(trace, message),
             None => message,
         };
         let stored = self.store(subject, message).await;
@@ -97,7 +97,7 @@ impl Commands {
             durable_name: Some(name.clone()),
             filter_subject: bus.subject(&Subject::HiveCommand(hive.clone())),
             ack_policy: AckPolicy::Explicit,
-            ack_wait: Duration::from_secs(10),
+            ack_wait: ACK_WAIT,
             ..pull::Config::default()
         };
         let stream = bus.namespace().resource("commands");

@@ -21,8 +21,9 @@ use uuid::Uuid;
 
 use crate::{Bus, BusError, Subject, bus::json, recovery::Recovery};
 
-/// What is kept while the bus is away; beyond it the newest is dropped and said so.
-const OUTBOX: usize = 10_000;
+/// The pauses before an event is published again: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Bus {
     /// Where an event goes, and its body.
@@ -65,7 +66,7 @@ enum Outgoing {
 impl Outbox {
     /// Starts the task that publishes. It ends when every outbox is dropped and everything is published.
     pub fn start(bus: &Bus) -> Self {
-        let (sender, receiver) = mpsc::channel(OUTBOX);
+        let (sender, receiver) = mpsc::channel(bus.settings().outbox as usize);
         tokio::spawn(publish_all(bus.clone(), receiver));
         Self { bus: bus.clone(), sender }
     }
@@ -120,14 +121,14 @@ async fn publish_all(bus: Bus, mut receiver: mpsc::Receiver<Outgoing>) {
 }
 
 async fn publish_until_stored(bus: &Bus, subject: &str, message: &PublishMessage) {
-    let mut pause = Duration::from_millis(20);
+    let mut pause = FIRST_PAUSE;
     while let Err(cause) = bus.store(subject.to_owned(), message.clone()).await {
         if cause.kind() == PublishErrorKind::MaxPayloadExceeded {
             return error!(%cause, subject, "an event is lost: it is too large");
         }
         warn!(%cause, subject, "not published yet; trying again");
         sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(1));
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
@@ -194,7 +195,7 @@ impl Events {
     /// the one that comes.
     ///
     /// # Errors
-    /// When the connection stands and the stream cannot be read for half a minute.
+    /// When the connection stands and the stream cannot be read for as long as the settings of the connection say (`reader`).
     pub async fn next(&mut self) -> Result<Option<EventRecord>, BusError> {
         loop {
             let Some(reader) = &mut self.reader else {

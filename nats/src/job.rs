@@ -16,7 +16,7 @@ use rbee_schema::{
     DeadJob, Event, Failure, FailureCode, HiveName, JobClass, JobEvent, JobId, JobInFlight, MAX_BODY_BYTES, ModelName,
     Tenant, WorkerName,
 };
-use rbee_trace::{TRACEPARENT, TraceContext};
+use rbee_trace::TraceContext;
 use tokio::time::timeout;
 use tracing::{Instrument as _, field::Empty, info_span, warn};
 
@@ -24,11 +24,9 @@ use crate::{
     Bus, BusError, Outbox, Subject, Topology,
     bus::{header as text, json},
     recovery::Recovery,
-    trace::{trace, trace_of_job},
+    topology::redelivery,
+    trace::{trace, trace_of_job, within},
 };
-
-/// A delivery that is not heard of for this long goes to another worker: the backstop where no hive gives it back.
-const ACK_WAIT: Duration = Duration::from_secs(10);
 
 /// Pulls that may wait at one consumer: one for each free slot of a model's workers. The server's own limit is 512.
 const MAX_WAITING: i64 = 65_536;
@@ -51,6 +49,19 @@ pub struct Submission {
     pub body: Bytes,
 }
 
+/// A job that waits or runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedJob {
+    /// Its place in the queue.
+    pub sequence: u64,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// Which it is.
+    pub job: JobId,
+    /// The trace that it belongs to.
+    pub trace: TraceContext,
+}
+
 impl Bus {
     /// Queues a job. When this returns, the job is stored.
     ///
@@ -70,7 +81,7 @@ impl Bus {
         let span = info_span!(parent: None, "submit", %model, %job, %tenant, trace = Empty);
         let trace = match asked {
             Some(asked) => rbee_trace::join(&span, &asked),
-            None => rbee_trace::begin(&span, &trace_of_job(self.namespace(), tenant, job)),
+            None => rbee_trace::begin(&span, &self.trace_of(tenant, job)),
         };
         span.record("trace", trace.id());
         self.queue(submission, trace).instrument(span).await
@@ -87,10 +98,9 @@ impl Bus {
         }
         let subject = self.subject(&Subject::Job(model.clone(), class, tenant.clone()));
         let message = PublishMessage::build().payload(body).message_id(job.as_str());
-        let message = message.header(TRACEPARENT, trace.to_string().as_str());
-        self.store(subject, message).await.map(drop).map_err(|error| {
+        self.store(subject, within(&trace, message)).await.map(drop).map_err(|error| {
             let cause = error.to_string();
-            if cause.contains("maximum messages per subject") {
+            if cause.contains("maximum messages per subject") || cause.contains("maximum bytes") {
                 Failure::new(
                     FailureCode::QueueFull,
                     format!("too many {class} jobs of tenant {tenant} wait for model {model}: submit it again later"),
@@ -101,6 +111,11 @@ impl Bus {
                 Failure::new(FailureCode::TimedOut, format!("the job was not accepted: {cause}"))
             }
         })
+    }
+
+    /// The trace of a job that came without one: the same for whoever asks.
+    pub fn trace_of(&self, tenant: &Tenant, job: &JobId) -> TraceContext {
+        trace_of_job(self.namespace(), tenant, job)
     }
 
     /// Asks for a job to end. Whoever runs it, or the queen where nobody does, answers it with an `error` chunk.
@@ -115,7 +130,8 @@ impl Bus {
     }
 
     /// Gives a job back to the queue for somebody who holds it and is gone. Once for each delivery: a second time it
-    /// would end the next worker's hold. Nobody confirms it; where it is lost, the job comes back after 10 s.
+    /// would end the next worker's hold. Nobody confirms it; where it is lost, the job comes back when its
+    /// time is over.
     ///
     /// # Errors
     /// When the connection is closed.
@@ -165,11 +181,11 @@ impl Bus {
         Ok(depths.into_iter().collect())
     }
 
-    /// The queued or running jobs of `model`, oldest first: sequence, tenant and id of each.
+    /// The queued or running jobs of `model`, oldest first.
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn queued_jobs(&self, model: &ModelName) -> Result<Vec<(u64, Tenant, JobId)>, BusError> {
+    pub async fn queued_jobs(&self, model: &ModelName) -> Result<Vec<QueuedJob>, BusError> {
         let stream = self.jobs().await?;
         let mut jobs = Vec::new();
         let mut from = 1;
@@ -183,8 +199,11 @@ impl Bus {
             };
             from = message.sequence + 1;
             if let Some(Subject::Job(_, _, tenant)) = self.parse(&message.subject) {
-                let id = text(Some(&message.headers), "Nats-Msg-Id");
-                jobs.push((message.sequence, tenant, job_id(id, message.sequence)));
+                let sequence = message.sequence;
+                let job = job_id(text(Some(&message.headers), "Nats-Msg-Id"), sequence);
+                let told = trace(Some(&message.headers));
+                let trace = told.unwrap_or_else(|| self.trace_of(&tenant, &job));
+                jobs.push(QueuedJob { sequence, tenant, job, trace });
             }
         }
     }
@@ -218,7 +237,7 @@ impl Bus {
     pub fn queued_trace(&self, message: &async_nats::Message) -> Option<TraceContext> {
         let (_, _, tenant, job) = self.queued_notice(message)?;
         let told = trace(message.headers.as_ref());
-        Some(told.unwrap_or_else(|| trace_of_job(self.namespace(), &tenant, &job)))
+        Some(told.unwrap_or_else(|| self.trace_of(&tenant, &job)))
     }
 }
 
@@ -232,6 +251,7 @@ pub struct JobQueue {
     bus: Bus,
     interactive: PullConsumer,
     batch: PullConsumer,
+    redelivery: Duration,
 }
 
 impl JobQueue {
@@ -240,16 +260,19 @@ impl JobQueue {
     /// # Errors
     /// When the server does not answer.
     pub async fn of(bus: &Bus, model: &ModelName) -> Result<Self, BusError> {
-        let interactive = consumer(bus, model, JobClass::Interactive).await?;
-        let batch = consumer(bus, model, JobClass::Batch).await?;
-        Ok(Self { bus: bus.clone(), interactive, batch })
+        let stream = bus.jetstream().get_stream(bus.namespace().resource("jobs")).await;
+        let stream = stream.map_err(|error| BusError::new("look at the queue", error))?;
+        let redelivery = redelivery(&stream.cached_info().config);
+        let interactive = consumer(bus, model, JobClass::Interactive, redelivery).await?;
+        let batch = consumer(bus, model, JobClass::Batch, redelivery).await?;
+        Ok(Self { bus: bus.clone(), interactive, batch, redelivery })
     }
 
     /// The next job; `None` when there was none for `wait`, or the connection was lost meanwhile: a pull may not survive
     /// that. An interactive job comes at once, a batch job when no interactive one came for `wait`.
     ///
     /// One pull asks for one job, so that nobody holds a job that another could run. It must be awaited to its end:
-    /// a job that is delivered to a pull that was dropped comes back only after 10 s.
+    /// a job that is delivered to a pull that was dropped comes back only when its time is over.
     ///
     /// # Errors
     /// When the server does not answer.
@@ -277,7 +300,7 @@ impl JobQueue {
         }
         let Some(message) = message else { return Ok(None) };
         let message = message.map_err(|error| failed(error.to_string()))?;
-        match Delivery::read(&self.bus, &message) {
+        match Delivery::read(&self.bus, &message, self.redelivery) {
             Some(delivery) => Ok(Some(delivery)),
             None => {
                 warn!(subject = %message.subject, "what was queued there is no job: its subject holds a token that is no name");
@@ -288,13 +311,18 @@ impl JobQueue {
     }
 }
 
-async fn consumer(bus: &Bus, model: &ModelName, class: JobClass) -> Result<PullConsumer, BusError> {
+async fn consumer(
+    bus: &Bus,
+    model: &ModelName,
+    class: JobClass,
+    redelivery: Duration,
+) -> Result<PullConsumer, BusError> {
     let name = Topology::job_consumer(model, class);
     let config = pull::Config {
         durable_name: Some(name.clone()),
         filter_subject: bus.namespace().jobs_of(model, class),
         ack_policy: AckPolicy::Explicit,
-        ack_wait: ACK_WAIT,
+        ack_wait: redelivery,
         max_waiting: MAX_WAITING,
         max_ack_pending: MAX_ACK_PENDING,
         ..pull::Config::default()
@@ -316,17 +344,19 @@ pub struct Delivery {
     pub attempt: u64,
     /// The trace that it belongs to: its submitter's, else its own.
     pub trace: TraceContext,
+    /// How long it is ours without a word: it is to be kept several times within that.
+    pub redelivery: Duration,
 }
 
 impl Delivery {
-    fn read(bus: &Bus, message: &jetstream::Message) -> Option<Self> {
+    fn read(bus: &Bus, message: &jetstream::Message, redelivery: Duration) -> Option<Self> {
         let info = message.info().ok()?;
         let Some(Subject::Job(_, _, tenant)) = bus.parse(&message.subject) else { return None };
         let job = job_id(text(message.headers.as_ref(), "Nats-Msg-Id"), info.stream_sequence);
         let attempt = u64::try_from(info.delivered).unwrap_or(1);
         let told = trace(message.headers.as_ref());
-        let trace = told.unwrap_or_else(|| trace_of_job(bus.namespace(), &tenant, &job));
-        Some(Self { message: message.clone(), tenant, job, attempt, trace })
+        let trace = told.unwrap_or_else(|| bus.trace_of(&tenant, &job));
+        Some(Self { message: message.clone(), tenant, job, attempt, trace, redelivery })
     }
 
     /// The request, as it was published.
@@ -340,7 +370,7 @@ impl Delivery {
         JobInFlight { tenant: self.tenant.clone(), job: self.job.clone(), ack }
     }
 
-    /// Keeps the job for another while. To be said every few seconds.
+    /// Keeps the job for another while.
     ///
     /// # Errors
     /// When the connection is closed.

@@ -9,9 +9,6 @@ use crate::{
     cell::{Cell, Found},
 };
 
-/// Who does not renew for this long leads no longer.
-pub const TIME_TO_LIVE: Duration = Duration::from_secs(5);
-
 /// The key.
 const KEY: &str = "leader";
 
@@ -19,12 +16,13 @@ const KEY: &str = "leader";
 #[derive(Debug, Clone)]
 pub struct LeaderLease {
     bus: Bus,
+    time_to_live: Duration,
 }
 
 impl LeaderLease {
-    /// The lease of this namespace.
-    pub fn of(bus: &Bus) -> Self {
-        Self { bus: bus.clone() }
+    /// The lease of this namespace: who does not renew for `time_to_live`, whole seconds, leads no longer.
+    pub fn of(bus: &Bus, time_to_live: Duration) -> Self {
+        Self { bus: bus.clone(), time_to_live }
     }
 
     /// Takes the lease where nobody has it. Returns the revision of the write: the term, and what renewing needs; `None`
@@ -72,6 +70,6 @@ impl LeaderLease {
     }
 
     fn cell(&self) -> Cell<'_> {
-        Cell::of(&self.bus, "queen", KEY.to_owned(), TIME_TO_LIVE)
+        Cell::of(&self.bus, "queen", KEY.to_owned(), self.time_to_live)
     }
 }

@@ -29,8 +29,8 @@ use crate::{
     bus::{is_stale, json, number},
 };
 
-/// A follower that heard nothing for this long looks at the stream: the last chunk may have been lost on its way.
-const SILENCE: Duration = Duration::from_secs(5);
+/// The server forgets a reader that asked for nothing for this long: one that is gone.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 
 /// Chunks read in one request.
 const PAGE: usize = 1_000;
@@ -94,7 +94,7 @@ impl Bus {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
             ack_policy: AckPolicy::None,
             memory_storage: true,
-            inactive_threshold: Duration::from_secs(5),
+            inactive_threshold: FORGOTTEN_AFTER,
             ..pull::Config::default()
         };
         let consumer = stream.create_consumer(config).await.map_err(|error| failed(error.to_string()))?;
@@ -197,7 +197,7 @@ impl Follow {
                 },
                 // What was told while the connection was away was not heard.
                 Ok(()) = self.online.changed() => self.look().await,
-                () = sleep(left.min(SILENCE)) => self.look().await,
+                () = sleep(left.min(self.bus.settings().silence)) => self.look().await,
             }
         }
     }

@@ -11,7 +11,7 @@ use async_nats::jetstream::{
     stream::Config,
 };
 
-use crate::{Bus, StreamSpec, Topology};
+use crate::{Bus, BusLimits, StreamSpec, Topology};
 
 /// What would change.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -63,15 +63,34 @@ pub enum PlanError {
 }
 
 impl Plan {
-    /// Compares the topology with what the server has.
+    /// Compares the topology with what the server has. The limits of streams that are there stay as they are: they are the
+    /// queens' to say.
     ///
     /// # Errors
     /// When the server does not answer.
     pub async fn make(bus: &Bus) -> Result<Self, PlanError> {
+        let want = Topology::of(bus.namespace()).streams;
+        Self::compare(bus, want, |want, have| want.limited_as(have)).await
+    }
+
+    /// The same with these limits, for streams that are there too.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn within(bus: &Bus, limits: &BusLimits) -> Result<Self, PlanError> {
+        let want = Topology::within(bus.namespace(), limits).streams;
+        Self::compare(bus, want, |want, _| want).await
+    }
+
+    async fn compare(
+        bus: &Bus,
+        streams: Vec<StreamSpec>,
+        adapt: impl Fn(StreamSpec, &StreamSpec) -> StreamSpec,
+    ) -> Result<Self, PlanError> {
         let mut changes = Vec::new();
-        for want in Topology::of(bus.namespace()).streams {
+        for want in streams {
             let have = existing(bus, &want.name).await?;
-            changes.extend(compare(want, have));
+            changes.extend(compare(want, have, &adapt));
         }
         Ok(Self { changes })
     }
@@ -119,9 +138,15 @@ async fn existing(bus: &Bus, name: &str) -> Result<Option<Config>, PlanError> {
     }
 }
 
-fn compare(want: StreamSpec, have: Option<Config>) -> Option<Change> {
+fn compare(
+    want: StreamSpec,
+    have: Option<Config>,
+    adapt: impl Fn(StreamSpec, &StreamSpec) -> StreamSpec,
+) -> Option<Change> {
     let Some(have) = have else { return Some(Change::Create(want)) };
-    let differences = differences(&StreamSpec::read(&have), &want);
+    let found = StreamSpec::read(&have);
+    let want = adapt(want, &found);
+    let differences = differences(&found, &want);
     (!differences.is_empty()).then(|| Change::Update { have: Box::new(have), want, differences })
 }
 
@@ -137,7 +162,7 @@ fn differences(have: &StreamSpec, want: &StreamSpec) -> Vec<String> {
     compare!(
         description subjects retention max_age max_bytes max_messages_per_subject max_message_size discard
         discard_new_per_subject duplicate_window republish subject_transform key_value allow_message_ttl
-        subject_delete_marker_ttl
+        subject_delete_marker_ttl metadata
     );
     found
 }
@@ -171,21 +196,41 @@ mod tests {
         Topology::of(&Namespace::default()).streams.remove(0)
     }
 
+    fn as_wanted(want: StreamSpec, _: &StreamSpec) -> StreamSpec {
+        want
+    }
+
+    #[test]
+    fn who_has_no_say_about_limits_leaves_them_as_they_are() {
+        let limits = "queued=5,jobs_size=1GiB,redelivery=20s,duplicates=1m".parse().expect("limits");
+        let limited = Topology::within(&Namespace::default(), &limits).streams.remove(0);
+        let have = Config { description: Some("another".to_owned()), ..limited.create() };
+        let Some(Change::Update { have, want, differences }) =
+            compare(jobs(), Some(have), |want, have| want.limited_as(have))
+        else {
+            panic!("an update");
+        };
+        assert_eq!(differences.len(), 1, "{differences:?}");
+        assert_eq!(StreamSpec::read(&want.write(*have)), limited);
+        let changed = compare(jobs(), Some(limited.create()), as_wanted);
+        assert!(matches!(changed, Some(Change::Update { differences, .. }) if differences.len() == 4));
+    }
+
     #[test]
     fn a_missing_stream_is_created() {
-        assert_eq!(compare(jobs(), None), Some(Change::Create(jobs())));
+        assert_eq!(compare(jobs(), None, as_wanted), Some(Change::Create(jobs())));
     }
 
     #[test]
     fn a_stream_that_has_the_settings_is_left_alone() {
         let have = Config { num_replicas: 3, ..jobs().create() };
-        assert_eq!(compare(jobs(), Some(have)), None);
+        assert_eq!(compare(jobs(), Some(have), as_wanted), None);
     }
 
     #[test]
     fn a_difference_is_named_and_the_operators_settings_stay() {
         let have = Config { num_replicas: 3, duplicate_window: Duration::from_secs(1), ..jobs().create() };
-        let Some(Change::Update { have, want, differences }) = compare(jobs(), Some(have)) else {
+        let Some(Change::Update { have, want, differences }) = compare(jobs(), Some(have), as_wanted) else {
             panic!("an update");
         };
         assert_eq!(differences, ["duplicate_window: 1s -> 120s"]);

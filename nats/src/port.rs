@@ -12,14 +12,12 @@ use crate::{
     cell::{Cell, Found},
 };
 
-/// A lease outlives its hive's restart and the grace time of its workers (10 min), and never a vanished hive.
-const TIME_TO_LIVE: Duration = Duration::from_secs(11 * 60);
-
 /// The port leases of one machine.
 #[derive(Debug, Clone)]
 pub struct PortLeases {
     bus: Bus,
     host: HostName,
+    time_to_live: Duration,
 }
 
 /// A lease that is ours.
@@ -43,9 +41,9 @@ pub enum ClaimError {
 }
 
 impl PortLeases {
-    /// The leases of `host`.
-    pub fn of(bus: &Bus, host: &HostName) -> Self {
-        Self { bus: bus.clone(), host: host.clone() }
+    /// The leases of `host`, which lapse after `time_to_live`, whole seconds.
+    pub fn of(bus: &Bus, host: &HostName, time_to_live: Duration) -> Self {
+        Self { bus: bus.clone(), host: host.clone(), time_to_live }
     }
 
     /// Claims a port. `revision` is what we know of its key: that of its release, or 0. One round trip where that is
@@ -80,7 +78,7 @@ impl PortLeases {
         claim.ok_or_else(|| BusError::new(format!("adopt the lease of port {port}"), "it changes all the time").into())
     }
 
-    /// Renews a lease; to be done every minute.
+    /// Renews a lease; to be done several times within its time to live.
     ///
     /// # Errors
     /// When it is no longer ours, or the server does not answer.
@@ -120,7 +118,7 @@ impl PortLeases {
     }
 
     fn cell(&self, port: u16) -> Cell<'_> {
-        Cell::of(&self.bus, "ports", format!("{}.{port}", self.host), TIME_TO_LIVE)
+        Cell::of(&self.bus, "ports", format!("{}.{port}", self.host), self.time_to_live)
     }
 
     async fn write(&self, port: u16, lease: &PortLease, revision: u64) -> Result<Option<PortClaim>, BusError> {

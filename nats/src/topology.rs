@@ -3,12 +3,12 @@
 //! [`crate::Plan`] compares it with what a server has. A bucket is a stream with the shape that NATS gives to
 //! key-value stores (<https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-8.md>).
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType, SubjectTransform};
-use rbee_schema::{MAX_BODY_BYTES, ModelName};
+use rbee_schema::{ByteSize, MAX_BODY_BYTES, ModelName, SettingValue as _};
 
-use crate::Namespace;
+use crate::{BusLimits, Namespace};
 
 /// All streams and buckets of a namespace.
 #[derive(Debug, Clone)]
@@ -52,22 +52,30 @@ pub struct StreamSpec {
     pub allow_message_ttl: bool,
     /// How long the notice of an expired key stays (buckets).
     pub subject_delete_marker_ttl: Option<Duration>,
+    /// What we have written on it, for whoever uses it. What others have is theirs.
+    pub metadata: BTreeMap<String, String>,
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(60 * 60);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const MIB: i64 = 1 << 20;
+/// How long a bucket keeps the notice of a key that has expired: whoever watches has heard of it at once.
+const MARKER: Duration = Duration::from_secs(60);
 
-/// Jobs of one model, class and tenant that may wait: back-pressure begins here.
-const MAX_QUEUED_PER_SUBJECT: i64 = 10_000;
+/// Where our metadata begin.
+const OURS: &str = "rbee.";
+
+/// What the stream of jobs says of how long a worker may be silent about one.
+const REDELIVERY: &str = "rbee.redelivery";
 
 /// Room for the headers of a job beside its body.
 const HEADER_ROOM: usize = 4 * 1024;
 
 impl Topology {
-    /// The table.
+    /// The table as it is where nobody says otherwise.
     pub fn of(namespace: &Namespace) -> Self {
+        Self::within(namespace, &BusLimits::default())
+    }
+
+    /// The table with these limits.
+    pub fn within(namespace: &Namespace, limits: &BusLimits) -> Self {
         let stream = |name: &str, description: &str, subjects: Vec<String>| StreamSpec {
             name: namespace.resource(name),
             description: description.to_owned(),
@@ -79,12 +87,13 @@ impl Topology {
             max_message_size: -1,
             discard: DiscardPolicy::Old,
             discard_new_per_subject: false,
-            duplicate_window: 2 * MINUTE,
+            duplicate_window: limits.duplicates,
             republish: None,
             subject_transform: None,
             key_value: false,
             allow_message_ttl: false,
             subject_delete_marker_ttl: None,
+            metadata: BTreeMap::new(),
         };
         let bucket = |name: &str, description: &str| {
             let bucket = namespace.resource(name);
@@ -94,7 +103,7 @@ impl Topology {
                 discard: DiscardPolicy::New,
                 key_value: true,
                 allow_message_ttl: true,
-                subject_delete_marker_ttl: Some(MINUTE),
+                subject_delete_marker_ttl: Some(MARKER),
                 ..stream(name, description, vec![format!("$KV.{bucket}.>")])
             }
         };
@@ -103,7 +112,9 @@ impl Topology {
                 retention: RetentionPolicy::WorkQueue,
                 discard: DiscardPolicy::New,
                 discard_new_per_subject: true,
-                max_messages_per_subject: MAX_QUEUED_PER_SUBJECT,
+                max_messages_per_subject: i64::from(limits.queued),
+                max_bytes: limits.jobs_size.map_or(-1, bytes),
+                metadata: [(REDELIVERY.to_owned(), limits.redelivery.written())].into(),
                 max_message_size: i32::try_from(MAX_BODY_BYTES + HEADER_ROOM).unwrap_or(i32::MAX),
                 republish: Some(Republish {
                     source: namespace.all_jobs(),
@@ -121,8 +132,8 @@ impl Topology {
                 )
             },
             StreamSpec {
-                max_age: HOUR,
-                max_bytes: 4096 * MIB,
+                max_age: limits.output_age,
+                max_bytes: bytes(limits.output_size),
                 republish: Some(Republish {
                     source: namespace.all_output(),
                     destination: namespace.all_published(),
@@ -131,13 +142,13 @@ impl Topology {
                 ..stream("output", "What jobs answered, for replay and resume.", vec![namespace.all_output()])
             },
             StreamSpec {
-                max_age: 30 * DAY,
-                max_bytes: 1024 * MIB,
+                max_age: limits.events_age,
+                max_bytes: bytes(limits.events_size),
                 ..stream("events", "What happened: lifecycle and audit trail.", vec![namespace.all_events()])
             },
             StreamSpec {
                 retention: RetentionPolicy::WorkQueue,
-                max_age: HOUR,
+                max_age: limits.commands_age,
                 allow_message_ttl: true,
                 ..stream(
                     "commands",
@@ -146,8 +157,8 @@ impl Topology {
                 )
             },
             StreamSpec {
-                max_age: 30 * DAY,
-                max_bytes: 256 * MIB,
+                max_age: limits.dead_age,
+                max_bytes: bytes(limits.dead_size),
                 ..stream("dead", "Jobs that were given up, with the reason.", vec![namespace.all_dead()])
             },
             bucket("ports", "Port leases: <host>.<port>. A lease lapses when nobody renews it."),
@@ -164,6 +175,16 @@ impl Topology {
     pub(crate) fn job_consumer(model: &ModelName, class: rbee_schema::JobClass) -> String {
         format!("{model}-{class}")
     }
+}
+
+/// How long a worker may be silent about a job, as the stream of jobs says. One that an earlier version has made says nothing.
+pub(crate) fn redelivery(jobs: &Config) -> Duration {
+    let said = jobs.metadata.get(REDELIVERY).and_then(|text| Duration::read(text));
+    said.unwrap_or(BusLimits::default().redelivery)
+}
+
+fn bytes(size: ByteSize) -> i64 {
+    i64::try_from(size.bytes()).unwrap_or(i64::MAX)
 }
 
 impl StreamSpec {
@@ -186,12 +207,29 @@ impl StreamSpec {
             key_value: config.allow_rollup && config.deny_delete,
             allow_message_ttl: config.allow_message_ttl,
             subject_delete_marker_ttl: config.subject_delete_marker_ttl.filter(|ttl| !ttl.is_zero()),
+            metadata: ours(config).map(|(name, value)| (name.clone(), value.clone())).collect(),
+        }
+    }
+
+    /// The same with the limits that another one has: what [`BusLimits`] says is not ours to change.
+    #[must_use]
+    pub fn limited_as(self, other: &Self) -> Self {
+        Self {
+            max_age: other.max_age,
+            max_bytes: other.max_bytes,
+            max_messages_per_subject: other.max_messages_per_subject,
+            duplicate_window: other.duplicate_window,
+            metadata: other.metadata.clone(),
+            ..self
         }
     }
 
     /// Writes the settings into a server's configuration, and leaves the rest of it as it is.
     pub fn write(&self, config: Config) -> Config {
+        let foreign = config.metadata.iter().filter(|(name, _)| !name.starts_with(OURS));
+        let metadata = foreign.chain(&self.metadata).map(|(name, value)| (name.clone(), value.clone())).collect();
         Config {
+            metadata,
             name: self.name.clone(),
             description: Some(self.description.clone()),
             subjects: self.subjects.clone(),
@@ -224,5 +262,55 @@ impl StreamSpec {
             max_consumers: 100_000,
             ..Config::default()
         })
+    }
+}
+
+fn ours(config: &Config) -> impl Iterator<Item = (&String, &String)> {
+    config.metadata.iter().filter(|(name, _)| name.starts_with(OURS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(limits: &str) -> impl Fn(&str) -> StreamSpec {
+        let topology = Topology::within(&Namespace::default(), &limits.parse().expect("limits"));
+        move |name| topology.streams.iter().find(|stream| stream.name == name).expect("a stream").clone()
+    }
+
+    #[test]
+    fn each_limit_is_set_where_it_belongs() {
+        let stream = table(
+            "queued=7,jobs_size=1MiB,redelivery=20s,output_age=2h,output_size=2MiB,events_age=3h,events_size=3MiB,\
+             dead_age=4h,dead_size=4MiB,commands_age=5h,duplicates=6m",
+        );
+        let hours = |hours: u64| Duration::from_secs(hours * 60 * 60);
+        let jobs = stream("rbee_jobs");
+        assert_eq!((jobs.max_messages_per_subject, jobs.max_bytes, jobs.max_age), (7, 1 << 20, Duration::ZERO));
+        assert_eq!(redelivery(&jobs.create()), Duration::from_secs(20));
+        for (name, age, size) in [("output", 2, 2), ("events", 3, 3), ("dead", 4, 4)] {
+            let stream = stream(&format!("rbee_{name}"));
+            assert_eq!((stream.max_age, stream.max_bytes), (hours(age), size << 20), "{name}");
+        }
+        assert_eq!(stream("rbee_commands").max_age, hours(5));
+        for name in ["rbee_jobs", "rbee_output", "rbee_events", "rbee_commands", "rbee_dead", "KV_rbee_hives"] {
+            assert_eq!(stream(name).duplicate_window, Duration::from_secs(6 * 60), "{name}");
+        }
+    }
+
+    #[test]
+    fn without_a_word_a_delivery_is_kept_as_long_as_by_default_and_jobs_have_no_bound_in_size() {
+        assert_eq!(redelivery(&Config::default()), BusLimits::default().redelivery);
+        assert_eq!(table("")("rbee_jobs").max_bytes, -1);
+    }
+
+    #[test]
+    fn what_others_have_written_on_a_stream_stays_there() {
+        let foreign = [("_nats.level".to_owned(), "2".to_owned()), ("rbee.gone".to_owned(), "1".to_owned())];
+        let have = Config { metadata: foreign.into(), ..Config::default() };
+        let jobs = table("redelivery=20s")("rbee_jobs");
+        let written = jobs.write(have);
+        assert_eq!(StreamSpec::read(&written), jobs);
+        assert_eq!(written.metadata.get("_nats.level").map(String::as_str), Some("2"));
     }
 }

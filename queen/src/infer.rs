@@ -1,14 +1,10 @@
 //! One inference for somebody who asked by request and reply or by HTTP: a job is submitted and its output followed.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use rbee_nats::{Bus, Follow, Registry, Submission};
 use rbee_schema::{Failure, FailureCode, JobClass, JobId, JobRequest, ModelName, ModelSpec, Tenant};
-use rbee_trace::TraceContext;
-
-/// How long a job may be silent: a large model is loaded in minutes, and a queue may be long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10 * 60);
+use rbee_trace::{STEPS, TraceContext};
+use tracing::{Span, debug, info_span};
 
 /// A job that was submitted, and its output.
 pub(crate) struct Inference {
@@ -21,8 +17,29 @@ pub(crate) struct Inference {
 /// Checks a request, submits it as a job of `tenant`, in the trace of who asks, and begins to follow its output.
 ///
 /// # Errors
-/// What is wrong with the request, or why it was not accepted.
+/// What is wrong with the request, or why it was not accepted. That is told in the trace too.
 pub(crate) async fn start(
+    bus: &Bus,
+    tenant: &Tenant,
+    job: JobId,
+    body: &Bytes,
+    trace: Option<TraceContext>,
+) -> Result<Inference, Failure> {
+    let started = begin(bus, tenant, job.clone(), body, trace.clone()).await;
+    started.inspect_err(|failure| {
+        let trace = trace.unwrap_or_else(|| bus.trace_of(tenant, &job));
+        refusal(tenant, &job, &trace).in_scope(|| debug!(target: STEPS, "refused: {failure}"));
+    })
+}
+
+/// The span of a job that is answered without a worker, in the trace that it belongs to.
+pub(crate) fn refusal(tenant: &Tenant, job: &JobId, trace: &TraceContext) -> Span {
+    let span = info_span!(parent: None, "refuse", %job, %tenant, trace = trace.id());
+    rbee_trace::join(&span, trace);
+    span
+}
+
+async fn begin(
     bus: &Bus,
     tenant: &Tenant,
     job: JobId,

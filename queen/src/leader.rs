@@ -1,17 +1,15 @@
 //! Which of several queens leads: the one who holds the lease. She alone decides; all of them know the fleet, answer, and
 //! serve HTTP, so that another one goes on as soon as the lease is free.
 //!
-//! The lease lapses after five seconds. It is not waited for where the server tells that the connection of the one who has
+//! The lease lapses after some seconds (`lease` of her timers). It is not waited for where the server tells that the connection of the one who has
 //! it is gone, or she does not answer when another one begins: the lease is then taken over by a compare-and-set on its
 //! last revision, which fails where she has renewed it after all.
 //!
 //! The revision with which the lease was taken is her term. Commands carry it, and a hive refuses a term that is over: a
 //! queen who was frozen and wakes up again commands nobody.
 
-use std::time::Duration;
-
 use futures::StreamExt as _;
-use rbee_nats::{Bus, BusError, Disconnected, Entry, LEADER_TIME_TO_LIVE, LeaderLease, Message, Registry};
+use rbee_nats::{Bus, BusError, Disconnected, Entry, LeaderLease, Message, Registry};
 use rbee_schema::{LeaderRecord, Protocol, QueenName};
 use tokio::{
     sync::watch,
@@ -20,14 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How often the lease is renewed: two renewals may be lost.
-const RENEW: Duration = Duration::from_millis(1500);
-
-/// How long a queen whose connection is gone has to come back. A lost connection is made anew within a tenth of that.
-const GRACE: Duration = Duration::from_millis(250);
-
-/// How long a queen may take to answer another one who begins.
-const ANSWER: Duration = Duration::from_millis(250);
+use crate::decide::timers::Timers;
 
 const NOT_RENEWED: &str = "her lease could not be renewed in time";
 
@@ -70,6 +61,7 @@ struct Held {
 struct Candidate {
     bus: Bus,
     lease: LeaderLease,
+    timers: Timers,
     record: LeaderRecord,
     standing: watch::Sender<Standing>,
     held: Option<Held>,
@@ -88,21 +80,23 @@ struct Candidate {
 pub(crate) async fn campaign(
     bus: Bus,
     queen: QueenName,
+    timers: Timers,
     standing: watch::Sender<Standing>,
     stop: CancellationToken,
 ) -> Result<(), BusError> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let record = LeaderRecord { queen, version, protocol: Protocol::OURS, term: None };
-    let lease = LeaderLease::of(&bus);
-    let mut candidate =
-        Candidate { bus: bus.clone(), lease, record, standing, held: None, last: None, taken: None, overdue: None };
+    let suspect_ms = u64::try_from(timers.suspect.as_millis()).ok();
+    let record = LeaderRecord { queen, version, protocol: Protocol::OURS, term: None, suspect_ms };
+    let (lease, lasts) = (LeaderLease::of(&bus, timers.lease), timers.lease);
+    let mut renew = interval(timers.lease_renewal);
+    renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (bus_of, held, last, taken, overdue) = (bus.clone(), None, None, None, None);
+    let mut candidate = Candidate { bus: bus_of, lease, timers, record, standing, held, last, taken, overdue };
     let mut watch = Registry::leader(&bus).watch(">").await?;
     let mut disconnects = bus.disconnects().await?;
-    let mut renew = interval(RENEW);
-    renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let overdue = candidate.overdue.unwrap_or_else(Instant::now);
-        let lapses = candidate.held.map_or_else(|| Instant::now() + LEADER_TIME_TO_LIVE, |held| held.until);
+        let lapses = candidate.held.map_or_else(|| Instant::now() + lasts, |held| held.until);
         tokio::select! {
             biased;
             () = stop.cancelled() => return candidate.resign().await,
@@ -141,7 +135,7 @@ impl Candidate {
 
     /// Asks once, when we begin, whether the one who has the lease is there.
     async fn look_for_leader(&mut self) {
-        match self.bus.queens(ANSWER).await {
+        match self.bus.queens(self.timers.answer).await {
             Ok(queens) if self.last.as_ref().is_some_and(|leader| queens.contains(leader)) => {}
             Ok(_) => self.take_over().await,
             Err(error) => warn!(%error, "nobody can be asked who leads; the lease is waited for"),
@@ -153,7 +147,7 @@ impl Candidate {
             && self.taken.is_some()
             && self.last.as_ref() == Some(&queen)
         {
-            self.overdue = Some(Instant::now() + GRACE);
+            self.overdue = Some(Instant::now() + self.timers.takeover);
         }
     }
 
@@ -177,7 +171,7 @@ impl Candidate {
 
     fn leads(&mut self, term: u64, asked: Instant) {
         self.taken = None;
-        self.held = Some(Held { term, revision: term, until: asked + LEADER_TIME_TO_LIVE });
+        self.held = Some(Held { term, revision: term, until: asked + self.timers.lease });
         info!(queen = %self.record.queen, term, "this queen leads");
         self.standing.send_replace(Standing::Leads { term, after: self.last.take() });
     }
@@ -206,7 +200,7 @@ impl Candidate {
         let record = LeaderRecord { term: Some(held.term), ..self.record.clone() };
         match timeout_at(held.until, self.lease.renew(&record, held.revision)).await {
             Ok(Ok(Some(revision))) => {
-                self.held = Some(Held { revision, until: asked + LEADER_TIME_TO_LIVE, ..held });
+                self.held = Some(Held { revision, until: asked + self.timers.lease, ..held });
             }
             Ok(Ok(None)) => self.is_deposed("her lease has lapsed"),
             Ok(Err(error)) => warn!(%error, "the lease was not renewed; trying again"),

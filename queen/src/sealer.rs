@@ -7,19 +7,16 @@ use rbee_schema::AuditEvent;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
-/// Events are sealed this long after the first of them, so that a seal stands for many.
-const EVERY: Duration = Duration::from_secs(1);
-
-/// And at once when there are so many.
+/// Events are sealed at once when there are so many, and else some time after the first of them.
 const MOST: u64 = 1024;
 
 /// A pause before the stream is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Seals for ever.
-pub(crate) async fn seal(bus: Bus) {
+/// Seals for ever; events at last `every` after the first that is not sealed, so that a seal stands for many.
+pub(crate) async fn seal(bus: Bus, every: Duration) {
     loop {
-        if let Err(error) = seal_until_overtaken(&bus).await {
+        if let Err(error) = seal_until_overtaken(&bus, every).await {
             warn!(%error, "events are not sealed; trying again");
             sleep(PAUSE).await;
         }
@@ -27,7 +24,7 @@ pub(crate) async fn seal(bus: Bus) {
 }
 
 /// Returns when somebody else has sealed: then everything since the last seal is read again.
-async fn seal_until_overtaken(bus: &Bus) -> Result<(), BusError> {
+async fn seal_until_overtaken(bus: &Bus, every: Duration) -> Result<(), BusError> {
     let link = bus.last_seal().await?;
     let mut events = Events::behind(bus, link.sealed).await?;
     let mut unsealed = link.begin();
@@ -39,7 +36,7 @@ async fn seal_until_overtaken(bus: &Bus) -> Result<(), BusError> {
                 unsealed.add(&event);
                 // A seal alone is no reason for another one.
                 if !is_seal(bus, &event.subject) {
-                    due.get_or_insert_with(|| Instant::now() + EVERY);
+                    due.get_or_insert_with(|| Instant::now() + every);
                 }
                 due.is_some() && unsealed.events() >= MOST
             }

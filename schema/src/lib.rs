@@ -18,8 +18,9 @@ mod name;
 mod protocol;
 mod record;
 mod seal;
+mod settings;
 mod size;
-mod timers;
+mod worker_settings;
 
 pub use alert::{AlertEvent, AlertKind};
 pub use beat::{HiveBeat, JobInFlight, Room, WorkerBeat};
@@ -38,5 +39,9 @@ pub use record::{
     DeadJob, FileRecord, HiveRecord, LeaderRecord, LimitedBy, LimitsInForce, PortLease, WorkerPhase, WorkerRecord,
 };
 pub use seal::AuditEvent;
+pub use settings::{
+    Declared, SettingValue, Settings, as_long, duration, longer, nearest, no_setting, read_settings, setting_value,
+    whole_seconds,
+};
 pub use size::ByteSize;
-pub use timers::timer_pairs;
+pub use worker_settings::WorkerSettings;

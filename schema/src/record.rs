@@ -186,6 +186,9 @@ pub struct LeaderRecord {
     /// write, whose revision it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub term: Option<u64>,
+    /// For how many milliseconds a hive may be silent before she calls it suspect: hives must beat more often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspect_ms: Option<u64>,
 }
 
 /// A model file in a hive's store: bucket `files`, key `<hive>.<digest of the reference>`.

@@ -9,11 +9,19 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use crate::state;
+
 /// The header that holds a context, in messages and in HTTP requests.
 pub const TRACEPARENT: &str = "traceparent";
 
+/// The header beside it that holds what other tracing systems have written.
+pub const TRACESTATE: &str = "tracestate";
+
 /// The variable that holds the context in which a process was started.
 pub const TRACEPARENT_VARIABLE: &str = "TRACEPARENT";
+
+/// The variable beside it.
+pub const TRACESTATE_VARIABLE: &str = "TRACESTATE";
 
 /// The flags that are defined: sampled, and that the trace's id is random. Others are not handed on.
 const KNOWN_FLAGS: u8 = 0b11;
@@ -21,11 +29,13 @@ const KNOWN_FLAGS: u8 = 0b11;
 const SAMPLED: u8 = 0b01;
 
 /// A trace, and the span in it that comes before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext {
     trace: NonZeroU128,
     parent: NonZeroU64,
     flags: u8,
+    /// What other tracing systems have written beside it; mostly nothing.
+    state: String,
 }
 
 /// A text that is no `traceparent`.
@@ -52,9 +62,21 @@ impl TraceContext {
         header?.parse().ok()
     }
 
+    /// The same context with what the header beside it holds. What is malformed is left out.
+    #[must_use]
+    pub fn beside(self, tracestate: &str) -> Self {
+        Self { state: state::read(tracestate), ..self }
+    }
+
     /// The one that this process was started in.
     pub fn of_environment() -> Option<Self> {
-        Self::read(env::var(TRACEPARENT_VARIABLE).ok().as_deref())
+        let context = Self::read(env::var(TRACEPARENT_VARIABLE).ok().as_deref())?;
+        Some(context.beside(&env::var(TRACESTATE_VARIABLE).unwrap_or_default()))
+    }
+
+    /// What is handed on in the header beside it, where there is something.
+    pub fn state(&self) -> Option<&str> {
+        Some(self.state.as_str()).filter(|state| !state.is_empty())
     }
 
     /// The trace's id, for log lines.
@@ -69,14 +91,14 @@ impl TraceContext {
 
     pub(crate) fn from_parts(trace: u128, parent: u64, flags: u8) -> Option<Self> {
         let (trace, parent) = (NonZeroU128::new(trace)?, NonZeroU64::new(parent)?);
-        Some(Self { trace, parent, flags: flags & KNOWN_FLAGS })
+        Some(Self { trace, parent, flags: flags & KNOWN_FLAGS, state: String::new() })
     }
 
     /// Neither is ever zero in practice; where it were, one is as good a number.
     fn from_bits(trace: u128, parent: u64) -> Self {
         let (trace, parent) =
             (NonZeroU128::new(trace).unwrap_or(NonZeroU128::MIN), NonZeroU64::new(parent).unwrap_or(NonZeroU64::MIN));
-        Self { trace, parent, flags: SAMPLED }
+        Self { trace, parent, flags: SAMPLED, state: String::new() }
     }
 }
 
@@ -121,6 +143,18 @@ mod tests {
         let context: TraceContext = EXAMPLE.parse().expect("the example of the recommendation");
         assert_eq!(context.to_string(), EXAMPLE);
         assert_eq!(context.id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+    }
+
+    #[test]
+    fn what_others_have_written_beside_it_stays_beside_it() {
+        let context: TraceContext = EXAMPLE.parse().expect("the example of the recommendation");
+        assert_eq!(context.state(), None);
+        let beside = context.clone().beside("rojo=00f067aa0ba902b7, congo=t61rcWkgMzE");
+        assert_eq!(
+            (beside.to_string().as_str(), beside.state()),
+            (EXAMPLE, Some("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"))
+        );
+        assert_eq!(beside.beside("malformed"), context);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 mod context;
 mod export;
 mod span;
+mod state;
 
-pub use context::{TRACEPARENT, TRACEPARENT_VARIABLE, TraceContext};
+pub use context::{TRACEPARENT, TRACEPARENT_VARIABLE, TRACESTATE, TRACESTATE_VARIABLE, TraceContext};
 pub use export::{ExportError, Exporter};
 pub use span::{STEPS, begin, join};

@@ -16,8 +16,8 @@ pub const STEPS: &str = "rbee_trace";
 /// or `trace` where nothing is exported.
 pub fn join(span: &Span, trace: &TraceContext) -> TraceContext {
     let (id, parent, flags) = trace.parts();
-    let parent =
-        SpanContext::new(TraceId::from(id), SpanId::from(parent), TraceFlags::new(flags), true, TraceState::default());
+    let state = trace.state().and_then(|state| state.parse::<TraceState>().ok()).unwrap_or_default();
+    let parent = SpanContext::new(TraceId::from(id), SpanId::from(parent), TraceFlags::new(flags), true, state);
     // It fails where nothing is exported, and then there is nothing to follow on.
     let _ = span.set_parent(Context::new().with_remote_span_context(parent));
     begin(span, trace)
@@ -30,5 +30,7 @@ pub fn begin(span: &Span, otherwise: &TraceContext) -> TraceContext {
     let context = context.span().span_context().clone();
     let (trace, parent) = (context.trace_id().to_bytes(), context.span_id().to_bytes());
     let flags = context.trace_flags().to_u8();
-    TraceContext::from_parts(u128::from_be_bytes(trace), u64::from_be_bytes(parent), flags).unwrap_or(*otherwise)
+    let ours = TraceContext::from_parts(u128::from_be_bytes(trace), u64::from_be_bytes(parent), flags);
+    let state = otherwise.state().unwrap_or_default();
+    ours.map_or_else(|| otherwise.clone(), |ours| ours.beside(state))
 }

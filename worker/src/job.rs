@@ -3,10 +3,10 @@
 //! The order of commits is what makes it safe: output first, acknowledgement last. Whoever gets the job again looks at
 //! its output before anything else: a complete one is only acknowledged, an incomplete one is continued.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use rbee_nats::{Bus, Committed, Delivery, Outbox};
-use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, JobEvent, JobRequest};
+use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, JobEvent, JobRequest, WorkerSettings};
 use rbee_trace::STEPS;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,7 @@ use crate::{
     decide::{
         answer::Answer,
         request::answer_limit,
-        strikes::{MAX_LOST_WORKERS, lost_workers},
+        strikes::{is_out, lost_workers},
     },
     engine::{Sequence, Text},
     engine_thread::{EngineThread, Tokens},
@@ -25,12 +25,8 @@ use crate::{
     writer::{Fenced, Writer},
 };
 
-/// How often a running job is kept: three times before it would go to another worker.
-const KEEP: Duration = Duration::from_secs(3);
-
-/// A job that was delivered more often than this without a word of its output ends its workers before they can say that
-/// they have begun.
-const MAX_ATTEMPTS: u64 = 10;
+/// So often a running job is kept before it would go to another worker.
+const KEPT: u32 = 3;
 
 /// What every slot of a worker shares.
 #[derive(Clone)]
@@ -40,6 +36,7 @@ pub(crate) struct Desk {
     pub(crate) identity: Identity,
     pub(crate) text: Arc<dyn Text>,
     pub(crate) context: u32,
+    pub(crate) settings: WorkerSettings,
     pub(crate) engine: EngineThread,
     pub(crate) reporter: Reporter,
     /// Cancelled when this process must end now: jobs go back with what they have.
@@ -163,7 +160,7 @@ impl Desk {
     fn prepare(&self, delivery: &Delivery, stored: &[Committed]) -> Result<(Answer, Sequence, Chunk), Failure> {
         let request = JobRequest::from_json(delivery.body())?;
         let lost = lost_workers(stored.iter().map(|committed| &committed.chunk));
-        if lost >= MAX_LOST_WORKERS || (stored.is_empty() && delivery.attempt > MAX_ATTEMPTS) {
+        if is_out(lost, !stored.is_empty(), delivery.attempt, &self.settings) {
             return Err(Failure::new(
                 FailureCode::TriedTooOften,
                 format!("the job was delivered {} times, and {lost} workers ended while they ran it", delivery.attempt),
@@ -171,7 +168,7 @@ impl Desk {
         }
         let prompt = self.text.prompt(&request.messages)?;
         let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
-        let limit = answer_limit(request.max_tokens, prompt_tokens, self.context)?;
+        let limit = answer_limit(request.max_tokens, self.settings.answer_tokens, prompt_tokens, self.context)?;
         let mut answer = Answer::new(request.stop.clone(), prompt_tokens, limit);
 
         let emitted: Vec<u32> = stored.iter().flat_map(|committed| ids(&committed.chunk)).copied().collect();
@@ -203,7 +200,7 @@ impl Desk {
         cancelled: &CancellationToken,
         taken: Instant,
     ) -> Result<(), Break> {
-        let mut keep = interval(KEEP);
+        let mut keep = interval(delivery.redelivery / KEPT);
         let mut is_first = true;
         loop {
             if cancelled.is_cancelled() {

@@ -5,7 +5,9 @@ use std::{collections::HashMap, fs, time::Duration};
 
 use futures::StreamExt as _;
 use rbee_nats::{Bus, BusError, Message, Subject, Subscriber};
-use rbee_schema::{HiveName, JobId, JobInFlight, ModelName, Tenant, WorkerBeat, WorkerControl, WorkerName};
+use rbee_schema::{
+    HiveName, JobId, JobInFlight, ModelName, Tenant, WorkerBeat, WorkerControl, WorkerName, WorkerSettings,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -14,11 +16,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::engine_thread::EngineThread;
-
-const BEAT: Duration = Duration::from_secs(1);
-
-/// A worker whose hive is gone serves on for this long: a hive that restarts finds it.
-const HIVE_GRACE: Duration = Duration::from_secs(10 * 60);
 
 /// Who a worker is.
 #[derive(Debug, Clone)]
@@ -62,6 +59,10 @@ impl Reporter {
 struct Task {
     bus: Bus,
     identity: Identity,
+    /// How often it beats.
+    beat: Duration,
+    /// How long its hive may be gone.
+    grace: Duration,
     engine: EngineThread,
     drain: CancellationToken,
     jobs: HashMap<(Tenant, JobId), (JobInFlight, CancellationToken)>,
@@ -71,6 +72,7 @@ struct Task {
 pub(crate) async fn start(
     bus: &Bus,
     identity: Identity,
+    settings: &WorkerSettings,
     engine: EngineThread,
     drain: CancellationToken,
 ) -> Result<Reporter, BusError> {
@@ -79,7 +81,8 @@ pub(crate) async fn start(
     let control = bus.subscribe(bus.subject(&control)).await?;
     let cancels = bus.subscribe(bus.namespace().all_cancels()).await?;
     let (sender, words) = mpsc::channel(identity.slots.max(1) as usize * 2);
-    let task = Task { bus: bus.clone(), identity, engine, drain, jobs: HashMap::new() };
+    let WorkerSettings { beat, grace, .. } = *settings;
+    let task = Task { bus: bus.clone(), identity, beat, grace, engine, drain, jobs: HashMap::new() };
     tokio::spawn(task.run(words, cancels, control, hive_beats));
     Ok(Reporter { sender })
 }
@@ -92,9 +95,9 @@ impl Task {
         mut control: Subscriber,
         mut hive_beats: Subscriber,
     ) {
-        let mut beat = interval(BEAT);
+        let mut beat = interval(self.beat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut hive_gone = Instant::now() + HIVE_GRACE;
+        let mut hive_gone = Instant::now() + self.grace;
         loop {
             tokio::select! {
                 word = words.recv() => match word {
@@ -103,7 +106,7 @@ impl Task {
                 },
                 Some(message) = cancels.next() => self.cancel(&message),
                 Some(message) = control.next() => self.obey(&message),
-                Some(_) = hive_beats.next() => hive_gone = Instant::now() + HIVE_GRACE,
+                Some(_) = hive_beats.next() => hive_gone = Instant::now() + self.grace,
                 _ = beat.tick() => self.beat().await,
                 () = sleep_until(hive_gone), if !self.drain.is_cancelled() => {
                     warn!(hive = %self.identity.hive, "the hive is gone for too long; this worker ends");

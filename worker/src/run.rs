@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use rbee_nats::{Bus, Connection, JobQueue, Namespace, Outbox, worker_connection};
-use rbee_schema::{Event, Failure, FailureCode, HiveName, ModelName, ModelReference, WorkerEvent, WorkerName};
+use rbee_nats::{Bus, Connection, ConnectionSettings, JobQueue, Namespace, Outbox, worker_connection};
+use rbee_schema::{
+    Event, Failure, FailureCode, HiveName, ModelName, ModelReference, WorkerEvent, WorkerName, WorkerSettings,
+};
 use rbee_trace::TraceContext;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -18,16 +20,15 @@ use crate::{
     engine_thread::EngineThread,
     http,
     job::Desk,
-    metrics, report,
+    metrics,
+    model::template::Bounds,
+    report,
     report::Identity,
     serve,
 };
 
 /// Progress is told at most this often.
 const PROGRESS: Duration = Duration::from_millis(100);
-
-/// How long the last events may take to be stored.
-const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Runs one model and answers its jobs. Started by a hive.
 #[derive(Debug, Clone, Parser)]
@@ -57,6 +58,12 @@ pub struct Options {
     /// The first token of all subjects.
     #[arg(long, env = "RBEE_NAMESPACE", default_value = "rbee")]
     namespace: Namespace,
+    /// How the connection to the server is dealt with, as NAME=VALUE with commas.
+    #[arg(long, env = "RBEE_CONNECTION", default_value = "", hide_default_value = true)]
+    connection: ConnectionSettings,
+    /// What it waits for and bears, as NAME=VALUE with commas.
+    #[arg(long, env = "RBEE_WORKER_SETTINGS", default_value = "", hide_default_value = true)]
+    settings: WorkerSettings,
     /// The collector to send spans to.
     #[arg(long, env = "RBEE_OTLP", hide_env_values = true)]
     otlp: Option<String>,
@@ -126,6 +133,7 @@ pub async fn run(options: Options) -> Result<(), Ended> {
         url: options.nats.clone(),
         name: worker_connection(&identity.hive, &identity.worker),
         namespace: options.namespace.clone(),
+        settings: options.connection.clone(),
     };
     let bus = Bus::connect(&connection).instrument(span.clone()).await.map_err(Ended::bus)?;
     let outbox = Outbox::start(&bus);
@@ -139,10 +147,14 @@ pub async fn run(options: Options) -> Result<(), Ended> {
     let context = loaded.context;
     let engine = EngineThread::start(loaded.engine, options.slots);
     let engine = engine.map_err(|error| Ended::internal("start the engine", error))?;
-    let reporter = report::start(&bus, identity.clone(), engine.clone(), drain.clone()).await.map_err(Ended::bus)?;
+    let settings = options.settings.clone();
+    let reporter = report::start(&bus, identity.clone(), &settings, engine.clone(), drain.clone()).await;
+    let reporter = reporter.map_err(Ended::bus)?;
     let queue = JobQueue::of(&bus, &identity.model).await.map_err(Ended::bus)?;
     let text = loaded.text;
-    let desk = Desk { bus, outbox: outbox.clone(), identity, text, context, engine, reporter, stop: stop.clone() };
+    let last_words = settings.last_words;
+    let desk =
+        Desk { bus, outbox: outbox.clone(), identity, text, context, settings, engine, reporter, stop: stop.clone() };
 
     metrics::loaded(started.elapsed());
     let load_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -172,7 +184,7 @@ pub async fn run(options: Options) -> Result<(), Ended> {
             serving.await;
         }
     }
-    outbox.drained(LAST_WORDS).await;
+    outbox.drained(last_words).await;
     Ok(())
 }
 
@@ -192,10 +204,13 @@ fn publish(outbox: &Outbox, identity: &Identity, event: WorkerEvent) {
 async fn load(options: &Options, identity: &Identity, outbox: &Outbox) -> Result<Loaded, Ended> {
     let (progress, mut told) = mpsc::unbounded_channel();
     let (finished, mut outcome) = oneshot::channel();
-    let (reference, load) = (
-        options.reference.clone(),
-        LoadOptions { context: options.context, slots: options.slots, ..LoadOptions::default() },
-    );
+    let load = LoadOptions {
+        context: options.context,
+        slots: options.slots,
+        template: Bounds::of(&options.settings),
+        ..LoadOptions::default()
+    };
+    let reference = options.reference.clone();
     let loader = std::thread::Builder::new().name("load".into()).spawn(move || {
         // Nobody listens any more when the worker was told to end meanwhile.
         let mut tell = |at: LoadProgress| {

@@ -9,9 +9,8 @@ use tracing::{info, warn};
 
 use crate::job::Desk;
 
-/// How long one pull waits for an interactive job before the batch jobs are looked at, and how long a worker that
-/// drains may go on waiting for a pull to end.
-const PULL: Duration = Duration::from_secs(1);
+/// A pause before jobs are pulled again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves until `drain` is cancelled and every job is worked off.
 pub(crate) async fn serve(desk: Desk, queue: JobQueue, drain: CancellationToken) {
@@ -25,7 +24,7 @@ pub(crate) async fn serve(desk: Desk, queue: JobQueue, drain: CancellationToken)
 
 async fn run_slot(desk: Desk, queue: JobQueue, drain: CancellationToken) {
     while !drain.is_cancelled() {
-        match queue.next(PULL).await {
+        match queue.next(desk.settings.batch_wait).await {
             // It came while we were told to drain.
             Ok(Some(delivery)) if drain.is_cancelled() => {
                 if let Err(error) = delivery.give_back().await {
@@ -36,7 +35,7 @@ async fn run_slot(desk: Desk, queue: JobQueue, drain: CancellationToken) {
             Ok(None) => {}
             Err(error) => {
                 warn!(%error, "no jobs can be pulled; trying again");
-                sleep(PULL).await;
+                sleep(PAUSE).await;
             }
         }
     }

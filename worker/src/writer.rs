@@ -8,6 +8,10 @@ use rbee_schema::{Chunk, JobId, Tenant};
 use tokio::time::sleep;
 use tracing::warn;
 
+/// The pauses before a chunk is appended again: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// The one who appends to the output of a job, as long as nobody else does.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -31,7 +35,7 @@ impl Writer {
     /// only its acknowledgement was lost.
     pub(crate) async fn append(&mut self, chunk: &Chunk) -> Result<(), Fenced> {
         let mut may_be_stored = false;
-        let mut pause = Duration::from_millis(50);
+        let mut pause = FIRST_PAUSE;
         loop {
             match self.bus.append(&self.tenant, &self.job, chunk, self.last).await {
                 Ok(sequence) => {
@@ -44,7 +48,7 @@ impl Writer {
                     warn!(job = %self.job, %error, "output waits for the bus");
                     may_be_stored = true;
                     sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(1));
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
         }
@@ -64,7 +68,7 @@ impl Writer {
                 }
                 Err(error) => {
                     warn!(job = %self.job, %error, "output waits for the bus");
-                    sleep(Duration::from_secs(1)).await;
+                    sleep(LONGEST_PAUSE).await;
                 }
             }
         }

@@ -1,6 +1,10 @@
 //! What may stand in the file: the options that the command line declares, by section.
 
 use clap::{Arg, ArgAction, Command};
+use rbee_hive::decide::{bounds::Bounds, timers::Timers};
+use rbee_nats::{BusLimits, ConnectionSettings};
+use rbee_queen::decide::{bounds::Bounds as QueenBounds, timers::Timers as QueenTimers};
+use rbee_schema::{Declared, Settings as _, WorkerSettings};
 
 /// The section without a name: what stands before the first `[section]`.
 pub(super) const TOP: &str = "";
@@ -63,6 +67,20 @@ pub(super) fn value_name(option: &Arg) -> String {
 pub(super) fn pair(option: &Arg) -> Option<(String, String)> {
     let (name, value) = value_name(option).split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))?;
     Some((name, value))
+}
+
+/// The settings that an option holds by name, where it is one of those.
+pub(super) fn held(option: &Arg) -> Vec<Declared> {
+    match option.get_id().as_str() {
+        "connection" => ConnectionSettings::declared(),
+        "timers" => Timers::declared(),
+        "bounds" => Bounds::declared(),
+        "worker_settings" => WorkerSettings::declared(),
+        "queen_timers" => QueenTimers::declared(),
+        "queen_bounds" => QueenBounds::declared(),
+        "bus_limits" => BusLimits::declared(),
+        _ => Vec::new(),
+    }
 }
 
 fn options_of(verb: &Command) -> impl Iterator<Item = &Arg> {

@@ -2,7 +2,9 @@
 
 use clap::{Arg, Command, CommandFactory as _};
 
-use super::declared::{Section, TOP, is_flag, is_list, pair, sections, sections_of, spelling, value_name};
+use rbee_schema::Declared;
+
+use super::declared::{Section, TOP, held, is_flag, is_list, pair, sections, sections_of, spelling, value_name};
 use crate::Cli;
 
 /// As wide as our files are.
@@ -30,6 +32,9 @@ when it is chosen by --env NAME or RBEE_ENV:
     timers = { silent = "20s" }
 "#;
 
+/// What the help of an option says that holds several settings.
+const POINTER: &str = "`rbee config example` lists them with their defaults.";
+
 /// The file.
 pub fn example() -> String {
     write(&Cli::command())
@@ -40,7 +45,8 @@ pub(super) fn write(command: &Command) -> String {
     for section in sections(command) {
         text.push_str(&format!("\n{}", heading(&section)));
         for option in &section.options {
-            text.push_str(&format!("\n{}#{}\n", comment(&description(option)), assignment(option)));
+            let held: String = held(option).iter().map(setting).collect();
+            text.push_str(&format!("\n{}{held}#{}\n", comment(&description(option)), assignment(option)));
         }
     }
     text
@@ -65,7 +71,9 @@ fn description(option: &Arg) -> String {
     let possible: Vec<String> = option.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
     let possible = (!is_flag(option) && !possible.is_empty()).then(|| format!(" Possible: {}.", possible.join(", ")));
     let end = if help.ends_with(['.', '?', '!']) { "" } else { "." };
-    format!("{help}{end}{}{}", possible.unwrap_or_default(), variable.unwrap_or_default())
+    let text = format!("{help}{end}{}{}", possible.unwrap_or_default(), variable.unwrap_or_default());
+    // Here they are.
+    if held(option).is_empty() { text } else { text.replace(POINTER, "") + " There are:" }
 }
 
 /// The option with its default, or with what it calls its value.
@@ -84,12 +92,22 @@ pub(super) fn assignment(option: &Arg) -> String {
     format!("{} = {value}", spelling(option))
 }
 
+/// A setting that an option holds, in lines of its own.
+fn setting(Declared { name, default, reason }: &Declared) -> String {
+    lines(&format!("{name} = {default}: {reason}"), "#    ")
+}
+
 /// A text as lines of a comment.
 fn comment(text: &str) -> String {
-    let mut lines = vec![String::from("#")];
+    lines(text, "#")
+}
+
+/// A text as lines that begin with `start`.
+fn lines(text: &str, start: &str) -> String {
+    let mut lines = vec![start.to_owned()];
     for word in text.split_whitespace() {
         if lines.last().is_some_and(|line| line.chars().count() + 1 + word.chars().count() > WIDTH) {
-            lines.push(String::from("#"));
+            lines.push(start.to_owned());
         }
         if let Some(line) = lines.last_mut() {
             line.push(' ');

@@ -106,35 +106,3 @@ pub(crate) fn report(file: &Path, mistakes: &[Mistake]) -> String {
     let lines = mistakes.iter().map(|mistake| format!("\n  {}:{mistake}", file.display()));
     format!("the configuration is wrong:{}", lines.collect::<String>())
 }
-
-/// What stands beside the name that a word is a misspelling of.
-pub(super) fn nearest<'a, T>(word: &str, known: impl IntoIterator<Item = (&'a str, T)>) -> Option<T> {
-    let word = word.trim_start_matches('-').replace('_', "-").to_lowercase();
-    // Further away it is another word: half of the options are within three letters of each other.
-    let most = (word.chars().count() / 3).clamp(1, 3);
-    let distances = known.into_iter().map(|(name, what)| (strsim::damerau_levenshtein(&word, name), what));
-    let near = distances.filter(|(distance, _)| *distance <= most);
-    near.min_by_key(|(distance, _)| *distance).map(|(_, what)| what)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_misspelt_name_is_recognised_and_another_word_is_not() {
-        let known = ["ports", "max-workers", "worker-memory", "http"];
-        for (word, expected) in [
-            ("max-worker", Some("max-workers")),
-            ("max_workers", Some("max-workers")),
-            ("--max-workers", Some("max-workers")),
-            ("prots", Some("ports")),
-            ("HTTP", Some("http")),
-            ("worker-memroy", Some("worker-memory")),
-            ("threads", None),
-            ("", None),
-        ] {
-            assert_eq!(nearest(word, known.map(|name| (name, name))), expected, "{word}");
-        }
-    }
-}

@@ -7,6 +7,7 @@ use clap::{
     Arg, ArgAction, Command,
     error::{ContextKind, ContextValue},
 };
+use rbee_schema::nearest;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -14,7 +15,7 @@ use toml::{
 
 use super::{
     declared::{ENVIRONMENTS, Section, TOP, is_flag, is_list, pair, sections, sections_of, spelling, value_name},
-    mistake::{Mistake, Problem, Remedy, nearest},
+    mistake::{Mistake, Problem, Remedy},
     secret,
     settings::{Given, Settings},
 };

@@ -215,6 +215,38 @@ fn a_password_is_neither_shown_nor_told() {
 }
 
 #[test]
+fn each_setting_that_an_option_holds_is_in_the_example_with_a_default_that_is_right() {
+    let command = <crate::Cli as clap::CommandFactory>::command();
+    let example = write(&command);
+    let mut options = 0;
+    for section in super::declared::sections(&command) {
+        for option in section.options.iter().filter(|option| super::declared::pair(option).is_some()) {
+            let held = super::declared::held(option);
+            let spelling = super::declared::spelling(option);
+            assert_eq!(held.is_empty(), spelling == "labels", "{spelling} holds settings that nobody can find");
+            options += usize::from(!held.is_empty());
+            for rbee_schema::Declared { name, default, .. } in held {
+                assert!(example.contains(&format!("\n#     {name} = {default}: ")), "{name}");
+                let heading = if section.name.is_empty() { String::new() } else { format!("[{}]\n", section.name) };
+                let text = format!("{heading}{spelling} = {{ {name} = {default:?} }}");
+                if let Err(wrong) = read(&text, &command) {
+                    panic!("{}", report(Path::new("rbee.toml"), &wrong));
+                }
+            }
+        }
+    }
+    assert_eq!(options, 7);
+}
+
+#[test]
+fn a_wrong_setting_is_told_with_its_place_and_what_was_meant() {
+    let command = <crate::Cli as clap::CommandFactory>::command();
+    let text = "connection = { pings = '2s' }\n[hive]\ntimers = { silent = '2s' }\nbounds = { loop_exits = 0 }\n\
+                worker-settings = 'answer_token=7'\n[queen]\nbus-limits = { events_age = '1m' }\n";
+    insta::assert_snapshot!(report(Path::new("rbee.toml"), &read(text, &command).expect_err("it is wrong")));
+}
+
+#[test]
 fn the_example_is_right_and_says_nothing_until_a_line_is_uncommented() {
     let command = <crate::Cli as clap::CommandFactory>::command();
     let example = write(&command);

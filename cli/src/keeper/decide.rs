@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rbee_hive::decide::timers::Timers;
+
 /// A hive that has run for this long is as good as new.
 const STABLE: Duration = Duration::from_secs(60);
 
@@ -10,6 +12,11 @@ const FIRST: Duration = Duration::from_secs(1);
 
 /// The longest pause: the bus may be away for hours.
 const MOST: Duration = Duration::from_secs(60);
+
+/// How long a hive with these timers may take to end in order: its workers, those that have to be killed, and its last words.
+pub(super) fn patience(timers: &Timers) -> Duration {
+    timers.shutdown + timers.kill + 2 * timers.last_words
+}
 
 /// How a run of the hive ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +105,13 @@ mod tests {
         for end in [End::NotStarted, End::Code(1), End::Code(69), End::Code(101), End::Signal(9), End::CutShort] {
             check(&[(end, 5)], &restarts(&[1]));
         }
+    }
+
+    #[test]
+    fn a_hive_that_gives_its_workers_longer_has_longer_itself() {
+        assert_eq!(patience(&Timers::default()), Duration::from_secs(45));
+        let timers = "shutdown=5m,kill=10s,last_words=20s".parse().expect("timers");
+        assert_eq!(patience(&timers), Duration::from_secs(350));
     }
 
     #[test]

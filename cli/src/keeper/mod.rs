@@ -8,7 +8,7 @@ mod decide;
 
 use std::{convert::Infallible, env, ffi::OsString, future::pending, path::PathBuf, process::Command, time::Duration};
 
-use rbee_hive::{ExitStatus, LocalHive, Process};
+use rbee_hive::{ExitStatus, LocalHive, Process, decide::rules::Rules};
 use rbee_schema::HiveName;
 use tokio::{
     sync::watch,
@@ -24,8 +24,9 @@ use crate::{
     verb::hive::Hive,
 };
 
-/// Longer than a hive gives its workers to finish and to end; systemd waits as long by our unit.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// A hive that has had its time to end, and still has not after this, is killed. With the times that a hive has by default it is
+/// then a minute and a half, as long as systemd waits by our unit.
+const GRACE: Duration = Duration::from_secs(45);
 
 /// The hive of this machine, for whoever keeps it.
 pub(crate) struct Keeper {
@@ -34,6 +35,8 @@ pub(crate) struct Keeper {
     /// Looked up once: what is installed there later is what the next start takes.
     program: PathBuf,
     arguments: Vec<OsString>,
+    /// What the hive keeps to.
+    rules: Rules,
     history: History,
     running: Option<Running>,
 }
@@ -54,11 +57,11 @@ impl Keeper {
     pub(crate) fn new(setting: &Setting) -> Result<Self, Outcome> {
         let mut arguments = setting.asked.again();
         arguments.push("hive".into());
-        let (hive, data) = Hive::told(std::iter::once("rbee".into()).chain(arguments.clone()).collect())?;
+        let (hive, data, rules) = Hive::told(std::iter::once("rbee".into()).chain(arguments.clone()).collect())?;
         let program = env::current_exe();
         let program = program.map_err(|error| Outcome::failed(format!("this program is not found: {error}")))?;
         let local = LocalHive::new(&data, &hive);
-        Ok(Self { hive, local, program, arguments, history: History::default(), running: None })
+        Ok(Self { hive, local, program, arguments, rules, history: History::default(), running: None })
     }
 
     /// Keeps it running. May be dropped at any time: the hive goes on.
@@ -104,6 +107,7 @@ impl Keeper {
     pub(crate) async fn stop(self, signals: &mut Signals) -> Result<(), Outcome> {
         let Some(Running { process, .. }) = self.running else { return Ok(()) };
         let (urgency, mut told) = watch::channel(None);
+        let patience = decide::patience(&self.rules.timers) + GRACE;
         let pass_on = async {
             while told.changed().await.is_ok() {
                 process.terminate();
@@ -111,7 +115,7 @@ impl Keeper {
             pending::<Infallible>().await
         };
         let ended = tokio::select! {
-            ended = signals::stop_hive(&urgency, timeout(PATIENCE, process.ended()), async || signals.next().await) => ended,
+            ended = signals::stop_hive(&urgency, timeout(patience, process.ended()), async || signals.next().await) => ended,
             never = pass_on => match never {},
         };
         let log = self.local.log();
@@ -126,7 +130,7 @@ impl Keeper {
             Err(_) => {
                 process.kill();
                 Err(Outcome::failed(format!(
-                    "the hive {} (process {}) had not ended after {PATIENCE:?} and was killed; `rbee hive` looks after \
+                    "the hive {} (process {}) had not ended after {patience:?} and was killed; `rbee hive` looks after \
                      workers that are left. {} says what it did",
                     self.hive,
                     process.pid(),
@@ -151,7 +155,7 @@ impl Keeper {
     }
 
     fn start(&mut self) {
-        let started = self.local.start(Command::new(&self.program).args(&self.arguments));
+        let started = self.local.start(Command::new(&self.program).args(&self.arguments), self.rules.bounds.log_size);
         let log = self.local.log();
         match &started {
             Ok(process) => {

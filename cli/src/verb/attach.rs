@@ -31,7 +31,7 @@ impl Attach {
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
         let bus = setting.bus("cli/attach").await?;
         let mut output = bus.follow(&self.tenant, &self.job).await?;
-        match print(&mut output, setting.json).await? {
+        match print(&mut output, &setting).await? {
             Printed::Done => Ok(()),
             Printed::Failed(failure) => Err(Outcome::job(&failure)),
         }
@@ -45,17 +45,19 @@ pub(super) enum Printed {
 }
 
 /// Prints an answer as it comes: its text, or its chunks as JSON lines.
-pub(super) async fn print(output: &mut Follow, json: bool) -> Result<Printed, Outcome> {
+pub(super) async fn print(output: &mut Follow, setting: &Setting) -> Result<Printed, Outcome> {
+    let (json, patience) = (setting.json, setting.patience(PATIENCE));
+    let step = HINT.min(patience);
     let mut silent = Duration::ZERO;
     loop {
-        let committed = match output.next(HINT).await {
+        let committed = match output.next(step).await {
             Ok(Some(committed)) => committed,
             Ok(None) => return Ok(Printed::Done),
-            Err(FollowError::TimedOut(_)) if silent < PATIENCE => {
+            Err(FollowError::TimedOut(_)) if silent + step < patience => {
                 if silent.is_zero() && std::io::stderr().is_terminal() {
                     eprintln!("rbee: no word yet; `rbee ps` and `rbee events --since 1m` tell what is going on");
                 }
-                silent += HINT;
+                silent += step;
                 continue;
             }
             Err(error) => return Err(Outcome::unavailable(error)),

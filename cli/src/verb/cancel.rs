@@ -26,7 +26,7 @@ impl Cancel {
         let mut output = bus.follow(&self.tenant, &self.job).await?;
         bus.cancel(&self.tenant, &self.job).await?;
         loop {
-            match output.next(PATIENCE).await {
+            match output.next(setting.patience(PATIENCE)).await {
                 Ok(Some(committed)) => match committed.chunk {
                     Chunk::Error { error: Failure { code: FailureCode::Cancelled, .. } } => {
                         println!("job {} is cancelled", self.job);

@@ -1,5 +1,7 @@
 //! `rbee doctor`: what could be wrong, and what to do about it.
 
+use std::time::Duration;
+
 use clap::Args;
 use rbee_nats::{Bus, Plan, without_secrets};
 use rbee_schema::{
@@ -12,7 +14,11 @@ use crate::{Setting, fleet::worker_program, listing, outcome::Outcome, show};
 
 /// Options of `rbee doctor`.
 #[derive(Debug, Args)]
-pub struct Doctor {}
+pub struct Doctor {
+    /// By how much the clock of a hive may differ from the server's: its log lines are compared with events.
+    #[arg(long, default_value = "2s", value_parser = rbee_schema::duration, value_name = "TIME")]
+    clock_skew: Duration,
+}
 
 /// One thing that was looked at.
 #[derive(Debug, PartialEq, Serialize)]
@@ -34,7 +40,7 @@ impl Doctor {
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
         let mut findings = vec![program(), server_program().await];
         match setting.bus("cli/doctor").await {
-            Ok(bus) => findings.extend(look_at(&bus, &setting).await),
+            Ok(bus) => findings.extend(look_at(&bus, &setting, self.clock_skew).await),
             Err(outcome) => findings.push(bad("bus", outcome.message())),
         }
         let problems = findings.iter().filter(|finding| !finding.ok).count();
@@ -69,7 +75,7 @@ async fn server_program() -> Finding {
     }
 }
 
-async fn look_at(bus: &Bus, setting: &Setting) -> Vec<Finding> {
+async fn look_at(bus: &Bus, setting: &Setting, clock_skew: Duration) -> Vec<Finding> {
     let mut findings =
         vec![good("bus", format!("{} runs nats-server {}", without_secrets(&setting.nats), bus.server_version()))];
     findings.push(match Plan::make(bus).await {
@@ -84,7 +90,7 @@ async fn look_at(bus: &Bus, setting: &Setting) -> Vec<Finding> {
                 0 => bad("hives", "none is connected; start one with `rbee hive --nats URL`"),
                 hives => good("hives", hives),
             });
-            findings.extend(hives(bus).await);
+            findings.extend(hives(bus, clock_skew).await);
             findings.extend(workers(bus).await);
             findings.push(models(bus).await);
         }
@@ -93,9 +99,9 @@ async fn look_at(bus: &Bus, setting: &Setting) -> Vec<Finding> {
     findings
 }
 
-async fn hives(bus: &Bus) -> Vec<Finding> {
+async fn hives(bus: &Bus, clock_skew: Duration) -> Vec<Finding> {
     match listing::all::<Hives>(bus).await {
-        Ok(reply) => reply.hives.iter().map(hive).collect(),
+        Ok(reply) => reply.hives.iter().map(|found| hive(found, clock_skew)).collect(),
         Err(failure) => vec![bad("hives", failure.message)],
     }
 }
@@ -107,11 +113,8 @@ async fn workers(bus: &Bus) -> Vec<Finding> {
     }
 }
 
-/// Clocks that differ by less than this, in milliseconds, confuse nobody.
-const CLOCK_SKEW_MS: i64 = 2000;
-
 /// Whether a hive is heard and takes workers, and who limits them.
-fn hive(Hive { name, record, presence, .. }: &Hive) -> Finding {
+fn hive(Hive { name, record, presence, .. }: &Hive, clock_skew: Duration) -> Finding {
     let limits = match record.limited_by {
         Some(by @ (LimitedBy::CgroupV2 | LimitedBy::CgroupV1)) => format!("{} limits its workers", by.as_str()),
         Some(by @ LimitedBy::RlimitData) => format!(
@@ -135,7 +138,8 @@ fn hive(Hive { name, record, presence, .. }: &Hive) -> Finding {
             "it is {presence}: nothing is heard of it; look whether it runs, and whether its machine reaches the bus"
         )
     });
-    let skewed = (record.clock_ahead_ms.abs() > CLOCK_SKEW_MS).then(|| {
+    let skew = Duration::from_millis(record.clock_ahead_ms.unsigned_abs());
+    let skewed = (skew > clock_skew).then(|| {
         let ahead = record.clock_ahead_ms;
         format!("its clock is {ahead} ms ahead of the server's: its log lines do not match the events; set its clock")
     });
@@ -180,13 +184,14 @@ mod tests {
     fn of_hive(more: &str) -> Finding {
         let record = format!(r#"{{"epoch":1,"version":"0","host":"h","first_port":1,"last_port":2{more}}}"#);
         let record = serde_json::from_str(&record).expect("a record");
-        hive(&Hive {
+        let found = Hive {
             name: "one".parse().expect("a name"),
             record,
             workers: 0,
             presence: "online".to_owned(),
             room: None,
-        })
+        };
+        hive(&found, Duration::from_secs(2))
     }
 
     #[test]
@@ -194,6 +199,7 @@ mod tests {
         for (more, words) in [
             (r#","limited_by":"cgroup-v2""#, "cgroup-v2 limits its workers"),
             (r#","limited_by":"rlimit-data""#, "Delegate=yes"),
+            (r#","clock_ahead_ms":2000"#, "does not say"),
             ("", "does not say"),
         ] {
             let finding = of_hive(more);
@@ -206,6 +212,7 @@ mod tests {
         for (more, words) in [
             (r#","draining":true"#, "rbee drain one --undo"),
             (r#","degraded":"three workers loop""#, "(three workers loop): workers go elsewhere"),
+            (r#","clock_ahead_ms":-2001"#, "its clock is -2001 ms ahead"),
         ] {
             let finding = of_hive(more);
             assert!(!finding.ok && finding.found.contains(words), "{finding:?}");

@@ -27,9 +27,6 @@ use crate::{
                         one stays.")]
 pub struct Down {}
 
-/// How long queens may take to say that they are there.
-const WHO_IS_THERE: Duration = Duration::from_millis(500);
-
 /// How long nothing may be heard.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -72,7 +69,7 @@ impl Down {
         let bus = setting.bus("cli/down").await?;
         let hives = Registry::hives(&bus).all().await?.into_iter();
         let hives = hives.filter_map(|(key, record)| Some((key.parse().ok()?, record.epoch))).collect();
-        let queens = bus.queens(WHO_IS_THERE).await?.into_iter().collect();
+        let queens = bus.queens(setting.connection.roll_call).await?.into_iter().collect();
         let mut ending = Ending { queens, hives, gone: BTreeMap::new() };
         if ending.is_over() {
             return report(
@@ -114,20 +111,21 @@ impl Ending {
         keys: &mut RegistryWatch<HiveRecord>,
     ) -> Result<(), Outcome> {
         let mut heard = Instant::now();
+        let patience = setting.patience(SILENCE);
         while !self.is_over() {
-            let silence = heard + SILENCE;
+            let silence = heard + patience;
             let deadline = self.gone.values().map(|since| *since + LAST_WORD).min().unwrap_or(silence).min(silence);
             tokio::select! {
                 record = timeout_at(deadline, events.next()) => match record {
                     Ok(record) => {
-                        let Some(record) = record? else { return Err(self.silent()) };
+                        let Some(record) = record? else { return Err(self.silent(patience)) };
                         if let Some(words) = follow::read(bus, &record).and_then(|event| self.hear(&event)) {
                             follow::print(setting, &record, &words);
                             heard = Instant::now();
                         }
                     }
                     Err(_) if deadline < silence => self.go_without_a_word(),
-                    Err(_) => return Err(self.silent()),
+                    Err(_) => return Err(self.silent(patience)),
                 },
                 entry = keys.next() => if let Entry::Gone(key) = entry? {
                     let hive = self.hives.keys().find(|hive| hive.as_str() == key).cloned();
@@ -178,10 +176,10 @@ impl Ending {
         queens.chain(self.hives.keys().map(|hive| format!("hive {hive}"))).collect::<Vec<_>>().join(", ")
     }
 
-    fn silent(&self) -> Outcome {
+    fn silent(&self, patience: Duration) -> Outcome {
         let names = self.names();
         Outcome::unavailable(format!(
-            "nothing was heard for {SILENCE:?} of {names}: told to end, and perhaps gone or stuck; `rbee hives` lists the \
+            "nothing was heard for {patience:?} (--patience) of {names}: told to end, and perhaps gone or stuck; `rbee hives` lists the \
              hives that are there, `rbee events --since 5m` what was said"
         ))
     }

@@ -36,7 +36,7 @@ impl Pull {
         });
         let orders = hives.into_iter().map(|hive| {
             let bar = bars.add(bar(&hive));
-            fetch(bus.clone(), hive, self.reference.clone(), bar, setting.json)
+            fetch(&setting, bus.clone(), hive, self.reference.clone(), bar)
         });
         order::all(orders).await
     }
@@ -50,17 +50,17 @@ fn bar(hive: &HiveName) -> ProgressBar {
 }
 
 async fn fetch(
+    setting: &Setting,
     bus: Bus,
     hive: HiveName,
     reference: ModelReference,
     bar: ProgressBar,
-    as_json: bool,
 ) -> Result<(), Outcome> {
     let command = HiveCommand::Fetch { reference: reference.clone() };
-    let answer = order::give(&bus, &hive, &command, |event| hear(event, &reference, &bar)).await;
+    let answer = order::give(setting, &bus, &hive, &command, |event| hear(event, &reference, &bar)).await;
     bar.finish_and_clear();
     let File { bytes, sha256 } = answer?.map_err(|failure| Outcome::failed(format!("hive {hive}: {failure}")))?;
-    if as_json {
+    if setting.json {
         println!("{}", json!({ "hive": hive, "reference": reference, "bytes": bytes, "sha256": sha256 }));
     } else {
         println!("{reference} is on {hive}: {}, SHA-256 {sha256}", show::bytes(bytes));

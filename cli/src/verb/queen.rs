@@ -34,10 +34,10 @@ impl Queen {
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
         let mut keeper = if self.hive { Some(Keeper::new(&setting)?) } else { None };
         let bus = setting.bus(&queen_connection(&self.queen.name())).await?;
-        fleet::prepare(&bus).await?;
+        fleet::prepare(&bus, Some(&self.queen.bus_limits)).await?;
         let mut signals = Signals::listen()?;
         let recorded = telemetry::start()?;
-        let (mut http, address) = fleet::http(self.http, bus.clone(), recorded).await?;
+        let (mut http, address) = fleet::http(self.http, &self.queen, bus.clone(), recorded).await?;
         let mut queen = fleet::queen(&self.queen, bus.clone());
         show::say(format_args!("the queen is up: NATS {}, HTTP http://{address}/v1", without_secrets(&setting.nats)));
         let hive = tokio::select! {

@@ -33,7 +33,7 @@ impl Rm {
             let message = format!("no such hive has {}; `rbee models --files` lists what there is", self.reference);
             return Err(Outcome::failed(message));
         }
-        order::all(hives.into_iter().map(|hive| remove(bus.clone(), hive, self.reference.clone(), setting.json))).await
+        order::all(hives.into_iter().map(|hive| remove(&setting, bus.clone(), hive, self.reference.clone()))).await
     }
 }
 
@@ -43,11 +43,11 @@ async fn holders(bus: &Bus, wanted: &ModelReference) -> Result<Vec<String>, Outc
     Ok(files.filter_map(|(key, _)| Some(key.rsplit_once('.')?.0.to_owned())).collect())
 }
 
-async fn remove(bus: Bus, hive: HiveName, reference: ModelReference, as_json: bool) -> Result<(), Outcome> {
+async fn remove(setting: &Setting, bus: Bus, hive: HiveName, reference: ModelReference) -> Result<(), Outcome> {
     let command = HiveCommand::RemoveFile { reference: reference.clone() };
-    let answer = order::give(&bus, &hive, &command, |event| hear(event, &reference)).await?;
+    let answer = order::give(setting, &bus, &hive, &command, |event| hear(event, &reference)).await?;
     let bytes = answer.map_err(|failure| Outcome::failed(format!("hive {hive}: {failure}")))?;
-    if as_json {
+    if setting.json {
         println!("{}", json!({ "hive": hive, "reference": reference, "bytes": bytes }));
     } else {
         println!("{reference} is gone from {hive}: {} are free again", show::bytes(bytes));

@@ -23,14 +23,14 @@ impl Run {
         let mut output = bus.follow(&tenant, &job).await?;
         bus.submit_in(submission, TraceContext::of_environment()).await?;
         tokio::select! {
-            printed = print(&mut output, setting.json) => match printed? {
+            printed = print(&mut output, &setting) => match printed? {
                 Printed::Done => Ok(()),
                 Printed::Failed(failure) => Err(Outcome::job(&failure)),
             },
             _ = ctrl_c() => {
                 bus.cancel(&tenant, &job).await?;
                 // What comes until the job has heard of it is printed too; then it has ended.
-                let _ = print(&mut output, setting.json).await;
+                let _ = print(&mut output, &setting).await;
                 Err(Outcome::interrupted(format!("job {job} is cancelled")))
             }
         }

@@ -36,7 +36,7 @@ impl Up {
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
         let data = self.data.folder()?;
         let server = if setting.nats == DEFAULT_NATS {
-            let started = EmbeddedServer::start(&data.join("nats"), self.nats_port).await;
+            let started = EmbeddedServer::start(&data.join("nats"), self.nats_port, &setting.connection).await;
             Some(started.map_err(Outcome::failed)?)
         } else {
             None
@@ -51,14 +51,14 @@ impl Up {
 
     async fn roles(self, setting: &Setting, data: std::path::PathBuf, url: &str) -> Result<(), Outcome> {
         let bus = setting.bus_at(url, "up").await?;
-        fleet::prepare(&bus).await?;
+        fleet::prepare(&bus, Some(&self.queen.bus_limits)).await?;
         let (queen_bus, hive_bus) = (
             setting.bus_at(url, &queen_connection(&self.queen.name())).await?,
             setting.bus_at(url, &hive_connection(&self.hive.name())).await?,
         );
         let mut signals = Signals::listen()?;
         let recorded = telemetry::start()?;
-        let (mut http, address) = fleet::http(self.http, bus.clone(), recorded.clone()).await?;
+        let (mut http, address) = fleet::http(self.http, &self.queen, bus.clone(), recorded.clone()).await?;
         let mut queen = fleet::queen(&self.queen, queen_bus.clone());
         let mut hive = fleet::hive(&self.hive, data, url, setting.otlp.as_deref(), hive_bus.clone(), recorded)?;
         show::say(format_args!(

@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use rbee_schema::{Failure, FailureCode, HubFile};
 
-/// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+use super::rules::Rules;
 
 /// How often progress is told at most: enough for a bar that moves, and few enough for the bus.
 const PACE: Duration = Duration::from_millis(100);
@@ -15,22 +14,32 @@ const PACE: Duration = Duration::from_millis(100);
 pub struct Patience {
     /// How many tries in a row may bring nothing.
     pub tries: u32,
-    /// The pause after the first of them; each further one is twice as long, up to a minute.
+    /// The pause after the first of them; each further one is twice as long.
     pub first_pause: Duration,
+    /// The longest pause between two tries.
+    pub longest_pause: Duration,
     /// How long a connection may be silent.
     pub silence: Duration,
     /// How long another process may hold a file without a byte more in it. Checking what is there brings none.
     pub standstill: Duration,
 }
 
+impl Patience {
+    /// What the settings of a hive say.
+    pub fn of(Rules { timers, bounds }: &Rules) -> Self {
+        Self {
+            tries: bounds.hub_tries,
+            first_pause: timers.hub_pause,
+            longest_pause: timers.hub_pause_most,
+            silence: timers.hub_silence,
+            standstill: timers.hub_standstill,
+        }
+    }
+}
+
 impl Default for Patience {
     fn default() -> Self {
-        Self {
-            tries: 8,
-            first_pause: Duration::from_millis(500),
-            silence: Duration::from_secs(30),
-            standstill: Duration::from_secs(10 * 60),
-        }
+        Self::of(&Rules::default())
     }
 }
 
@@ -71,7 +80,7 @@ pub fn after_setback(wanted: &HubFile, setback: &Setback, in_a_row: u32, patienc
     }
     let doublings = in_a_row.saturating_sub(1).min(16);
     let pause = patience.first_pause.saturating_mul(1 << doublings).max(setback.wait.unwrap_or_default());
-    AfterSetback::TryAgain(pause.min(LONGEST_PAUSE))
+    AfterSetback::TryAgain(pause.min(patience.longest_pause))
 }
 
 /// A refusal of the hub.
@@ -194,12 +203,25 @@ mod tests {
         let pauses: Vec<f64> = (1..12).map(seconds).collect();
         assert_eq!(pauses, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 60.0]);
         let patient = Setback { cause: "busy".into(), wait: Some(Duration::from_secs(86_400)) };
-        assert_eq!(after_setback(&wanted(), &patient, 1, &patience), AfterSetback::TryAgain(LONGEST_PAUSE));
+        assert_eq!(after_setback(&wanted(), &patient, 1, &patience), AfterSetback::TryAgain(patience.longest_pause));
         let AfterSetback::GiveUp(failure) = after_setback(&wanted(), &Setback::new("cut"), 12, &patience) else {
             panic!("given up");
         };
         assert!(failure.retryable && failure.code == FailureCode::FetchFailed, "{failure}");
         assert!(failure.message.contains("cut"), "{failure}");
+    }
+
+    #[test]
+    fn how_long_a_fetch_bears_with_the_hub_is_what_the_hive_was_told() {
+        let timers = "hub_pause=1s,hub_pause_most=3s,hub_silence=4s,hub_standstill=5s".parse().expect("timers");
+        let rules = Rules { timers, bounds: "hub_tries=4".parse().expect("bounds") };
+        let patience = Patience::of(&rules);
+        assert_eq!((patience.silence.as_secs(), patience.standstill.as_secs()), (4, 5));
+        let next = |in_a_row| match after_setback(&wanted(), &Setback::new("cut"), in_a_row, &patience) {
+            AfterSetback::TryAgain(pause) => Some(pause.as_secs()),
+            AfterSetback::GiveUp(_) => None,
+        };
+        assert_eq!([1, 2, 3, 4].map(next), [Some(1), Some(2), Some(3), None]);
     }
 
     #[test]

@@ -11,13 +11,12 @@ use std::{
 
 use rbee_schema::{Failure, FailureCode, HiveName, WorkerName};
 
-/// A program that holds one of our ports is looked at again after this long.
-const FOREIGN_FOR: Duration = Duration::from_secs(30);
-
 /// Who has which port of a range, as this hive knows it.
 #[derive(Debug, Clone)]
 pub struct PortBook {
     range: RangeInclusive<u16>,
+    /// A program that holds one of our ports is looked at again after this long.
+    foreign_for: Duration,
     used: BTreeMap<u16, User>,
     /// The last revision of a free port's key, where it is known: a claim that names it needs one round trip.
     revisions: BTreeMap<u16, u64>,
@@ -32,8 +31,8 @@ enum User {
 
 impl PortBook {
     /// A book of free ports.
-    pub fn new(range: RangeInclusive<u16>) -> Self {
-        Self { range, used: BTreeMap::new(), revisions: BTreeMap::new() }
+    pub fn new(range: RangeInclusive<u16>, foreign_for: Duration) -> Self {
+        Self { range, foreign_for, used: BTreeMap::new(), revisions: BTreeMap::new() }
     }
 
     /// Takes the lowest free port for `worker`, with the revision to claim it with.
@@ -41,7 +40,8 @@ impl PortBook {
     /// # Errors
     /// `ports-exhausted`, with the range and who has how many.
     pub fn take(&mut self, worker: &WorkerName, now: Instant) -> Result<(u16, u64), Failure> {
-        self.used.retain(|_, user| !matches!(user, User::Foreign(since) if now >= *since + FOREIGN_FOR));
+        let foreign_for = self.foreign_for;
+        self.used.retain(|_, user| !matches!(user, User::Foreign(since) if now >= *since + foreign_for));
         let free = self.range.clone().find(|port| !self.used.contains_key(port));
         let Some(port) = free else { return Err(self.exhausted()) };
         self.used.insert(port, User::Ours(worker.clone()));
@@ -126,13 +126,15 @@ mod tests {
 
     use super::*;
 
+    const FOREIGN_FOR: Duration = Duration::from_secs(7);
+
     fn worker(name: &str) -> WorkerName {
         name.parse().expect("a name")
     }
 
     #[test]
     fn the_lowest_free_port_is_taken_and_a_freed_one_is_next() {
-        let (mut book, now) = (PortBook::new(8080..=8083), Instant::now());
+        let (mut book, now) = (PortBook::new(8080..=8083, FOREIGN_FOR), Instant::now());
         for port in 8080..=8082 {
             assert_eq!(book.take(&worker("w"), now).expect("free").0, port);
         }
@@ -143,7 +145,7 @@ mod tests {
 
     #[test]
     fn exhaustion_is_a_typed_failure_that_names_the_range_and_who_has_it() {
-        let (mut book, now) = (PortBook::new(8080..=8082), Instant::now());
+        let (mut book, now) = (PortBook::new(8080..=8082, FOREIGN_FOR), Instant::now());
         book.leased_by(8080, "other".parse().expect("a name"));
         let (port, _) = book.take(&worker("w"), now).expect("free");
         book.is_foreign(port, now);
@@ -158,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_port_is_of_a_worker_from_the_moment_on_which_it_is_taken_until_it_is_given_back() {
-        let (mut book, now) = (PortBook::new(8080..=8081), Instant::now());
+        let (mut book, now) = (PortBook::new(8080..=8081, FOREIGN_FOR), Instant::now());
         let (port, _) = book.take(&worker("w"), now).expect("free");
         assert!(
             book.is_of(port, &worker("w")) && !book.is_of(port, &worker("other")) && !book.is_of(8081, &worker("w"))
@@ -169,17 +171,17 @@ mod tests {
 
     #[test]
     fn a_port_that_a_stranger_holds_is_tried_again_later() {
-        let (mut book, now) = (PortBook::new(8080..=8080), Instant::now());
+        let (mut book, now) = (PortBook::new(8080..=8080, FOREIGN_FOR), Instant::now());
         let (port, _) = book.take(&worker("w"), now).expect("free");
         book.is_foreign(port, now);
-        assert!(book.take(&worker("w"), now).is_err());
+        assert!(book.take(&worker("w"), now + FOREIGN_FOR - Duration::from_millis(1)).is_err());
         assert_eq!(book.take(&worker("w"), now + FOREIGN_FOR).expect("free again").0, 8080);
     }
 
     proptest! {
         #[test]
         fn no_port_is_taken_twice(steps in prop::collection::vec((0u8..4, 0u16..8), 0..64)) {
-            let (mut book, now) = (PortBook::new(9000..=9007), Instant::now());
+            let (mut book, now) = (PortBook::new(9000..=9007, FOREIGN_FOR), Instant::now());
             let mut ours = std::collections::BTreeSet::new();
             for (step, offset) in steps {
                 let port = 9000 + offset;

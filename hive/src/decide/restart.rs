@@ -7,13 +7,7 @@ use std::{
 
 use rbee_schema::{ByteSize, ExitClass, Failure, FailureCode};
 
-use crate::decide::timers::Timers;
-
-/// Exits that are close enough to each other to be a loop.
-const LOOP: usize = 5;
-
-/// Ends for want of memory under one limit: the third would end the same way.
-const OOMS: u32 = 2;
+use crate::decide::{bounds::Bounds, rules::Rules, timers::Timers};
 
 /// What is done about an exit that nobody wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +72,8 @@ impl History {
     }
 
     /// Takes note of an exit and decides what follows.
-    pub fn after(&mut self, exit: &Exit<'_>, now: Instant, timers: &Timers) -> AfterExit {
+    pub fn after(&mut self, exit: &Exit<'_>, now: Instant, rules: &Rules) -> AfterExit {
+        let Rules { timers, bounds } = rules;
         if exit.ready_for >= timers.stable.max(self.pause * 2) {
             *self = Self::default();
         }
@@ -99,11 +94,11 @@ impl History {
             | ExitClass::Other
             | ExitClass::Unknown => {}
         }
-        if self.loops() { self.trial(exit, timers) } else { self.restart(exit, timers) }
+        if self.loops(bounds) { self.trial(exit, rules) } else { self.restart(exit, timers) }
     }
 
-    fn loops(&self) -> bool {
-        self.trials > 0 || self.recent.len() >= LOOP || self.ooms >= OOMS
+    fn loops(&self, bounds: &Bounds) -> bool {
+        self.trials > 0 || self.recent.len() >= bounds.loop_exits as usize || self.ooms >= bounds.loop_ooms
     }
 
     fn restart(&mut self, exit: &Exit<'_>, timers: &Timers) -> AfterExit {
@@ -122,12 +117,12 @@ impl History {
         AfterExit::Restart { delay, why }
     }
 
-    fn trial(&mut self, exit: &Exit<'_>, timers: &Timers) -> AfterExit {
+    fn trial(&mut self, exit: &Exit<'_>, Rules { timers, bounds }: &Rules) -> AfterExit {
         let trial = timers.trial.saturating_mul(1 << self.trials.min(16)).min(timers.trial_most);
         self.trials += 1;
         self.pause = trial;
         let last = exit.tail.last().map_or("it wrote nothing", String::as_str);
-        let failure = if self.ooms >= OOMS {
+        let failure = if self.ooms >= bounds.loop_ooms {
             let limit = exit.memory.map_or("what the machine has".to_owned(), |memory| memory.to_string());
             Failure::new(
                 FailureCode::OutOfMemory,
@@ -176,7 +171,7 @@ mod tests {
         let mut pauses = Vec::new();
         for (after, exit) in exits {
             now += Duration::from_secs(*after);
-            pauses.push(match history.after(exit, now, &Timers::default()) {
+            pauses.push(match history.after(exit, now, &Rules::default()) {
                 AfterExit::Restart { delay, .. } => delay.as_secs_f64(),
                 AfterExit::CrashLoop { trial, .. } => -trial.as_secs_f64(),
                 AfterExit::GiveUp(failure) => panic!("{failure}"),
@@ -195,7 +190,7 @@ mod tests {
     fn many_workers_that_ended_together_start_apart() {
         let delay = |draw| {
             let exit = Exit { draw, ..exit(ExitClass::Signal, 0) };
-            match History::of(1).after(&exit, Instant::now(), &Timers::default()) {
+            match History::of(1).after(&exit, Instant::now(), &Rules::default()) {
                 AfterExit::Restart { delay, .. } => delay.as_millis(),
                 other => panic!("{other:?}"),
             }
@@ -207,6 +202,20 @@ mod tests {
     fn five_exits_in_ten_minutes_are_a_crash_loop_and_its_trials_grow_rarer() {
         let quick = vec![(1, exit(ExitClass::Signal, 0)); 10];
         assert_eq!(pauses(&quick), [0.1, 1.0, 2.0, 4.0, -300.0, -600.0, -1200.0, -2400.0, -3600.0, -3600.0]);
+    }
+
+    #[test]
+    fn how_many_exits_are_a_loop_can_be_set() {
+        let loops = |bounds: &str, class, exits: usize| {
+            let rules = Rules { bounds: bounds.parse().expect("bounds"), ..Rules::default() };
+            let (mut history, now) = (History::default(), Instant::now());
+            let ends = (0..exits).map(|_| history.after(&exit(class, 0), now, &rules)).collect::<Vec<_>>();
+            ends.iter().position(|end| matches!(end, AfterExit::CrashLoop { .. })).map(|at| at + 1)
+        };
+        assert_eq!(loops("loop_exits=2", ExitClass::Signal, 3), Some(2));
+        assert_eq!(loops("loop_exits=9", ExitClass::Signal, 8), None);
+        assert_eq!(loops("loop_ooms=1", ExitClass::Oom, 3), Some(1));
+        assert_eq!(loops("loop_ooms=4", ExitClass::Oom, 4), Some(4));
     }
 
     #[test]
@@ -226,8 +235,8 @@ mod tests {
         assert_eq!(pauses(&[oom(0), (1, exit(ExitClass::Signal, 0)), oom(0)]), [0.1, 1.0, 2.0]);
         let mut history = History::default();
         let exit = Exit { memory: Some(ByteSize(512 << 20)), ..exit(ExitClass::Oom, 0) };
-        history.after(&exit, Instant::now(), &Timers::default());
-        let AfterExit::CrashLoop { failure, .. } = history.after(&exit, Instant::now(), &Timers::default()) else {
+        history.after(&exit, Instant::now(), &Rules::default());
+        let AfterExit::CrashLoop { failure, .. } = history.after(&exit, Instant::now(), &Rules::default()) else {
             panic!("a loop");
         };
         assert!(failure.code == FailureCode::OutOfMemory && failure.message.contains("512 MiB"), "{failure}");
@@ -239,7 +248,7 @@ mod tests {
         let tail = ["noise".to_owned(), serde_json::to_string(&told).expect("serializes")];
         let after = |class, tail: &[String]| {
             let exit = Exit { class, ready_for: Duration::ZERO, memory: None, tail, draw: 0.0 };
-            History::default().after(&exit, Instant::now(), &Timers::default())
+            History::default().after(&exit, Instant::now(), &Rules::default())
         };
         assert_eq!(after(ExitClass::Data, &tail), AfterExit::GiveUp(told));
         let AfterExit::GiveUp(failure) = after(ExitClass::Config, &["no such option".to_owned()]) else {

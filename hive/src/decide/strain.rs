@@ -1,18 +1,10 @@
 //! Whether a whole hive is in trouble: a dead card, driver or disk ends one worker after the other.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Instant};
 
-/// This many workers in a crash loop are no accident.
-const LOOPING: usize = 3;
+use crate::decide::rules::Rules;
 
-/// As are this many unwanted exits within [`WINDOW`].
-const EXITS: usize = 10;
-const WINDOW: Duration = Duration::from_secs(60);
-
-/// The unwanted exits of the last minute, of all workers.
+/// The last unwanted exits, of all workers.
 #[derive(Debug, Clone, Default)]
 pub struct Strain {
     exits: VecDeque<Instant>,
@@ -25,38 +17,58 @@ impl Strain {
     }
 
     /// Why load is better placed elsewhere, in words, where it is; `looping` workers are in a crash loop.
-    pub fn verdict(&mut self, looping: usize, now: Instant) -> Option<String> {
-        self.exits.retain(|at| now < *at + WINDOW);
-        if looping >= LOOPING {
+    pub fn verdict(&mut self, looping: usize, now: Instant, Rules { timers, bounds }: &Rules) -> Option<String> {
+        let window = timers.degraded_window;
+        self.exits.retain(|at| now < *at + window);
+        if looping >= bounds.degraded_loops as usize {
             Some(format!("{looping} workers are in a crash loop"))
-        } else if self.exits.len() >= EXITS {
-            Some(format!("{} workers ended within {WINDOW:?}", self.exits.len()))
+        } else if self.exits.len() >= bounds.degraded_exits as usize {
+            Some(format!("{} workers ended within {window:?}", self.exits.len()))
         } else {
             None
         }
     }
 
     /// When the verdict may become another by itself.
-    pub fn next_look(&self) -> Option<Instant> {
-        (self.exits.len() >= EXITS).then(|| self.exits.front().map(|at| *at + WINDOW)).flatten()
+    pub fn next_look(&self, Rules { timers, bounds }: &Rules) -> Option<Instant> {
+        let is_strained = self.exits.len() >= bounds.degraded_exits as usize;
+        self.exits.front().filter(|_| is_strained).map(|at| *at + timers.degraded_window)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::decide::{bounds::Bounds, timers::Timers};
 
     #[test]
     fn ten_exits_in_a_minute_or_three_loops_are_strain_and_pass() {
-        let (start, mut strain) = (Instant::now(), Strain::default());
+        let (start, mut strain, rules) = (Instant::now(), Strain::default(), Rules::default());
         for second in 0..9 {
             strain.exited(start + Duration::from_secs(second));
         }
-        assert_eq!((strain.verdict(2, start), strain.next_look()), (None, None));
-        assert_eq!(strain.verdict(3, start).as_deref(), Some("3 workers are in a crash loop"));
+        assert_eq!((strain.verdict(2, start, &rules), strain.next_look(&rules)), (None, None));
+        assert_eq!(strain.verdict(3, start, &rules).as_deref(), Some("3 workers are in a crash loop"));
         strain.exited(start + Duration::from_secs(9));
-        assert_eq!(strain.verdict(0, start).as_deref(), Some("10 workers ended within 60s"));
-        assert_eq!(strain.next_look(), Some(start + WINDOW));
-        assert_eq!(strain.verdict(0, start + WINDOW), None);
+        assert_eq!(strain.verdict(0, start, &rules).as_deref(), Some("10 workers ended within 60s"));
+        let over = start + rules.timers.degraded_window;
+        assert_eq!(strain.next_look(&rules), Some(over));
+        assert_eq!(strain.verdict(0, over, &rules), None);
+    }
+
+    #[test]
+    fn how_much_is_strain_can_be_set() {
+        let rules = Rules {
+            timers: Timers { degraded_window: Duration::from_secs(5), ..Timers::default() },
+            bounds: Bounds { degraded_exits: 2, degraded_loops: 1, ..Bounds::default() },
+        };
+        let (start, mut strain) = (Instant::now(), Strain::default());
+        assert!(strain.verdict(1, start, &rules).is_some());
+        strain.exited(start);
+        strain.exited(start);
+        assert_eq!(strain.verdict(0, start, &rules).as_deref(), Some("2 workers ended within 5s"));
+        assert_eq!(strain.verdict(0, start + Duration::from_secs(5), &rules), None);
     }
 }

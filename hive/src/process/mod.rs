@@ -16,6 +16,7 @@ use std::{
 };
 
 use command_fds::{CommandFdExt as _, FdMapping};
+use rbee_schema::ByteSize;
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     fd::OwnedFd,
@@ -60,11 +61,13 @@ pub(crate) struct Start<'a> {
     pub(crate) epoch: u64,
     /// Its output goes to the end of this file: a pipe would end it when we are gone.
     pub(crate) log: &'a Path,
+    /// A log that is larger is set aside first.
+    pub(crate) log_size: ByteSize,
 }
 
 /// Starts a worker.
 pub(crate) fn spawn(start: Start<'_>) -> io::Result<Process> {
-    let output = output::begin(start.log, start.epoch)?;
+    let output = output::begin(start.log, start.epoch, start.log_size)?;
     let mut command = Command::new(start.program);
     command
         .args(start.arguments)

@@ -16,7 +16,7 @@ use hub_http::{
     RequestBuilder, Response, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE, RETRY_AFTER},
 };
-use rbee_schema::{Failure, HubFile};
+use rbee_schema::{ByteSize, Failure, HubFile};
 use tokio::time::timeout;
 
 use crate::decide::{
@@ -24,15 +24,13 @@ use crate::decide::{
     listing::Listing,
 };
 
-/// The largest description of a repository that is read.
-const LARGEST_LISTING: usize = 32 << 20;
-
 /// A client of one hub.
 #[derive(Debug)]
 pub(super) struct Hub {
     api: Api,
     has_token: bool,
     silence: Duration,
+    largest_listing: ByteSize,
 }
 
 /// Why a request brought nothing.
@@ -55,7 +53,13 @@ pub(super) struct Body {
 }
 
 impl Hub {
-    pub(super) fn new(folder: &Path, endpoint: &str, token: Option<String>, silence: Duration) -> io::Result<Self> {
+    pub(super) fn new(
+        folder: &Path,
+        endpoint: &str,
+        token: Option<String>,
+        silence: Duration,
+        largest_listing: ByteSize,
+    ) -> io::Result<Self> {
         if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
             let message = format!("the hub's address is `{endpoint}`: expected http://... or https://...");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -68,7 +72,7 @@ impl Hub {
             .with_user_agent("rbee", env!("CARGO_PKG_VERSION"))
             .build();
         let api = api.map_err(|error| io::Error::other(format!("the client of the hub cannot be made: {error}")))?;
-        Ok(Self { api, has_token, silence })
+        Ok(Self { api, has_token, silence, largest_listing })
     }
 
     /// What the repository holds at the wanted revision.
@@ -78,8 +82,10 @@ impl Hub {
         let mut text = Vec::new();
         while let Some(bytes) = body.next().await? {
             text.extend_from_slice(&bytes);
-            if text.len() > LARGEST_LISTING {
-                return Err(Setback::new("the hub's description of the repository does not end").into());
+            if text.len() as u64 > self.largest_listing.bytes() {
+                let most = self.largest_listing;
+                let message = format!("the hub's description of the repository is larger than {most} (hub_listing)");
+                return Err(Setback::new(message).into());
             }
         }
         Listing::read(&text).map_err(|wrong| {

@@ -18,7 +18,7 @@ use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared, WeakShared},
 };
-use rbee_schema::{Failure, FailureCode, FileRecord, HubFile, ModelReference};
+use rbee_schema::{ByteSize, Failure, FailureCode, FileRecord, HubFile, ModelReference};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::spawn_blocking,
@@ -30,6 +30,7 @@ use self::{
     hub::Hub,
 };
 pub use crate::decide::fetch::Patience;
+use crate::decide::rules::Rules;
 
 /// The hub, unless another address is configured.
 pub const HUB: &str = "https://huggingface.co";
@@ -45,23 +46,37 @@ pub struct StoreConfig {
     pub token: Option<String>,
     /// How long a fetch bears with the network.
     pub patience: Patience,
+    /// The largest description of a repository that is read.
+    pub largest_listing: ByteSize,
 }
 
 impl StoreConfig {
     /// A store in `folder` that fetches from the hub without a token.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), endpoint: HUB.to_owned(), token: None, patience: Patience::default() }
+        Self::by(folder, &Rules::default())
+    }
+
+    /// The same by the settings of a hive.
+    pub fn by(folder: impl Into<PathBuf>, rules: &Rules) -> Self {
+        Self {
+            folder: folder.into(),
+            endpoint: HUB.to_owned(),
+            token: None,
+            patience: Patience::of(rules),
+            largest_listing: rules.bounds.hub_listing,
+        }
     }
 }
 
 impl std::fmt::Debug for StoreConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { folder, endpoint, token, patience } = self;
+        let Self { folder, endpoint, token, patience, largest_listing } = self;
         f.debug_struct("StoreConfig")
             .field("folder", folder)
             .field("endpoint", endpoint)
             .field("has_token", &token.is_some())
             .field("patience", patience)
+            .field("largest_listing", largest_listing)
             .finish()
     }
 }
@@ -124,11 +139,11 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made, or the hub's address or the token is malformed.
     pub fn open(config: StoreConfig) -> io::Result<Self> {
-        let StoreConfig { folder, endpoint, token, patience } = config;
+        let StoreConfig { folder, endpoint, token, patience, largest_listing } = config;
         let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
         fs::create_dir_all(&folder).map_err(at)?;
         let catalogue = Catalogue::open(&folder).map_err(at)?;
-        let hub = Hub::new(&folder, &endpoint, token, patience.silence)?;
+        let hub = Hub::new(&folder, &endpoint, token, patience.silence, largest_listing)?;
         let shelves = Arc::new(Shelves { folder, catalogue, hub, patience });
         // Who asks waits for the answer: more than a few at a time are not to be expected, and they may wait.
         let (owner, asks) = mpsc::channel(8);

@@ -34,7 +34,7 @@ impl Supervisor {
         {
             spawning.ends(&how);
         }
-        let (worker, effects) = charge.worker.clone().step(event, Instant::now(), &self.timers);
+        let (worker, effects) = charge.worker.clone().step(event, Instant::now(), &self.rules);
         charge.worker = worker;
         self.carry_out(name, effects);
     }
@@ -125,7 +125,8 @@ impl Supervisor {
         let log = output::log_file(&self.config.data, name);
         let enforcer = self.enforcer.clone();
         let cage = Caged { enforcer, epoch, limits };
-        let launch = Launch { port, revision, lease, reference, cage, program, arguments, environment, log };
+        let log_size = self.config.rules.bounds.log_size;
+        let launch = Launch { port, revision, lease, reference, cage, program, arguments, environment, log, log_size };
         let (leases, name) = (self.leases.clone(), name.clone());
         self.tasks.spawn(async move { Report::Launched(name, launch.carry_out(leases).await) });
     }
@@ -155,10 +156,13 @@ impl Supervisor {
         vec![
             ("RBEE_NATS", self.config.nats_url.clone()),
             ("RBEE_NAMESPACE", self.bus.namespace().to_string()),
+            // Also where they say nothing: what this hive was started in is not for its workers.
+            ("RBEE_CONNECTION", self.bus.settings().to_string()),
+            ("RBEE_WORKER_SETTINGS", self.config.worker.to_string()),
             self.run_of(charge).mark(),
-            trace::variable(charge.spawning.as_ref()),
         ]
         .into_iter()
+        .chain(trace::variables(charge.spawning.as_ref()))
         .chain(self.config.otlp.clone().map(|url| ("RBEE_OTLP", url)))
         .chain(threads(self.limits_of(charge)))
         .collect()
@@ -343,9 +347,12 @@ fn threads(limits: Limits) -> Vec<(&'static str, String)> {
     vec![("RAYON_NUM_THREADS", threads.clone()), ("CANDLE_NUM_THREADS", threads)]
 }
 
+/// How long killed processes may take to be gone. The kernel frees their memory first: about 65 ms for each GiB.
+const EMPTY_WITHIN: Duration = Duration::from_secs(5);
+
 /// Removes the groups of a run that was killed. What is there still is removed when the hive starts anew.
 fn empty(cage: &Cage) {
-    if !cage.is_empty_within(Duration::from_secs(5)) {
+    if !cage.is_empty_within(EMPTY_WITHIN) {
         return warn!(pids = ?cage.pids(), "processes of a worker are there still although they were killed");
     }
     if let Err(error) = cage.remove() {

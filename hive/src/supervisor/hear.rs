@@ -13,7 +13,10 @@ use tracing::{debug, error, info, warn};
 
 use super::{Charge, End, Report, Supervisor, number, trace::Spawning};
 use crate::{
-    decide::worker::{Ended, Event, HowToStop, Worker},
+    decide::{
+        agreement::disagreement,
+        worker::{Ended, Event, HowToStop, Worker},
+    },
     http::Health,
     launch::Launched,
     limits::{self, Cage},
@@ -41,6 +44,10 @@ impl Supervisor {
         match entry {
             Entry::Set { document, revision, .. } => {
                 self.has_leader = true;
+                let disagreement = disagreement(self.config.rules.timers.beat, &document);
+                if std::mem::replace(&mut self.disagreement, disagreement.clone()) != disagreement {
+                    self.look_at_strain();
+                }
                 self.has_term(document.term.unwrap_or(revision));
             }
             Entry::Unreadable(key, error) => warn!(key, error, "who leads cannot be read"),
@@ -126,7 +133,7 @@ impl Supervisor {
         self.show_presence();
         if self.has_leader {
             // The queen starts others in their place, and stops each when it is no longer needed.
-            self.drains_at = Some((Instant::now() + self.config.timers.evacuate, why));
+            self.drains_at = Some((Instant::now() + self.config.rules.timers.evacuate, why));
         } else {
             self.stop_all(&why, HowToStop::Drain);
         }
@@ -247,7 +254,8 @@ impl Supervisor {
         if self.charges.get(worker).is_none_or(|charge| charge.worker.epoch != epoch) {
             return; // A run that is over already.
         }
-        let tail = output::tail(&output::log_file(&self.config.data, worker), epoch);
+        let log = output::log_file(&self.config.data, worker);
+        let tail = output::tail(&log, epoch, &self.config.rules.bounds);
         info!(%worker, code, signal, "a worker process ended");
         let cage = self.charges.get(worker).and_then(|charge| charge.cage.as_ref());
         let counted = cage.and_then(Cage::oom_kills);

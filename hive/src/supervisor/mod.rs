@@ -40,8 +40,8 @@ use self::{admission::Provided, trace::Spawning};
 use crate::{
     HiveConfig, HiveError, Urgency,
     decide::{
-        admit::Need, lateness, lateness::Lateness, ports::PortBook, strain::Strain, timers::Timers, worker::HowToStop,
-        worker::Worker,
+        admit::Need, agreement::disagreement, lateness, lateness::Lateness, ports::PortBook, rules::Rules,
+        strain::Strain, worker::HowToStop, worker::Worker,
     },
     http::Health,
     inventory::{Cards, Inventory},
@@ -54,15 +54,8 @@ use crate::{
     urgency,
 };
 
-/// How often a hive says that it is there.
-const BEAT: Duration = Duration::from_secs(1);
-
-/// How often its key is renewed, and when the key lapses: two renewals may be lost.
-const PRESENCE: Duration = Duration::from_secs(5);
-const PRESENCE_TIME_TO_LIVE: Duration = Duration::from_secs(15);
-
-/// How often leases are renewed and large logs set aside. Leases live for eleven times as long.
-const RENEW: Duration = Duration::from_secs(60);
+/// A pause before commands are received again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 type EntryReceiver<T> = mpsc::Receiver<Result<Entry<T>, BusError>>;
 type OrderReceiver = mpsc::Receiver<Result<Order, Failure>>;
@@ -153,8 +146,8 @@ impl Charge {
 
 struct Supervisor {
     config: HiveConfig,
-    /// The timers, stretched by how late the machine is.
-    timers: Timers,
+    /// Those of the configuration, their timers stretched by how late the machine is.
+    rules: Rules,
     epoch: u64,
     ledger: Ledger,
     bus: Bus,
@@ -171,6 +164,8 @@ struct Supervisor {
     tasks: JoinSet<Report>,
     lateness: Lateness,
     strain: Strain,
+    /// Why this hive does not suit the queen who leads, where it does not.
+    disagreement: Option<String>,
     /// Why load is better placed elsewhere, where it is.
     degraded: Option<String>,
     /// Whether it takes further workers.
@@ -219,8 +214,8 @@ pub async fn run(
         epoch: ledger.next_epoch(seen)?,
         ledger,
         records: Registry::workers(&bus),
-        leases: PortLeases::of(&bus, &config.host),
-        ports: PortBook::new(config.ports.clone()),
+        leases: PortLeases::of(&bus, &config.host, config.rules.timers.port_lease),
+        ports: PortBook::new(config.ports.clone(), config.rules.timers.foreign_port),
         enforcer,
         cards: Cards::open(),
         inventory: None,
@@ -230,13 +225,14 @@ pub async fn run(
         outbox: Outbox::start(&bus),
         lateness: Lateness::default(),
         strain: Strain::default(),
+        disagreement: None,
         degraded: None,
         draining: false,
         has_leader: false,
         drains_at: None,
         clock_ahead_ms: bus.clock_ahead_ms().await?,
         end: None,
-        timers: config.timers.clone(),
+        rules: config.rules.clone(),
         health,
         bus,
         config,
@@ -261,8 +257,10 @@ impl Supervisor {
         let mut children = signal(SignalKind::child())?;
         let mut online = self.bus.online();
         let mut is_online = *online.borrow_and_update();
-        let (mut beat, mut presence, mut renew) = (ticks(BEAT), ticks(PRESENCE), ticks(RENEW));
-        let (mut clock, mut health) = (ticks(lateness::TICK), ticks(self.config.timers.health));
+        let timers = &self.config.rules.timers;
+        let (mut beat, mut presence, mut renew) =
+            (ticks(timers.beat), ticks(timers.presence), ticks(timers.lease_renewal));
+        let (mut clock, mut health) = (ticks(lateness::TICK), ticks(timers.health));
         let mut watchdog = notify::watchdog_period().map(ticks);
         self.join();
         while self.end.is_none() {
@@ -316,13 +314,22 @@ impl Supervisor {
         loop {
             match watch.next().await? {
                 Entry::Current => return Ok(follow(watch)),
-                Entry::Set { document, .. } if document.protocol.shared(Protocol::OURS).is_none() => {
-                    let LeaderRecord { version, protocol: theirs, .. } = document;
-                    return Err(HiveError::Incompatible { version, theirs });
+                entry => {
+                    if let Entry::Set { document, .. } = &entry {
+                        self.suits(document)?;
+                    }
+                    self.hear_leader(entry);
                 }
-                entry => self.hear_leader(entry),
             }
         }
+    }
+
+    /// Whether this hive and the queen who leads can work together.
+    fn suits(&self, leader: &LeaderRecord) -> Result<(), HiveError> {
+        if leader.protocol.shared(Protocol::OURS).is_none() {
+            return Err(HiveError::Incompatible { version: leader.version.clone(), theirs: leader.protocol });
+        }
+        disagreement(self.config.rules.timers.beat, leader).map_or(Ok(()), |why| Err(HiveError::Unsuited(why)))
     }
 
     /// The commands as they come, and the task that receives them: it ends with its handle.
@@ -337,7 +344,7 @@ impl Supervisor {
                     Ok(None) => Ok(()),
                     Err(error) => {
                         warn!(%error, "commands cannot be received; trying again");
-                        tokio::time::sleep(BEAT).await;
+                        tokio::time::sleep(PAUSE).await;
                         Ok(())
                     }
                 };
@@ -354,14 +361,14 @@ impl Supervisor {
         if !online {
             return None;
         }
-        let workers = self.charges.values().filter_map(|charge| charge.worker.deadline(&self.timers));
+        let workers = self.charges.values().filter_map(|charge| charge.worker.deadline(&self.rules.timers));
         let drain = self.drains_at.as_ref().map(|(at, _)| *at);
-        workers.chain(self.strain.next_look()).chain(drain).min()
+        workers.chain(self.strain.next_look(&self.rules)).chain(drain).min()
     }
 
     fn wake(&mut self) {
         let now = Instant::now();
-        let due = |charge: &Charge| charge.worker.deadline(&self.timers).is_some_and(|deadline| deadline <= now);
+        let due = |charge: &Charge| charge.worker.deadline(&self.rules.timers).is_some_and(|deadline| deadline <= now);
         let due: Vec<_> = self.charges.iter().filter(|(_, charge)| due(charge)).map(|(name, _)| name.clone()).collect();
         for worker in due {
             self.step(&worker, crate::decide::worker::Event::DeadlinePassed);
@@ -376,8 +383,9 @@ impl Supervisor {
         self.renew_leases();
         let workers = self.charges.keys().map(|worker| output::log_file(&self.config.data, worker));
         let logs: Vec<_> = workers.chain([self.ledger.own_log()]).collect();
+        let large = self.config.rules.bounds.log_size;
         self.tasks.spawn_blocking(move || {
-            logs.iter().for_each(|log| output::rotate(log));
+            logs.iter().for_each(|log| output::rotate(log, large));
             Report::Done
         });
     }

@@ -65,8 +65,9 @@ impl Supervisor {
         let leases_released = self.release_leaked().await?;
         self.forget_records().await?;
         let (data, kept) = (self.config.data.clone(), self.charges.keys().cloned().collect::<BTreeSet<_>>());
+        let age = self.config.rules.timers.log_age;
         self.tasks.spawn_blocking(move || {
-            output::prune(&data, &kept);
+            output::prune(&data, &kept, age);
             super::Report::Done
         });
         if adopted + buried + number(killed.len()) + leases_released > 0 {
@@ -94,7 +95,7 @@ impl Supervisor {
         self.ports.adopt(port, &name);
         info!(worker = %name, pid = process.pid(), port, "a living worker is adopted");
         let remembered = remembered(&name, &page);
-        let (worker, effects) = Worker::adopt(remembered, process.pid(), port, Instant::now(), &self.timers);
+        let (worker, effects) = Worker::adopt(remembered, process.pid(), port, Instant::now(), &self.rules.timers);
         let limits = page.spec.limits.or(self.config.limits);
         let cage = self.enforcer.reopen(&name, page.record.epoch, &limits, process.pid());
         let charge = Charge {
@@ -112,7 +113,8 @@ impl Supervisor {
 
     fn bury(&mut self, name: WorkerName, page: Page) {
         info!(worker = %name, "a worker ended while its hive was away");
-        let tail = output::tail(&output::log_file(&self.config.data, &name), page.record.epoch);
+        let log = output::log_file(&self.config.data, &name);
+        let tail = output::tail(&log, page.record.epoch, &self.config.rules.bounds);
         let ended = Ended { tail, draw: draw(), ..Ended::default() };
         let port = page.record.port;
         if let Some(port) = port {
@@ -120,7 +122,7 @@ impl Supervisor {
         }
         let claim = port.map(|port| PortClaim { port, revision: 0 });
         let remembered = remembered(&name, &page);
-        let (worker, effects) = Worker::bury(remembered, ended, port, Instant::now(), &self.timers);
+        let (worker, effects) = Worker::bury(remembered, ended, port, Instant::now(), &self.rules);
         let lease = page.lease.clone();
         let charge = Charge { claim, page: Some(page), ..Charge::new(worker, lease) };
         self.charges.insert(name.clone(), charge);

@@ -1,7 +1,5 @@
 //! The end of a hive: all workers at once, one deadline, then the rest is killed and looked for.
 
-use std::time::Duration;
-
 use futures::StreamExt as _;
 use rbee_nats::{Registry, Subscriber};
 use rbee_schema::HiveEvent;
@@ -24,9 +22,6 @@ impl From<Urgency> for HowToStop {
     }
 }
 
-/// How long the last events may take to be stored.
-const LAST_WORDS: Duration = Duration::from_secs(5);
-
 impl Supervisor {
     pub(super) async fn shut_down(mut self, beats: &mut Subscriber, mut stop: channel::Receiver<Option<Urgency>>) {
         let why = match &self.end {
@@ -42,12 +37,12 @@ impl Supervisor {
         self.publish(HiveEvent::Draining { why: why.clone(), workers: number(workers) });
         let mut urgency = stop.borrow_and_update().unwrap_or(Urgency::Drain);
         self.stop_all(&why, urgency.into());
-        let limit = begun + self.config.timers.shutdown;
-        while !self.charges.is_empty() && Instant::now() < limit + self.config.timers.kill {
+        let limit = begun + self.config.rules.timers.shutdown;
+        while !self.charges.is_empty() && Instant::now() < limit + self.config.rules.timers.kill {
             let next = match urgency {
-                Urgency::Drain => begun + self.config.timers.shutdown / 2,
+                Urgency::Drain => begun + self.config.rules.timers.shutdown / 2,
                 Urgency::Hurry => limit,
-                Urgency::Kill => limit + self.config.timers.kill,
+                Urgency::Kill => limit + self.config.rules.timers.kill,
             };
             let left = self.charges.len();
             let asked = tokio::select! {
@@ -85,7 +80,8 @@ impl Supervisor {
             error!(%worker, pid, "a worker is there still although it was killed; the next run of this hive looks for it");
         }
         let killed = if urgency == Urgency::Kill { number(self.charges.len()) } else { 0 };
-        let limit = Instant::now() + LAST_WORDS;
+        let last_words = self.config.rules.timers.last_words;
+        let limit = Instant::now() + last_words;
         // Leases that are being released, jobs that are being given back.
         while let Ok(Some(report)) = tokio::time::timeout_at(limit, self.tasks.join_next()).await {
             self.report(report);
@@ -94,7 +90,7 @@ impl Supervisor {
         if !matches!(self.end, Some(End::Fenced(_))) {
             Registry::hives(&self.bus).remove_by(&self.outbox, self.config.name.as_str());
         }
-        self.outbox.drained(LAST_WORDS).await;
+        self.outbox.drained(last_words).await;
         self.ledger.close();
         metrics::shut_down(begun.elapsed());
         info!(took = ?begun.elapsed(), "the hive has stopped");

@@ -4,7 +4,7 @@ use rbee_nats::{Registry, Subject};
 use rbee_schema::{ByteSize, Event, HiveBeat, HiveEvent, HiveRecord, ModelKind, PortEvent, Protocol, Room};
 use tracing::{debug, info};
 
-use super::{PRESENCE_TIME_TO_LIVE, Supervisor, number, version};
+use super::{Supervisor, number, version};
 use crate::{http::Health, metrics, notify};
 
 impl Supervisor {
@@ -56,7 +56,8 @@ impl Supervisor {
             clock_ahead_ms: self.clock_ahead_ms,
         };
         let key = self.config.name.as_str();
-        Registry::hives(&self.bus).put_by(&self.outbox, key, &record, Some(PRESENCE_TIME_TO_LIVE));
+        let lapses = self.config.rules.timers.presence_lapse;
+        Registry::hives(&self.bus).put_by(&self.outbox, key, &record, Some(lapses));
     }
 
     /// How it is, in one line.

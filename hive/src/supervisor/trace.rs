@@ -2,7 +2,7 @@
 //! its own.
 
 use rbee_schema::{HiveName, ModelName, WorkerName};
-use rbee_trace::{STEPS, TRACEPARENT_VARIABLE, TraceContext};
+use rbee_trace::{STEPS, TRACEPARENT_VARIABLE, TRACESTATE_VARIABLE, TraceContext};
 use tracing::{Span, debug, info, info_span};
 
 use crate::decide::worker::Event;
@@ -52,8 +52,9 @@ pub(super) fn end(event: &Event) -> Option<String> {
     }
 }
 
-/// The variable that hands the trace on, whatever the hive itself was started in.
-pub(super) fn variable(spawning: Option<&Spawning>) -> (&'static str, String) {
-    let trace = spawning.map_or_else(TraceContext::random, |spawning| spawning.trace);
-    (TRACEPARENT_VARIABLE, trace.to_string())
+/// The variables that hand the trace on, whatever the hive itself was started in.
+pub(super) fn variables(spawning: Option<&Spawning>) -> [(&'static str, String); 2] {
+    let trace = spawning.map_or_else(TraceContext::random, |spawning| spawning.trace.clone());
+    let state = trace.state().unwrap_or_default().to_owned();
+    [(TRACEPARENT_VARIABLE, trace.to_string()), (TRACESTATE_VARIABLE, state)]
 }

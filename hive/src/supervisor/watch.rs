@@ -1,6 +1,6 @@
 //! Signs of life: the clock, the kernel's notices, health checks, and what they say of the hive as a whole.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rbee_schema::{HiveEvent, WorkerName, WorkerPhase};
 use tokio::time::timeout;
@@ -14,18 +14,16 @@ use crate::{
     process::Process,
 };
 
-/// How long the end of a process may wait for what the worker said last. A round trip takes under a millisecond.
-const LAST_BEAT: Duration = Duration::from_millis(250);
-
 impl Supervisor {
     /// Waits for the end of a process, in a task of its own. The kernel is faster than the bus: a round trip brings in
     /// what the worker said last, among it the job that it had just taken.
     pub(super) fn watch(&mut self, worker: &WorkerName, process: Process) {
         let Some(charge) = self.charges.get(worker) else { return };
         let (worker, epoch, bus) = (worker.clone(), charge.worker.epoch, self.bus.clone());
+        let last_beat = self.config.rules.timers.last_beat;
         self.tasks.spawn(async move {
             let status = process.ended().await;
-            if !matches!(timeout(LAST_BEAT, bus.round_trip()).await, Ok(Ok(()))) {
+            if !matches!(timeout(last_beat, bus.round_trip()).await, Ok(Ok(()))) {
                 warn!(%worker, "the bus is slow; a job that this worker had just taken may come back only in its time");
             }
             Report::Exited(worker, epoch, status)
@@ -38,7 +36,7 @@ impl Supervisor {
         let tick = self.lateness.tick(Instant::now());
         let stretch = self.lateness.stretch();
         if stretch != before {
-            self.timers = self.config.timers.stretched(stretch);
+            self.rules.timers = self.config.rules.timers.stretched(stretch);
             let late = self.lateness.worst();
             info!(stretch, ?late, "waits for signs of life are stretched by how late this machine is");
         }
@@ -82,14 +80,17 @@ impl Supervisor {
         for (name, charge) in serving {
             let Some(port) = charge.worker.record().port else { continue };
             let (worker, epoch) = (name.clone(), charge.worker.epoch);
-            self.tasks.spawn(async move { Report::Health { worker, epoch, well: probe::is_well(port).await } });
+            let limit = self.config.rules.timers.probe;
+            let asking = async move { Report::Health { worker, epoch, well: probe::is_well(port, limit).await } };
+            self.tasks.spawn(asking);
         }
     }
 
     /// Whether the hive as a whole is in trouble, or no longer.
     pub(super) fn look_at_strain(&mut self) {
         let looping = self.charges.values().filter(|charge| charge.worker.phase() == WorkerPhase::CrashLoop).count();
-        let verdict = self.strain.verdict(looping, Instant::now());
+        let strained = self.strain.verdict(looping, Instant::now(), &self.config.rules);
+        let verdict = strained.or_else(|| self.disagreement.clone());
         if verdict.is_some() == self.degraded.is_some() {
             return;
         }

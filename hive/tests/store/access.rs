@@ -1,7 +1,7 @@
 //! What the hub refuses.
 
 use rbee_hive::store::{Store, StoreConfig};
-use rbee_schema::FailureCode;
+use rbee_schema::{ByteSize, FailureCode};
 use tempfile::tempdir;
 
 use crate::hub::{FakeHub, provide, weights};
@@ -55,6 +55,15 @@ async fn an_answer_that_is_no_listing_is_a_failed_fetch() {
         assert!(failure.code == FailureCode::FetchFailed && failure.retryable, "{failure}");
         assert!(failure.message.contains("no description of a repository"), "{failure}");
     }
+}
+
+#[tokio::test]
+async fn a_listing_that_is_larger_than_its_bound_is_not_read() {
+    let hub = FakeHub::start(&[("m.gguf", weights(10))]).await;
+    let folder = tempdir().expect("a folder");
+    let small = StoreConfig { largest_listing: ByteSize(100), ..hub.config(folder.path()) };
+    let failure = provide(&Store::open(small).expect("a store"), "hf:o/r/m.gguf").await.expect_err("too large");
+    assert!(failure.message.contains("larger than 100 B (hub_listing)"), "{failure}");
 }
 
 #[tokio::test]

@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
-use rbee_nats::{ApiRequest, Bus, Subject};
+use rbee_nats::{ApiRequest, Authority, Bus, Order, Subject};
 use rbee_schema::{
     Event, Failure, FailureCode, HiveCommand, HiveName, QueenEvent, WorkerName,
     api::{Commanded, Drain, OfFile, OfWorker, Spawn, Stop},
 };
+use rbee_trace::{STEPS, TraceContext};
+use tracing::{Instrument as _, Span, debug, info_span};
 
 use super::{
     Context,
@@ -29,21 +31,39 @@ struct Plan {
 pub(super) fn carry_out(context: &Context<'_>, request: ApiRequest) {
     let plan = plan(context, &request);
     let bus = context.bus.clone();
-    tokio::spawn(async move {
+    let (span, trace) = begin(&request);
+    let carrying_out = async move {
         let done = match plan {
-            Ok(plan) => command(&bus, plan).await,
+            Ok(plan) => command(&bus, plan, trace).await,
             Err(failure) => Err(failure),
         };
         match done {
             Ok(commanded) => request.reply(&commanded).await,
-            Err(failure) => request.refuse(&failure).await,
+            Err(failure) => {
+                debug!(target: STEPS, "refused: {failure}");
+                request.refuse(&failure).await;
+            }
         }
-    });
+    };
+    tokio::spawn(carrying_out.instrument(span));
 }
 
-async fn command(bus: &Bus, Plan { hives, command, worker, why }: Plan) -> Result<Commanded, Failure> {
+/// The span of a request in the trace of who asks, and what its commands are to carry. Who asks in none begins one.
+fn begin(request: &ApiRequest) -> (Span, TraceContext) {
+    let asked = request.trace().unwrap_or_else(TraceContext::random);
+    let span = info_span!(parent: None, "command", operation = request.operation(), trace = asked.id());
+    let trace = rbee_trace::join(&span, &asked);
+    (span, trace)
+}
+
+async fn command(
+    bus: &Bus,
+    Plan { hives, command, worker, why }: Plan,
+    trace: TraceContext,
+) -> Result<Commanded, Failure> {
+    let order = Order { command, by: Authority::Person, trace: Some(trace) };
     for hive in &hives {
-        let stored = bus.command(hive, &command).await;
+        let stored = bus.order(hive, &order).await;
         stored.map_err(|error| Failure::new(FailureCode::TimedOut, error.to_string()))?;
     }
     let any = || "*".to_owned();

@@ -4,6 +4,8 @@
 mod command;
 mod look;
 
+use std::time::Duration;
+
 use rbee_nats::{ApiRequest, Bus, Outbox};
 use rbee_schema::{
     Chunk, Failure, FailureCode, JobId, ModelName, QueenName, Tenant,
@@ -14,7 +16,7 @@ use tracing::{debug, warn};
 
 use crate::{
     decide::fleet::Fleet,
-    infer::{self, Inference, PATIENCE},
+    infer::{self, Inference},
     leader::Standing,
 };
 
@@ -60,7 +62,7 @@ pub(crate) fn answer(context: &Context<'_>, request: ApiRequest) {
         "worker" => reply_to(request, |asked| look::worker(fleet, asked)),
         "explain" => reply_to(request, |asked| look::explain(fleet, asked)),
         "cancel" => drop(tokio::spawn(cancel(bus, request))),
-        "infer" => drop(tokio::spawn(infer(bus, request))),
+        "infer" => drop(tokio::spawn(infer(bus, request, fleet.timers.patience))),
         "spawn" | "stop" | "reset" | "drain" | "pull" | "rm" => command::carry_out(context, request),
         other => {
             let failure = Failure::new(FailureCode::InvalidRequest, format!("there is no operation `{other}`"));
@@ -121,8 +123,8 @@ async fn cancel(bus: Bus, request: ApiRequest) {
     }
 }
 
-/// Replies with every chunk of the job's output, then with an empty message.
-async fn infer(bus: Bus, request: ApiRequest) {
+/// Replies with every chunk of the job's output, each at last after `patience`, then with an empty message.
+async fn infer(bus: Bus, request: ApiRequest, patience: Duration) {
     let job = request.message_id().and_then(|id| id.parse().ok()).unwrap_or_else(JobId::generate);
     let tenant = Tenant::default();
     let Inference { mut output, .. } = match infer::start(&bus, &tenant, job, request.body(), request.trace()).await {
@@ -130,7 +132,7 @@ async fn infer(bus: Bus, request: ApiRequest) {
         Err(failure) => return refuse(&request, failure).await,
     };
     loop {
-        match output.next(PATIENCE).await {
+        match output.next(patience).await {
             Ok(Some(committed)) => request.reply(&committed.chunk).await,
             Ok(None) => return request.end().await,
             Err(error) => {

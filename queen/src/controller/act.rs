@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use rbee_nats::{AppendError, Authority, Bus, BusError, Order as HiveOrder, Registry};
+use rbee_nats::{AppendError, Authority, Bus, BusError, Order as HiveOrder, QueuedJob, Registry};
 use rbee_schema::{
     AlertEvent, AlertKind, Chunk, Event as BusEvent, Failure, Haste, HiveCommand, HiveName, JobId, JobInFlight,
     ModelName, ModelSpec, QueenEvent, Tenant, WorkerName,
 };
+use rbee_trace::STEPS;
 use tracing::{Instrument as _, Span, debug, info, warn};
 
 use super::{Controller, LONGEST_REST, REST, Report, SHORT};
@@ -16,7 +17,7 @@ use crate::{
         scale::{Order, next_look, orders},
         touched::Scope,
     },
-    infer::unknown_model,
+    infer::{refusal, unknown_model},
     metrics,
 };
 
@@ -195,9 +196,11 @@ async fn answer_all(bus: &Bus, model: &ModelName, failure: &Failure) {
         Ok(jobs) => jobs,
         Err(error) => return warn!(%model, %error, "the queue cannot be read"),
     };
-    for (sequence, tenant, job) in jobs {
-        if let Err(error) = answer(bus, sequence, &tenant, &job, failure).await {
-            warn!(%job, %error, "a job could not be refused");
+    for QueuedJob { sequence, tenant, job, trace } in jobs {
+        let span = refusal(&tenant, &job, &trace);
+        match answer(bus, sequence, &tenant, &job, failure).instrument(span.clone()).await {
+            Ok(()) => span.in_scope(|| debug!(target: STEPS, "refused: {failure}")),
+            Err(error) => span.in_scope(|| warn!(%job, %error, "a job could not be refused")),
         }
     }
 }

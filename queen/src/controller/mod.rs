@@ -32,15 +32,13 @@ use crate::{
     api,
     decide::{
         alert::Alerts,
+        bounds::Bounds,
         fleet::{Change, Fleet, WorkerKey},
         timers::Timers,
     },
     leader::{self, Standing},
     metrics, sealer,
 };
-
-/// How long the last events may take to be stored.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A look that comes this much later than it was due says that this queen stood still: what was not heard meanwhile
 /// means nothing.
@@ -64,6 +62,8 @@ pub struct QueenConfig {
     pub name: QueenName,
     /// How long she waits for what.
     pub timers: Timers,
+    /// What she bears.
+    pub bounds: Bounds,
 }
 
 /// A queen that cannot run.
@@ -115,7 +115,7 @@ pub async fn run(config: QueenConfig, bus: Bus, stop: CancellationToken) -> Resu
         name: config.name,
         outbox: Outbox::start(&bus),
         bus,
-        fleet: Fleet::new(config.timers),
+        fleet: Fleet::new(config.timers, config.bounds),
         traces: Traces::default(),
         tasks: JoinSet::new(),
         unread: 4,
@@ -153,7 +153,8 @@ impl Controller {
         let mut files: RegistryWatch<FileRecord> = Registry::files(&self.bus).watch(">").await?;
         let (tell_standing, mut standing) = watch::channel(self.standing.clone());
         let campaign_ends = stop.child_token();
-        let campaign = leader::campaign(self.bus.clone(), self.name.clone(), tell_standing, campaign_ends.clone());
+        let (bus, name, timers) = (self.bus.clone(), self.name.clone(), self.fleet.timers.clone());
+        let campaign = leader::campaign(bus, name, timers, tell_standing, campaign_ends.clone());
         let mut campaign = tokio::spawn(campaign);
         let mut online = self.bus.online();
         self.publish(QueenEvent::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
@@ -200,7 +201,7 @@ impl Controller {
         if let Err(error) = (&mut campaign).await {
             warn!(%error, "the lead could not be given up; it lapses");
         }
-        self.outbox.drained(LAST_WORDS).await;
+        self.outbox.drained(self.fleet.timers.last_words).await;
         info!("the queen has stopped; hives and workers go on");
         Ok(())
     }
@@ -236,7 +237,8 @@ impl Controller {
                 }
                 self.unplaceable.clear();
                 self.alerts.forget();
-                self.sealer = Some(AbortOnDropHandle::new(tokio::spawn(sealer::seal(self.bus.clone()))));
+                let sealing = sealer::seal(self.bus.clone(), self.fleet.timers.seal);
+                self.sealer = Some(AbortOnDropHandle::new(tokio::spawn(sealing)));
                 self.standing = standing;
                 self.look_for_jobs(Change::Fewer);
             }

@@ -35,7 +35,7 @@ impl Traces {
         worker: &WorkerName,
     ) -> (Span, TraceContext) {
         let asked = self.oldest.get(model).filter(|_| waits(fleet, model));
-        let trace = asked.copied().unwrap_or_else(TraceContext::random);
+        let trace = asked.cloned().unwrap_or_else(TraceContext::random);
         let span = info_span!(parent: None, "place", %model, %hive, %worker, trace = trace.id());
         let trace = rbee_trace::join(&span, &trace);
         (span, trace)

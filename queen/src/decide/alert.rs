@@ -6,9 +6,6 @@ use rbee_schema::{AlertEvent, AlertKind, Failure, ModelName, WorkerPhase};
 
 use crate::decide::{fleet::Fleet, liveness::Presence, touched::Scope};
 
-/// With less room on its disk a hive can soon fetch no model and write no log.
-const LOW_DISK: u64 = 1 << 30;
-
 /// The alerts that hold.
 #[derive(Debug, Clone, Default)]
 pub struct Alerts {
@@ -104,9 +101,10 @@ fn of_hives(fleet: &Fleet) -> impl Iterator<Item = (Key, Alert)> {
             let remedy = format!("`rbee events evt.worker.{name}.> --since 1h` tells how its workers ended");
             (key(AlertKind::HiveDegraded), Alert { message, remedy })
         });
-        let disk = hive.room.filter(|room| room.disk < LOW_DISK).map(|_| {
+        let low = fleet.bounds.low_disk;
+        let disk = hive.room.filter(|room| room.disk < low.bytes()).map(|_| {
             // Without the number: it changes with each heartbeat.
-            let message = format!("hive {name} has less than {} MiB free on its disk", LOW_DISK >> 20);
+            let message = format!("hive {name} has less than {low} free on its disk");
             let remedy = "`rbee models --files` lists fetched models, `rbee rm` deletes one";
             (key(AlertKind::DiskLow), Alert { message, remedy: remedy.to_owned() })
         });
@@ -130,7 +128,7 @@ fn of_workers(fleet: &Fleet, model: &ModelName) -> Vec<(Key, Alert)> {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use rbee_schema::{FailureCode, Replicas, Room};
+    use rbee_schema::{ByteSize, FailureCode, Replicas, Room};
 
     use super::*;
     use crate::decide::{
@@ -164,6 +162,16 @@ mod tests {
     }
 
     #[test]
+    fn when_a_disk_is_low_can_be_set() {
+        let (mut fleet, mut alerts) = (fleet(ONE), Alerts::default());
+        fleet.hives.get_mut(&name("a")).expect("it is there").room =
+            Some(Room { memory: 0, disk: 5 << 30, card: None });
+        assert_eq!(told(&mut alerts, &fleet, &Scope::Everything), [""; 0]);
+        fleet.bounds.low_disk = ByteSize(6 << 30);
+        assert_eq!(told(&mut alerts, &fleet, &Scope::Everything), ["disk-low a"]);
+    }
+
+    #[test]
     fn a_look_at_some_models_tells_nothing_of_others_and_clears_nothing_of_them() {
         let (mut fleet, mut alerts, now) = (fleet(ONE), Alerts::default(), Instant::now());
         let models = |names: &[&str]| Scope::Models(names.iter().map(|model| name(model)).collect());
@@ -182,7 +190,7 @@ mod tests {
         let (mut fleet, mut alerts, now) = (fleet(ONE), Alerts::default(), Instant::now());
         fleet.timers = Timers { suspect: Duration::from_secs(3), ..Timers::default() };
         fleet.hives.get_mut(&name("a")).expect("it is there").room =
-            Some(Room { memory: 1 << 40, disk: LOW_DISK - 1, card: None });
+            Some(Room { memory: 1 << 40, disk: fleet.bounds.low_disk.bytes() - 1, card: None });
         for seconds in [4, 11] {
             fleet.pass(now + Duration::from_secs(seconds));
         }

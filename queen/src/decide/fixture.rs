@@ -8,6 +8,7 @@ use rbee_schema::{
 };
 
 use crate::decide::{
+    bounds::Bounds,
     fleet::{Fleet, WorkerKey},
     scale::{self, Order},
     timers::Timers,
@@ -89,7 +90,7 @@ pub(super) fn beat(jobs: usize) -> WorkerBeat {
 
 /// A fleet of one hive `a` with model `m`. No hive becomes suspect while a test counts minutes.
 pub(super) fn fleet(replicas: Replicas) -> Fleet {
-    let mut fleet = Fleet::new(Timers { suspect: Duration::from_secs(3600), ..Timers::default() });
+    let mut fleet = Fleet::new(Timers { suspect: Duration::from_secs(3600), ..Timers::default() }, Bounds::default());
     fleet.hive_is_there(name("a"), hive(), Instant::now());
     fleet.model_is(name("m"), ModelSpec { replicas, ..spec() });
     fleet

@@ -1,6 +1,7 @@
 //! Decisions: functions of values. Nothing here does I/O, reads a clock or draws at random.
 
 pub mod alert;
+pub mod bounds;
 pub mod fleet;
 pub mod held;
 pub mod liveness;

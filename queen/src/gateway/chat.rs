@@ -18,21 +18,21 @@ use bytes::Bytes;
 use futures::{Stream, stream};
 use rbee_nats::{Bus, Follow};
 use rbee_schema::{Chunk, Failure, FailureCode, JobId, MAX_BODY_BYTES, Tenant};
-use rbee_trace::{TRACEPARENT, TraceContext};
+use rbee_trace::{TRACEPARENT, TRACESTATE, TraceContext};
 use serde_json::{Value, json};
 use tracing::debug;
 
 use crate::{
-    gateway::openai::{self, Completion},
-    infer::{self, Inference, PATIENCE},
+    gateway::{
+        Door,
+        openai::{self, Completion},
+    },
+    infer::{self, Inference},
     metrics::Answer,
 };
 
-/// A silent stream says that it lives this often, so that nobody between us and the client closes it.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
 pub(super) async fn complete(
-    State(bus): State<Bus>,
+    State(Door { bus, patience, keep_alive }): State<Door>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
@@ -42,8 +42,7 @@ pub(super) async fn complete(
     };
     let tenant = Tenant::default();
     let answer = Answer::begun();
-    let trace = TraceContext::read(headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()));
-    let started = infer::start(&bus, &tenant, JobId::generate(), &body, trace).await;
+    let started = infer::start(&bus, &tenant, JobId::generate(), &body, trace(&headers)).await;
     let Inference { job, model, request, output } = match started {
         Ok(inference) => inference,
         Err(failure) => {
@@ -54,13 +53,20 @@ pub(super) async fn complete(
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let completion = Completion { job: job.clone(), model, created: since_1970.as_secs() };
     let with_usage = wants_usage(&body);
-    let reading = Reading { output, answer, guard: Guard { bus, tenant, job, done: false } };
+    let reading = Reading { output, patience, answer, guard: Guard { bus, tenant, job, done: false } };
     if request.stream == Some(true) {
         let events = events(completion, reading, with_usage);
-        Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+        Sse::new(events).keep_alive(KeepAlive::new().interval(keep_alive)).into_response()
     } else {
         whole(completion, reading).await
     }
+}
+
+/// The trace that the client put it in.
+fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+    let parent = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
+    let beside: Vec<&str> = headers.get_all(TRACESTATE).iter().filter_map(|value| value.to_str().ok()).collect();
+    Some(TraceContext::read(parent)?.beside(&beside.join(",")))
 }
 
 /// `stream_options.include_usage`: whether a stream ends with what it took.
@@ -90,6 +96,7 @@ impl Drop for Guard {
 
 struct Reading {
     output: Follow,
+    patience: Duration,
     answer: Answer,
     guard: Guard,
 }
@@ -97,7 +104,7 @@ struct Reading {
 impl Reading {
     /// The next chunk; a failure to read is one too.
     async fn next(&mut self) -> Chunk {
-        let chunk = match self.output.next(PATIENCE).await {
+        let chunk = match self.output.next(self.patience).await {
             Ok(Some(committed)) => committed.chunk,
             Ok(None) => error_chunk("the output has ended without a last chunk".to_owned()),
             Err(error) => return error_chunk(error.to_string()),

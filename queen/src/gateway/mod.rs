@@ -5,7 +5,7 @@
 mod chat;
 mod openai;
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::metrics;
+use crate::{decide::timers::Timers, metrics};
 
 /// Binds an address.
 ///
@@ -30,6 +30,16 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
+/// What answers requests.
+#[derive(Debug, Clone)]
+struct Door {
+    bus: Bus,
+    /// How long a job may be silent.
+    patience: Duration,
+    /// How often a silent stream says that it lives.
+    keep_alive: Duration,
+}
+
 /// Serves until `stop` is cancelled. `metrics` writes those of this process, for Prometheus.
 ///
 /// # Errors
@@ -37,11 +47,13 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub async fn serve(
     listener: TcpListener,
     bus: Bus,
+    timers: &Timers,
     recorded: impl Fn() -> String + Clone + Send + Sync + 'static,
     stop: CancellationToken,
 ) -> io::Result<()> {
     metrics::describe();
     info!(address = %listener.local_addr()?, "the HTTP gateway listens");
+    let door = Door { bus, patience: timers.patience, keep_alive: timers.keep_alive };
     let router = Router::new()
         .route("/healthz", get(health))
         .route("/metrics", get(move || std::future::ready(recorded())))
@@ -50,12 +62,12 @@ pub async fn serve(
         .fallback(not_found)
         // The reader of a job says what is too large; a little more than that is read so that it can.
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES + 1))
-        .with_state(bus);
+        .with_state(door);
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 /// 200 where the bus is there.
-async fn health(State(bus): State<Bus>) -> (StatusCode, &'static str) {
+async fn health(State(Door { bus, .. }): State<Door>) -> (StatusCode, &'static str) {
     if *bus.online().borrow() {
         (StatusCode::OK, "ok\n")
     } else {
@@ -63,7 +75,7 @@ async fn health(State(bus): State<Bus>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn models(State(bus): State<Bus>) -> Response {
+async fn models(State(Door { bus, .. }): State<Door>) -> Response {
     match Registry::models(&bus).all().await {
         Ok(models) => openai::models(models.iter().map(|(name, _)| name.as_str())),
         Err(error) => openai::refuse(&Failure::new(FailureCode::TimedOut, error.to_string())),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_nats::{LEADER_TIME_TO_LIVE, LeaderLease, Registry};
+use rbee_nats::{LeaderLease, Registry};
 use rbee_schema::{LeaderRecord, Protocol};
 use rbee_tests::{
     nats::NatsServer,
@@ -11,14 +11,17 @@ use rbee_tests::{
 
 use crate::sample::name;
 
+/// As short as the server takes one.
+const LEASE: Duration = Duration::from_secs(1);
+
 fn record(queen: &str, term: Option<u64>) -> LeaderRecord {
-    LeaderRecord { queen: name(queen), version: "1".to_owned(), protocol: Protocol::OURS, term }
+    LeaderRecord { queen: name(queen), version: "1".to_owned(), protocol: Protocol::OURS, term, suspect_ms: None }
 }
 
 #[tokio::test]
 async fn one_queen_has_the_lease_until_she_gives_it_up_and_later_terms_have_higher_numbers() {
     let server = NatsServer::start().await;
-    let lease = LeaderLease::of(&server.bus("rbee").await);
+    let lease = LeaderLease::of(&server.bus("rbee").await, 10 * LEASE);
     let term = lease.take(&record("a", None)).await.expect("the server answers").expect("it is free");
     assert_eq!(lease.take(&record("b", None)).await.expect("the server answers"), None);
     let renewed = lease.renew(&record("a", Some(term)), term).await.expect("the server answers").expect("it is hers");
@@ -43,10 +46,9 @@ async fn one_queen_has_the_lease_until_she_gives_it_up_and_later_terms_have_high
 #[tokio::test]
 async fn a_lease_that_nobody_renews_lapses() {
     let server = NatsServer::start().await;
-    let lease = LeaderLease::of(&server.bus("rbee").await);
+    let lease = LeaderLease::of(&server.bus("rbee").await, LEASE);
     lease.take(&record("a", None)).await.expect("the server answers").expect("it is free");
-    let limit = LEADER_TIME_TO_LIVE + PATIENCE;
-    eventually("another one has it", limit.max(Duration::from_secs(10)), async || {
+    eventually("another one has it", LEASE + PATIENCE, async || {
         lease.take(&record("b", None)).await.is_ok_and(|taken| taken.is_some())
     })
     .await;

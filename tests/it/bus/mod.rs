@@ -9,4 +9,5 @@ mod leader;
 mod output;
 mod ports;
 mod registry;
+mod settings;
 mod topology;

@@ -210,7 +210,7 @@ async fn next_new(watch: &mut RegistryWatch<ModelSpec>) -> Entry<ModelSpec> {
 async fn what_went_while_a_watch_was_cut_off_is_told_as_gone_even_when_the_notice_has_lapsed() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let leases = PortLeases::of(&bus, &name("host"));
+    let leases = PortLeases::of(&bus, &name("host"), Duration::from_secs(660));
     let lease = PortLease { hive: name("h"), hive_epoch: 1, worker: name("w") };
     let went = leases.claim(1, &lease, 0).await.expect("claimed");
     leases.claim(2, &lease, 0).await.expect("claimed");

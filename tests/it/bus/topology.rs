@@ -1,7 +1,10 @@
 //! Plan and apply: a server is brought to the topology, and nothing on it is ever deleted.
 
+use std::time::Duration;
+
 use async_nats::jetstream::stream::{Config, RetentionPolicy};
-use rbee_nats::{Bus, Change, Namespace, Plan, PlanError, Topology};
+use rbee_nats::{Bus, BusLimits, Change, Namespace, Plan, PlanError, Topology};
+use rbee_schema::FailureCode;
 use rbee_tests::nats::NatsServer;
 
 use crate::sample::submission;
@@ -43,7 +46,7 @@ async fn a_changed_setting_is_planned_as_an_update_and_applied_and_the_operators
     let by_hand = Config { max_messages_per_subject: 5, max_messages: 1_000_000, ..config(&bus, "rbee_jobs").await };
     bus.jetstream().update_stream(by_hand).await.expect("changed by hand");
 
-    let planned = plan(&bus).await;
+    let planned = Plan::within(&bus, &BusLimits::default()).await.expect("the server answers");
     assert_eq!(planned.to_string(), "update rbee_jobs:\n  max_messages_per_subject: 5 -> 10000\n");
     planned.apply(&bus).await.expect("the server takes it");
 
@@ -51,6 +54,38 @@ async fn a_changed_setting_is_planned_as_an_update_and_applied_and_the_operators
     let after = config(&bus, "rbee_jobs").await;
     assert_eq!((after.max_messages_per_subject, after.max_messages), (10_000, 1_000_000));
     assert_eq!(bus.queue_depths().await.expect("the server answers").len(), 1);
+}
+
+#[tokio::test]
+async fn limits_are_applied_by_who_has_them_and_left_alone_by_who_has_none() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let limits = "queued=1,events_age=7d,output_size=64MiB,duplicates=1m".parse().expect("limits");
+    let planned = Plan::within(&bus, &limits).await.expect("the server answers");
+    assert_eq!(planned.changes.len(), Topology::of(&Namespace::default()).streams.len(), "ids are remembered in all");
+    planned.apply(&bus).await.expect("the server takes it");
+    assert_eq!(config(&bus, "rbee_events").await.max_age, Duration::from_secs(7 * 24 * 60 * 60));
+    assert_eq!(config(&bus, "rbee_output").await.max_bytes, 64 << 20);
+    assert_eq!(plan(&bus).await, Plan::default());
+
+    bus.submit(submission("a")).await.expect("accepted");
+    let full = bus.submit(submission("b")).await.expect_err("one may wait");
+    assert_eq!(full.code, FailureCode::QueueFull, "{full}");
+
+    let back = Plan::within(&bus, &BusLimits::default()).await.expect("the server answers");
+    back.apply(&bus).await.expect("the server takes it");
+    bus.submit(submission("b")).await.expect("accepted");
+    let small = "jobs_size=1KiB".parse().expect("limits");
+    Plan::within(&bus, &small).await.expect("the server answers").apply(&bus).await.expect("the server takes it");
+    let full = async || {
+        for number in 0..10 {
+            if let Err(failure) = bus.submit(submission(&format!("more-{number}"))).await {
+                return Some(failure.code);
+            }
+        }
+        None
+    };
+    assert_eq!(full().await, Some(FailureCode::QueueFull));
 }
 
 #[tokio::test]

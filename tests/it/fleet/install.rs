@@ -131,6 +131,59 @@ async fn an_upgrade_keeps_the_workers_and_one_that_does_not_join_is_taken_back()
     alone(&fleet, &[back.pid, worker.pid.expect("a worker has a process")]).await;
 }
 
+/// What an installation has written of a hive that systemd has: its options, its unit, and the record of both.
+fn written(there: &Sshd) -> [String; 3] {
+    [".config/rbee/hive.env", ".config/systemd/user/rbee-hive.service", ".config/rbee/hive.installed"]
+        .map(|file| fs::read_to_string(there.home().join(file)).expect("it was written"))
+}
+
+#[tokio::test]
+async fn options_and_a_unit_that_were_written_anew_are_the_earlier_ones_again_when_the_hive_does_not_join() {
+    let fleet = Fleet::bare().await;
+    let there = fleet.sshd().await;
+    there.with_systemd();
+    let ports = fleet.ports.range();
+    let install = ["--name", "one", "--ports", &ports, "--json"];
+    let (_, first) = told(&there.hive(&fleet, "install", &install).await);
+
+    // As if an earlier version had installed it, whose unit was another.
+    let unit = there.home().join(".config/systemd/user/rbee-hive.service");
+    let earlier = format!("# Of an earlier version.\n{}", fs::read_to_string(&unit).expect("a unit"));
+    fs::write(&unit, &earlier).expect("written");
+    let record = there.home().join(".config/rbee/hive.installed");
+    let text = fs::read_to_string(&record).expect("a record");
+    let (head, _) = text.split_once("unit_digest=").expect("it says which unit is there");
+    fs::write(&record, format!("{head}unit_digest='earlier'\n")).expect("written");
+    let before = written(&there);
+    assert_eq!(before[1], earlier);
+
+    let no_hive = programs(&fleet, "no-hive", Path::new("/bin/true"));
+    let failed = upgrade(&fleet, &there, &no_hive).await;
+    let said = stderr(&failed);
+    assert!(failed.status.code() == Some(1) && said.contains("runs there again"), "{said}");
+    assert_eq!(written(&there), before);
+    let second = Registry::hives(&fleet.bus).get("one").await.expect("the server answers").expect("it is there");
+    assert!(second.epoch > first.epoch, "{second:?}");
+
+    // Options with which it does not start, and the same programs.
+    let wrong = [&install[..], &["--variable", "RBEE_TIMERS=hush=1s"]].concat();
+    let failed = there.hive(&fleet, "install", &wrong).await;
+    let said = stderr(&failed);
+    assert!(said.contains("known are first_word") && said.contains("runs there again"), "{said}");
+    assert_eq!(written(&there), before);
+    let third = Registry::hives(&fleet.bus).get("one").await.expect("the server answers").expect("it is there");
+    assert!(third.epoch > second.epoch, "{third:?}");
+    alone(&fleet, &[third.pid]).await;
+
+    let newer = programs(&fleet, "newer", &program("rbee"));
+    let (joined, fourth) = told(&upgrade(&fleet, &there, &newer).await);
+    assert!(joined && fourth.epoch > third.epoch, "{fourth:?}");
+    assert!(!written(&there)[1].contains("Of an earlier version"), "the unit of this version");
+    let removed = there.hive(&fleet, "remove", &["--purge"]).await;
+    assert!(removed.status.success(), "{}", stderr(&removed));
+    alone(&fleet, &[]).await;
+}
+
 #[tokio::test]
 async fn a_removed_hive_leaves_nothing_and_can_be_removed_again() {
     let fleet = Fleet::bare().await;

@@ -15,5 +15,6 @@ mod install;
 mod local_hive;
 mod ports;
 mod queens;
+mod settings;
 mod story;
 mod trace;

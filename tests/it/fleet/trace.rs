@@ -17,19 +17,31 @@ fn traceparent() -> String {
     format!("00-{TRACE}-{PARENT}-01")
 }
 
+/// What another tracing system has written beside it.
+const BESIDE: &str = "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE";
+
 /// Publishes a job for `m` as any client of NATS does.
 async fn publish(fleet: &Fleet, traceparent: Option<&str>) {
+    publish_for("m", fleet, traceparent).await;
+}
+
+async fn publish_for(model: &str, fleet: &Fleet, traceparent: Option<&str>) {
     let mut headers = async_nats::HeaderMap::new();
     if let Some(traceparent) = traceparent {
         headers.insert("traceparent", traceparent);
+        headers.insert("tracestate", BESIDE);
     }
-    let body = chat("Hi").to_string().into();
-    let stored = fleet.bus.jetstream().publish_with_headers("rbee.submit.m", headers, body).await;
+    let (subject, body) = (format!("rbee.submit.{model}"), chat("Hi").to_string().into());
+    let stored = fleet.bus.jetstream().publish_with_headers(subject, headers, body).await;
     stored.expect("the server answers").await.expect("stored");
 }
 
 fn header(message: &Message) -> Option<String> {
     Some(message.headers.as_ref()?.get("traceparent")?.to_string())
+}
+
+fn beside(message: &Message) -> Option<String> {
+    Some(message.headers.as_ref()?.get("tracestate")?.to_string())
 }
 
 async fn next(subscriber: &mut rbee_nats::Subscriber, what: &str) -> Message {
@@ -74,6 +86,33 @@ async fn one_trace_shows_how_a_job_was_placed_spawned_loaded_and_answered() {
 }
 
 #[tokio::test]
+async fn a_spawn_by_request_and_a_refused_job_stand_in_the_trace_of_who_asked() {
+    let mut collector = Collector::start().await;
+    let fleet = exporting(&collector).await;
+    fleet.serve_mock("m", "tokens=1", 0, 1).await;
+    eventually("the model is known", PATIENCE, async || fleet.status().await.is_some_and(|status| status.models == 1))
+        .await;
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("traceparent", traceparent());
+    let body = r#"{"model":"m"}"#.into();
+    let asked = fleet.bus.client().request_with_headers("rbee.api.spawn", headers, body).await;
+    let answer = String::from_utf8_lossy(&asked.expect("the queen answers").payload).into_owned();
+    assert!(!answer.contains("error"), "{answer}");
+    let mut span = async |name: &str, parent: &str| {
+        let is_meant = |span: &Span| span.name == name && span.trace == TRACE && span.parent == parent;
+        collector.span(&format!("span {name} after {parent}"), is_meant).await
+    };
+    let command = span("command", PARENT).await;
+    assert_eq!(command.says.get("operation").map(String::as_str), Some("spawn"));
+    let spawn = span("spawn", &command.id).await;
+    span("load", &spawn.id).await;
+
+    publish_for("nobody-declared-it", &fleet, Some(&traceparent())).await;
+    let refused = span("refuse", PARENT).await;
+    assert!(refused.steps.iter().any(|step| step.contains("no model `nobody-declared-it`")), "{:?}", refused.steps);
+}
+
+#[tokio::test]
 async fn a_job_without_a_trace_or_with_a_malformed_one_begins_its_own() {
     let mut collector = Collector::start().await;
     let fleet = exporting(&collector).await;
@@ -101,12 +140,14 @@ async fn a_trace_is_handed_on_also_where_nothing_is_exported() {
     fleet.serve_mock("m", "tokens=1", 0, 1).await;
     let mut commands = fleet.bus.subscribe("rbee.cmd.hive.*".to_owned()).await.expect("the server answers");
     publish(&fleet, Some(&traceparent())).await;
-    assert_eq!(header(&next(&mut commands, "command").await), Some(traceparent()));
+    let command = next(&mut commands, "command").await;
+    assert_eq!((header(&command), beside(&command)), (Some(traceparent()), Some(BESIDE.to_owned())));
     let worker = fleet.ready(1).await.remove(0);
     let pid = worker.record.pid.expect("it runs");
     let environment = fs::read(format!("/proc/{pid}/environ")).expect("the worker runs");
-    let told = format!("TRACEPARENT={}", traceparent());
-    assert!(environment.split(|byte| *byte == 0).any(|variable| variable == told.as_bytes()), "{told}");
+    for told in [format!("TRACEPARENT={}", traceparent()), format!("TRACESTATE={BESIDE}")] {
+        assert!(environment.split(|byte| *byte == 0).any(|variable| variable == told.as_bytes()), "{told}");
+    }
     let log = fleet.folder().join("one/logs").join(format!("{}.log", worker.name));
     let taken = || {
         fs::read_to_string(&log)
@@ -124,9 +165,12 @@ async fn who_asks_by_request_or_over_http_keeps_the_trace() {
     let mut queued = fleet.bus.subscribe("rbee.queued.>".to_owned()).await.expect("the server answers");
     let body = serde_json::json!({ "model": "m", "messages": [{ "role": "user", "content": "Hi" }] });
     let url = format!("{}/v1/chat/completions", fleet.http().await);
-    let answer = reqwest::Client::new().post(url).header("traceparent", traceparent()).json(&body).send().await;
+    let asked = reqwest::Client::new().post(url).header("traceparent", traceparent());
+    let (first, second) = BESIDE.split_once(',').expect("two entries");
+    let answer = asked.header("tracestate", first).header("tracestate", second).json(&body).send().await;
     assert!(answer.expect("the gateway answers").status().is_success());
-    assert_eq!(header(&next(&mut queued, "job over HTTP").await), Some(traceparent()));
+    let job = next(&mut queued, "job over HTTP").await;
+    assert_eq!((header(&job), beside(&job)), (Some(traceparent()), Some(BESIDE.to_owned())));
 
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("traceparent", traceparent());

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
@@ -53,7 +54,9 @@ impl Sshd {
         let at = |name: &str| folder.path().join(name);
         let user = said(Command::new("id").arg("-un"));
         let port = Port::take();
-        fs::create_dir(at("home")).expect("a home folder");
+        for folder in ["home", "bin"] {
+            fs::create_dir(at(folder)).expect("a folder");
+        }
         for key in ["host", "user", "stranger"] {
             said(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", key, "-f"]).arg(at(key)));
         }
@@ -108,6 +111,24 @@ impl Sshd {
         self.folder.path().join("home")
     }
 
+    /// Gives it a systemd that does what an installation asks of one, and a user who is not root, who may have it.
+    ///
+    /// # Panics
+    /// When a file cannot be written.
+    pub fn with_systemd(&self) {
+        let bin = self.folder.path().join("bin");
+        for (name, text) in [
+            ("systemctl", include_str!("systemctl.sh")),
+            ("journalctl", "#!/bin/sh\ntail -n 5 \"$HOME/.unit.log\"\n"),
+            ("loginctl", "#!/bin/sh\necho yes\n"),
+            ("id", "#!/bin/sh\ncase $1 in -u) echo 1000 ;; *) echo bee ;; esac\n"),
+        ] {
+            let program = bin.join(name);
+            fs::write(&program, text).expect("written");
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it may be started");
+        }
+    }
+
     /// Runs `rbee hive VERB` for this machine to its end.
     ///
     /// # Panics
@@ -141,6 +162,7 @@ impl Drop for Sshd {
 fn configuration(folder: &Path, port: u16, mark: &str) -> String {
     let folder = folder.display();
     // Whatever a session starts is known by its mark. Only the first SetEnv counts.
+    let path = std::env::var("PATH").unwrap_or_default();
     format!(
         "ListenAddress 127.0.0.1\n\
          Port {port}\n\
@@ -153,7 +175,7 @@ fn configuration(folder: &Path, port: u16, mark: &str) -> String {
          PermitRootLogin yes\n\
          PrintMotd no\n\
          MaxStartups 100\n\
-         SetEnv HOME={folder}/home {MARK}={mark}\n"
+         SetEnv HOME={folder}/home {MARK}={mark} PATH={folder}/bin:{path}\n"
     )
 }
 

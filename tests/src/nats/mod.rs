@@ -185,8 +185,17 @@ impl NatsServer {
 /// # Errors
 /// When the server cannot be reached or used.
 pub async fn connect(url: &str, namespace: &str) -> Result<Bus, ConnectError> {
+    connect_with(url, namespace, "").await
+}
+
+/// The same with these settings of the connection.
+///
+/// # Errors
+/// When the server cannot be reached or used.
+pub async fn connect_with(url: &str, namespace: &str, settings: &str) -> Result<Bus, ConnectError> {
     let namespace = namespace.parse().expect("a namespace of a test is valid");
-    Bus::connect(&Connection { url: url.to_owned(), name: "test".to_owned(), namespace }).await
+    let settings = settings.parse().expect("settings of a test are valid");
+    Bus::connect(&Connection { url: url.to_owned(), name: "test".to_owned(), namespace, settings }).await
 }
 
 /// Chooses the kind of server; a container that was started to find out is the first that is used.

@@ -1,10 +1,12 @@
 //! Whether a job is what ends its workers.
 
-use rbee_schema::Chunk;
+use rbee_schema::{Chunk, WorkerSettings};
 
-/// A job that was running when so many workers were lost is not begun again: it would end one model after the other. A
-/// worker that ends five times is in a crash loop, so that one such job does not take its model down.
-pub const MAX_LOST_WORKERS: u32 = 3;
+/// Whether a job has ended so many workers that it is given up: by how many were `lost` while they ran it, and, where nothing
+/// of its answer is stored, by how often it was delivered.
+pub fn is_out(lost: u32, is_begun: bool, attempt: u64, settings: &WorkerSettings) -> bool {
+    lost >= settings.lost_workers || (!is_begun && attempt > u64::from(settings.attempts))
+}
 
 /// How many workers were lost while they ran a job, by what it has answered so far: each begins with a word, and who gives
 /// the job back in good order says so.
@@ -26,6 +28,16 @@ mod tests {
             worker: "w".parse().expect("a name"),
             attempt: 2,
             index: 0,
+        }
+    }
+
+    #[test]
+    fn a_job_is_given_up_after_so_many_workers_or_deliveries_as_the_settings_say() {
+        let settings = WorkerSettings { lost_workers: 2, attempts: 4, ..WorkerSettings::default() };
+        for (lost, is_begun, attempt, out) in
+            [(1, true, 100, false), (2, true, 3, true), (0, false, 4, false), (0, false, 5, true)]
+        {
+            assert_eq!(is_out(lost, is_begun, attempt, &settings), out, "{lost} {is_begun} {attempt}");
         }
     }
 

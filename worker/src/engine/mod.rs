@@ -17,6 +17,8 @@ use std::{sync::Arc, time::Duration};
 
 use rbee_schema::{Failure, FailureCode, Message, ModelReference, Sampling};
 
+use crate::model::template::Bounds;
+
 /// How a model is to be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LoadOptions {
@@ -28,6 +30,8 @@ pub struct LoadOptions {
     pub threads: Option<u32>,
     /// Bytes that keys and values may take; `None` for a context for each slot and one more.
     pub cache_bytes: Option<u64>,
+    /// How much its chat template may take.
+    pub template: Bounds,
 }
 
 /// How far loading has come.

@@ -11,24 +11,30 @@ use std::{
 
 use minijinja::{Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig};
 use minijinja_contrib::pycompat::unknown_method_callback;
-use rbee_schema::{Failure, FailureCode, MAX_BODY_BYTES, Role};
+use rbee_schema::{Failure, FailureCode, Role, WorkerSettings};
 
 use super::unsupported;
 
-/// Instructions that a rendering may take. The longest body has some ten thousand messages, and templates take about a
-/// hundred for each.
-const FUEL: u64 = 10_000_000;
-/// Nested calls and loops. The templates of known models stay below 20.
-const RECURSION: usize = 100;
-/// Bytes that a rendering may write. Templates add some dozen bytes to each message.
-const MAX_OUTPUT: usize = 8 * MAX_BODY_BYTES;
 const NAME: &str = "chat template";
+
+/// How much a rendering may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Instructions.
+    pub steps: u64,
+    /// Nested calls and loops.
+    pub depth: usize,
+    /// Bytes that are written.
+    pub bytes: usize,
+}
 
 /// A chat template that was tried out.
 pub struct Template {
     environment: Environment<'static>,
     begin: String,
     end: String,
+    /// Bytes that a rendering may write.
+    most: usize,
 }
 
 /// A message as templates see it.
@@ -40,20 +46,37 @@ pub struct Turn {
     pub content: String,
 }
 
+impl Bounds {
+    /// What the settings of a worker say.
+    pub fn of(settings: &WorkerSettings) -> Self {
+        Self {
+            steps: u64::from(settings.template_steps),
+            depth: settings.template_depth as usize,
+            bytes: usize::try_from(settings.template_size.bytes()).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self::of(&WorkerSettings::default())
+    }
+}
+
 impl Template {
     /// A template, and the texts of the tokens with which texts begin and end.
     ///
     /// # Errors
     /// `model-unsupported` if it cannot be parsed, or uses what is not known here.
-    pub fn new(source: &str, begin: &str, end: &str) -> Result<Self, Failure> {
+    pub fn new(source: &str, begin: &str, end: &str, bounds: Bounds) -> Result<Self, Failure> {
         let mut environment = Environment::new();
         environment.set_syntax(python_syntax().map_err(|error| failure(&error))?);
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(RECURSION);
+        environment.set_fuel(Some(bounds.steps));
+        environment.set_recursion_limit(bounds.depth);
         environment.set_unknown_method_callback(unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
         environment.add_template_owned(NAME, source.to_owned()).map_err(|error| failure(&error))?;
-        let template = Self { environment, begin: begin.into(), end: end.into() };
+        let template = Self { environment, begin: begin.into(), end: end.into(), most: bounds.bytes };
         match template.render(&[Turn { role: Role::User, content: "Hi".into() }]) {
             Err(failure) if failure.code != FailureCode::InvalidRequest => Err(failure),
             Ok(_) | Err(_) => Ok(template),
@@ -73,10 +96,11 @@ impl Template {
             bos_token => self.begin.as_str(),
             eos_token => self.end.as_str(),
         };
-        let mut output = Bounded(Vec::new());
+        let mut output = Bounded { written: Vec::new(), most: self.most };
         let template = self.environment.get_template(NAME).map_err(|error| failure(&error))?;
         template.render_captured_to(values, &mut output).map_err(|error| failure(&error))?;
-        String::from_utf8(output.0).map_err(|_| unsupported("its chat template writes something that is not text"))
+        String::from_utf8(output.written)
+            .map_err(|_| unsupported("its chat template writes something that is not text"))
     }
 }
 
@@ -131,15 +155,18 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Takes up to [`MAX_OUTPUT`] bytes.
-struct Bounded(Vec<u8>);
+/// Takes so many bytes and no more.
+struct Bounded {
+    written: Vec<u8>,
+    most: usize,
+}
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_OUTPUT {
+        if self.written.len() + bytes.len() > self.most {
             return Err(io::Error::from(io::ErrorKind::FileTooLarge));
         }
-        self.0.extend_from_slice(bytes);
+        self.written.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -150,6 +177,8 @@ impl Write for Bounded {
 
 #[cfg(test)]
 mod tests {
+    use rbee_schema::MAX_BODY_BYTES;
+
     use super::*;
 
     const CHATML: &str = "{% for message in messages %}
@@ -164,7 +193,7 @@ mod tests {
     }
 
     fn render(source: &str, turns: &[Turn]) -> Result<String, Failure> {
-        Template::new(source, "<s>", "</s>")?.render(turns)
+        Template::new(source, "<s>", "</s>", Bounds::default())?.render(turns)
     }
 
     #[test]
@@ -193,7 +222,7 @@ mod tests {
     #[test]
     fn a_template_that_cannot_be_used_is_refused_at_once() {
         for source in ["{% for %}", "{{ frobnicate(messages) }}", "{{ messages | frobnicate }}", "{% include 'x' %}"] {
-            let failure = Template::new(source, "", "").err().expect(source);
+            let failure = Template::new(source, "", "", Bounds::default()).err().expect(source);
             assert_eq!(failure.code, FailureCode::ModelUnsupported, "{failure}");
         }
     }
@@ -206,10 +235,26 @@ mod tests {
             "{{ 'x' * 99999999999 }}",
             "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
         ] {
-            let template = Template::new(source, "", "");
+            let template = Template::new(source, "", "", Bounds::default());
             let rendered = template.and_then(|template| template.render(&[turn(Role::User, "x")]));
             assert!(rendered.is_err(), "{source}");
         }
+    }
+
+    #[test]
+    fn each_bound_can_be_set() {
+        let turns = vec![turn(Role::User, "x"); 10];
+        let render = |settings: &str, source: &str| {
+            let bounds = Bounds::of(&settings.parse().expect("settings"));
+            Template::new(source, "", "", bounds).and_then(|template| template.render(&turns))
+        };
+        assert!(render("", CHATML).is_ok());
+        for settings in ["template_steps=100", "template_size=100B"] {
+            let failure = render(settings, CHATML).expect_err(settings);
+            assert_eq!(failure.code, FailureCode::InvalidRequest, "{settings}: {failure}");
+        }
+        let deep = "{% macro f(n) %}{% if n > 0 %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(10) }}";
+        assert!(render("", deep).is_ok() && render("template_depth=5", deep).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use rbee_schema::{Failure, Message};
 use super::{
     metadata::Metadata,
     special::unused_character,
-    template::{Template, Turn},
+    template::{Bounds, Template, Turn},
     tokenizer::Tokenizer,
     unsupported,
 };
@@ -18,12 +18,12 @@ pub struct ModelText {
 }
 
 impl ModelText {
-    /// From the metadata of a file.
+    /// From the metadata of a file; `template` says how much its chat template may take.
     ///
     /// # Errors
     /// `model-unsupported` for a tokenizer or template that is not known here, or for a model that has no template;
     /// `model-invalid` for a vocabulary that contradicts itself.
-    pub fn from_metadata(metadata: Metadata<'_>) -> Result<Self, Failure> {
+    pub fn from_metadata(metadata: Metadata<'_>, template: Bounds) -> Result<Self, Failure> {
         let tokenizer = Tokenizer::from_metadata(metadata)?;
         let source = metadata.optional_text("tokenizer.chat_template")?.ok_or_else(|| {
             unsupported(
@@ -31,7 +31,7 @@ impl ModelText {
             )
         })?;
         let (begin, end) = tokenizer.begin_and_end();
-        Ok(Self { template: Template::new(source, begin, end)?, tokenizer })
+        Ok(Self { template: Template::new(source, begin, end, template)?, tokenizer })
     }
 
     /// How many tokens the vocabulary has.

@@ -14,6 +14,7 @@ mod work;
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::Args;
+use rbee_hive::decide::rules::Rules;
 use rbee_nats::{hive_connection, without_secrets};
 use rbee_schema::HiveName;
 
@@ -46,12 +47,12 @@ impl Hive {
         self.elsewhere.is_none()
     }
 
-    /// The hive that a process with these arguments would run, and its data folder. Ends the process as the parser does
-    /// where one of its options is wrong.
-    pub(crate) fn told(arguments: Vec<OsString>) -> Result<(HiveName, PathBuf), Outcome> {
+    /// The hive that a process with these arguments would run, its data folder, and the rules that it keeps to. Ends the
+    /// process as the parser does where one of its options is wrong.
+    pub(crate) fn told(arguments: Vec<OsString>) -> Result<(HiveName, PathBuf, Rules), Outcome> {
         let (cli, _) = config::command_line(arguments)?;
         match cli.verb {
-            Verb::Hive(hive) => Ok((hive.hive.name(), hive.data.folder()?)),
+            Verb::Hive(hive) => Ok((hive.hive.name(), hive.data.folder()?, hive.hive.rules())),
             other => Err(Outcome::usage(format!("{other:?} runs no hive"))),
         }
     }
@@ -66,7 +67,7 @@ impl Hive {
 
 async fn run_here(options: &HiveOptions, data: &DataOptions, setting: &Setting) -> Result<(), Outcome> {
     let bus = setting.bus(&hive_connection(&options.name())).await?;
-    fleet::prepare(&bus).await?;
+    fleet::prepare(&bus, None).await?;
     let mut signals = Signals::listen()?;
     let recorded = telemetry::start()?;
     let mut hive = fleet::hive(options, data.folder()?, &setting.nats, setting.otlp.as_deref(), bus.clone(), recorded)?;

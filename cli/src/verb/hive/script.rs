@@ -10,6 +10,12 @@ pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(90);
 /// A connection, and something that takes no time.
 const SHORT: Duration = Duration::from_secs(30);
 
+/// Some hundred MiB over a slow line; a dead one is found sooner.
+const COPY: Duration = Duration::from_secs(30 * 60);
+
+/// Some GiB of model files on a slow disk.
+const DELETION: Duration = Duration::from_secs(2 * 60);
+
 macro_rules! script {
     ($name:ident, $file:literal, $doing:literal, $limit:expr) => {
         #[doc = concat!("To ", $doing, ".")]
@@ -22,18 +28,23 @@ macro_rules! script {
 }
 
 script!(CHECK, "check.sh", "look at what is there", SHORT);
-// Some hundred MiB over a slow line; a dead one is found sooner.
-script!(PUT, "put.sh", "copy a file", Duration::from_secs(1800));
+script!(PUT, "put.sh", "copy a file", COPY);
+script!(READ, "read.sh", "read a file", SHORT);
 script!(TRY, "try.sh", "run the programs that were copied", SHORT);
 script!(SWITCH, "switch.sh", "switch to the programs that were copied", SHORT);
 script!(START, "start.sh", "start the hive", SHORT);
 // Whoever waits for the hive has a deadline of its own.
-script!(WATCH, "watch.sh", "keep the hive running", Duration::from_secs(600));
-script!(STOP, "stop.sh", "stop the hive", Duration::from_secs(STOP_PATIENCE.as_secs() + 30));
-script!(ERASE, "erase.sh", "remove what was installed", Duration::from_secs(120));
+script!(WATCH, "watch.sh", "keep the hive running", Duration::MAX);
+script!(STOP, "stop.sh", "stop the hive", Duration::MAX);
+script!(ERASE, "erase.sh", "remove what was installed", DELETION);
 script!(PRUNE, "prune.sh", "remove earlier versions", SHORT);
 script!(LOGS, "logs.sh", "print the log", Duration::MAX);
 
+/// The stop of a hive that is given so long, and the way there and back.
+pub(super) fn stop(patience: Duration) -> Script {
+    Script { limit: patience.saturating_add(SHORT), ..STOP }
+}
+
 /// All of them.
 #[cfg(test)]
-pub(super) const ALL: [Script; 10] = [CHECK, PUT, TRY, SWITCH, START, WATCH, STOP, ERASE, PRUNE, LOGS];
+pub(super) const ALL: [Script; 11] = [CHECK, PUT, READ, TRY, SWITCH, START, WATCH, STOP, ERASE, PRUNE, LOGS];

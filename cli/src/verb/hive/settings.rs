@@ -119,6 +119,7 @@ fn write(variables: &[(&str, String)]) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use rbee_nats::ConnectionSettings;
 
     use super::*;
 
@@ -133,6 +134,8 @@ mod tests {
         let setting = Setting {
             nats: "nats://user:word@one:4222".to_owned(),
             namespace: "rbee".parse().expect("a name"),
+            connection: ConnectionSettings::default(),
+            patience: None,
             json: false,
             otlp: None,
             asked: crate::config::Asked::default(),

@@ -36,6 +36,26 @@ pub(super) struct Work<'a> {
     pub(super) purge: bool,
 }
 
+/// Who may read what is written. The options may hold what the bus and the hub ask for: they are for their owner alone.
+const SETTINGS_MODE: &str = "600";
+const UNIT_MODE: &str = "644";
+const RECORD_MODE: &str = "644";
+
+/// A file as it was before it was written.
+struct Before {
+    path: String,
+    mode: &'static str,
+    text: String,
+}
+
+/// How far the steps have come.
+#[derive(Default)]
+struct Way {
+    before: Vec<Before>,
+    events: Option<Events>,
+    joined: Option<HiveRecord>,
+}
+
 /// What is written to the machine.
 #[derive(Default)]
 pub(super) struct Written {
@@ -57,41 +77,37 @@ impl Written {
 impl Work<'_> {
     /// Carries out the steps; returns the hive that has joined, where one was to.
     pub(super) async fn carry_out(&self, steps: &[Step]) -> Result<Option<HiveRecord>, Outcome> {
-        let mut joined = None;
-        let mut events = None;
+        let mut way = Way::default();
         for step in steps {
-            if let Err(outcome) = self.carry_out_one(*step, &mut events, &mut joined).await {
-                return Err(self.take_back(steps, *step, outcome).await);
+            if let Err(outcome) = self.carry_out_one(*step, &mut way).await {
+                return Err(self.take_back(steps, *step, &way.before, outcome).await);
             }
         }
-        Ok(joined)
+        Ok(way.joined)
     }
 
-    async fn carry_out_one(
-        &self,
-        step: Step,
-        events: &mut Option<Events>,
-        joined: &mut Option<HiveRecord>,
-    ) -> Result<(), Outcome> {
+    async fn carry_out_one(&self, step: Step, way: &mut Way) -> Result<(), Outcome> {
         match step {
             Step::Begin => self.write_record("", "").await?,
             Step::Copy => self.copy().await?,
-            Step::Write => self.write().await?,
+            Step::Write => {
+                way.before = self.read().await?;
+                self.write().await?;
+            }
             Step::Switch => self.switch(&self.programs()?.id).await?,
             Step::Start => {
                 // Before it starts, so that nothing that it says is missed.
-                *events = Some(self.listen().await?);
+                way.events = Some(self.listen().await?);
                 self.start().await?;
             }
             Step::Join => {
-                let events = events.take().ok_or_else(|| Outcome::failed("nobody listens for the hive"))?;
-                *joined = Some(self.join(events, self.epoch).await?);
+                let events = way.events.take().ok_or_else(|| Outcome::failed("nobody listens for the hive"))?;
+                way.joined = Some(self.join(events, self.epoch).await?);
             }
             Step::Prune => drop(self.run(&script::PRUNE, &[("id", self.programs()?.id.clone())]).await?),
             Step::Stop => {
                 self.tell("the hive stops when its workers have finished their jobs");
-                let patience = script::STOP_PATIENCE.as_secs().to_string();
-                self.run(&script::STOP, &[("patience", patience)]).await?;
+                self.stop().await?;
             }
             Step::Erase => self.erase().await?,
         }
@@ -114,14 +130,32 @@ impl Work<'_> {
         Ok(())
     }
 
+    async fn stop(&self) -> Result<(), Outcome> {
+        let patience = self.setting.patience(script::STOP_PATIENCE);
+        self.run(&script::stop(patience), &[("patience", patience.as_secs().to_string())]).await?;
+        Ok(())
+    }
+
+    /// What is there of what [`write`](Self::write) writes.
+    async fn read(&self) -> Result<Vec<Before>, Outcome> {
+        let record = Some((self.place.record(), RECORD_MODE));
+        let settings = self.written.settings.as_ref().map(|_| (self.place.settings(), SETTINGS_MODE));
+        let unit = self.place.unit().map(|path| (path.to_owned(), UNIT_MODE));
+        let mut before = Vec::new();
+        for (path, mode) in [settings, unit, record].into_iter().flatten() {
+            let said = self.run(&script::READ, &[("path", path.clone())]).await?;
+            before.extend(said.strip_prefix("there\n").map(|text| Before { path, mode, text: text.to_owned() }));
+        }
+        Ok(before)
+    }
+
     async fn write(&self) -> Result<(), Outcome> {
         let Written { settings, unit, settings_digest } = &self.written;
         if let Some(settings) = settings {
-            // It may hold what the bus and the hub ask for: for its owner alone.
-            self.put_text(&self.place.settings(), "600", settings).await?;
+            self.put_text(&self.place.settings(), SETTINGS_MODE, settings).await?;
         }
         if let (Some(path), Some(unit)) = (self.place.unit(), unit) {
-            self.put_text(path, "644", unit).await?;
+            self.put_text(path, UNIT_MODE, unit).await?;
         }
         self.write_record(settings_digest, &self.written.unit_digest()).await
     }
@@ -135,7 +169,7 @@ impl Work<'_> {
             manager.as_str(),
             self.hive
         );
-        self.put_text(&self.place.record(), "644", &text).await
+        self.put_text(&self.place.record(), RECORD_MODE, &text).await
     }
 
     async fn put_text(&self, path: &str, mode: &str, text: &str) -> Result<(), Outcome> {
@@ -170,13 +204,14 @@ impl Work<'_> {
     async fn join(&self, events: Events, epoch: u64) -> Result<HiveRecord, Outcome> {
         self.tell(format_args!("waits for hive {} to join", self.hive));
         let words = self.words(&[]);
-        let joined = timeout(JOIN_LIMIT, self.joined(events, epoch));
+        let patience = self.setting.patience(JOIN_LIMIT);
+        let joined = timeout(patience, self.joined(events, epoch));
         let lives = self.ssh.run(&script::WATCH, &words, Input::Nothing);
         tokio::select! {
             joined = joined => joined.unwrap_or_else(|_| Err(Outcome::failed(format!(
-                "hive {} did not join within {} s: `rbee hive logs {}` tells what it does; does the bus that --nats names \
+                "hive {} did not join within {patience:?} (--patience): `rbee hive logs {}` tells what it does; does the bus that --nats names \
                  here and the one that --hive-nats names there have the same streams?",
-                self.hive, JOIN_LIMIT.as_secs(), self.ssh.host()
+                self.hive, self.ssh.host()
             )))),
             ended = lives => Err(match ended {
                 Err(SshError::Failed { said, .. }) => {
@@ -217,7 +252,7 @@ impl Work<'_> {
     }
 
     /// After a step that failed: what was there before is there again, as far as that can be.
-    async fn take_back(&self, steps: &[Step], failed: Step, why: Outcome) -> Outcome {
+    async fn take_back(&self, steps: &[Step], failed: Step, before: &[Before], why: Outcome) -> Outcome {
         if steps.first() == Some(&Step::Begin) {
             return match self.take_away().await {
                 Ok(()) => why.and("nothing of it is left there"),
@@ -228,25 +263,46 @@ impl Work<'_> {
                 )),
             };
         }
-        let switched = steps.contains(&Step::Switch) && matches!(failed, Step::Start | Step::Join);
-        let Some(before) = self.before.filter(|_| switched) else { return why };
-        self.tell("goes back to the programs that were there before");
-        match self.go_back(before).await {
-            Ok(record) => why.and(format!("version {} runs there again, with its workers", record.version)),
-            Err(error) => {
-                why.and(format!("and the programs that were there before do not run either: {}", error.message()))
+        if !before.is_empty() {
+            self.tell("goes back to the options and the unit that were there before");
+            if let Err(error) = self.write_again(before).await {
+                return why.and(format!(
+                    "and the options and the unit that were there before could not be written again: {}",
+                    error.message()
+                ));
             }
+        }
+        if !matches!(failed, Step::Start | Step::Join) {
+            return why;
+        }
+        let programs = self.before.filter(|_| steps.contains(&Step::Switch));
+        if programs.is_none() && before.is_empty() {
+            return why;
+        }
+        match self.go_back(programs).await {
+            Ok(record) => why.and(format!("version {} runs there again, with its workers", record.version)),
+            Err(error) => why.and(format!("and what was there before does not run either: {}", error.message())),
         }
     }
 
+    async fn write_again(&self, before: &[Before]) -> Result<(), Outcome> {
+        for Before { path, mode, text } in before {
+            self.put_text(path, mode, text).await?;
+        }
+        Ok(())
+    }
+
     async fn take_away(&self) -> Result<(), Outcome> {
-        let patience = script::STOP_PATIENCE.as_secs().to_string();
-        self.run(&script::STOP, &[("patience", patience)]).await?;
+        self.stop().await?;
         self.erase().await
     }
 
-    async fn go_back(&self, before: &str) -> Result<HiveRecord, Outcome> {
-        self.switch(before).await?;
+    /// Starts what was there before; `programs` where others have taken their place.
+    async fn go_back(&self, programs: Option<&str>) -> Result<HiveRecord, Outcome> {
+        if let Some(programs) = programs {
+            self.tell("goes back to the programs that were there before");
+            self.switch(programs).await?;
+        }
         // The run that failed may have had an epoch of its own.
         let last = Registry::hives(self.bus()?).get(self.hive.as_str()).await?.map_or(0, |record| record.epoch);
         let events = self.listen().await?;

@@ -7,7 +7,7 @@ use rbee_schema::{ExitClass, WorkerEvent};
 use super::{Because, Effect, Process, State, Wish, Worker};
 use crate::decide::{
     restart::{AfterExit, Exit},
-    timers::Timers,
+    rules::Rules,
 };
 
 /// How a process ended.
@@ -26,7 +26,7 @@ pub struct Ended {
 }
 
 impl Worker {
-    pub(super) fn exited(mut self, state: State, ended: Ended, now: Instant, timers: &Timers) -> (Self, Vec<Effect>) {
+    pub(super) fn exited(mut self, state: State, ended: Ended, now: Instant, rules: &Rules) -> (Self, Vec<Effect>) {
         let (process, because, ready_for) = match state {
             State::Spawning { process, .. } | State::Loading { process, .. } | State::Draining { process, .. } => {
                 (process, Because::Unwanted, Duration::ZERO)
@@ -70,7 +70,7 @@ impl Worker {
         }
         let memory = self.spec.limits.memory;
         let exit = Exit { class, ready_for, memory, tail: &ended.tail, draw: ended.draw };
-        match self.history.after(&exit, now, timers) {
+        match self.history.after(&exit, now, rules) {
             AfterExit::Restart { delay, why } => {
                 let restarting = WorkerEvent::Restarting { epoch: self.epoch + 1, delay_ms: millis(delay), why };
                 effects.push(Effect::Publish(restarting));

@@ -30,7 +30,7 @@ use rbee_schema::{Failure, JobInFlight, ModelName, ModelSpec, WorkerEvent, Worke
 
 pub use self::exit::Ended;
 use self::pulse::Pulse;
-use crate::decide::{restart::History, timers::Timers};
+use crate::decide::{restart::History, rules::Rules, timers::Timers};
 
 /// A worker and where it is in its life.
 #[derive(Debug, Clone)]
@@ -285,7 +285,7 @@ impl Worker {
         ended: Ended,
         port: Option<u16>,
         now: Instant,
-        timers: &Timers,
+        rules: &Rules,
     ) -> (Self, Vec<Effect>) {
         let state = match (remembered.record.phase, &remembered.record.failure) {
             (WorkerPhase::Requested | WorkerPhase::Backoff | WorkerPhase::CrashLoop | WorkerPhase::Failed, _)
@@ -296,14 +296,14 @@ impl Worker {
             }
             (WorkerPhase::Failed, Some(failure)) => State::Failed(failure.clone()),
             (WorkerPhase::CrashLoop, Some(failure)) => {
-                State::CrashLoop { until: now + timers.trial, failure: failure.clone() }
+                State::CrashLoop { until: now + rules.timers.trial, failure: failure.clone() }
             }
             (WorkerPhase::Requested | WorkerPhase::Backoff, _) => State::Backoff { until: now },
             _ => {
                 let process =
                     Process { pid: remembered.record.pid.unwrap_or(0), port: port.unwrap_or(0), jobs: vec![] };
                 let worker = Self::remembered(remembered, State::Spawning { process, since: now });
-                return worker.step(Event::Exited(ended), now, timers);
+                return worker.step(Event::Exited(ended), now, rules);
             }
         };
         (Self::remembered(remembered, state), Vec::new())

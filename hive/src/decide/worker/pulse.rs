@@ -2,10 +2,7 @@
 
 use std::time::Instant;
 
-use crate::decide::timers::Timers;
-
-/// Failed health checks in a row that end a worker.
-const STRIKES: u32 = 3;
+use crate::decide::{bounds::Bounds, timers::Timers};
 
 /// When it was last heard, and whether it got on with its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +45,9 @@ impl Pulse {
     }
 
     /// After a health check: the failures in a row, where they are too many.
-    pub(super) fn checked(self, well: bool) -> (Self, Option<u32>) {
+    pub(super) fn checked(self, well: bool, bounds: &Bounds) -> (Self, Option<u32>) {
         let strikes = if well { 0 } else { self.strikes + 1 };
-        (Self { strikes, ..self }, (strikes >= STRIKES).then_some(strikes))
+        (Self { strikes, ..self }, (strikes >= bounds.health_failures).then_some(strikes))
     }
 
     /// When it is suspect or hangs, unless something is heard before.
@@ -73,5 +70,20 @@ impl Pulse {
         } else {
             Verdict::Fine
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_many_failed_health_checks_are_too_many_can_be_set() {
+        let bounds = Bounds { health_failures: 2, ..Bounds::default() };
+        let (pulse, end) = Pulse::heard(Instant::now(), 0).checked(false, &bounds);
+        assert_eq!(end, None);
+        assert_eq!(pulse.checked(false, &bounds).1, Some(2));
+        let (well, _) = pulse.checked(true, &bounds);
+        assert_eq!(well.checked(false, &bounds).1, None, "in a row");
     }
 }

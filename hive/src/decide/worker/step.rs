@@ -9,14 +9,17 @@ use super::{
     exit::millis,
     pulse::{Pulse, Verdict},
 };
-use crate::decide::timers::Timers;
+use crate::decide::{rules::Rules, timers::Timers};
 
-/// A process that was killed and is there still is killed again after twice as long each time, up to this.
+/// A process that was killed and is there still is killed again after twice as long each time, from the first to the last of
+/// these.
+const FIRST_KILL_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_KILL_PAUSE: Duration = Duration::from_secs(120);
 
 impl Worker {
     /// What becomes of the worker when `event` happens, and what is to be done about it.
-    pub fn step(mut self, event: Event, now: Instant, timers: &Timers) -> (Self, Vec<Effect>) {
+    pub fn step(mut self, event: Event, now: Instant, rules: &Rules) -> (Self, Vec<Effect>) {
+        let Rules { timers, bounds } = rules;
         let state = std::mem::replace(&mut self.state, State::Removed);
         match (state, event) {
             (State::Removed, _) => (self, Vec::new()),
@@ -27,7 +30,7 @@ impl Worker {
             }
 
             (State::Requested { early }, Event::Started { pid, port }) => {
-                self.started(Process { pid, port, jobs: vec![] }, early, now, timers)
+                self.started(Process { pid, port, jobs: vec![] }, early, now, rules)
             }
             (State::Requested { .. }, Event::NotStarted(failure)) => match self.wish.clone() {
                 Wish::Run => self.fail(failure, Vec::new()),
@@ -128,12 +131,12 @@ impl Worker {
                 let why = format!("no heartbeat for {:?}", timers.silent);
                 self.kill(process, Because::Hangs(why.clone()), why, now, timers)
             }
-            (State::Ready { process, since, pulse }, Event::Health { well, .. }) => match pulse.checked(well) {
+            (State::Ready { process, since, pulse }, Event::Health { well, .. }) => match pulse.checked(well, bounds) {
                 (pulse, None) => self.stay(State::Ready { process, since, pulse }),
                 (_, Some(strikes)) => self.unwell(process, strikes, now, timers),
             },
             (State::Suspect { process, since, pulse, suspected }, Event::Health { well, .. }) => {
-                match pulse.checked(well) {
+                match pulse.checked(well, bounds) {
                     (pulse, None) => self.stay(State::Suspect { process, since, pulse, suspected }),
                     (_, Some(strikes)) => self.unwell(process, strikes, now, timers),
                 }
@@ -185,7 +188,7 @@ impl Worker {
                 self.remove(why, Vec::new())
             }
 
-            (state, Event::Exited(ended)) => self.exited(state, ended, now, timers),
+            (state, Event::Exited(ended)) => self.exited(state, ended, now, rules),
 
             // Late and repeated words are normal, and a beat may be heard before them; they say nothing that is not known.
             (
@@ -217,7 +220,7 @@ impl Worker {
         (self, vec![Effect::Publish(WorkerEvent::Ignored { heard: heard.to_owned(), state })])
     }
 
-    fn started(mut self, process: Process, early: Vec<Event>, now: Instant, timers: &Timers) -> (Self, Vec<Effect>) {
+    fn started(mut self, process: Process, early: Vec<Event>, now: Instant, rules: &Rules) -> (Self, Vec<Effect>) {
         let spawned = Effect::Publish(WorkerEvent::Spawned {
             model: self.model.clone(),
             epoch: self.epoch,
@@ -228,13 +231,13 @@ impl Worker {
             Wish::Run => {
                 self.state = State::Spawning { process, since: now };
                 early.into_iter().fold((self, vec![spawned]), |(worker, mut effects), word| {
-                    let (worker, more) = worker.step(word, now, timers);
+                    let (worker, more) = worker.step(word, now, rules);
                     effects.extend(more);
                     (worker, effects)
                 })
             }
             Wish::End { why } => {
-                let (worker, mut effects) = self.terminate(process, why, now, timers);
+                let (worker, mut effects) = self.terminate(process, why, now, &rules.timers);
                 effects.insert(0, spawned);
                 (worker, effects)
             }
@@ -306,7 +309,7 @@ impl Worker {
     fn kill_again(mut self, process: Process, because: Because, first: Instant, now: Instant) -> (Self, Vec<Effect>) {
         let since = now.saturating_duration_since(first);
         let unkillable = WorkerEvent::Unkillable { pid: process.pid, since_ms: millis(since) };
-        let again = now + since.clamp(Duration::from_secs(1), LONGEST_KILL_PAUSE);
+        let again = now + since.clamp(FIRST_KILL_PAUSE, LONGEST_KILL_PAUSE);
         self.state = State::Stopping { process, stage: Stage::Killed { first, again }, because };
         (self, vec![Effect::Kill, Effect::Publish(unkillable)])
     }

@@ -5,8 +5,8 @@ use rbee_schema::{ExitClass, FailureCode, ModelReference};
 
 use super::*;
 
-fn timers() -> Timers {
-    Timers::default()
+fn rules() -> Rules {
+    Rules::default()
 }
 
 fn spawn() -> (Worker, Vec<Effect>) {
@@ -19,7 +19,7 @@ fn timed(events: Vec<(u64, Event)>) -> (Worker, Vec<Effect>) {
     let mut now = Instant::now();
     events.into_iter().fold(spawn(), |(worker, _), (after, event)| {
         now += Duration::from_secs(after);
-        worker.step(event, now, &timers())
+        worker.step(event, now, &rules())
     })
 }
 
@@ -198,7 +198,7 @@ fn a_load_lives_while_it_moves_and_is_ended_when_it_stalls_or_takes_too_long() {
     assert!(why(&effects).contains("not ready after 60s"), "{effects:?}");
     // All bytes are read: what follows tells no progress, and only the limit for the whole load counts.
     let (worker, _) = timed(at(vec![started(), loading(1, 1000)], vec![]));
-    let limit = worker.deadline(&timers()).expect("a load has a deadline");
+    let limit = worker.deadline(&rules().timers).expect("a load has a deadline");
     assert!(limit > Instant::now() + Duration::from_secs(50));
 }
 
@@ -212,7 +212,7 @@ fn a_silent_worker_is_suspect_then_killed_and_comes_back_if_it_is_heard_before()
     assert_eq!(class(&timed(killed).1), Some(ExitClass::Hang));
     let heard = silent(5).into_iter().chain([(0, beat(1, vec![], 0))]).collect();
     check_timed(heard, WorkerPhase::Ready, &["recovered"]);
-    let late_machine = timers().stretched(6);
+    let late_machine = rules().timers.stretched(6);
     let (worker, _) = after(ready());
     let deadline = worker.deadline(&late_machine).expect("a ready worker has a deadline");
     assert!(deadline > Instant::now() + Duration::from_secs(15), "an overloaded machine waits longer");
@@ -253,7 +253,7 @@ fn three_failed_health_checks_in_a_row_end_it_and_one_success_counts_anew() {
 fn silence_while_nobody_could_hear_means_nothing() {
     for events in [vec![started()], vec![started(), loading(1, 1)], ready(), with(ready(), vec![Event::Frozen])] {
         let (worker, _) = timed(at(events.clone(), vec![(100, Event::WasDeaf)]));
-        let deadline = worker.deadline(&timers()).expect("every process has a deadline");
+        let deadline = worker.deadline(&rules().timers).expect("every process has a deadline");
         assert!(deadline >= Instant::now() + Duration::from_secs(102), "{events:?}: its time begins anew");
     }
 }
@@ -317,10 +317,10 @@ fn a_living_worker_is_adopted_where_it_was() {
         (WorkerPhase::Draining, Some("idle"), WorkerPhase::Draining, &["adopted", "drain"]),
         (WorkerPhase::Stopping, Some("idle"), WorkerPhase::Stopping, &["adopted", "terminate"]),
     ] {
-        let (worker, found) = Worker::adopt(remembered(phase, unwanted), 42, 8080, Instant::now(), &timers());
+        let (worker, found) = Worker::adopt(remembered(phase, unwanted), 42, 8080, Instant::now(), &rules().timers);
         assert_eq!((worker.phase(), kinds(&found).as_slice()), (expected, effects), "{phase:?}");
         assert_eq!((worker.epoch, worker.pid(), worker.unwanted()), (3, Some(42), unwanted));
-        let (worker, _) = worker.step(beat(3, vec![job("a")], 9), Instant::now(), &timers());
+        let (worker, _) = worker.step(beat(3, vec![job("a")], 9), Instant::now(), &rules());
         assert_eq!(worker.phase() == WorkerPhase::Ready, unwanted.is_none(), "its beat says that it is ready");
     }
 }
@@ -342,7 +342,7 @@ fn a_dead_worker_is_buried_as_if_its_exit_had_been_seen() {
         (WorkerPhase::CrashLoop, None, WorkerPhase::CrashLoop, &[]),
     ] {
         let now = Instant::now();
-        let (worker, found) = Worker::bury(remembered(phase, unwanted), Ended::default(), Some(8080), now, &timers());
+        let (worker, found) = Worker::bury(remembered(phase, unwanted), Ended::default(), Some(8080), now, &rules());
         assert_eq!((worker.phase(), kinds(&found).as_slice()), (expected, effects), "{phase:?}");
     }
 }
@@ -402,7 +402,7 @@ fn every_event_in_every_state_has_one_known_outcome() {
             let (before, _) = after(path.clone());
             // Late enough for a deadline of the pulse to have passed, too early for that of a suspect.
             let now = Instant::now() + Duration::from_secs(4);
-            let (worker, effects) = before.clone().step(event, now, &timers());
+            let (worker, effects) = before.clone().step(event, now, &rules());
             let ignored = kinds(&effects) == ["ignored"];
             let gone = effects.contains(&Effect::Forget);
             let phase = if gone { "removed" } else { worker.phase().as_str() };
@@ -446,7 +446,7 @@ proptest! {
     fn whatever_happens_a_port_is_given_back_once_every_process_has_a_deadline_and_nothing_comes_after_the_end(
         events in prop::collection::vec((0u64..40, any_event()), 0..60)
     ) {
-        let timers = timers();
+        let rules = rules();
         let mut now = Instant::now();
         let mut worker = spawn().0;
         let (mut held, mut forgotten) = (0i32, false);
@@ -457,14 +457,14 @@ proptest! {
             let starts = matches!(event, Event::Started { .. }) && matches!(worker.state, State::Requested { .. });
             let epoch = worker.epoch;
             let effects;
-            (worker, effects) = worker.step(event, now, &timers);
+            (worker, effects) = worker.step(event, now, &rules);
             prop_assert!(!forgotten || effects.is_empty(), "{:?} after the end", effects);
             held += i32::from(starts);
             held -= effects.iter().filter(|e| matches!(e, Effect::ReleasePort { .. })).count() as i32;
             prop_assert_eq!(held, i32::from(worker.pid().is_some()), "a port is held while there is a process");
             let signals = effects.iter().any(|e| matches!(e, Effect::Terminate | Effect::Drain | Effect::Kill));
             prop_assert!(!signals || had_process || starts, "nobody is there to be signalled");
-            prop_assert!(worker.pid().is_none() || worker.deadline(&timers).is_some(), "{:?}", worker.state);
+            prop_assert!(worker.pid().is_none() || worker.deadline(&rules.timers).is_some(), "{:?}", worker.state);
             let starts_again = effects.contains(&Effect::Start);
             prop_assert_eq!(worker.epoch, epoch + u64::from(starts_again), "a start is a new run");
             if starts_again {
@@ -484,27 +484,27 @@ proptest! {
     fn whatever_happened_a_stop_and_the_end_of_the_process_lead_to_the_end(
         events in prop::collection::vec((0u64..40, any_event()), 0..40)
     ) {
-        let timers = timers();
+        let rules = rules();
         let mut now = Instant::now();
         let mut worker = spawn().0;
         for (after, event) in events {
             now += Duration::from_secs(after);
-            worker = worker.step(event, now, &timers).0;
+            worker = worker.step(event, now, &rules).0;
         }
-        worker = worker.step(stop(HowToStop::Drain), now, &timers).0;
+        worker = worker.step(stop(HowToStop::Drain), now, &rules).0;
         // Nothing is heard any more but what the hive itself sees to.
         for _ in 0..6 {
             if matches!(worker.state, State::Requested { .. }) {
-                worker = worker.step(started(), now, &timers).0;
+                worker = worker.step(started(), now, &rules).0;
             }
-            if let Some(deadline) = worker.deadline(&timers) {
+            if let Some(deadline) = worker.deadline(&rules.timers) {
                 now = now.max(deadline);
-                worker = worker.step(Event::DeadlinePassed, now, &timers).0;
+                worker = worker.step(Event::DeadlinePassed, now, &rules).0;
             }
         }
         let killed = matches!(worker.state, State::Stopping { stage: Stage::Killed { .. }, .. } | State::Removed);
         prop_assert!(killed, "{:?}", worker.state);
-        worker = worker.step(exit(None, Some(9)), now, &timers).0;
+        worker = worker.step(exit(None, Some(9)), now, &rules).0;
         prop_assert_eq!(worker.state, State::Removed);
     }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rbee_schema::{Failure, ModelName, ModelSpec, WorkerPhase};
 
-use super::{Fleet, REFUSED};
+use super::Fleet;
 
 impl Fleet {
     /// A model is declared, or declared anew. Returns how it was declared before.
@@ -34,7 +34,7 @@ impl Fleet {
             return false;
         }
         self.model_is_gone(&model);
-        let is_remembered = self.refused.len() < REFUSED;
+        let is_remembered = self.refused.len() < self.bounds.refused as usize;
         if is_remembered {
             self.refused.insert(model, failure);
         }
@@ -87,5 +87,22 @@ impl Fleet {
     /// How many jobs of a model run, as far as is known.
     pub fn running(&self, model: &ModelName) -> u64 {
         self.workers_for(model).map(|(_, worker)| worker.jobs.len() as u64).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rbee_schema::FailureCode;
+
+    use super::*;
+    use crate::decide::fixture::name;
+
+    #[test]
+    fn no_more_refused_declarations_are_remembered_than_the_bound_says() {
+        let mut fleet = Fleet::default();
+        fleet.bounds.refused = 2;
+        let failure = || Failure::new(FailureCode::InvalidRequest, "no declaration");
+        let told = ["a", "b", "c", "a"].map(|model| fleet.model_is_refused(name(model), failure()));
+        assert_eq!((told, fleet.refused.len()), ([true, true, false, false], 2));
     }
 }

@@ -16,10 +16,7 @@ use rbee_schema::{
     Room, Tenant, WorkerName, WorkerPhase, WorkerRecord,
 };
 
-use crate::decide::{held::Held, liveness::Liveness, queue::Queue, timers::Timers, touched::Touched};
-
-/// So many declarations that have no effect are remembered and told: more come from no person.
-pub const REFUSED: usize = 1_000;
+use crate::decide::{bounds::Bounds, held::Held, liveness::Liveness, queue::Queue, timers::Timers, touched::Touched};
 
 /// Where a worker is and what it is called.
 pub type WorkerKey = (HiveName, WorkerName);
@@ -47,6 +44,8 @@ pub struct Fleet {
     pub held: Held,
     /// How long she waits for what.
     pub timers: Timers,
+    /// What she bears.
+    pub bounds: Bounds,
     /// What has changed since somebody looked.
     pub touched: Touched,
     /// The workers of each model, and its orders.
@@ -132,8 +131,8 @@ pub enum Pulse {
 
 impl Fleet {
     /// Nothing is known yet.
-    pub fn new(timers: Timers) -> Self {
-        Self { timers, ..Self::default() }
+    pub fn new(timers: Timers, bounds: Bounds) -> Self {
+        Self { timers, bounds, ..Self::default() }
     }
 
     /// What has happened since the last time that this was asked.

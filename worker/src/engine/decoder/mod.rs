@@ -37,7 +37,7 @@ pub(super) fn load(
 fn load_file(path: &Path, options: &LoadOptions, progress: &mut dyn FnMut(LoadProgress)) -> Result<Loaded, Failure> {
     let file = File::open(path)?;
     architecture::check(file.metadata())?;
-    let text = ModelText::from_metadata(file.metadata())?;
+    let text = ModelText::from_metadata(file.metadata(), options.template)?;
     let wanted = options.context.unwrap_or(DEFAULT_CONTEXT);
     let description = architecture::describe(file.metadata(), &file, text.tokens(), wanted)?;
     let possible = u32::try_from(description.context).unwrap_or(u32::MAX);

@@ -1,8 +1,10 @@
 //! What the mock does wrong on request, at which token.
 
-use std::{hint::black_box, process, thread, time::Duration};
+use std::{hint::black_box, process, thread};
 
 use rbee_schema::{Failure, FailureCode};
+
+use super::FOR_EVER;
 
 /// Memory is taken in pieces of this size.
 const PIECE: usize = 64 << 20;
@@ -55,7 +57,7 @@ impl Fault {
             FaultKind::Crash | FaultKind::Poison => process::abort(),
             FaultKind::Exit(code) => process::exit(code),
             FaultKind::Hang => loop {
-                thread::sleep(Duration::from_secs(3600));
+                thread::sleep(FOR_EVER);
             },
             FaultKind::OutOfMemory => take_memory(oom_limit),
         }

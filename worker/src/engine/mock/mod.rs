@@ -22,6 +22,8 @@ use super::{LoadOptions, LoadProgress, Loaded, context_size};
 
 /// What the mock says it reads: a size that people would see for a real model.
 const TOTAL_BYTES: u64 = 100 << 20;
+/// As long as a hang lasts: until somebody ends the process.
+const FOR_EVER: Duration = Duration::from_secs(60 * 60);
 /// Progress is told this often, so that a stall shows within a part of the load.
 const LOAD_PARTS: u32 = 20;
 
@@ -55,7 +57,7 @@ fn strike(fault: LoadFault) -> Result<(), Failure> {
         LoadFault::Fail(code) => Err(Failure::new(code, "the mock was told to fail while loading")),
         LoadFault::Crash => std::process::abort(),
         LoadFault::Stall => loop {
-            thread::sleep(Duration::from_secs(3600));
+            thread::sleep(FOR_EVER);
         },
     }
 }

@@ -1,0 +1,136 @@
+//! What an operator may set about the bus has the effect that it says.
+
+use std::{
+    net::TcpListener,
+    time::{Duration, Instant},
+};
+
+use async_nats::jetstream::stream::{Config, LastRawMessageErrorKind};
+use rbee_nats::{BusLimits, Events, Outbox, Plan, recent_events};
+use rbee_schema::{Event, HiveCommand, WorkerEvent};
+use rbee_tests::{
+    cable::Cable,
+    nats::{NatsServer, connect_with},
+    wait::{PATIENCE, eventually, soon},
+};
+
+use crate::sample::{done, job, name, pull, queue, submission};
+
+/// What is set to a fraction of a second ends sooner than this, and by default takes longer.
+const SOON: Duration = Duration::from_millis(2500);
+
+fn event(number: u32) -> Event {
+    Event::Worker(name("h"), name("w"), WorkerEvent::Draining { why: number.to_string() })
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_given_up_after_the_time_to_connect() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("nats://{}", silent.local_addr().expect("an address"));
+    let begun = Instant::now();
+    connect_with(&url, "rbee", "connect=100ms").await.expect_err("nobody speaks");
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_answered_is_given_up_and_missed_pings_end_the_connection() {
+    let server = NatsServer::start().await;
+    let cable = Cable::to(server.url()).await;
+    let bus = connect_with(cable.url(), "rbee", "connect=200ms,request=300ms,ping=100ms").await.expect("connected");
+    cable.lose_answers();
+    let begun = Instant::now();
+    bus.round_trip().await.expect_err("nothing comes back");
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    let mut online = bus.online();
+    soon("word that the bus is away", online.wait_for(|online| !online)).await.expect("the connection is ours");
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_reader_that_cannot_be_opened_anew_is_given_up() {
+    let server = NatsServer::start().await;
+    let observer = server.bus("rbee").await;
+    let cable = Cable::to(server.url()).await;
+    let bus = connect_with(cable.url(), "rbee", "reader=200ms").await.expect("connected");
+    let mut events = Events::since(&bus, "rbee.evt.>", None).await.expect("followed");
+    observer.jetstream().delete_stream("rbee_events").await.expect("deleted");
+    // The reader is opened anew when the connection is back, and finds nothing there.
+    cable.cut();
+    cable.mend();
+    let begun = Instant::now();
+    soon("end of the reader", events.next()).await.expect_err("there is no such stream");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_command_lapses_after_its_time() {
+    let server = NatsServer::start().await;
+    server.bus("rbee").await;
+    let bus = connect_with(server.url(), "rbee", "command=7s").await.expect("connected");
+    bus.command(&name("h"), &HiveCommand::Resume).await.expect("stored");
+    let stream = bus.jetstream().get_stream("rbee_commands").await.expect("the stream is there");
+    let stored = stream.get_last_raw_message_by_subject("rbee.cmd.hive.h").await.expect("it is there");
+    assert_eq!(stored.headers.get("Nats-TTL").map(|value| value.as_str()), Some("7"));
+}
+
+#[tokio::test]
+async fn events_beyond_the_bound_of_the_outbox_are_lost_while_the_bus_is_away() {
+    let mut server = NatsServer::start().await;
+    server.bus("rbee").await;
+    let bus = connect_with(server.url(), "rbee", "outbox=2").await.expect("connected");
+    server.kill().await;
+    let outbox = Outbox::start(&bus);
+    (0..10).for_each(|number| outbox.publish(&event(number)));
+    server.restart().await;
+    outbox.drained(PATIENCE).await;
+    let stored = recent_events(&bus, "rbee.evt.worker.>", std::time::SystemTime::UNIX_EPOCH).await.expect("read");
+    // One more may have left it before the others came.
+    assert!((2..=3).contains(&stored.len()), "{}", stored.len());
+}
+
+#[tokio::test]
+async fn a_follower_looks_at_the_stream_after_its_silence() {
+    let server = NatsServer::start().await;
+    let observer = server.bus("rbee").await;
+    let bus = connect_with(server.url(), "rbee", "silence=100ms").await.expect("connected");
+    let (tenant, id) = job("a");
+    let mut follow = bus.follow(&tenant, &id).await.expect("followed");
+    let stream = observer.jetstream().get_stream("rbee_output").await.expect("the stream is there");
+    let silent = Config { republish: None, ..stream.cached_info().config.clone() };
+    observer.jetstream().update_stream(silent).await.expect("the server takes it");
+    let begun = Instant::now();
+    observer.append(&tenant, &id, &done(0), 0).await.expect("appended");
+    assert_eq!(follow.next(PATIENCE).await.expect("read").expect("a chunk").chunk, done(0));
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_job_comes_again_after_the_time_of_redelivery_which_the_stream_tells_workers() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let limits: BusLimits = "redelivery=1s".parse().expect("limits");
+    Plan::within(&bus, &limits).await.expect("the server answers").apply(&bus).await.expect("the server takes it");
+    bus.submit(submission("a")).await.expect("accepted");
+    let queue = queue(&bus).await;
+    let first = pull(&queue).await;
+    assert_eq!((first.attempt, first.redelivery), (1, Duration::from_secs(1)));
+    let begun = Instant::now();
+    assert_eq!(pull(&queue).await.attempt, 2);
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn what_is_older_than_its_age_goes() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let limits: BusLimits = "output_age=1s,duplicates=1s".parse().expect("limits");
+    Plan::within(&bus, &limits).await.expect("the server answers").apply(&bus).await.expect("the server takes it");
+    let (tenant, id) = job("a");
+    bus.append(&tenant, &id, &done(0), 0).await.expect("appended");
+    let stream = bus.jetstream().get_stream("rbee_output").await.expect("the stream is there");
+    eventually("the output is gone", PATIENCE, async || {
+        let last = stream.get_last_raw_message_by_subject("rbee.tok.default.a").await;
+        last.is_err_and(|error| error.kind() == LastRawMessageErrorKind::NoMessageFound)
+    })
+    .await;
+}
