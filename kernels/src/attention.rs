@@ -10,19 +10,19 @@ use half::f16;
 
 use crate::{
     Isa, Pool,
-    compiled::compiled,
+    lanes::{LANES, Lanes, Plain},
     number::{exp, from_f16, largest, sum, tanh},
     pool::Pieces,
 };
+
+#[cfg(target_arch = "x86_64")]
+use crate::lanes::{Pair, Wide};
 
 /// Tokens in a page.
 pub const PAGE: usize = 32;
 
 /// How many queries share the keys that were made into floats.
 const QUERIES: usize = 8;
-
-/// Heads are multiples of this.
-const LANES: usize = 16;
 
 /// The largest head that is known of any model; memory of threads is cut to it.
 pub const LARGEST_HEAD: usize = 256;
@@ -158,48 +158,78 @@ struct Whole<'a> {
     group: usize,
 }
 
-compiled! {
-    /// Answers `N` queries of a key-value head, which are numbered by row and then by head of its group.
-    fn some[const N: usize](whole: &Whole<'_>, sight: &Sight<'_>, head: usize, first: usize) -> usize {
-        let Whole { heads, look, queries, out, group } = whole;
-        let size = heads.size;
-        let mut places = [0; N];
-        let mut positions = [0; N];
-        let mut from = [0; N];
-        let mut asked: [&[f32]; N] = [&[]; N];
+/// Answers `N` queries of a key-value head, which are numbered by row and then by head of its group.
+fn some<const N: usize>(isa: Isa, whole: &Whole<'_>, sight: &Sight<'_>, head: usize, first: usize) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+    fn avx512<const N: usize>(whole: &Whole<'_>, sight: &Sight<'_>, head: usize, first: usize) {
+        // SAFETY: this function has the features of `Wide`.
+        unsafe { answer::<Wide, N>(whole, sight, head, first) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn avx2<const N: usize>(whole: &Whole<'_>, sight: &Sight<'_>, head: usize, first: usize) {
+        // SAFETY: this function has the features of `Pair`.
+        unsafe { answer::<Pair, N>(whole, sight, head, first) }
+    }
+
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this processor has them, or there would be no such `Isa`.
+        Isa::Avx512 | Isa::Amx => unsafe { avx512::<N>(whole, sight, head, first) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx2 => unsafe { avx2::<N>(whole, sight, head, first) },
+        // SAFETY: `Plain` needs nothing.
+        _ => unsafe { answer::<Plain, N>(whole, sight, head, first) },
+    }
+    N
+}
+
+/// # Safety
+/// As for [`Lanes`].
+#[inline(always)]
+unsafe fn answer<L: Lanes, const N: usize>(whole: &Whole<'_>, sight: &Sight<'_>, head: usize, first: usize) {
+    let Whole { heads, look, queries, out, group } = whole;
+    let size = heads.size;
+    let mut places = [0; N];
+    let mut positions = [0; N];
+    let mut from = [0; N];
+    let mut asked: [&[f32]; N] = [&[]; N];
+    for index in 0..N {
+        let (row, member) = ((first + index) / group, (first + index) % group);
+        places[index] = ((sight.rows.start + row) * heads.queries + head * group + member) * size;
+        positions[index] = sight.start + row;
+        from[index] = match look.window {
+            Some(window) => (positions[index] + 1).saturating_sub(window),
+            None => 0,
+        };
+        asked[index] = &queries[places[index]..][..size];
+    }
+    let mut found = [[0.0f32; LARGEST_HEAD]; N];
+    let (mut highest, mut total) = ([f32::NEG_INFINITY; N], [0.0f32; N]);
+    for page in from[0] / PAGE..=positions[N - 1] / PAGE {
+        let here = &sight.pages[page][head * heads.head_page()..][..heads.head_page()];
+        let (keys, values) = here.split_at(size * PAGE);
+        // SAFETY: promised by the caller; queries are as long as heads are.
+        let mut scores = unsafe { scores::<L, N>(asked, keys) };
+        let mut shrink = [1.0f32; N];
         for index in 0..N {
-            let (row, member) = ((first + index) / group, (first + index) % group);
-            places[index] = ((sight.rows.start + row) * heads.queries + head * group + member) * size;
-            positions[index] = sight.start + row;
-            from[index] = match look.window {
-                Some(window) => (positions[index] + 1).saturating_sub(window),
-                None => 0,
-            };
-            asked[index] = &queries[places[index]..][..size];
+            // Places within this page: those seen begin at the first and end before the second.
+            let begin = from[index].saturating_sub(page * PAGE).min(PAGE);
+            let end = (positions[index] + 1).saturating_sub(page * PAGE).min(PAGE);
+            shrink[index] = weigh(look, &mut scores[index], begin, end, &mut highest[index], &mut total[index]);
         }
-        let mut found = [[0.0f32; LARGEST_HEAD]; N];
-        let (mut highest, mut total) = ([f32::NEG_INFINITY; N], [0.0f32; N]);
-        for page in from[0] / PAGE..=positions[N - 1] / PAGE {
-            let here = &sight.pages[page][head * heads.head_page()..][..heads.head_page()];
-            let (keys, values) = here.split_at(size * PAGE);
-            let mut scores = scores(asked, keys);
-            let mut shrink = [1.0f32; N];
-            for index in 0..N {
-                // Places within this page: those seen begin at the first and end before the second.
-                let begin = from[index].saturating_sub(page * PAGE).min(PAGE);
-                let end = (positions[index] + 1).saturating_sub(page * PAGE).min(PAGE);
-                shrink[index] = weigh(look, &mut scores[index], begin, end, &mut highest[index], &mut total[index]);
-            }
-            gather(&scores, values, size, shrink, &mut found);
+        // SAFETY: promised by the caller.
+        unsafe { gather::<L, N>(&scores, values, size, shrink, &mut found) };
+    }
+    for index in 0..N {
+        // SAFETY: within the output; nobody else answers this query.
+        let out = unsafe { std::slice::from_raw_parts_mut(out.at(places[index]), size) };
+        for (out, found) in out.iter_mut().zip(&found[index]) {
+            *out = found / total[index];
         }
-        for index in 0..N {
-            // SAFETY: within the output; nobody else answers this query.
-            let out = unsafe { std::slice::from_raw_parts_mut(out.at(places[index]), size) };
-            for (out, found) in out.iter_mut().zip(&found[index]) {
-                *out = found / total[index];
-            }
-        }
-        N
     }
 }
 
@@ -242,27 +272,38 @@ fn weigh(look: &Look, scores: &mut [f32; PAGE], begin: usize, end: usize, highes
 }
 
 /// Products of queries with the keys of a page.
+///
+/// # Safety
+/// As for [`Lanes`].
 #[inline(always)]
-fn scores<const N: usize>(queries: [&[f32]; N], keys: &[u16]) -> [[f32; PAGE]; N] {
-    let mut sums = [[0.0f32; PAGE]; N];
-    for (dimension, keys) in keys.as_chunks::<PAGE>().0.iter().enumerate() {
-        let mut floats = [0.0f32; PAGE];
-        for token in 0..PAGE {
-            floats[token] = from_f16(keys[token]);
-        }
-        for index in 0..N {
-            let query = queries[index][dimension];
-            for token in 0..PAGE {
-                sums[index][token] = floats[token].mul_add(query, sums[index][token]);
+unsafe fn scores<L: Lanes, const N: usize>(queries: [&[f32]; N], keys: &[u16]) -> [[f32; PAGE]; N] {
+    let mut scores = [[0.0; PAGE]; N];
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut sums = [[L::zero(); 2]; N];
+        for (dimension, keys) in keys.as_chunks::<PAGE>().0.iter().enumerate() {
+            let (halves, _) = keys.as_chunks::<LANES>();
+            let (first, second) = (L::of_f16(&halves[0]), L::of_f16(&halves[1]));
+            for index in 0..N {
+                let query = *queries[index].get_unchecked(dimension);
+                sums[index] = [first.fused(query, sums[index][0]), second.fused(query, sums[index][1])];
             }
         }
+        for index in 0..N {
+            let (halves, _) = scores[index].as_chunks_mut::<LANES>();
+            sums[index][0].store(&mut halves[0]);
+            sums[index][1].store(&mut halves[1]);
+        }
     }
-    sums
+    scores
 }
 
 /// Adds the values of a page, each by its weight, to what was found before, which shrinks first.
+///
+/// # Safety
+/// As for [`Lanes`].
 #[inline(always)]
-fn gather<const N: usize>(
+unsafe fn gather<L: Lanes, const N: usize>(
     weights: &[[f32; PAGE]; N],
     values: &[u16],
     size: usize,
@@ -270,18 +311,24 @@ fn gather<const N: usize>(
     found: &mut [[f32; LARGEST_HEAD]; N],
 ) {
     let mut first = 0;
-    while first + 2 * LANES <= size {
-        gather_some::<N, { 2 * LANES }>(weights, &values[first..], size, shrink, first, found);
-        first += 2 * LANES;
-    }
-    if first < size {
-        gather_some::<N, LANES>(weights, &values[first..], size, shrink, first, found);
+    // SAFETY: promised by the caller.
+    unsafe {
+        while first + 2 * LANES <= size {
+            gather_some::<L, N, 2>(weights, &values[first..], size, shrink, first, found);
+            first += 2 * LANES;
+        }
+        if first < size {
+            gather_some::<L, N, 1>(weights, &values[first..], size, shrink, first, found);
+        }
     }
 }
 
-/// The same for `L` dimensions from `first`.
+/// The same for `V` times 16 dimensions from `first`.
+///
+/// # Safety
+/// As for [`Lanes`].
 #[inline(always)]
-fn gather_some<const N: usize, const L: usize>(
+unsafe fn gather_some<L: Lanes, const N: usize, const V: usize>(
     weights: &[[f32; PAGE]; N],
     values: &[u16],
     size: usize,
@@ -289,25 +336,32 @@ fn gather_some<const N: usize, const L: usize>(
     first: usize,
     found: &mut [[f32; LARGEST_HEAD]; N],
 ) {
-    let mut sums = [[0.0f32; L]; N];
-    for index in 0..N {
-        for lane in 0..L {
-            sums[index][lane] = found[index][first + lane] * shrink[index];
-        }
-    }
-    for token in 0..PAGE {
-        let Some(values) = values[token * size..].first_chunk::<L>() else { return };
-        let mut floats = [0.0f32; L];
-        for lane in 0..L {
-            floats[lane] = from_f16(values[lane]);
-        }
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut sums = [[L::zero(); V]; N];
         for index in 0..N {
-            for lane in 0..L {
-                sums[index][lane] = floats[lane].mul_add(weights[index][token], sums[index][lane]);
+            let before = found[index][first..].as_chunks::<LANES>().0;
+            for vector in 0..V {
+                sums[index][vector] = L::of(&before[vector]).times(shrink[index]);
             }
         }
-    }
-    for index in 0..N {
-        found[index][first..first + L].copy_from_slice(&sums[index]);
+        for token in 0..PAGE {
+            let values = values[token * size..].as_chunks::<LANES>().0;
+            let mut floats = [L::zero(); V];
+            for vector in 0..V {
+                floats[vector] = L::of_f16(&values[vector]);
+            }
+            for index in 0..N {
+                for vector in 0..V {
+                    sums[index][vector] = floats[vector].fused(weights[index][token], sums[index][vector]);
+                }
+            }
+        }
+        for index in 0..N {
+            let after = found[index][first..].as_chunks_mut::<LANES>().0;
+            for vector in 0..V {
+                sums[index][vector].store(&mut after[vector]);
+            }
+        }
     }
 }

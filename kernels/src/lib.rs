@@ -14,6 +14,7 @@ mod form;
 mod inputs;
 mod isa;
 mod kind;
+mod lanes;
 mod matrix;
 mod multiply;
 mod number;
