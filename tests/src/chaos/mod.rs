@@ -61,6 +61,8 @@ pub enum Needs {
     MountNamespace,
     /// Namespaces of networks, and links between them: its fleet has three machines.
     Network,
+    /// The same, and a server of a cluster on each machine.
+    Cluster,
 }
 
 /// What one run of a fault took.
@@ -96,6 +98,7 @@ impl Fault {
     pub async fn run(&self) -> Measured {
         let mut fleet = match self.needs {
             Needs::Network => Fleet::on_machines(3, self.ports).await,
+            Needs::Cluster => Fleet::on_cluster(self.ports).await,
             Needs::Nothing | Needs::ProcessNamespace | Needs::MountNamespace => Fleet::with_ports(self.ports).await,
         };
         let measured = (self.inject)(&mut fleet).await;
@@ -125,7 +128,7 @@ impl Needs {
             Self::ProcessNamespace => {
                 Some(&["unshare", "-pf", "--mount-proc", "sh", "-c", "echo 100 > /proc/sys/kernel/ns_last_pid"])
             }
-            Self::Network => {
+            Self::Network | Self::Cluster => {
                 Some(&["unshare", "--net", "--uts", "ip", "link", "add", "name", "rbee", "type", "bridge"])
             }
             Self::MountNamespace => Some(&["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]),

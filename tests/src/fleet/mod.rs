@@ -116,6 +116,15 @@ impl Fleet {
         Self::around(NatsServer::start_at(&network.address()).await, Some(network), ports).await
     }
 
+    /// Three servers in a cluster, each on a machine of its own, everything with three replicas, and so many ports.
+    ///
+    /// # Panics
+    /// When they do not come up.
+    pub async fn on_cluster(ports: u16) -> Self {
+        let network = Network::new(3);
+        Self::around(NatsServer::cluster(&network).await, Some(network), ports).await
+    }
+
     async fn around(server: NatsServer, network: Option<Network>, ports: u16) -> Self {
         let bus = server.bus("rbee").await;
         let folder = tempfile::tempdir().expect("a temporary folder can be made");

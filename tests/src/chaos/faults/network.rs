@@ -112,6 +112,18 @@ pub(super) const CUT_OFF: Fault = Fault {
     inject: |fleet| cut_off(fleet).boxed_local(),
 };
 
+pub(super) const CUT_OFF_WITH_BROKER: Fault = Fault {
+    name: "machine-with-broker-cut-off",
+    injected: "the same where each machine has one of three servers: hives, queen and workers may use the one that is cut off",
+    outcome: "the same: two of three servers go on, and whoever used the third finds another",
+    // Who used that server finds out after 6 s, gives every hive its time anew, and the streams that it led elect another.
+    detected_within: millis(25_000),
+    recovered_within: millis(40_000),
+    healed_within: millis(30_000),
+    needs: Needs::Cluster,
+    ..CUT_OFF
+};
+
 async fn cut_off(fleet: &mut Fleet) -> Measured {
     let mut scene = Scene::of(fleet).await;
     let injected = SystemTime::now();
