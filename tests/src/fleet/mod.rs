@@ -404,7 +404,7 @@ impl Drop for Fleet {
             let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
         }
         if std::thread::panicking() {
-            for role in ["queen", "one", "two", "again"] {
+            for role in ["queen", "one", "two", "three", "again"] {
                 if let Ok(log) = std::fs::read_to_string(self.log(role)) {
                     eprintln!("---- {role}\n{log}");
                 }

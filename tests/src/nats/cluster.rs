@@ -35,9 +35,7 @@ impl Cluster {
     pub(super) fn check(&mut self) {
         for (machine, node) in self.nodes.iter_mut().enumerate() {
             if let Ok(Some(status)) = node.try_wait() {
-                let log =
-                    std::fs::read_to_string(self.folder.path().join(format!("{machine}.log"))).unwrap_or_default();
-                panic!("nats-server {machine} ended with {status}:\n{log}");
+                panic!("nats-server {machine} ended with {status}:\n{}", log_of(&self.folder, machine));
             }
         }
     }
@@ -49,7 +47,16 @@ impl Drop for Cluster {
             let _ = node.kill();
             let _ = node.wait();
         }
+        if std::thread::panicking() {
+            for machine in 0..self.nodes.len() {
+                eprintln!("---- nats-server {machine}\n{}", log_of(&self.folder, machine));
+            }
+        }
     }
+}
+
+fn log_of(folder: &TempDir, machine: usize) -> String {
+    std::fs::read_to_string(folder.path().join(format!("{machine}.log"))).unwrap_or_default()
 }
 
 fn spawn(network: &Network, machine: usize, folder: &TempDir, routes: &str) -> Child {
