@@ -28,8 +28,12 @@ pub const MINIMUM_SERVER: (u64, u64) = (2, 12);
 /// Three missed pings mean a dead connection: a partition is noticed within 6 s, where the client's own default is 2 min.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How long one server may take until it lets us in. Where one of several is cut off it may be the first that is tried,
+/// and whoever waits for us has to hear of us within 10 s: six until we notice, and this.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// The longest that one request to the server may take. A round trip takes under a millisecond; a leader election 5 s.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Where the bus is and who we are on it.
 #[derive(Debug, Clone)]
@@ -108,19 +112,26 @@ impl BusError {
     pub(crate) fn new(doing: impl Into<String>, cause: impl ToString) -> Self {
         Self { doing: doing.into(), cause: cause.to_string() }
     }
+
+    /// Whether the servers cannot answer for now: the connection was lost, there is no leader, or nobody is heard of it.
+    /// What they refuse does not pass.
+    pub fn passes(&self) -> bool {
+        let signs = ["code 503", "no responders", "no stream found", "timed out", "broken pipe"];
+        signs.iter().any(|sign| self.cause.contains(sign))
+    }
 }
 
 impl Bus {
     /// Connects and checks that the server is new enough and keeps data. Streams are not looked at; see [`crate::Plan`].
     ///
     /// # Errors
-    /// When nobody answers within 5 s, or the server cannot do what is needed.
+    /// When nobody answers within 8 s, or the server cannot do what is needed.
     pub async fn connect(connection: &Connection) -> Result<Self, ConnectError> {
         let url = connection.url.clone();
         let (tell_online, online) = watch::channel(true);
         let options = ConnectOptions::new()
             .name(&connection.name)
-            .connection_timeout(Duration::from_secs(5))
+            .connection_timeout(CONNECT_TIMEOUT)
             .request_timeout(Some(REQUEST_TIMEOUT))
             .ping_interval(PING_INTERVAL)
             // The first try, and the first after a loss, come at once; the wait then grows to a second.
@@ -320,4 +331,22 @@ fn check_server(client: &Client, url: &str) -> Result<(), ConnectError> {
     let mut parts = found.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if version < MINIMUM_SERVER { Err(ConnectError::TooOld { url: url.to_owned(), found }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_servers_cannot_answer_for_now_is_told_from_what_they_refuse() {
+        for (cause, expected) in [
+            ("JetStream error: JetStream system temporarily unavailable (code 503, error code 10008)", true),
+            ("failed to get last raw message: timed out: request timed out: deadline has elapsed", true),
+            ("no stream found for given subject", true),
+            ("JetStream error: stream not found (code 404, error code 10059)", false),
+            ("port is leased by hive a for worker w", false),
+        ] {
+            assert_eq!(BusError::new("watch rbee_hives", cause).passes(), expected, "{cause}");
+        }
+    }
 }

@@ -108,7 +108,14 @@ impl Fault {
 
     /// Why it cannot be injected on this machine, where it cannot.
     pub fn impossible(&self) -> Option<String> {
-        let wrapper = self.needs.probe()?;
+        self.needs.missing()
+    }
+}
+
+impl Needs {
+    /// What this machine says where it cannot do this.
+    pub fn missing(self) -> Option<String> {
+        let wrapper = self.probe()?;
         let tried = std::process::Command::new(wrapper[0]).args(&wrapper[1..]).output();
         match tried {
             Ok(output) if output.status.success() => None,
@@ -119,9 +126,7 @@ impl Fault {
             Err(error) => Some(format!("{}: {error}", wrapper[0])),
         }
     }
-}
 
-impl Needs {
     fn probe(self) -> Option<&'static [&'static str]> {
         match self {
             Self::Nothing => None,
