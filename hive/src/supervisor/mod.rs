@@ -57,9 +57,10 @@ use crate::{
 /// How often a hive says that it is there.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// How often its key is renewed, and when the key lapses: two renewals may be lost.
+/// How often its key is renewed, and when the key lapses: nobody can renew one while a cluster that has lost a server elects
+/// its leaders, which takes up to 20 s.
 const PRESENCE: Duration = Duration::from_secs(5);
-const PRESENCE_TIME_TO_LIVE: Duration = Duration::from_secs(15);
+const PRESENCE_TIME_TO_LIVE: Duration = Duration::from_secs(30);
 
 /// How often leases are renewed and large logs set aside. Leases live for eleven times as long.
 const RENEW: Duration = Duration::from_secs(60);
