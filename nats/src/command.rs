@@ -23,8 +23,8 @@ use crate::{
 /// A command that nobody took for this long is stale: the queen has long planned anew.
 const TIME_TO_LIVE: Duration = Duration::from_secs(60);
 
-/// How long one pull waits at the server before it is renewed. Where the member of a cluster that held it is gone, nobody
-/// says so: commands wait for the next pull.
+/// How long one pull waits at the server before it is renewed. Where the member of a cluster that held it is gone, the one
+/// that takes over says so if it knew of the pull; else commands wait for the next one.
 const PULL: Duration = Duration::from_secs(5);
 
 /// By how much the end of a pull may be late.
