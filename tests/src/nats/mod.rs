@@ -104,7 +104,7 @@ impl NatsServer {
                 cluster.check();
             }
             let Ok(bus) = connect(&server.url, "rbee").await else { return false };
-            bus.jetstream().query_account().await.is_ok()
+            Plan::make(&bus).await.is_ok()
         })
         .await;
         server
