@@ -57,7 +57,7 @@ pub enum HiveError {
     /// A hive of this name is on the bus, with another state folder.
     #[error(
         "a hive named {name} runs already on {host} (process {pid}): give this one another name with --name, or stop that \
-         one and try again; if it was killed, its name is free when its key lapses, 15 s later unless its timers say \
+         one and try again; if it was killed, its name is free when its key lapses, 30 s later unless its timers say \
          otherwise"
     )]
     Runs {

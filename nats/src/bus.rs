@@ -108,6 +108,18 @@ impl BusError {
     pub(crate) fn new(doing: impl Into<String>, cause: impl ToString) -> Self {
         Self { doing: doing.into(), cause: cause.to_string() }
     }
+
+    /// Whether nobody was there who could have taken it: what was to be stored is not.
+    pub fn reached_nobody(&self) -> bool {
+        self.cause.contains("no stream found")
+    }
+
+    /// Whether the servers cannot answer for now: the connection was lost, there is no leader, or nobody is heard of it.
+    /// What they refuse does not pass.
+    pub fn passes(&self) -> bool {
+        let signs = ["code 503", "no responders", "no stream found", "timed out", "broken pipe"];
+        signs.iter().any(|sign| self.cause.contains(sign))
+    }
 }
 
 impl Bus {
@@ -331,4 +343,22 @@ fn check_server(client: &Client, url: &str) -> Result<(), ConnectError> {
     let mut parts = found.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if version < MINIMUM_SERVER { Err(ConnectError::TooOld { url: url.to_owned(), found }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_servers_cannot_answer_for_now_is_told_from_what_they_refuse() {
+        for (cause, expected) in [
+            ("JetStream error: JetStream system temporarily unavailable (code 503, error code 10008)", true),
+            ("failed to get last raw message: timed out: request timed out: deadline has elapsed", true),
+            ("no stream found for given subject", true),
+            ("JetStream error: stream not found (code 404, error code 10059)", false),
+            ("port is leased by hive a for worker w", false),
+        ] {
+            assert_eq!(BusError::new("watch rbee_hives", cause).passes(), expected, "{cause}");
+        }
+    }
 }

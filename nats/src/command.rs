@@ -10,6 +10,7 @@ use async_nats::jetstream::{
 use futures::StreamExt as _;
 use rbee_schema::{Failure, FailureCode, HiveCommand, HiveName};
 use rbee_trace::TraceContext;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::{
@@ -19,8 +20,12 @@ use crate::{
     trace::{trace, within},
 };
 
-/// How long one pull waits at the server before it is renewed.
-const PULL: Duration = Duration::from_secs(30);
+/// How long one pull waits at the server before it is renewed. Where the member of a cluster that held it is gone, the one
+/// that takes over says so if it knew of the pull; else commands wait for the next one.
+const PULL: Duration = Duration::from_secs(5);
+
+/// By how much the end of a pull may be late.
+const LATE: Duration = Duration::from_secs(1);
 
 /// A command that a hive took and did not acknowledge comes again after this long. It acknowledges at once.
 const ACK_WAIT: Duration = Duration::from_secs(10);
@@ -107,8 +112,8 @@ impl Commands {
             .map_err(|error| BusError::new(format!("listen for commands as {name}"), error))
     }
 
-    /// The next command, or why what came is none; `None` when none came for half a minute, or the connection was lost
-    /// meanwhile: a pull may not survive that. A command is taken off the queue: a hive that dies right after it has
+    /// The next command, or why what came is none; `None` when none came for a while, or the connection was lost meanwhile:
+    /// a pull may not survive that. A command is taken off the queue: a hive that dies right after it has
     /// lost the command, and the queen sees that from what does not happen.
     ///
     /// # Errors
@@ -128,6 +133,7 @@ impl Commands {
             biased;
             message = batch.next() => message,
             () = connection.interrupted() => None,
+            () = sleep(PULL + LATE) => None,
         };
         let Some(message) = message else { return Ok(None) };
         let message = message.map_err(|error| failed(error.to_string()))?;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::{
     self,
-    consumer::{DeliverPolicy, pull},
+    consumer::{DeliverPolicy, push},
     context::PublishErrorKind,
     message::PublishMessage,
     stream::LastRawMessageErrorKind,
@@ -152,7 +152,7 @@ pub struct Events {
     /// Where to go on: behind the last that was returned.
     position: DeliverPolicy,
     /// None while it has to be opened anew.
-    reader: Option<pull::Ordered>,
+    reader: Option<push::Ordered>,
     recovery: Recovery,
 }
 
@@ -227,17 +227,21 @@ impl Events {
     }
 
     /// Begins to read where it stands. What is awaited borrows nothing of this, so that tasks on any thread may read.
-    fn read(&self) -> impl Future<Output = Result<pull::Ordered, BusError>> + Send + use<> {
-        let config = pull::OrderedConfig {
+    ///
+    /// The server pushes, as it does for registries, and says every 5 s that it does. A member of a cluster may be cut off
+    /// with our place: then nobody says so, and it is found out after 10 s. A reader that pulls finds out after a minute.
+    fn read(&self) -> impl Future<Output = Result<push::Ordered, BusError>> + Send + use<> {
+        let config = push::OrderedConfig {
+            deliver_subject: self.bus.client().new_inbox(),
             filter_subject: self.filter.clone(),
             deliver_policy: self.position,
-            ..pull::OrderedConfig::default()
+            ..push::OrderedConfig::default()
         };
         read(self.bus.clone(), config)
     }
 }
 
-async fn read(bus: Bus, config: pull::OrderedConfig) -> Result<pull::Ordered, BusError> {
+async fn read(bus: Bus, config: push::OrderedConfig) -> Result<push::Ordered, BusError> {
     let stream = bus.namespace().resource("events");
     let consumer = bus.jetstream().create_consumer_on_stream(config, stream).await;
     let consumer = consumer.map_err(|error| BusError::new("read events", error))?;

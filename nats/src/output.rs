@@ -19,18 +19,21 @@ use futures::StreamExt as _;
 use rbee_schema::{Chunk, JobId, Tenant};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
     Bus, BusError, Subject,
-    bus::{is_stale, json, number},
+    bus::{REQUEST_TIMEOUT, is_stale, json, number},
 };
 
 /// The server forgets a reader that asked for nothing for this long: one that is gone.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
+
+/// Before a consumer that is not known yet is asked again.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Chunks read in one request.
 const PAGE: usize = 1_000;
@@ -78,6 +81,16 @@ impl Bus {
     /// # Errors
     /// When the server does not answer.
     pub async fn output(&self, tenant: &Tenant, job: &JobId, from: u64) -> Result<Vec<Committed>, BusError> {
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        loop {
+            match self.read_output(tenant, job, from).await {
+                Err(error) if is_unknown_yet(&error) && Instant::now() < deadline => sleep(PAUSE).await,
+                read => return read,
+            }
+        }
+    }
+
+    async fn read_output(&self, tenant: &Tenant, job: &JobId, from: u64) -> Result<Vec<Committed>, BusError> {
         let failed = |cause: String| BusError::new(format!("read the output of job {job}"), cause);
         let subject = self.subject(&Subject::Output(tenant.clone(), job.clone()));
         let stream = self.namespace().resource("output");
@@ -103,7 +116,9 @@ impl Bus {
             let page = consumer.fetch().max_messages(PAGE).messages().await;
             let mut page = page.map_err(|error| failed(error.to_string()))?;
             let mut is_empty = true;
-            while let Some(message) = page.next().await {
+            while let Some(message) =
+                timeout(REQUEST_TIMEOUT, page.next()).await.map_err(|_| failed("no answer in time".to_owned()))?
+            {
                 is_empty = false;
                 let message = message.map_err(|error| failed(error.to_string()))?;
                 let sequence = message.info().map_err(|error| failed(error.to_string()))?.stream_sequence;
@@ -140,6 +155,12 @@ impl Bus {
         follow.catch_up().await?;
         Ok(follow)
     }
+}
+
+/// Whether nobody answers for a consumer that was just made: in a cluster it may stand on a server of which ours has not
+/// heard yet that it does.
+fn is_unknown_yet(error: &BusError) -> bool {
+    error.cause.contains("messages from the stream: 503")
 }
 
 /// A chunk that nobody can read is skipped: a later version may write kinds that this one does not know.

@@ -14,8 +14,9 @@ use tracing::warn;
 
 use crate::{Bus, BusError};
 
-/// Between two tries to open anew.
+/// Between two tries to open anew; doubled with each.
 const PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// When a reader opens anew, and when it gives up.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub(crate) struct Recovery {
     online: watch::Receiver<bool>,
     limit: Duration,
     failing_since: Option<Instant>,
+    pause: Duration,
 }
 
 impl Recovery {
@@ -30,7 +32,7 @@ impl Recovery {
     pub(crate) fn of(bus: &Bus) -> Self {
         let mut online = bus.online();
         online.mark_unchanged();
-        Self { online, limit: bus.settings().reader, failing_since: None }
+        Self { online, limit: bus.settings().reader, failing_since: None, pause: PAUSE }
     }
 
     /// Waits until the connection was lost and stands again. May be awaited in a `select!`: dropped while the connection
@@ -48,16 +50,21 @@ impl Recovery {
 
     /// The reader was opened anew.
     pub(crate) fn succeeded(&mut self) {
-        self.failing_since = None;
+        (self.failing_since, self.pause) = (None, PAUSE);
     }
 
     /// The reader could not be opened anew: waits until it may be tried again.
     ///
     /// # Errors
-    /// The given one, when it has been tried for as long as the settings of the connection say (`reader`). Time in which the connection is away does not count.
+    /// The given one, when the server has refused it for as long as the settings of the connection say (`reader`). Time in
+    /// which the connection is away does not count, nor does that in which the server cannot answer: whoever is cut off
+    /// together with one of several servers waits for the others, as long as it takes.
     pub(crate) async fn failed(&mut self, error: BusError) -> Result<(), BusError> {
         if !*self.online.borrow() {
             let _ = self.online.wait_for(|online| *online).await;
+            self.succeeded();
+        }
+        if error.passes() {
             self.failing_since = None;
         }
         let since = *self.failing_since.get_or_insert_with(Instant::now);
@@ -66,7 +73,8 @@ impl Recovery {
             return Err(error);
         }
         warn!(%error, "trying again");
-        sleep(PAUSE).await;
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         Ok(())
     }
 }

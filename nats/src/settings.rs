@@ -15,8 +15,9 @@ const SHORTEST_REDELIVERY: Duration = SECOND;
 rbee_schema::settings! {
     /// How a process deals with its connection to the bus. A hive hands its own on to its workers.
     ConnectionSettings, each "setting of the connection" {
-        /// How long a server may take to be reached.
-        connect: Duration = 5 * SECOND,
+        /// How long one server may take until it lets us in. Where one of several is cut off it may be the first that is
+        /// tried, and whoever waits for us has to hear of us within 10 s: six until we notice, and this.
+        connect: Duration = 2 * SECOND,
         /// The longest that one request to the server may take. A round trip takes under a millisecond; a leader election
         /// 5 s.
         request: Duration = 8 * SECOND,
@@ -103,7 +104,7 @@ mod tests {
     fn settings_that_do_not_fit_each_other_or_the_server_are_refused() {
         for (wrong, words) in [
             ("command=1500ms", "expected whole seconds"),
-            ("request=3s", "`request=3s`: expected at least as long as connect, which is 5s"),
+            ("request=1s", "`request=1s`: expected at least as long as connect, which is 2s"),
         ] {
             let error = wrong.parse::<ConnectionSettings>().expect_err(wrong);
             assert!(error.contains(words), "{error}");

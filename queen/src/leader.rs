@@ -173,7 +173,9 @@ impl Candidate {
         self.taken = None;
         self.held = Some(Held { term, revision: term, until: asked + self.timers.lease });
         info!(queen = %self.record.queen, term, "this queen leads");
-        self.standing.send_replace(Standing::Leads { term, after: self.last.take() });
+        // She may take her own lease anew, where she could not renew it in time.
+        let after = self.last.take().filter(|before| *before != self.record.queen);
+        self.standing.send_replace(Standing::Leads { term, after });
     }
 
     async fn take(&mut self) {

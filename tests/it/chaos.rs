@@ -55,6 +55,7 @@ rules! {
     a_machine_that_is_cut_off_is_replaced_and_comes_back_without_duplicates => "machine-cut-off",
     a_machine_that_dies_is_replaced_and_its_jobs_go_on_elsewhere_at_once => "machine-died",
     a_hive_that_freezes_is_replaced_and_its_workers_serve_on => "machine-hive-frozen",
+    a_machine_that_is_cut_off_with_its_broker_is_replaced_by_the_other_two => "machine-with-broker-cut-off",
 }
 
 async fn holds(name: &str) {

@@ -58,7 +58,7 @@ rbee_schema::settings! {
         /// How often its key in the registry is renewed.
         presence: Duration = 5 * SECOND,
         /// When that key lapses: two renewals may be lost.
-        presence_lapse: Duration = 15 * SECOND,
+        presence_lapse: Duration = 30 * SECOND,
         /// How often leases of ports are renewed and large logs set aside.
         lease_renewal: Duration = MINUTE,
         /// When the lease of a port lapses. It outlives the hive's restart and the grace of its workers, and never a hive

@@ -5,11 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rbee_nats::{PortClaim, Registry, Subject};
+use rbee_nats::{PortClaim, PortLeases, Registry, Subject};
 use rbee_schema::{
     Event as BusEvent, Failure, FailureCode, HiveEvent, JobInFlight, Limits, ModelReference, PortEvent, PortLease,
     WorkerControl, WorkerEvent, WorkerName, WorkerRecord,
 };
+use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::{Charge, Report, Supervisor, decided, number, trace};
@@ -21,6 +22,12 @@ use crate::{
     metrics, output,
     process::Run,
 };
+
+/// For how long the release of a lease is tried. A cluster that has lost a server elects its leaders within 20 s.
+const RELEASE: Duration = Duration::from_secs(60);
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     pub(super) fn step(&mut self, name: &WorkerName, event: Event) {
@@ -228,13 +235,7 @@ impl Supervisor {
         };
         let (leases, lease, worker) = (self.leases.clone(), charge.lease.clone(), name.clone());
         self.tasks.spawn(async move {
-            let revision = match leases.release(claim, &lease).await {
-                Ok(revision) => Some(revision),
-                Err(error) => {
-                    warn!(port, %error, "a lease is left to lapse");
-                    None
-                }
-            };
+            let revision = release(&leases, claim, &lease).await;
             Report::Released { worker, port, why, revision }
         });
     }
@@ -259,9 +260,7 @@ impl Supervisor {
         self.tell_reclaimed(port, &lease.worker);
         let leases = self.leases.clone();
         self.tasks.spawn(async move {
-            if let Err(error) = leases.release(PortClaim { port, revision: 0 }, &lease).await {
-                warn!(port, %error, "a leaked lease is left to lapse");
-            }
+            release(&leases, PortClaim { port, revision: 0 }, &lease).await;
             Report::Done
         });
     }
@@ -357,5 +356,25 @@ fn empty(cage: &Cage) {
     }
     if let Err(error) = cage.remove() {
         warn!(%error, "the groups of a worker cannot be removed");
+    }
+}
+
+/// Releases a lease, also where the servers elect a leader first. Returns the revision with which the port can be claimed
+/// again at once, if it was released.
+async fn release(leases: &PortLeases, claim: PortClaim, lease: &PortLease) -> Option<u64> {
+    let port = claim.port;
+    let deadline = Instant::now() + RELEASE;
+    loop {
+        match leases.release(claim, lease).await {
+            Ok(revision) => return Some(revision),
+            Err(error) if error.passes() && Instant::now() < deadline => {
+                debug!(port, %error, "a lease is not released yet; trying again");
+                sleep(PAUSE).await;
+            }
+            Err(error) => {
+                warn!(port, %error, "a lease is left to lapse");
+                return None;
+            }
+        }
     }
 }

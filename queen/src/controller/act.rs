@@ -8,6 +8,7 @@ use rbee_schema::{
     ModelName, ModelSpec, QueenEvent, Tenant, WorkerName,
 };
 use rbee_trace::STEPS;
+use tokio::time::sleep;
 use tracing::{Instrument as _, Span, debug, info, warn};
 
 use super::{Controller, LONGEST_REST, REST, Report, SHORT};
@@ -20,6 +21,9 @@ use crate::{
     infer::{refusal, unknown_model},
     metrics,
 };
+
+/// A command that found nobody who stores it is given again after this long.
+const AGAIN: Duration = Duration::from_secs(1);
 
 impl Controller {
     /// Decides about what has changed. Returns when something may change by itself.
@@ -129,32 +133,44 @@ impl Controller {
         self.fleet.ordered(key.clone(), model.clone(), now);
         let expected = self.fleet.orders.get(&key).and_then(|order| order.expected);
         let expected_ms = expected.map(|expected| u64::try_from(expected.as_millis()).unwrap_or(u64::MAX));
-        let (told_model, told_hive, told_worker) = (model.clone(), hive.clone(), worker.clone());
+        let (told_model, told_hive, told_worker) = (model.clone(), hive, worker.clone());
         // Told before it is commanded: whoever leads next knows of it.
         self.publish(QueenEvent::Placed { model: told_model, hive: told_hive, worker: told_worker, why, expected_ms });
         let command = HiveCommand::Spawn { worker, model, spec };
-        self.command(hive, HiveOrder { command, by: Authority::Leader(term), trace: Some(trace) }, span);
+        self.command(key, HiveOrder { command, by: Authority::Leader(term), trace: Some(trace) }, span);
     }
 
     fn stop(&mut self, term: u64, (hive, worker): WorkerKey, why: String, now: Instant) {
         info!(%hive, %worker, why, "a worker is stopped");
-        self.fleet.told_to_stop(&(hive.clone(), worker.clone()), now);
-        let (at, told) = (hive.clone(), why.clone());
-        self.publish(QueenEvent::Stopping { hive: at, worker: worker.clone(), why: told });
+        let key = (hive.clone(), worker.clone());
+        self.fleet.told_to_stop(&key, now);
+        self.publish(QueenEvent::Stopping { hive, worker: worker.clone(), why: why.clone() });
         let command = HiveCommand::Stop { worker, why, haste: Haste::Drain };
-        self.command(hive, HiveOrder { command, by: Authority::Leader(term), trace: None }, Span::none());
+        self.command(key, HiveOrder { command, by: Authority::Leader(term), trace: None }, Span::none());
     }
 
-    /// Commands a hive; `span` lasts until the command is stored.
-    fn command(&mut self, hive: HiveName, order: HiveOrder, span: Span) {
+    /// Commands the hive of a worker; `span` lasts until the command is stored.
+    fn command(&mut self, (hive, worker): WorkerKey, order: HiveOrder, span: Span) {
         let bus = self.bus.clone();
         let commanding = async move {
-            if let Err(error) = bus.order(&hive, &order).await {
-                warn!(%hive, %error, "a command was not stored; it is given again later");
+            let Err(error) = bus.order(&hive, &order).await else { return Report::Done };
+            warn!(%hive, %error, "a command was not stored; it is given again later");
+            if !error.reached_nobody() {
+                return Report::Done;
             }
-            Report::Done
+            sleep(AGAIN).await;
+            Report::NotStored((hive, worker), Box::new(order))
         };
         self.tasks.spawn(commanding.instrument(span));
+    }
+
+    /// A command found nobody who stores it: it is given again, unless it was given up meanwhile. Where she leads anew she
+    /// gives it in her new term; where somebody else does, its hive refuses it.
+    pub(super) fn command_again(&mut self, key: WorkerKey, order: HiveOrder) {
+        if self.fleet.awaits(&key) {
+            let by = self.standing.term().map_or(order.by, Authority::Leader);
+            self.command(key, HiveOrder { by, ..order }, Span::current());
+        }
     }
 
     /// The jobs of a worker that is gone with its hive go to others. What it may still append is refused.

@@ -258,6 +258,7 @@ impl Controller {
     pub(super) fn hear_report(&mut self, report: Result<Report, JoinError>) {
         match report {
             Ok(Report::Depths(depths)) => self.hear_depths(&depths),
+            Ok(Report::NotStored(worker, order)) => self.command_again(worker, *order),
             Ok(Report::Done) => {}
             Err(error) => error!(%error, "a task of the queen panicked"),
         }

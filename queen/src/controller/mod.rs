@@ -18,7 +18,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use rbee_nats::{Api, Bus, BusError, EventRecord, Outbox, Registry, RegistryWatch, Subject, recent_events};
+use rbee_nats::{Api, Bus, BusError, EventRecord, Order, Outbox, Registry, RegistryWatch, Subject, recent_events};
 use rbee_schema::{
     AlertEvent, AlertKind, Event as BusEvent, Failure, FileRecord, HiveRecord, ModelName, ModelSpec, QueenEvent,
     QueenName, WorkerRecord,
@@ -78,6 +78,8 @@ pub enum QueenError {
 enum Report {
     /// How many jobs of each model are in the queue.
     Depths(Vec<(ModelName, u64)>),
+    /// What was commanded about a worker found nobody who stores it.
+    NotStored(WorkerKey, Box<Order>),
     Done,
 }
 
@@ -236,6 +238,7 @@ impl Controller {
                     );
                 }
                 self.unplaceable.clear();
+                self.fleet.forget_stops();
                 self.alerts.forget();
                 let sealing = sealer::seal(self.bus.clone(), self.fleet.timers.seal);
                 self.sealer = Some(AbortOnDropHandle::new(tokio::spawn(sealing)));

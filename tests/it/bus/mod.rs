@@ -1,5 +1,6 @@
 //! The bus against a real nats-server: each file holds the rules of one file of `nats/src`.
 
+mod cluster;
 mod commands;
 mod configuration;
 mod connect;

@@ -61,6 +61,8 @@ pub enum Needs {
     MountNamespace,
     /// Namespaces of networks, and links between them: its fleet has three machines.
     Network,
+    /// The same, and a server of a cluster on each machine.
+    Cluster,
 }
 
 /// What one run of a fault took.
@@ -96,6 +98,7 @@ impl Fault {
     pub async fn run(&self) -> Measured {
         let mut fleet = match self.needs {
             Needs::Network => Fleet::on_machines(3, self.ports).await,
+            Needs::Cluster => Fleet::on_cluster(self.ports).await,
             Needs::Nothing | Needs::ProcessNamespace | Needs::MountNamespace => Fleet::with_ports(self.ports).await,
         };
         let measured = (self.inject)(&mut fleet).await;
@@ -105,7 +108,14 @@ impl Fault {
 
     /// Why it cannot be injected on this machine, where it cannot.
     pub fn impossible(&self) -> Option<String> {
-        let wrapper = self.needs.probe()?;
+        self.needs.missing()
+    }
+}
+
+impl Needs {
+    /// What this machine says where it cannot do this.
+    pub fn missing(self) -> Option<String> {
+        let wrapper = self.probe()?;
         let tried = std::process::Command::new(wrapper[0]).args(&wrapper[1..]).output();
         match tried {
             Ok(output) if output.status.success() => None,
@@ -116,16 +126,14 @@ impl Fault {
             Err(error) => Some(format!("{}: {error}", wrapper[0])),
         }
     }
-}
 
-impl Needs {
     fn probe(self) -> Option<&'static [&'static str]> {
         match self {
             Self::Nothing => None,
             Self::ProcessNamespace => {
                 Some(&["unshare", "-pf", "--mount-proc", "sh", "-c", "echo 100 > /proc/sys/kernel/ns_last_pid"])
             }
-            Self::Network => {
+            Self::Network | Self::Cluster => {
                 Some(&["unshare", "--net", "--uts", "ip", "link", "add", "name", "rbee", "type", "bridge"])
             }
             Self::MountNamespace => Some(&["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]),

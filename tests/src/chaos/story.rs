@@ -74,6 +74,30 @@ impl Story {
         soon(what, picked).await
     }
 
+    /// Reads on until both of these were told, whichever comes first: each of those who tell waits for the server by
+    /// itself. Returns when.
+    ///
+    /// # Panics
+    /// When one of them is not told.
+    pub(super) async fn both(
+        &mut self,
+        what: &str,
+        is_one: impl Fn(&Event) -> bool,
+        is_other: impl Fn(&Event) -> bool,
+    ) -> (SystemTime, SystemTime) {
+        let (mut one, mut other) = (None, None);
+        while one.is_none() || other.is_none() {
+            let pick = |event: &Event| if is_one(event) { Some(true) } else { is_other(event).then_some(false) };
+            let (is_one, at) = self.until(what, pick).await;
+            if is_one {
+                one.get_or_insert(at)
+            } else {
+                other.get_or_insert(at)
+            };
+        }
+        one.zip(other).expect("both were told")
+    }
+
     /// Reads on until an event of this worker is picked.
     ///
     /// # Panics

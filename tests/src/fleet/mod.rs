@@ -116,6 +116,15 @@ impl Fleet {
         Self::around(NatsServer::start_at(&network.address()).await, Some(network), ports).await
     }
 
+    /// Three servers in a cluster, each on a machine of its own, everything with three replicas, and so many ports.
+    ///
+    /// # Panics
+    /// When they do not come up.
+    pub async fn on_cluster(ports: u16) -> Self {
+        let network = Network::new(3);
+        Self::around(NatsServer::cluster(&network).await, Some(network), ports).await
+    }
+
     async fn around(server: NatsServer, network: Option<Network>, ports: u16) -> Self {
         let bus = server.bus("rbee").await;
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
@@ -395,7 +404,7 @@ impl Drop for Fleet {
             let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
         }
         if std::thread::panicking() {
-            for role in ["queen", "one", "two", "again"] {
+            for role in ["queen", "one", "two", "three", "again"] {
                 if let Ok(log) = std::fs::read_to_string(self.log(role)) {
                     eprintln!("---- {role}\n{log}");
                 }

@@ -3,11 +3,13 @@
 //! `RBEE_TEST_NATS=container` or `RBEE_TEST_NATS=child` forces one of them; which was chosen, and why, is printed once.
 
 mod child;
+mod cluster;
 mod container;
 
 use std::{env, time::Duration};
 
-use rbee_nats::{Bus, ConnectError, Connection, Plan};
+use async_nats::jetstream::stream::Config;
+use rbee_nats::{Bus, ConnectError, Connection, Plan, Topology};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     net::TcpStream,
@@ -16,10 +18,12 @@ use tokio::{
 };
 
 use crate::{
+    network::Network,
     port::Port,
     wait::{PATIENCE, eventually},
 };
 use child::ChildServer;
+use cluster::Cluster;
 use container::ContainerServer;
 
 /// The variable that forces one kind of server.
@@ -46,6 +50,7 @@ enum Store {
 enum Running {
     Child(ChildServer),
     Container(Box<ContainerServer>),
+    Cluster(Cluster),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +91,25 @@ impl NatsServer {
         server
     }
 
+    /// Starts three servers as child processes, one on each machine, and waits until they have a leader. What is made on
+    /// them later has three replicas.
+    ///
+    /// # Panics
+    /// When they cannot be started.
+    pub async fn cluster(network: &Network) -> Self {
+        let (cluster, url) = Cluster::start(network);
+        let mut server = Self { url, running: Running::Cluster(cluster), _port: Port::take() };
+        eventually("three servers have a leader", PATIENCE, async || {
+            if let Running::Cluster(cluster) = &mut server.running {
+                cluster.check();
+            }
+            let Ok(bus) = connect(&server.url, "rbee").await else { return false };
+            Plan::make(&bus).await.is_ok()
+        })
+        .await;
+        server
+    }
+
     async fn start_with(store: Store) -> Self {
         let port = Port::take();
         let mut tried = None;
@@ -101,6 +125,7 @@ impl NatsServer {
         let host = match &running {
             Running::Child(_) => LOOPBACK.to_owned(),
             Running::Container(container) => container.host().await,
+            Running::Cluster(_) => unreachable!("it is started otherwise"),
         };
         let url = format!("nats://{host}:{}", port.number());
         let mut server = Self { url, running, _port: port };
@@ -117,7 +142,7 @@ impl NatsServer {
     pub fn pid(&self) -> Option<u32> {
         match &self.running {
             Running::Child(child) => Some(child.pid()),
-            Running::Container(_) => None,
+            Running::Container(_) | Running::Cluster(_) => None,
         }
     }
 
@@ -129,6 +154,7 @@ impl NatsServer {
         match &mut self.running {
             Running::Child(child) => child.kill(),
             Running::Container(container) => container.kill().await,
+            Running::Cluster(_) => panic!("which of the three?"),
         }
     }
 
@@ -140,6 +166,7 @@ impl NatsServer {
         match &mut self.running {
             Running::Child(child) => child.restart(),
             Running::Container(container) => container.restart().await,
+            Running::Cluster(_) => panic!("which of the three?"),
         }
         self.wait_until_it_answers().await;
     }
@@ -152,6 +179,9 @@ impl NatsServer {
         let bus = self.connect(namespace).await;
         let plan = Plan::make(&bus).await.expect("the server is looked at");
         plan.apply(&bus).await.expect("the server is prepared");
+        if matches!(self.running, Running::Cluster(_)) {
+            replicate(&bus).await;
+        }
         bus
     }
 
@@ -170,11 +200,31 @@ impl NatsServer {
             match &mut self.running {
                 Running::Child(child) => child.check(),
                 Running::Container(container) => container.check().await,
+                Running::Cluster(cluster) => cluster.check(),
             }
             let Ok(stream) = TcpStream::connect(address).await else { return false };
             let mut greeting = String::new();
             let read = timeout(Duration::from_secs(2), BufReader::new(stream).read_line(&mut greeting)).await;
             matches!(read, Ok(Ok(_))) && greeting.starts_with("INFO ")
+        })
+        .await;
+    }
+}
+
+/// What an operator does once: every stream gets three replicas.
+async fn replicate(bus: &Bus) {
+    for spec in Topology::of(bus.namespace()).streams {
+        let stream = bus.jetstream().get_stream(&spec.name).await.expect("it was made");
+        let config = Config { num_replicas: 3, ..stream.cached_info().config.clone() };
+        bus.jetstream().update_stream(config).await.expect("the servers take it");
+        eventually(&format!("{} has three replicas", spec.name), PATIENCE, async || {
+            let Ok(mut stream) = bus.jetstream().get_stream(&spec.name).await else { return false };
+            let Ok(info) = stream.info().await else { return false };
+            info.cluster.as_ref().is_some_and(|cluster| {
+                cluster.leader.is_some()
+                    && cluster.replicas.len() == 2
+                    && cluster.replicas.iter().all(|peer| peer.current)
+            })
         })
         .await;
     }

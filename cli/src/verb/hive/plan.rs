@@ -88,7 +88,7 @@ pub(super) enum Refusal {
     /// A hive of this name runs that nobody installed there.
     #[error(
         "a hive named {hive} runs already on {at} (process {pid}): give this one another name with --name, or stop that \
-         one; if it was killed, its name is free when its key lapses, 15 s later unless its timers say otherwise"
+         one; if it was killed, its name is free when its key lapses, 30 s later unless its timers say otherwise"
     )]
     NameTaken { hive: HiveName, at: HostName, pid: u32 },
     /// Nothing is there to go on with.

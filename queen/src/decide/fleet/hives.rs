@@ -8,10 +8,12 @@ use super::{Change, Fleet, Hive, WorkerKey, millis, number};
 use crate::decide::liveness::{Liveness, Presence, Turn};
 
 impl Fleet {
-    /// A hive tells about itself.
+    /// A hive has told about itself. Only of another run is that a sign of life: what it has written stays for a while
+    /// after it, and is told again whenever it is read anew.
     pub fn hive_is_there(&mut self, hive: HiveName, record: HiveRecord, now: Instant) -> Change {
-        if self.hives.get(&hive).is_some_and(|before| before.record.epoch != record.epoch) {
-            // Another run: its machine may have been mended meanwhile.
+        let is_another_run = self.hives.get(&hive).is_some_and(|before| before.record.epoch != record.epoch);
+        if is_another_run {
+            // Its machine may have been mended meanwhile.
             self.held.forget_hive(&hive);
         }
         match self.hives.get_mut(&hive) {
@@ -20,7 +22,7 @@ impl Fleet {
                     self.touched.everything();
                     known.record = record;
                 }
-                self.hear_hive(&hive, now)
+                if is_another_run { self.hear_hive(&hive, now) } else { Change::Same }
             }
             None => {
                 self.touched.everything();
@@ -163,5 +165,29 @@ impl Fleet {
     /// Whether a hive is there: not lost.
     pub fn is_there(&self, hive: &HiveName) -> bool {
         self.hives.get(hive).is_some_and(|known| known.liveness.presence() != Presence::Lost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::{
+        fixture::{hive, name},
+        timers::Timers,
+    };
+
+    #[test]
+    fn what_a_hive_has_written_is_no_sign_of_life_when_it_is_read_anew() {
+        let (mut fleet, now) = (Fleet::new(Timers::default()), Instant::now());
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let presence = |fleet: &Fleet| fleet.hives[&name::<HiveName>("a")].liveness.presence();
+        fleet.hive_is_there(name("a"), hive(), now);
+        fleet.pass(after(4));
+        fleet.hive_is_there(name("a"), hive(), after(5));
+        assert_eq!(presence(&fleet), Presence::Suspect);
+        fleet.pass(after(10));
+        assert_eq!(presence(&fleet), Presence::Lost);
+        fleet.hive_is_there(name("a"), HiveRecord { epoch: 2, ..hive() }, after(11));
+        assert_eq!(presence(&fleet), Presence::Online, "another run of it was not there before");
     }
 }

@@ -24,11 +24,23 @@ impl Fleet {
         self.forget_order(key);
     }
 
+    /// Whether something was commanded about a worker and has not happened yet, as far as is known.
+    pub fn awaits(&self, key: &WorkerKey) -> bool {
+        self.orders.contains_key(key) || self.workers.get(key).is_some_and(|worker| worker.told_to_stop.is_some())
+    }
+
     /// A worker was told to stop.
     pub fn told_to_stop(&mut self, key: &WorkerKey, now: Instant) {
         if let Some(worker) = self.workers.get_mut(key) {
             worker.told_to_stop = Some(now);
             self.touched.model(&worker.record.model);
+        }
+    }
+
+    /// She leads anew: hives refuse what was commanded in an earlier term. Who is to stop is decided again.
+    pub fn forget_stops(&mut self) {
+        for worker in self.workers.values_mut().filter(|worker| counts(worker.record.phase)) {
+            worker.told_to_stop = None;
         }
     }
 

@@ -43,6 +43,31 @@ fn an_order_of_which_nothing_is_heard_is_given_again() {
 }
 
 #[test]
+fn what_was_commanded_is_awaited_until_it_happens_or_is_given_up() {
+    let (mut fleet, now) = (fleet(ONE), Instant::now());
+    let worker = key("a", "w");
+    fleet.ordered(worker.clone(), name("m"), now);
+    assert!(fleet.awaits(&worker));
+    fleet.worker_is(worker.clone(), record(WorkerPhase::Ready), now);
+    assert!(!fleet.awaits(&worker));
+    fleet.told_to_stop(&worker, now);
+    assert!(fleet.awaits(&worker));
+    fleet.forget_stale_orders(now + Duration::from_secs(30));
+    assert!(!fleet.awaits(&worker));
+}
+
+#[test]
+fn who_is_to_stop_is_told_again_by_a_queen_who_leads_anew() {
+    let (mut fleet, now) = (fleet(ONE), Instant::now());
+    fleet.worker_is(key("a", "w"), record(WorkerPhase::Ready), now);
+    fleet.model_is_gone(&name("m"));
+    fleet.told_to_stop(&key("a", "w"), now);
+    assert_eq!(kinds(&orders(&fleet, now)), [""; 0]);
+    fleet.forget_stops();
+    assert_eq!(kinds(&orders(&fleet, now)), ["stop"]);
+}
+
+#[test]
 fn a_minimum_is_held_and_spread_over_the_hives() {
     let (mut fleet, now) = (fleet(Replicas { min: 3, max: 3 }), Instant::now());
     fleet.hive_is_there(name("b"), hive(), now);

@@ -52,6 +52,7 @@ pub const FAULTS: &[Fault] = &[
     network::CUT_OFF,
     network::DIED,
     network::FROZEN,
+    network::CUT_OFF_WITH_BROKER,
 ];
 
 const fn millis(millis: u64) -> Option<Duration> {

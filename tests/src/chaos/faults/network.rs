@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use futures::FutureExt as _;
-use rbee_schema::{Event, HiveName, ModelReference, ModelSpec, QueenEvent, Replicas, WorkerEvent};
+use rbee_schema::{Event, HiveName, ModelReference, ModelSpec, QueenEvent, Replicas, WorkerEvent, WorkerName};
 
 use super::{Answer, millis};
 use crate::{
@@ -25,6 +25,8 @@ const REPLACED: Option<std::time::Duration> = millis(12_500);
 struct Scene {
     story: Story,
     answers: Vec<Answer>,
+    /// The two that are there before anything happens.
+    workers: Vec<WorkerName>,
     /// The machine that something happens to: it runs the worker of the first answer.
     victim: usize,
 }
@@ -64,7 +66,8 @@ impl Scene {
         let worker = answers[0].worker();
         let at = workers.iter().find(|found| found.name == worker).expect("one of the two answers").hive.clone();
         let victim = HIVES.iter().position(|name| *name == at.as_str()).expect("one of the three");
-        Self { story: Story::of(&fleet.bus).await, answers, victim }
+        let workers = workers.into_iter().map(|found| found.name).collect();
+        Self { story: Story::of(&fleet.bus).await, answers, workers, victim }
     }
 
     fn hive(&self) -> HiveName {
@@ -74,20 +77,25 @@ impl Scene {
     /// Waits until another worker has taken the place of the one on the victim.
     async fn replaced(&mut self) -> Replaced {
         let victim = self.hive();
-        let is_victim = |event: &QueenEvent| matches!(event, QueenEvent::HiveSuspected { hive, .. } if *hive == victim);
-        let (_, suspected) = self.story.queen("hive-suspected", |event| is_victim(event).then_some(())).await;
-        let is_ready = |event: &Event| matches!(event, Event::Worker(_, _, WorkerEvent::Ready { .. }));
-        let (_, ready) = self.story.until("`ready` of another worker", |event| is_ready(event).then_some(())).await;
+        let is_suspected =
+            |event: &Event| matches!(event, Event::Queen(_, QueenEvent::HiveSuspected { hive, .. }) if *hive == victim);
+        // One that was there may be started again, where its hive could not hear it for too long.
+        let is_another = |worker: &WorkerName| !self.workers.contains(worker);
+        let is_ready =
+            |event: &Event| matches!(event, Event::Worker(_, worker, WorkerEvent::Ready { .. }) if is_another(worker));
+        let what = "`hive-suspected`, and `ready` of another worker";
+        let (suspected, ready) = self.story.both(what, is_suspected, is_ready).await;
         Replaced { suspected, ready }
     }
 
     /// Waits until the hive is heard again and a worker that is too many is gone.
     async fn healed(&mut self) -> SystemTime {
         let victim = self.hive();
-        let is_back = |event: &QueenEvent| matches!(event, QueenEvent::HiveReturned { hive, .. } if *hive == victim);
-        self.story.queen("hive-returned", |event| is_back(event).then_some(())).await;
+        let is_back =
+            |event: &Event| matches!(event, Event::Queen(_, QueenEvent::HiveReturned { hive, .. }) if *hive == victim);
         let is_removed = |event: &Event| matches!(event, Event::Worker(_, _, WorkerEvent::Removed { .. }));
-        self.story.until("`removed` of a worker", |event| is_removed(event).then_some(())).await.1
+        let (back, removed) = self.story.both("`hive-returned`, and `removed` of a worker", is_back, is_removed).await;
+        back.max(removed)
     }
 
     /// Every answer comes to its end, and two workers are left.
@@ -110,6 +118,18 @@ pub(super) const CUT_OFF: Fault = Fault {
     ports: 30,
     needs: Needs::Network,
     inject: |fleet| cut_off(fleet).boxed_local(),
+};
+
+pub(super) const CUT_OFF_WITH_BROKER: Fault = Fault {
+    name: "machine-with-broker-cut-off",
+    injected: "the same where each machine has one of three servers: hives, queen and workers may use the one that is cut off",
+    outcome: "the same: two of three servers go on, and whoever used the third finds another",
+    // Who used that server finds out after 6 s, gives every hive its time anew, and the streams that it led elect another.
+    detected_within: millis(25_000),
+    recovered_within: millis(40_000),
+    healed_within: millis(30_000),
+    needs: Needs::Cluster,
+    ..CUT_OFF
 };
 
 async fn cut_off(fleet: &mut Fleet) -> Measured {
