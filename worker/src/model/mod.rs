@@ -4,7 +4,11 @@
 
 mod alphabet;
 pub mod architecture;
+mod extent;
+mod fields;
 pub mod gguf;
+pub mod header;
+mod kind;
 pub mod metadata;
 pub mod special;
 mod split;
@@ -22,4 +26,13 @@ pub(crate) fn invalid(message: impl Into<String>) -> Failure {
 /// The file is sound, but of a kind that cannot be run.
 pub(crate) fn unsupported(message: impl Into<String>) -> Failure {
     Failure::new(FailureCode::ModelUnsupported, message)
+}
+
+/// A name as it can stand in a message: a damaged one may be long, and hold anything.
+fn shown(name: &str) -> String {
+    let mut shown: String = name.escape_debug().take(100).collect();
+    if name.len() > 100 {
+        shown.push_str("...");
+    }
+    shown
 }
