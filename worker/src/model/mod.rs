@@ -4,17 +4,22 @@
 
 mod alphabet;
 pub mod architecture;
+mod built_in;
+mod byte_pairs;
 mod extent;
 mod fields;
+mod folder;
 pub mod gguf;
 pub mod header;
 mod kind;
 pub mod metadata;
+mod sentence_piece;
 pub mod special;
 mod split;
 pub mod template;
 pub mod text;
 pub mod tokenizer;
+mod vocabulary;
 
 use rbee_schema::{Failure, FailureCode};
 
