@@ -43,8 +43,9 @@ CHATS = {
     ],
 }
 
-SPLITS = ["gpt-2", "phi-2", "smollm", "starcoder", "refact", "command-r", "llama-bpe", "llama3", "llama-v3", "falcon3",
-          "qwen2", "deepseek-r1-qwen", "megrez", "default"]
+SPLITS = ["gpt-2", "phi-2", "exaone4", "smollm", "starcoder", "refact", "command-r", "llama-bpe", "llama3", "llama-v3",
+          "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "qwen2", "deepseek-r1-qwen", "megrez", "hunyuan", "qwen35",
+          "tekken", "gpt-4o", "llama4", "default"]
 TEXTS = [
     "Hello, world! It's 2024-01-31 and I'LL pay $1,234,567.89 (≈ €1.2m).",
     "  leading, trailing  \n\n\tand\r\n  mixed   whitespace\n \n",
@@ -53,6 +54,10 @@ TEXTS = [
     "<tag attr=\"v\">a<b && c>=d; x^y~z|w</tag> ...!!!??? --->",
     "DON'T we'Ve they'RE 'sup ''' s's",
     "1 12 123 1234 12345 123456 1234567 a1b22c333d4444",
+    "camelCase HTTPServer iPhone McDonald ÉCOLE École ДОм naïveCafé ǅungla aB'sC don'T/\n/a",
+    "a\u0300\u0301b \u0301 ก\u0e49 कि नमस्ते 👩‍👩‍👧 👍🏽 \x00\x07\x1b[31m \u200b\u202e\ufeff",
+    "\n\n\n x\n\n\ty \r\r\n    z\t\t  \u2003\u2003w   ",
+    "<|im_start|> <|im_end|><s></s> <|endoftext|>",
 ]
 
 

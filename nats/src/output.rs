@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::{
     Bus, BusError, Subject,
-    bus::{REQUEST_TIMEOUT, is_stale, json, number},
+    bus::{is_stale, json, number},
 };
 
 /// The server forgets a reader that asked for nothing for this long: one that is gone.
@@ -81,7 +81,7 @@ impl Bus {
     /// # Errors
     /// When the server does not answer.
     pub async fn output(&self, tenant: &Tenant, job: &JobId, from: u64) -> Result<Vec<Committed>, BusError> {
-        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let deadline = Instant::now() + self.settings().request;
         loop {
             match self.read_output(tenant, job, from).await {
                 Err(error) if is_unknown_yet(&error) && Instant::now() < deadline => sleep(PAUSE).await,
@@ -116,8 +116,9 @@ impl Bus {
             let page = consumer.fetch().max_messages(PAGE).messages().await;
             let mut page = page.map_err(|error| failed(error.to_string()))?;
             let mut is_empty = true;
-            while let Some(message) =
-                timeout(REQUEST_TIMEOUT, page.next()).await.map_err(|_| failed("no answer in time".to_owned()))?
+            while let Some(message) = timeout(self.settings().request, page.next())
+                .await
+                .map_err(|_| failed("no answer in time".to_owned()))?
             {
                 is_empty = false;
                 let message = message.map_err(|error| failed(error.to_string()))?;

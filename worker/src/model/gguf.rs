@@ -1,28 +1,39 @@
-//! Opens a GGUF file and checks that it is whole.
+//! Opens a GGUF file, checks that it is whole, and gives its tensors as they stand in it.
 //!
-//! The file is read, not mapped into memory: the engine copies the weights anyway, and a mapped file that somebody
-//! shortens meanwhile would end the process by a signal where a read returns an error.
+//! The file is mapped into memory: a tensor is a slice, and pages that nobody uses any more cost nothing.
+//!
+//! Whoever shortens a mapped file makes the next look at what is gone a SIGBUS, which ends the process; whoever writes
+//! into one changes the weights. Both are borne: the header is copied when the file is opened, so that no count or
+//! place can change after it was checked, and any bytes are valid as weights. Files of a hive's store are written under
+//! another name and renamed when they are whole, and are never written again. For a file that a person shortens, the
+//! hive sees the worker's death like any other.
 
-use std::{
-    fs::File,
-    io::{self, BufReader, Read, Seek},
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-};
+use std::{fs::File, io, path::Path};
 
-use candle_core::quantized::gguf_file::{Content, TensorInfo};
+use candle_core::quantized::{GgmlDType, gguf_file::Content};
+use memmap2::{Mmap, UncheckedAdvice};
 use rbee_schema::{Failure, FailureCode};
 
-use super::{invalid, metadata::Metadata};
+use super::{extent, header, metadata::Metadata};
 
 /// A GGUF file whose header was read and whose tensors lie within the file.
 pub struct Gguf {
     /// Metadata and the places of tensors.
     pub content: Content,
-    /// The file, positioned anywhere.
-    pub reader: BufReader<File>,
-    /// Bytes of the file.
-    pub length: u64,
+    /// All bytes of the file.
+    pub map: Mmap,
+}
+
+/// A tensor as it stands in the file.
+#[derive(Debug, Clone, Copy)]
+pub struct Tensor<'a> {
+    /// How its numbers are written.
+    pub kind: GgmlDType,
+    /// Sizes of its dimensions, rows first: the last one is the number of columns.
+    pub shape: &'a [usize],
+    /// Its numbers, row by row, each row in whole blocks. The place in memory is a multiple of the file's alignment,
+    /// which need not be that of a number.
+    pub bytes: &'a [u8],
 }
 
 impl Gguf {
@@ -30,25 +41,57 @@ impl Gguf {
     ///
     /// # Errors
     /// - `model-missing`: it is not there, cannot be read, or is a folder;
-    /// - `model-invalid`: it is no GGUF file, or damaged, or shorter than its header says.
+    /// - `model-invalid`: it is no GGUF file, or damaged, or shorter than its header says;
+    /// - `model-unsupported`: its version, byte order or a type of its tensors is not known here.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let unreadable = |error: io::Error| Failure::new(FailureCode::ModelMissing, unreadable_message(&error));
         let file = File::open(path).map_err(unreadable)?;
-        let about = file.metadata().map_err(unreadable)?;
-        if !about.is_file() {
+        if !file.metadata().map_err(unreadable)?.is_file() {
             return Err(Failure::new(FailureCode::ModelMissing, "it is not a file: name the .gguf file itself"));
         }
-        let mut reader = BufReader::new(file);
-        check_magic(&mut reader)?;
-        let content = read_header(&mut reader)?;
-        check_extents(&content, about.len())?;
-        Ok(Self { content, reader, length: about.len() })
+        // SAFETY: the bytes may change under us only if somebody writes into the file; the module says why that is borne.
+        #[expect(unsafe_code, reason = "a map of a file has no safe constructor")]
+        let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
+        Ok(Self { content: header::read(&map)?, map })
     }
 
     /// What the header says about the model.
     pub fn metadata(&self) -> Metadata<'_> {
         Metadata(&self.content.metadata)
     }
+
+    /// Bytes of the file.
+    pub fn length(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// The tensor of this name.
+    pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
+        tensor(&self.content, &self.map, name)
+    }
+
+    /// Gives the memory of a tensor's bytes back to the system. Who looks at them again reads them from the file. Other
+    /// bytes than those of this file are left alone.
+    pub fn forget(&self, bytes: &[u8]) {
+        let offset = (bytes.as_ptr() as usize).wrapping_sub(self.map.as_ptr() as usize);
+        if offset.checked_add(bytes.len()).is_none_or(|end| end > self.map.len()) {
+            return;
+        }
+        // SAFETY: the range lies within the map, which is never written to: a page that is read again is the same.
+        #[expect(unsafe_code, reason = "advice that can lose written bytes is not safe")]
+        let advised = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, bytes.len()) };
+        if let Err(error) = advised {
+            tracing::debug!(%error, "pages of the model's file stay in memory until it is needed for something else");
+        }
+    }
+}
+
+/// The tensor of this name, where the header and all bytes of its file are at hand.
+pub fn tensor<'a>(content: &'a Content, file: &'a [u8], name: &str) -> Option<Tensor<'a>> {
+    let info = content.tensor_infos.get(name)?;
+    let (start, end) = extent::place(content, info)?;
+    let bytes = file.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)?;
+    Some(Tensor { kind: info.ggml_dtype, shape: info.shape.dims(), bytes })
 }
 
 fn unreadable_message(error: &io::Error) -> String {
@@ -61,51 +104,32 @@ fn unreadable_message(error: &io::Error) -> String {
     }
 }
 
-fn check_magic(reader: &mut (impl Read + Seek)) -> Result<(), Failure> {
-    let mut magic = Vec::new();
-    reader.by_ref().take(4).read_to_end(&mut magic).and_then(|_| reader.rewind()).map_err(damaged)?;
-    match magic.as_slice() {
-        b"GGUF" => Ok(()),
-        b"" => Err(invalid("it is empty: copy or download it again")),
-        other => Err(invalid(format!("it begins with `{}`: a GGUF file begins with `GGUF`", other.escape_ascii()))),
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// One tensor of numbers, over some pages.
+    fn file(count: u64) -> Vec<u8> {
+        let mut file = b"GGUF\x03\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+        file.extend([&1u64.to_le_bytes()[..], b"t", &1u32.to_le_bytes(), &count.to_le_bytes(), &[0; 12]].concat());
+        file.resize(file.len().next_multiple_of(32), 0);
+        file.extend((0..count).flat_map(|number| (number as f32).to_le_bytes()));
+        file
     }
-}
 
-fn read_header(reader: &mut (impl Read + Seek)) -> Result<Content, Failure> {
-    // A header can make the parser divide by its zero alignment; a panic there is a damaged file, nothing worse.
-    let read = catch_unwind(AssertUnwindSafe(|| Content::read(reader)));
-    read.map_err(|_| damaged("its values make no sense"))?.map_err(damaged)
-}
-
-fn damaged(cause: impl ToString) -> Failure {
-    // The errors of candle may carry a backtrace in further lines.
-    let cause = cause.to_string();
-    let cause = cause.lines().next().unwrap_or_default();
-    invalid(format!("its header cannot be read ({cause}): it is damaged or truncated; copy or download it again"))
-}
-
-fn check_extents(content: &Content, length: u64) -> Result<(), Failure> {
-    let mut end = content.tensor_data_offset;
-    for (name, tensor) in &content.tensor_infos {
-        let tensor_end = tensor_bytes(tensor)
-            .and_then(|bytes| content.tensor_data_offset.checked_add(tensor.offset)?.checked_add(bytes))
-            .ok_or_else(|| invalid(format!("its tensor {name} has the impossible shape {:?}", tensor.shape.dims())))?;
-        end = end.max(tensor_end);
+    #[test]
+    fn a_tensor_that_was_forgotten_is_read_again() {
+        let mut written = tempfile::NamedTempFile::new().expect("a file");
+        written.write_all(&file(10_000)).expect("writes");
+        let gguf = Gguf::open(written.path()).expect("opens");
+        let before = gguf.tensor("t").expect("there");
+        assert_eq!((before.kind, before.shape, before.bytes.len()), (GgmlDType::F32, &[10_000][..], 40_000));
+        let copy = before.bytes.to_vec();
+        gguf.forget(before.bytes);
+        gguf.forget(&copy);
+        assert_eq!(gguf.tensor("t").expect("there").bytes, copy);
+        assert!(gguf.tensor("u").is_none());
     }
-    if end > length {
-        return Err(invalid(format!(
-            "it is truncated: its tensors reach to byte {end} and it has {length} bytes; copy or download it again"
-        )));
-    }
-    Ok(())
-}
-
-/// How many bytes a tensor takes; `None` where its shape does not fit its type or any file.
-fn tensor_bytes(tensor: &TensorInfo) -> Option<u64> {
-    let (block, dimensions) = (tensor.ggml_dtype.block_size() as u64, tensor.shape.dims());
-    let elements = dimensions.iter().try_fold(1u64, |product, &size| product.checked_mul(size as u64))?;
-    // Rows are made of whole blocks.
-    let row = dimensions.last().copied().unwrap_or(1) as u64;
-    let whole = elements > 0 && row.is_multiple_of(block);
-    whole.then(|| (elements / block).checked_mul(tensor.ggml_dtype.type_size() as u64)).flatten()
 }

@@ -73,6 +73,16 @@ impl<'a> Metadata<'a> {
         self.list(key, "a list of counts", whole_number)
     }
 
+    /// The numbers of a list that may be missing, whole or not.
+    pub fn optional_numbers(self, key: &str) -> Result<Option<Vec<f32>>, Failure> {
+        let number = |value: &Value| match value {
+            Value::F32(number) => Some(*number),
+            Value::I32(number) => Some(*number as f32),
+            _ => None,
+        };
+        self.0.contains_key(key).then(|| self.list(key, "a list of numbers", number)).transpose()
+    }
+
     fn list<T>(self, key: &str, expected: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Vec<T>, Failure> {
         match self.0.get(key) {
             None => Err(missing(key)),

@@ -4,13 +4,22 @@
 
 mod alphabet;
 pub mod architecture;
+mod built_in;
+mod byte_pairs;
+mod extent;
+mod fields;
+mod folder;
 pub mod gguf;
+pub mod header;
+mod kind;
 pub mod metadata;
+mod sentence_piece;
 pub mod special;
 mod split;
 pub mod template;
 pub mod text;
 pub mod tokenizer;
+mod vocabulary;
 
 use rbee_schema::{Failure, FailureCode};
 
@@ -22,4 +31,13 @@ pub(crate) fn invalid(message: impl Into<String>) -> Failure {
 /// The file is sound, but of a kind that cannot be run.
 pub(crate) fn unsupported(message: impl Into<String>) -> Failure {
     Failure::new(FailureCode::ModelUnsupported, message)
+}
+
+/// A name as it can stand in a message: a damaged one may be long, and hold anything.
+fn shown(name: &str) -> String {
+    let mut shown: String = name.escape_debug().take(100).collect();
+    if name.len() > 100 {
+        shown.push_str("...");
+    }
+    shown
 }

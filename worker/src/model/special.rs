@@ -7,15 +7,17 @@
 //! text then holds whole control tokens only where the template wrote them; once it is cut at those, the shield is
 //! taken out again.
 
+use std::collections::{BTreeMap, HashMap};
+
 use rbee_schema::{Failure, FailureCode, Message};
 
 /// Tokens that are found by their text.
 #[derive(Debug, Clone, Default)]
 pub struct FixedTokens {
-    /// Longest first: of two that match, the longer one is meant.
-    tokens: Vec<(String, u32)>,
-    /// The bytes with which tokens begin.
-    first_bytes: Vec<u8>,
+    tokens: HashMap<Box<str>, u32>,
+    /// By the first byte of tokens, how many bytes such tokens have: the most first, as of two that match the longer
+    /// one is meant. Some vocabularies have thousands that begin alike, and only a few lengths.
+    lengths: BTreeMap<u8, Vec<usize>>,
 }
 
 /// A part of a text.
@@ -28,30 +30,51 @@ pub enum Part<'a> {
 }
 
 impl FixedTokens {
-    /// From texts and ids; empty texts are ignored.
+    /// From texts and ids; empty texts are ignored, and of equal ones the first counts.
     pub fn new(tokens: impl IntoIterator<Item = (String, u32)>) -> Self {
-        let mut tokens: Vec<(String, u32)> = tokens.into_iter().filter(|(text, _)| !text.is_empty()).collect();
-        tokens.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then(a.1.cmp(&b.1)));
-        let mut first_bytes: Vec<u8> = tokens.iter().map(|(text, _)| text.as_bytes()[0]).collect();
-        first_bytes.sort_unstable();
-        first_bytes.dedup();
-        Self { tokens, first_bytes }
+        let mut fixed = Self::default();
+        for (text, id) in tokens {
+            let Some(first) = text.bytes().next() else { continue };
+            let lengths = fixed.lengths.entry(first).or_default();
+            // The order from the most to the least is that of the complements.
+            if let Err(place) = lengths.binary_search_by(|length| text.len().cmp(length)) {
+                lengths.insert(place, text.len());
+            }
+            fixed.tokens.entry(text.into()).or_insert(id);
+        }
+        fixed
+    }
+
+    /// The token with which a text begins, and how many bytes it has.
+    fn at_start(&self, text: &str) -> Option<(u32, usize)> {
+        let lengths = self.lengths.get(text.as_bytes().first()?)?;
+        lengths.iter().find_map(|&length| Some((*self.tokens.get(text.get(..length)?)?, length)))
+    }
+
+    /// Whether a token begins with the text.
+    fn any_begins_with(&self, text: &str) -> bool {
+        let longest = text.bytes().next().and_then(|first| self.lengths.get(&first)?.first());
+        longest.is_none_or(|&longest| text.len() <= longest) && self.tokens.keys().any(|token| token.starts_with(text))
+    }
+
+    /// Whether there is a token of exactly this text.
+    pub fn contains(&self, text: &str) -> bool {
+        self.tokens.contains_key(text)
     }
 
     /// Cuts a text at the tokens in it. No part is empty.
     pub fn split<'a>(&self, text: &'a str) -> Vec<Part<'a>> {
         let (mut parts, mut start, mut position) = (Vec::new(), 0, 0);
         while let Some(found) = self.next_candidate(text, position) {
-            let Some((token, id)) = self.tokens.iter().find(|(token, _)| text[found..].starts_with(token.as_str()))
-            else {
+            let Some((id, length)) = self.at_start(&text[found..]) else {
                 position = found + 1;
                 continue;
             };
             if start < found {
                 parts.push(Part::Text(&text[start..found]));
             }
-            parts.push(Part::Token(*id));
-            start = found + token.len();
+            parts.push(Part::Token(id));
+            start = found + length;
             position = start;
         }
         if start < text.len() {
@@ -63,11 +86,12 @@ impl FixedTokens {
     /// Puts `shield` into every token in the text, and into what may be the beginning of one at its end.
     pub fn shield(&self, text: &str, shield: char) -> String {
         let (mut shielded, mut copied, mut position) = (String::with_capacity(text.len()), 0, 0);
+        // Templates trim messages, so trailing space does not count as an end.
+        let end = text.trim_end().len();
         while let Some(found) = self.next_candidate(text, position) {
             position = found + 1;
-            // Templates trim messages, so trailing space does not count as an end.
-            let (rest, trimmed) = (&text[found..], text[found..].trim_end());
-            if self.tokens.iter().any(|(token, _)| rest.starts_with(token.as_str()) || token.starts_with(trimmed)) {
+            let rest = &text[found..];
+            if self.at_start(rest).is_some() || self.any_begins_with(&text[found..end.max(found)]) {
                 let after_first = found + rest.chars().next().map_or(0, char::len_utf8);
                 shielded.push_str(&text[copied..after_first]);
                 shielded.push(shield);
@@ -81,7 +105,7 @@ impl FixedTokens {
     /// The next place from `from` on where the first byte of a token is.
     fn next_candidate(&self, text: &str, from: usize) -> Option<usize> {
         let bytes = text.as_bytes().get(from..)?;
-        let mut found = bytes.iter().enumerate().filter(|(_, byte)| self.first_bytes.binary_search(byte).is_ok());
+        let mut found = bytes.iter().enumerate().filter(|(_, byte)| self.lengths.contains_key(byte));
         // A first byte is never a continuation byte, so it is at the beginning of a character.
         found.next().map(|(offset, _)| from + offset)
     }

@@ -1,13 +1,16 @@
-//! The text side of a model file: template and tokenizer together.
+//! The text side of a model: template and tokenizer together.
+
+use std::path::Path;
 
 use rbee_schema::{Failure, Message};
 
 use super::{
+    built_in,
+    folder::Folder,
     metadata::Metadata,
     special::unused_character,
     template::{Bounds, Template, Turn},
     tokenizer::Tokenizer,
-    unsupported,
 };
 use crate::engine::Text;
 
@@ -18,20 +21,30 @@ pub struct ModelText {
 }
 
 impl ModelText {
-    /// From the metadata of a file; `template` says how much its chat template may take.
+    /// From the metadata of a file; `bounds` say how much its chat template may take. Without a template there, one is chosen
+    /// by the control tokens.
     ///
     /// # Errors
-    /// `model-unsupported` for a tokenizer or template that is not known here, or for a model that has no template;
-    /// `model-invalid` for a vocabulary that contradicts itself.
-    pub fn from_metadata(metadata: Metadata<'_>, template: Bounds) -> Result<Self, Failure> {
-        let tokenizer = Tokenizer::from_metadata(metadata)?;
-        let source = metadata.optional_text("tokenizer.chat_template")?.ok_or_else(|| {
-            unsupported(
-                "it has no chat template: it is a base model, not one made for chats; choose its instruct variant",
-            )
-        })?;
+    /// `model-unsupported` for a tokenizer or template that is not known here; `model-invalid` for a vocabulary that
+    /// contradicts itself.
+    pub fn from_metadata(metadata: Metadata<'_>, bounds: Bounds) -> Result<Self, Failure> {
+        Self::new(Tokenizer::from_metadata(metadata)?, metadata.optional_text("tokenizer.chat_template")?, bounds)
+    }
+
+    /// From the files beside weights in the safetensors format: `tokenizer.json`, and what else is there of
+    /// `tokenizer_config.json`, `chat_template.jinja`, `generation_config.json` and `config.json`.
+    ///
+    /// # Errors
+    /// `model-missing` if there is no `tokenizer.json`; otherwise as [`ModelText::from_metadata`].
+    pub fn from_folder(folder: &Path, bounds: Bounds) -> Result<Self, Failure> {
+        let files = Folder::read(folder)?;
+        Self::new(files.tokenizer()?, files.template()?.as_deref(), bounds)
+    }
+
+    fn new(tokenizer: Tokenizer, template: Option<&str>, bounds: Bounds) -> Result<Self, Failure> {
+        let source = template.unwrap_or_else(|| built_in::template(tokenizer.control()));
         let (begin, end) = tokenizer.begin_and_end();
-        Ok(Self { template: Template::new(source, begin, end, template)?, tokenizer })
+        Ok(Self { template: Template::new(source, begin, end, bounds)?, tokenizer })
     }
 
     /// How many tokens the vocabulary has.

@@ -1,10 +1,12 @@
 //! Models from file to token: the real test model against llama.cpp, and tiny models that are broken in every way.
 
 mod damaged;
+mod folder;
 mod prompts;
 mod reference;
 mod sequences;
 mod tiny;
+mod vocabulary;
 
 use std::{env, path::PathBuf};
 

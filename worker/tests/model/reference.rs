@@ -23,19 +23,19 @@ const NEAR_TIE: f32 = 0.5;
 const NEAR_TIES_IN_A_CHAT: usize = 6;
 
 #[derive(Deserialize)]
-struct Reference {
-    chats: BTreeMap<String, Chat>,
+pub(crate) struct Reference {
+    pub(crate) chats: BTreeMap<String, Chat>,
 }
 
 #[derive(Deserialize)]
-struct Chat {
-    messages: Vec<Message>,
-    prompt: Vec<u32>,
+pub(crate) struct Chat {
+    pub(crate) messages: Vec<Message>,
+    pub(crate) prompt: Vec<u32>,
     answer: Vec<u32>,
     gaps: Vec<f32>,
 }
 
-fn reference() -> Reference {
+pub(crate) fn reference() -> Reference {
     serde_json::from_str(include_str!("../reference_tokens.json")).expect("written by the script")
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It is a complete GGUF file, so that any part of it can be taken out or made wrong.
 
-use std::{collections::BTreeMap, fs::File, path::PathBuf};
+use std::{collections::BTreeMap, fs, io::Cursor, path::PathBuf};
 
 use candle_core::{
     Device, Tensor,
@@ -77,10 +77,17 @@ impl Tiny {
     /// Writes the file.
     pub(crate) fn write(&self, folder: &TempDir) -> PathBuf {
         let path = folder.path().join("tiny.gguf");
+        fs::write(&path, self.bytes()).expect("writes");
+        path
+    }
+
+    /// What the file holds.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut file = Cursor::new(Vec::new());
         let metadata: Vec<_> = self.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
         let tensors: Vec<_> = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-        write(&mut File::create(&path).expect("creates"), &metadata, &tensors).expect("writes");
-        path
+        write(&mut file, &metadata, &tensors).expect("writes");
+        file.into_inner()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeSet, path::Path};
 
-use candle_core::quantized::{GgmlDType, gguf_file::TensorInfo};
+use candle_core::quantized::GgmlDType;
 use rbee_decoder::{Kind, Tensor, Tensors};
 use rbee_schema::Failure;
 
@@ -10,7 +10,6 @@ use crate::model::{gguf::Gguf, metadata::Metadata, unsupported};
 
 pub(super) struct File {
     gguf: Gguf,
-    bytes: Vec<u8>,
     /// Names of tensors that nobody has asked for.
     unused: RefCell<BTreeSet<String>>,
 }
@@ -25,8 +24,7 @@ impl File {
             return Err(unsupported(format!("its tensor {name} is stored as {found:?}: supported are {known}")));
         }
         let unused = RefCell::new(tensors.keys().cloned().collect());
-        let bytes = std::fs::read(path).map_err(|error| crate::model::invalid(error.to_string()))?;
-        Ok(Self { gguf, bytes, unused })
+        Ok(Self { gguf, unused })
     }
 
     pub(super) fn metadata(&self) -> Metadata<'_> {
@@ -35,7 +33,7 @@ impl File {
 
     /// Bytes of the file.
     pub(super) fn length(&self) -> u64 {
-        self.gguf.length
+        self.gguf.length()
     }
 
     /// Bytes before the tensors.
@@ -51,18 +49,14 @@ impl File {
 
 impl Tensors for File {
     fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
-        let info = self.gguf.content.tensor_infos.get(name)?;
+        let tensor = self.gguf.tensor(name)?;
         self.unused.borrow_mut().remove(name);
-        let start = (self.gguf.content.tensor_data_offset + info.offset) as usize;
-        let bytes = self.bytes.get(start..start + size(info))?;
-        Some(Tensor { kind: kind(info.ggml_dtype)?, shape: info.shape.dims(), bytes })
+        Some(Tensor { kind: kind(tensor.kind)?, shape: tensor.shape, bytes: tensor.bytes })
     }
 
-    fn done(&self, _tensor: &Tensor<'_>) {}
-}
-
-fn size(info: &TensorInfo) -> usize {
-    info.shape.elem_count() / info.ggml_dtype.block_size() * info.ggml_dtype.type_size()
+    fn done(&self, tensor: &Tensor<'_>) {
+        self.gguf.forget(tensor.bytes);
+    }
 }
 
 fn kind(kind: GgmlDType) -> Option<Kind> {
