@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use rbee_nats::{Bus, Connection, ConnectionSettings, JobQueue, Namespace, Outbox, worker_connection};
 use rbee_schema::{
-    Event, Failure, FailureCode, HiveName, ModelName, ModelReference, WorkerEvent, WorkerName, WorkerSettings,
+    ByteSize, Event, Failure, FailureCode, HiveName, ModelName, ModelReference, WorkerEvent, WorkerName, WorkerSettings,
 };
 use rbee_trace::TraceContext;
 use tokio::{
@@ -52,6 +52,13 @@ pub struct Options {
     /// Tokens of prompt and answer together.
     #[arg(long)]
     context: Option<u32>,
+    /// How many threads compute; default: as many as may run at a time.
+    #[arg(long, env = "RBEE_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+    /// The memory that keys and values of tokens may take, such as 2GiB; default: a full context for each slot, and one more
+    /// for what is remembered of jobs that are done.
+    #[arg(long, env = "RBEE_CACHE_MEMORY")]
+    cache_memory: Option<ByteSize>,
     /// The server to use.
     #[arg(long, env = "RBEE_NATS", default_value = "nats://127.0.0.1:4222")]
     nats: String,
@@ -208,7 +215,8 @@ async fn load(options: &Options, identity: &Identity, outbox: &Outbox) -> Result
         context: options.context,
         slots: options.slots,
         template: Bounds::of(&options.settings),
-        ..LoadOptions::default()
+        threads: options.threads,
+        cache_bytes: options.cache_memory.map(ByteSize::bytes),
     };
     let reference = options.reference.clone();
     let loader = std::thread::Builder::new().name("load".into()).spawn(move || {

@@ -342,8 +342,7 @@ fn record_of(charge: &Charge) -> WorkerRecord {
 /// A worker that may use two cores computes with two threads: more would only wait for each other.
 fn threads(limits: Limits) -> Vec<(&'static str, String)> {
     let Some(millis) = limits.cpu_millis else { return Vec::new() };
-    let threads = millis.div_ceil(1000).to_string();
-    vec![("RAYON_NUM_THREADS", threads.clone()), ("CANDLE_NUM_THREADS", threads)]
+    vec![("RBEE_THREADS", millis.div_ceil(1000).to_string())]
 }
 
 /// How long killed processes may take to be gone. The kernel frees their memory first: about 65 ms for each GiB.
