@@ -4,7 +4,7 @@
 SHELL := bash
 CARGO := cargo
 
-.PHONY: help setup run up build test check bench bench-fleet chaos generate clean
+.PHONY: help setup run up build test check bench bench-fleet bench-engine chaos generate clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -58,6 +58,12 @@ bench-fleet: ## Measure a queen with 500 hives and 10,000 workers, and under flo
 	@scripts/setup run
 	$(CARGO) build --release --bins
 	RBEE_TEST_NATS=child $(CARGO) run --release --package rbee-bench --bin rbee-bench-fleet -- $(FLEET)
+
+# ENGINE may hold options, such as ENGINE="--models smollm2 --only decode,start" or ENGINE="--endurance --minutes 2".
+bench-engine: ## Measure the engine beside llama.cpp, and hold its answers against it
+	@scripts/setup bench
+	$(CARGO) build --release --bins
+	target/release/rbee-bench-engine $(ENGINE)
 
 chaos: ## Inject every fault twenty times and print what becomes of it
 	@scripts/setup test

@@ -1,20 +1,24 @@
 #!/usr/bin/env python3
-"""Writes worker/tests/reference_tokens.json: what llama.cpp makes of the test model.
+"""Writes worker/tests/reference/*.json: what llama.cpp makes of the models that engines are held against.
 
-    pip install llama-cpp-python
-    python scripts/reference_tokens.py
+    make setup && scripts/setup bench
+    PYTHONPATH=.tools/llama scripts/reference_tokens.py [smollm2 | gemma | synthetic]...
 
-The test worker/tests/model/reference.rs holds the candle engine against this file. It has to be written again only when the
-test model or the list below changes; the file says which version wrote it.
+The tests in worker/tests/model/ and `make bench-engine` hold the engine against these files. They have to be written again
+only when a model or a list below changes; each says which version wrote it.
 
-chats: each with the ids of its rendered prompt, 64 greedy tokens, and for each of those the gap between the highest and
+chats: each with the ids of its rendered prompt, the greedy tokens, and for each of those the gap between the highest and
 the second-highest logit: where the gap is tiny, another order of floating-point sums may choose the other token.
-splits: the ids of the texts under each way of splitting (tokenizer.ggml.pre), all with the test model's vocabulary.
+pieces: the same for stretches of text.txt.
+near_tie: gaps below this may go the other way. Three times what another attention and a cache of 16 instead of 32 bits
+move the gaps of llama.cpp itself (root mean square): engines that round elsewhere differ by about as much.
+perplexity: of text.txt, its ids, and the mean of the negated log-probabilities, whose exponential the perplexity is.
+splits: the ids of the texts under each way of splitting (tokenizer.ggml.pre), all with SmolLM2's vocabulary.
 """
 
 import json
-import os
 import pathlib
+import sys
 
 import llama_cpp
 import numpy
@@ -22,9 +26,18 @@ from llama_cpp import Llama
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-MODEL = os.environ.get("RBEE_TEST_MODEL", str(ROOT / ".tools/models/SmolLM2-135M-Instruct.Q4_1.gguf"))
-OUTPUT = ROOT / "worker/tests/reference_tokens.json"
-TOKENS = 64
+sys.path.insert(0, str(ROOT / "bench/llama"))
+
+from model import Model, be_quiet  # noqa: E402
+from sequences import Reference, log_probabilities  # noqa: E402
+
+MODELS = {
+    "smollm2": "SmolLM2-135M-Instruct.Q4_1.gguf",
+    "gemma": "gemma-3-270m.Q4_K_M.gguf",
+    "synthetic": "synthetic-1B.Q4_K_M.gguf",
+}
+OUTPUT = ROOT / "worker/tests/reference"
+TEXT = OUTPUT / "text.txt"
 
 CHATS = {
     "english": [("user", "Explain in three sentences why bees dance.")],
@@ -40,6 +53,37 @@ CHATS = {
     "space": [
         ("user", "  Indented:\n\n\tif (a<b && c>d) {\n        return  a;   \n\t}\r\n\n\n"
          "What's wrong with it? I'd've said: nothing!!  "),
+    ],
+    "one word": [("user", "Hi")],
+    "list": [("user", "List five rivers of Europe, one to a line, with the country in which each begins.")],
+    "story": [("user", "Tell a story about a lighthouse keeper who finds a message in a bottle.")],
+    "table": [("user", "Make a Markdown table of the planets with two columns: name, number of moons.")],
+    "letter": [("user", "Write a short and friendly letter to a neighbour whose dog barks all night.")],
+    "translation": [("user", "Translate into German: The ferry leaves at half past seven, and it does not wait.")],
+    "shell": [("user", "What does `find . -name '*.log' -mtime +7 -delete` do? Is it dangerous?")],
+    "json": [("user", "Answer with JSON only: {\"city\": ..., \"country\": ..., \"population\": ...} for Lisbon.")],
+    "persona": [
+        ("system", "You are a pirate. You always speak like one."),
+        ("user", "How do I boil an egg?"),
+    ],
+    "reasoning": [("user", "If all bloops are razzies and all razzies are lazzies, are all bloops lazzies? Why?")],
+    "summary": [
+        ("user", "Summarise in one sentence: The older keeper slept in the room below the lamp, because the stairs hurt his "
+         "knees and he did not want to climb them twice. The younger one slept in the cottage with the telephone. They met "
+         "at six in the morning, when the lamp was put out, and at four in the afternoon, when it was lit again, and they "
+         "wrote down in one book what each of them had seen."),
+    ],
+    "repetition": [("user", "Write the word buzz twenty times, separated by commas.")],
+    "poem": [("user", "A haiku about rain on a tin roof, please.")],
+    "long": [
+        ("system", "You are a patient teacher of physics."),
+        ("user", "Why is the sky blue?"),
+        ("assistant", "Sunlight is made of all colours. Air scatters short waves, such as blue, far more than long ones, "
+         "such as red, so blue light reaches your eyes from every direction of the sky."),
+        ("user", "Then why is it not violet, whose waves are shorter still?"),
+        ("assistant", "The sun sends less violet than blue, some of it is absorbed high up, and our eyes are less "
+         "sensitive to it."),
+        ("user", "And why are sunsets red?"),
     ],
 }
 
@@ -61,32 +105,55 @@ TEXTS = [
 ]
 
 
-def best_and_gap(model):
-    logits = numpy.ctypeslib.as_array(model._ctx.get_logits_ith(-1), shape=(model.n_vocab(),))
-    second, best = numpy.sort(logits)[-2:]
-    return int(numpy.argmax(logits)), round(float(best - second), 5)
+class Answers:
+    """The answers of one model, and how far its gaps move."""
+
+    def __init__(self, model):
+        self.reference, self.moved = Reference(model), []
+
+    def to(self, prompt, tokens):
+        answer, gaps, moved = self.reference.answer(prompt, tokens)
+        self.moved += moved
+        return {"prompt": prompt, "answer": answer, "gaps": [round(gap, 5) for gap in gaps]}
+
+    def near_tie(self):
+        return round(3 * float(numpy.sqrt(numpy.mean(numpy.square(self.moved)))), 3)
 
 
-def answer(model, formatter, turns):
-    messages = [{"role": role, "content": content} for role, content in turns]
-    prompt = model.tokenize(formatter(messages=messages).prompt.encode(), add_bos=False, special=True)
-    model.reset()
-    model.eval(prompt)
-    tokens, gaps = [], []
-    for _ in range(TOKENS):
-        token, gap = best_and_gap(model)
-        tokens.append(token)
-        gaps.append(gap)
-        model.eval([token])
-    print(json.dumps(model.detokenize(tokens).decode(errors="replace"), ensure_ascii=False))
-    return {"messages": messages, "prompt": prompt, "answer": tokens, "gaps": gaps}
+def chats(path, model, answers, tokens):
+    words = Llama(str(path), vocab_only=True, verbose=False)
+    formatter = Jinja2ChatFormatter(
+        template=words.metadata["tokenizer.chat_template"],
+        bos_token=words.detokenize([words.token_bos()], special=True).decode(),
+        eos_token=words.detokenize([words.token_eos()], special=True).decode(),
+    )
+    made = {}
+    for name, turns in CHATS.items():
+        messages = [{"role": role, "content": content} for role, content in turns]
+        prompt = words.tokenize(formatter(messages=messages).prompt.encode(), add_bos=False, special=True)
+        made[name] = {"messages": messages, **answers.to(prompt, tokens)}
+        print(json.dumps(words.detokenize(made[name]["answer"]).decode(errors="replace"), ensure_ascii=False))
+    return made
 
 
-def split(name):
+def pieces(ids, head, answers, count, tokens):
+    """Stretches of a text, each longer than the one before, all begun with `head`."""
+    words, made = ids[len(head):], {}
+    for number in range(count):
+        begin = number * len(words) // count
+        made[f"piece {number}"] = answers.to(head + words[begin:begin + 8 + 7 * number], tokens)
+    return made
+
+
+def split(path, name):
     # What a way of splitting says of begin tokens is not of interest here.
     overrides = {"tokenizer.ggml.pre": name, "tokenizer.ggml.add_bos_token": False}
-    model = Llama(MODEL, vocab_only=True, verbose=False, kv_overrides=overrides)
+    model = Llama(str(path), vocab_only=True, verbose=False, kv_overrides=overrides)
     return [model.tokenize(text.encode(), add_bos=False, special=False) for text in TEXTS]
+
+
+def perplexity(model, ids):
+    return {"tokens": ids, "mean": -float(numpy.mean(log_probabilities(model, ids)))}
 
 
 def lines(values):
@@ -94,24 +161,34 @@ def lines(values):
     return ",\n".join(f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
 
 
-def main():
-    # The cache holds 32-bit numbers, as candle's does.
-    model = Llama(MODEL, n_ctx=1024, n_threads=1, type_k=0, type_v=0, flash_attn=False, verbose=False)
-    formatter = Jinja2ChatFormatter(
-        template=model.metadata["tokenizer.chat_template"],
-        bos_token=model.detokenize([model.token_bos()], special=True).decode(),
-        eos_token=model.detokenize([model.token_eos()], special=True).decode(),
-    )
-    chats = {name: answer(model, formatter, turns) for name, turns in CHATS.items()}
-    splits = {name: split(name) for name in SPLITS}
+def write(name):
+    path = ROOT / ".tools/models" / MODELS[name]
+    # One thread: sums of several threads may come in another order.
+    model = Model(path, 1)
+    answers, ids = Answers(model), model.tokenise(TEXT.read_text(encoding="utf-8"))
     parts = [
         f' "written_by": "scripts/reference_tokens.py with llama-cpp-python {llama_cpp.__version__}"',
-        f' "model": {json.dumps(pathlib.Path(MODEL).name)}',
-        f' "chats": {{\n{lines(chats)}\n }}',
-        f' "texts": {json.dumps(TEXTS, ensure_ascii=False)}',
-        f' "splits": {{\n{lines(splits)}\n }}',
+        f' "model": {json.dumps(path.name)}',
     ]
-    OUTPUT.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+    if name == "smollm2":
+        parts.append(f' "chats": {{\n{lines(chats(path, model, answers, 64))}\n }}')
+        parts.append(f' "texts": {json.dumps(TEXTS, ensure_ascii=False)}')
+        parts.append(f' "splits": {{\n{lines({way: split(path, way) for way in SPLITS})}\n }}')
+    else:
+        count, tokens = (20, 64) if name == "gemma" else (8, 32)
+        made = pieces(ids, model.tokenise(""), answers, count, tokens)
+        parts.append(f' "pieces": {{\n{lines(made)}\n }}')
+    parts.append(f' "near_tie": {answers.near_tie()}')
+    if name != "synthetic":
+        # Random weights are as surprised by a text as by any other.
+        parts.append(f' "perplexity": {json.dumps(perplexity(model, ids))}')
+    (OUTPUT / f"{name}.json").write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+
+
+def main():
+    be_quiet()
+    for name in sys.argv[1:] or MODELS:
+        write(name)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,14 @@ use rbee_tests::tools;
 
 /// Processor, cores and server, in one line.
 pub fn facts() -> String {
+    format!("{}; {}; rbee {}", hardware(), server(), env!("CARGO_PKG_VERSION"))
+}
+
+/// Processor and cores.
+pub fn hardware() -> String {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let information = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    format!("{}, {cores} cores; {}; rbee {}", processor(&information), server(), env!("CARGO_PKG_VERSION"))
+    format!("{}, {cores} cores", processor(&information))
 }
 
 /// The name of the first processor, as Linux tells it (proc_cpuinfo(5)).

@@ -14,12 +14,30 @@ pub struct Samples {
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unit {
+pub enum Unit {
+    /// Time.
     Seconds,
+    /// Events per second.
     PerSecond,
+    /// How many times as much.
     Ratio,
+    /// Parts of a whole.
     Share,
+    /// A size.
     Bytes,
+}
+
+impl Unit {
+    /// For programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Seconds => "seconds",
+            Self::PerSecond => "per second",
+            Self::Ratio => "ratio",
+            Self::Share => "share",
+            Self::Bytes => "bytes",
+        }
+    }
 }
 
 impl Samples {
@@ -53,7 +71,11 @@ impl Samples {
         Self::of(values.into_iter().map(|value| value as f64), Unit::Bytes)
     }
 
-    fn of(values: impl IntoIterator<Item = f64>, unit: Unit) -> Self {
+    /// Of any unit.
+    ///
+    /// # Panics
+    /// Without a value.
+    pub fn of(values: impl IntoIterator<Item = f64>, unit: Unit) -> Self {
         let mut values: Vec<f64> = values.into_iter().collect();
         assert!(!values.is_empty(), "something was measured");
         values.sort_by(f64::total_cmp);
@@ -67,7 +89,22 @@ impl Samples {
 
     /// The largest, in words.
     pub fn shown_most(&self) -> String {
-        show(self.percentile(100), self.unit)
+        show(self.most(), self.unit)
+    }
+
+    /// The smallest, in words.
+    pub fn shown_least(&self) -> String {
+        show(self.least(), self.unit)
+    }
+
+    /// The smallest.
+    pub fn least(&self) -> f64 {
+        self.percentile(0)
+    }
+
+    /// The largest.
+    pub fn most(&self) -> f64 {
+        self.percentile(100)
     }
 
     /// The least value that at least `percent` of the values do not exceed (the nearest rank).
@@ -77,7 +114,7 @@ impl Samples {
     }
 
     /// The value in the middle; of an even number, the mean of the two in the middle.
-    fn median(&self) -> f64 {
+    pub fn median(&self) -> f64 {
         let middle = self.values.len() / 2;
         if self.values.len() % 2 == 1 {
             self.values[middle]
@@ -89,20 +126,28 @@ impl Samples {
 
 /// Prints a table under a title. Each row is a name and what was measured.
 pub fn print(title: &str, rows: &[(&str, Samples)]) {
+    println!("\n{title}");
+    let header = ["", "median", "p10", "p90", "p99", "max", "runs"];
+    aligned(
+        &header,
+        rows.iter().map(|(name, samples)| {
+            let shown = |value| show(value, samples.unit);
+            // Fewer runs than that have no 99th percentile to speak of.
+            let p99 = if samples.values.len() >= 100 { shown(samples.percentile(99)) } else { "-".to_owned() };
+            let (p10, p90, max) = (samples.percentile(10), samples.percentile(90), samples.percentile(100));
+            let runs = samples.values.len().to_string();
+            vec![(*name).to_owned(), shown(samples.median()), shown(p10), shown(p90), p99, shown(max), runs]
+        }),
+    );
+}
+
+/// Prints rows under a header, all but the first column flush right.
+pub fn aligned(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["", "median", "p10", "p90", "p99", "max", "runs"]);
-    for (name, samples) in rows {
-        let shown = |value| show(value, samples.unit);
-        // Fewer runs than that have no 99th percentile to speak of.
-        let p99 = if samples.values.len() >= 100 { shown(samples.percentile(99)) } else { "-".to_owned() };
-        let (p10, p90, max) = (samples.percentile(10), samples.percentile(90), samples.percentile(100));
-        let runs = samples.values.len().to_string();
-        table.add_row([(*name).to_owned(), shown(samples.median()), shown(p10), shown(p90), p99, shown(max), runs]);
-    }
+    table.load_style(NOTHING).set_header(header).add_rows(rows);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    println!("\n{title}");
     for line in table.to_string().lines() {
         println!("{}", line.trim_end());
     }

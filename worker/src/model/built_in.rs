@@ -46,7 +46,7 @@ mod tests {
     use rbee_schema::Role;
 
     use super::{
-        super::template::{Template, Turn},
+        super::template::{Bounds, Template, Turn},
         *,
     };
 
@@ -54,7 +54,8 @@ mod tests {
         let control = FixedTokens::new(tokens.iter().map(|token| (*token).to_owned()).zip(0..));
         let turn = |&(role, content): &(Role, &str)| Turn { role, content: content.into() };
         let turns: Vec<Turn> = turns.iter().map(turn).collect();
-        let rendered = Template::new(template(&control), "<bos>", "").and_then(|template| template.render(&turns));
+        let rendered = Template::new(template(&control), "<bos>", "", Bounds::default())
+            .and_then(|template| template.render(&turns));
         assert_eq!(rendered.as_deref(), Ok(expected));
     }
 

@@ -1,0 +1,91 @@
+//! Our side: the engine behind its trait, in a process that answers lines of JSON.
+
+use std::{
+    io::{self, BufRead, Write},
+    time::Instant,
+};
+
+use rbee_schema::{Failure, FailureCode, ModelReference, Sampling};
+use rbee_worker::engine::{self, Engine, LoadOptions, Sequence, SequenceId};
+use serde_json::{Value, json};
+
+use crate::{
+    endure,
+    wire::{Answer, Answered, Load, Loaded, Question, Reply, Scored},
+};
+
+/// The likeliest token, always.
+pub(crate) const GREEDY: Sampling =
+    Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 };
+
+/// Answers what standard input asks, until it ends.
+pub(crate) fn serve() {
+    let mut ours = Ours { loaded: None };
+    for line in io::stdin().lock().lines().map_while(Result::ok) {
+        let question = serde_json::from_str(&line).expect("a question");
+        let reply = ours.reply(question).map_or_else(|failure| Reply::Failed(failure.to_string()), Reply::Ok);
+        let line = serde_json::to_string(&reply).expect("a reply is JSON");
+        writeln!(io::stdout(), "{line}").expect("somebody listens");
+    }
+}
+
+struct Ours {
+    loaded: Option<engine::Loaded>,
+}
+
+impl Ours {
+    fn reply(&mut self, question: Question) -> Result<Value, Failure> {
+        Ok(match question {
+            Question::Load(load) => json!(self.load(load)?),
+            Question::Answer(asked) => json!(answer(self.engine()?, asked)?),
+            Question::Score { tokens } => json!(score(self.engine()?, &tokens)?),
+            Question::Endure(asked) => json!(endure::endure(self.engine()?, &asked)?),
+            Question::Describe {} | Question::Tokenise { .. } | Question::Weights { .. } => {
+                return Err(Failure::new(FailureCode::InvalidRequest, "this is asked of llama.cpp"));
+            }
+        })
+    }
+
+    fn load(&mut self, load: Load) -> Result<Loaded, Failure> {
+        let options = LoadOptions { context: Some(load.context), slots: load.sequences };
+        let begun = Instant::now();
+        self.loaded = Some(engine::load(&ModelReference::File(load.model), &options, &mut |_| {})?);
+        Ok(Loaded { seconds: begun.elapsed().as_secs_f64() })
+    }
+
+    fn engine(&mut self) -> Result<&mut dyn Engine, Failure> {
+        let none = || Failure::new(FailureCode::InvalidRequest, "no model is loaded");
+        Ok(self.loaded.as_mut().ok_or_else(none)?.engine.as_mut())
+    }
+}
+
+/// Continues all prompts at a time. Sequences whose prompt was read first go on until the last one has its tokens.
+fn answer(engine: &mut dyn Engine, asked: Answer) -> Result<Answered, Failure> {
+    let mut answers = vec![Vec::new(); asked.prompts.len()];
+    let begun = Instant::now();
+    for (id, prompt) in (0..).map(SequenceId).zip(asked.prompts) {
+        engine.admit(id, Sequence { prompt, emitted: Vec::new(), sampling: GREEDY })?;
+    }
+    let mut first = None;
+    while answers.iter().any(|answer: &Vec<u32>| answer.len() < asked.tokens) {
+        for (id, token) in engine.step() {
+            answers[id.0 as usize].push(token?);
+        }
+        if first.is_none() && answers.iter().all(|answer| !answer.is_empty()) {
+            first = Some((begun.elapsed().as_secs_f64(), count(&answers)));
+        }
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    (0..).map(SequenceId).zip(&answers).for_each(|(id, _)| engine.release(id));
+    let (first, made) = first.unwrap_or_default();
+    Ok(Answered { first, seconds, later: count(&answers) - made, answers })
+}
+
+fn count(answers: &[Vec<u32>]) -> usize {
+    answers.iter().map(Vec::len).sum()
+}
+
+/// The trait of engines gives tokens and no probabilities.
+fn score(_engine: &mut dyn Engine, _tokens: &[u32]) -> Result<Scored, Failure> {
+    Err(Failure::new(FailureCode::InvalidRequest, "the engine gives no probabilities"))
+}

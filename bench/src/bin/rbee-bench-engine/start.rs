@@ -1,0 +1,79 @@
+//! What a fresh process needs: time to load, time to the first token, memory.
+
+use std::{fs::File, io, path::Path};
+
+use rbee_bench::table::Unit;
+
+use crate::{
+    row::{Better, Kind, Rows},
+    side::Side,
+    wire::{Answer, Answered, Attention, Load, Loaded, Question},
+    workload::{PROMPT, Prompts},
+};
+
+/// Tokens that the only sequence may have.
+const CONTEXT: u32 = 256;
+
+/// Tokens of the only answer.
+const TOKENS: usize = 16;
+
+/// A mapped file loads faster, and one that is read needs less memory, where weights are laid out anew.
+const SETTINGS: [(&str, bool); 2] = [("mapped", true), ("read", false)];
+
+/// Starts, loads and asks in every way, once.
+///
+/// # Errors
+/// What a side says if it cannot.
+pub(crate) fn round(
+    model: &Path,
+    threads: usize,
+    has_ours: bool,
+    prompts: &mut Prompts,
+    rows: &mut Rows,
+) -> Result<(), String> {
+    let prompt = prompts.take(PROMPT);
+    if has_ours {
+        rows.ours(fresh(Side::ours(threads), model, threads, true, &prompt)?);
+    }
+    for (setting, mapped) in SETTINGS {
+        rows.theirs(setting, fresh(Side::theirs(threads), model, threads, mapped, &prompt)?);
+    }
+    Ok(())
+}
+
+fn fresh(
+    mut side: Side,
+    model: &Path,
+    threads: usize,
+    mapped: bool,
+    prompt: &[u32],
+) -> Result<Vec<(Kind, f64)>, String> {
+    let attention = Attention::Flash;
+    // Once it answers, a process has what it needs without a model.
+    let _ = side.ask::<serde_json::Value>(&Question::Describe {});
+    let before = side.usage().resident;
+    let (model, sequences) = (model.to_owned(), 1);
+    let load = Question::Load(Load { model, threads, context: CONTEXT, sequences, mapped, attention });
+    let loaded: Loaded = side.ask(&load)?;
+    let prompts = vec![prompt.to_vec()];
+    let answer = Question::Answer(Answer { prompts, tokens: TOKENS, context: CONTEXT, attention, reuse: false });
+    let answered: Answered = side.ask(&answer)?;
+    let memory = Kind {
+        name: "most memory, above what it began with".into(),
+        unit: Unit::Bytes,
+        better: Better::Less,
+        aim: Some(1.0),
+    };
+    Ok(vec![
+        (Kind::time("load").aiming_at(1.0), loaded.seconds),
+        (Kind::time(format!("first token after {PROMPT} tokens, cold")), answered.first),
+        (Kind::time("both"), loaded.seconds + answered.first),
+        (memory, side.usage().peak.saturating_sub(before) as f64),
+    ])
+}
+
+/// Reads a file, so that it is in the page cache.
+pub(crate) fn warm_up(model: &Path) {
+    let read = File::open(model).and_then(|mut file| io::copy(&mut file, &mut io::sink()));
+    read.unwrap_or_else(|cause| panic!("{} cannot be read: {cause}: run `scripts/setup bench`", model.display()));
+}
