@@ -87,9 +87,10 @@ CHATS = {
     ],
 }
 
-SPLITS = ["gpt-2", "phi-2", "exaone4", "smollm", "starcoder", "refact", "command-r", "llama-bpe", "llama3", "llama-v3",
-          "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "qwen2", "deepseek-r1-qwen", "megrez", "hunyuan", "qwen35",
-          "tekken", "gpt-4o", "llama4", "default"]
+SPLITS = ["gpt-2", "phi-2", "exaone4", "olmo", "mpt", "trillion", "granite-docling", "smollm", "starcoder", "refact",
+          "command-r", "codeshell", "exaone", "minerva-7b", "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1",
+          "pixtral", "midm-2.0", "lfm2", "smaug-bpe", "dbrx", "chatglm-bpe", "glm4", "qwen2", "stablelm2",
+          "deepseek-r1-qwen", "megrez", "hunyuan", "qwen35", "tekken", "gpt-4o", "llama4", "default"]
 TEXTS = [
     "Hello, world! It's 2024-01-31 and I'LL pay $1,234,567.89 (≈ €1.2m).",
     "  leading, trailing  \n\n\tand\r\n  mixed   whitespace\n \n",

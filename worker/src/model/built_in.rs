@@ -25,20 +25,54 @@ const CHATML: &str = concat!(
     "{% endfor %}",
     "{{ '<|im_start|>assistant\\n' }}",
 );
+/// Llama 3: <https://www.llama.com/docs/model-cards-and-prompt-formats/llama3_1>.
+const LLAMA_3: &str = concat!(
+    "{{ bos_token }}",
+    "{% for message in messages %}",
+    "{{ '<|start_header_id|>' + message.role + '<|end_header_id|>\\n\\n' + message.content|trim + '<|eot_id|>' }}",
+    "{% endfor %}",
+    "{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}",
+);
+/// Phi 3: <https://huggingface.co/microsoft/Phi-3-mini-4k-instruct#chat-format>.
+const PHI_3: &str = concat!(
+    "{% for message in messages %}",
+    "{{ '<|' + ('user' if message.role == 'tool' else message.role) + '|>\\n' + message.content + '<|end|>\\n' }}",
+    "{% endfor %}",
+    "{{ '<|assistant|>\\n' }}",
+);
+/// Mistral: <https://docs.mistral.ai/guides/tokenization>. There is no system's turn either. Vocabularies that want a space
+/// behind `[INST]` put it there themselves.
+const MISTRAL: &str = concat!(
+    "{{ bos_token }}",
+    "{% set led = messages|length > 1 and messages[0].role == 'system' %}",
+    "{% for message in (messages[1:] if led else messages) %}",
+    "{% if message.role == 'assistant' %}",
+    "{{ message.content|trim + eos_token }}",
+    "{% else %}",
+    "{{ '[INST]' }}",
+    "{{ messages[0].content|trim + '\\n\\n' if led and loop.first }}",
+    "{{ message.content|trim + '[/INST]' }}",
+    "{% endif %}",
+    "{% endfor %}",
+);
+/// The tokens by which a template is known, both of them, and the template.
+const KNOWN: [([&str; 2], &str); 5] = [
+    (["<start_of_turn>", "<end_of_turn>"], GEMMA),
+    (["<|im_start|>", "<|im_end|>"], CHATML),
+    (["<|start_header_id|>", "<|eot_id|>"], LLAMA_3),
+    (["<|assistant|>", "<|end|>"], PHI_3),
+    (["[INST]", "[/INST]"], MISTRAL),
+];
 /// No turns at all.
 const PLAIN: &str = "{{ messages|map(attribute='content')|join('\\n\\n') }}";
 
 /// The template of a model with these control tokens.
 pub(super) fn template(control: &FixedTokens) -> &'static str {
-    let knows = |tokens: [&str; 2]| tokens.iter().all(|token| control.contains(token));
-    if knows(["<start_of_turn>", "<end_of_turn>"]) {
-        GEMMA
-    } else if knows(["<|im_start|>", "<|im_end|>"]) {
-        CHATML
-    } else {
+    let known = KNOWN.into_iter().find(|(tokens, _)| tokens.iter().all(|token| control.contains(token)));
+    if known.is_none() {
         tracing::warn!("the model has no chat template and no turns: it continues the text of the messages");
-        PLAIN
     }
+    known.map_or(PLAIN, |(_, template)| template)
 }
 
 #[cfg(test)]
@@ -54,7 +88,7 @@ mod tests {
         let control = FixedTokens::new(tokens.iter().map(|token| (*token).to_owned()).zip(0..));
         let turn = |&(role, content): &(Role, &str)| Turn { role, content: content.into() };
         let turns: Vec<Turn> = turns.iter().map(turn).collect();
-        let rendered = Template::new(template(&control), "<bos>", "", Bounds::default())
+        let rendered = Template::new(template(&control), "<bos>", "<eos>", Bounds::default())
             .and_then(|template| template.render(&turns));
         assert_eq!(rendered.as_deref(), Ok(expected));
     }
@@ -74,6 +108,22 @@ mod tests {
             &["<|im_start|>", "<|im_end|>"],
             &[(Role::System, "Be brief."), (Role::User, "Hi")],
             "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+        );
+        check(
+            &["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
+            &[(Role::User, "Hi ")],
+            "<bos><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>\
+             <|start_header_id|>assistant<|end_header_id|>\n\n",
+        );
+        check(
+            &["<|user|>", "<|assistant|>", "<|end|>"],
+            &[(Role::System, "Be brief."), (Role::Tool, "42")],
+            "<|system|>\nBe brief.<|end|>\n<|user|>\n42<|end|>\n<|assistant|>\n",
+        );
+        check(
+            &["[INST]", "[/INST]"],
+            &[(Role::System, "Be brief."), (Role::User, "Hi"), (Role::Assistant, "Yes?"), (Role::User, "Why?")],
+            "<bos>[INST]Be brief.\n\nHi[/INST]Yes?<eos>[INST]Why?[/INST]",
         );
     }
 

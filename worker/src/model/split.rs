@@ -51,7 +51,9 @@ pub(super) enum Way {
     SingleDigits,
     /// Numbers in groups of three digits; whole words are never merged from parts where the vocabulary has them.
     Llama3,
-    /// As `Llama3`, but every digit by itself, and merged as usual.
+    /// As `Llama3`, but merged as usual.
+    ThreeDigits,
+    /// As `ThreeDigits`, but every digit by itself.
     Qwen2,
     /// As `Qwen2`, and marks belong to the letter before them.
     Qwen35,
@@ -64,14 +66,21 @@ pub(super) enum Way {
 }
 
 /// The names in files, and their ways.
-const NAMES: [(&str, Way); 24] = [
+const NAMES: [(&str, Way); 36] = [
     ("gpt-2", Way::Gpt2),
     ("exaone4", Way::Gpt2),
     ("phi-2", Way::Gpt2),
+    ("olmo", Way::Gpt2),
+    ("mpt", Way::Gpt2),
+    ("trillion", Way::Gpt2),
+    ("granite-docling", Way::Gpt2),
     ("smollm", Way::SingleDigits),
     ("starcoder", Way::SingleDigits),
     ("refact", Way::SingleDigits),
     ("command-r", Way::SingleDigits),
+    ("codeshell", Way::SingleDigits),
+    ("exaone", Way::SingleDigits),
+    ("minerva-7b", Way::SingleDigits),
     ("llama-bpe", Way::Llama3),
     ("llama3", Way::Llama3),
     ("llama-v3", Way::Llama3),
@@ -80,7 +89,12 @@ const NAMES: [(&str, Way); 24] = [
     ("pixtral", Way::Llama3),
     ("midm-2.0", Way::Llama3),
     ("lfm2", Way::Llama3),
+    ("smaug-bpe", Way::ThreeDigits),
+    ("dbrx", Way::ThreeDigits),
+    ("chatglm-bpe", Way::ThreeDigits),
+    ("glm4", Way::ThreeDigits),
     ("qwen2", Way::Qwen2),
+    ("stablelm2", Way::Qwen2),
     ("deepseek-r1-qwen", Way::Qwen2),
     ("megrez", Way::Qwen2),
     ("hunyuan", Way::Qwen2),
@@ -149,7 +163,7 @@ impl Way {
         match self {
             Self::Gpt2 => &[GPT_2],
             Self::SingleDigits => &[r"\p{N}", GPT_2],
-            Self::Llama3 => &[LLAMA_3],
+            Self::Llama3 | Self::ThreeDigits => &[LLAMA_3],
             Self::Qwen2 => &[QWEN_2],
             Self::Qwen35 => &[QWEN_3_5],
             Self::Tekken => &[TEKKEN],

@@ -2,18 +2,18 @@
 //!
 //! Templates are written for Jinja in Python (<https://huggingface.co/docs/transformers/chat_templating>) and come from
 //! wherever the file comes from: how long one runs, how deep it recurses and how much it writes are bounded. It sees
-//! `messages`, `add_generation_prompt`, `bos_token` and `eos_token`, and may call `raise_exception`.
+//! `messages`, `add_generation_prompt`, `bos_token`, `eos_token`, and `tools` and `documents` that are none.
 
-use std::{
-    fmt,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
 use minijinja::{Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use rbee_schema::{Failure, FailureCode, Role, WorkerSettings};
 
-use super::unsupported;
+use super::{
+    dialect::{self, Refusal},
+    unsupported,
+};
 
 const NAME: &str = "chat template";
 
@@ -74,8 +74,8 @@ impl Template {
         environment.set_fuel(Some(bounds.steps));
         environment.set_recursion_limit(bounds.depth);
         environment.set_unknown_method_callback(unknown_method_callback);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_template_owned(NAME, source.to_owned()).map_err(|error| failure(&error))?;
+        dialect::speak(&mut environment);
+        environment.add_template_owned(NAME, dialect::without_marks(source)).map_err(|error| failure(&error))?;
         let template = Self { environment, begin: begin.into(), end: end.into(), most: bounds.bytes };
         match template.render(&[Turn { role: Role::User, content: "Hi".into() }]) {
             Err(failure) if failure.code != FailureCode::InvalidRequest => Err(failure),
@@ -93,6 +93,9 @@ impl Template {
         let values = context! {
             messages => messages,
             add_generation_prompt => true,
+            // What is offered to none is there for templates, and is none.
+            tools => Value::from(()),
+            documents => Value::from(()),
             bos_token => self.begin.as_str(),
             eos_token => self.end.as_str(),
         };
@@ -121,10 +124,6 @@ fn python_syntax() -> Result<SyntaxConfig, Error> {
     SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()
 }
 
-fn raise_exception(message: String) -> Result<String, Error> {
-    Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Refusal(message)))
-}
-
 fn failure(error: &Error) -> Failure {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(current) = cause {
@@ -142,18 +141,6 @@ fn failure(error: &Error) -> Failure {
         _ => unsupported(format!("its chat template fails: {error}")),
     }
 }
-
-/// Why a template refuses a chat, in its own words.
-#[derive(Debug)]
-struct Refusal(String);
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Refusal {}
 
 /// Takes so many bytes and no more.
 struct Bounded {
@@ -208,6 +195,86 @@ mod tests {
         let methods = "{{ bos_token }}\
             {% for m in messages if m.role.startswith('u') %}{{ m.content.strip().upper() }}{% endfor %}";
         assert_eq!(render(methods, &turns).as_deref(), Ok("<s>HI"));
+    }
+
+    /// The turns of [`a_template_may_use_what_those_of_known_models_use`].
+    fn chat() -> Vec<Turn> {
+        vec![
+            turn(Role::System, "Be brief."),
+            turn(Role::User, "Hi"),
+            turn(Role::Assistant, "<think>\nHm.\n</think>\n\nYes?"),
+            turn(Role::User, "Why?"),
+        ]
+    }
+
+    #[test]
+    fn a_template_may_use_what_those_of_known_models_use() {
+        for (source, expected) in [
+            // What is said before is looked at from the end, and the last question is remembered in a namespace.
+            (
+                "{%- set ns = namespace(last=messages|length - 1, open=true) -%}
+                {%- for message in messages[::-1] -%}
+                    {%- set index = (messages|length - 1) - loop.index0 -%}
+                    {%- if ns.open and message.role == 'user' and message.content is string
+                        and not (message.content.startswith('<tool_response>')) -%}
+                        {%- set ns.open = false -%}{%- set ns.last = index -%}
+                    {%- endif -%}
+                {%- endfor -%}
+                {{- ns.last }}",
+                "3",
+            ),
+            // Thoughts of earlier turns are left out.
+            (
+                "{%- for m in messages if m.role == 'assistant' -%}
+                    {%- if '</think>' in m.content -%}
+                        {{- m.content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') ~ '|' -}}
+                        {{- m.content.split('</think>')[-1].lstrip('\\n') -}}
+                    {%- endif -%}
+                {%- endfor -%}",
+                "Hm.|Yes?",
+            ),
+            // Macros, the system's message apart, and neighbours of a loop.
+            (
+                "{%- macro turn(role, text='') -%}[{{ role }}:{{ text | trim }}]{%- endmacro -%}
+                {%- if messages[0]['role'] == 'system' -%}
+                    {%- set system = messages[0]['content'] -%}{%- set rest = messages[1:] -%}
+                {%- else -%}{%- set rest = messages -%}{%- endif -%}
+                {%- for m in rest -%}
+                    {%- if loop.first -%}{{ turn('user', system ~ ' ' ~ m.content) }}
+                    {%- elif (m.role == 'user') != (loop.index0 % 2 == 0) -%}{{ raise_exception('order') }}
+                    {%- else -%}{{ turn(m.role, text=m.role) }}{%- endif -%}
+                    {%- if loop.last or (loop.nextitem and loop.nextitem.role != m.role) -%};{%- endif -%}
+                {%- endfor -%}",
+                "[user:Be brief. Hi];[assistant:assistant];[user:user];",
+            ),
+            // Tools and documents are none; what a message lacks is not defined.
+            (
+                "{%- if not tools is defined %}{%- set tools = none %}{%- endif -%}
+                {%- if tools is not none or documents -%}tools{%- endif -%}
+                {%- for m in messages -%}
+                    {%- if m.tool_calls is defined or m['reasoning_content'] -%}calls{%- endif -%}
+                {%- endfor -%}
+                {{- custom_tools | default('none') }}, {{ enable_thinking is defined and enable_thinking is false }}",
+                "none, False",
+            ),
+            // What an assistant says is marked for training, and a date is asked for where there is one.
+            (
+                "{%- if strftime_now is defined -%}{%- set year = strftime_now('%Y') -%}{%- endif -%}
+                {%- for m in messages -%}
+                    {%- if m.role == 'assistant' -%}{%- generation -%}{{ year | length }}{%- endgeneration -%}
+                    {%- else -%}{%- continue -%}{%- endif -%}
+                {%- endfor -%}",
+                "4",
+            ),
+            (
+                "{%- for key, value in {'a': 1}.items() -%}{{ key }}={{ value }}{%- endfor -%}
+                {{- messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | join(',') -}}
+                {{- messages[0] | tojson }}",
+                r#"a=1Hi,Why?{"role": "system", "content": "Be brief."}"#,
+            ),
+        ] {
+            assert_eq!(render(source, &chat()).as_deref(), Ok(expected), "{source}");
+        }
     }
 
     #[test]

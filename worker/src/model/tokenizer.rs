@@ -23,7 +23,7 @@ pub struct Tokenizer {
     merging: Merging,
     /// Tokens of the model's own, which only its template may write.
     control: FixedTokens,
-    /// Whole words that the model's makers added; everybody may write them.
+    /// Whole words that the model's makers added, and that do not look like marks; everybody may write them.
     added: FixedTokens,
     pieces: Vec<Box<[u8]>>,
     ends: BTreeSet<u32>,
@@ -88,10 +88,12 @@ impl Tokenizer {
         begins: bool,
         leading_space: LeadingSpace,
     ) -> Self {
+        let added = vocabulary.of_kind(Kind::Added);
+        let (marks, words): (Vec<_>, Vec<_>) = added.partition(|(text, _)| is_mark(text));
         Self {
             merging,
-            control: FixedTokens::new(vocabulary.of_kind(Kind::Control)),
-            added: FixedTokens::new(vocabulary.of_kind(Kind::Added)),
+            control: FixedTokens::new(vocabulary.of_kind(Kind::Control).chain(marks)),
+            added: FixedTokens::new(words),
             pieces: vocabulary.pieces(),
             ends: vocabulary.ends.clone(),
             begin: vocabulary.begin.filter(|_| begins),
@@ -194,4 +196,10 @@ impl Merging {
         }
         Ok(())
     }
+}
+
+/// Whether a token looks like what templates mark turns and tools with. Some files say that such tokens are words; then
+/// an answer shows them, but still nobody can write one.
+fn is_mark(token: &str) -> bool {
+    token.starts_with("<|") && token.ends_with("|>")
 }
