@@ -159,7 +159,9 @@ fn kind_of(token: &str, kind: u32, writing: Writing) -> Result<Kind, Failure> {
 /// The byte that a token such as `<0x0A>` stands for.
 pub(super) fn byte(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
-    (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok()).flatten()
+    // The parser alone would take a sign for a digit.
+    let plain = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    plain.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
 }
 
 fn named_token(metadata: Metadata<'_>, key: &str, tokens: usize) -> Result<Option<u32>, Failure> {

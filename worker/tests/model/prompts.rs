@@ -35,7 +35,8 @@ fn every_way_of_splitting_is_that_of_llama_cpp() {
         // Ways that begin texts with a token do so here; the reference was written without.
         let tokenizer = tokenizer(&way);
         for (text, ids) in splits.texts.iter().zip(expected) {
-            let mut found = tokenizer.encode(text, '\u{FDD0}').expect("encodes");
+            let shielded = tokenizer.control().shield(text, '\u{FDD0}');
+            let mut found = tokenizer.encode(&shielded, '\u{FDD0}').expect("encodes");
             found.drain(..usize::from(found.first() == Some(&1)));
             assert_eq!(found, ids, "{way}: {text:?}");
         }
