@@ -43,26 +43,16 @@ class Server:
             self.contexts[room] = Context(self.model, room)
         return self.contexts[room]
 
-    def warm_context(self, room):
-        """One whose memory has been touched, unless it was made by `load`."""
-        known = room in self.contexts
-        context = self.context(room)
-        if not known:
-            prompts = [(sequence, [0] * (room.tokens_of_each - 2)) for sequence in range(room.sequences)]
-            Run(context, prompts).advance(1)
-            context.forget()
-        return context
-
     def tokenise(self, text):
         return {"tokens": self.model.tokenise(text)}
 
     def weights(self, model):
         return {"bytes": bytes_of_each_token(model)}
 
-    def answer(self, prompts, tokens, context, attention, reuse):
-        """Continues all prompts at a time, by the likeliest tokens. `reuse`: goes on where the last answer ended, as far as
-        the only prompt begins with what was read for it."""
-        context = self.warm_context(Room(len(prompts), context, len(prompts), Attention(attention)))
+    def answer(self, prompts, tokens, context, attention, drawn, reuse):
+        """Continues all prompts at a time, by the likeliest tokens, `drawn` or not. `reuse`: goes on where the last answer
+        ended, as far as the only prompt begins with what was read for it."""
+        context = self.context(Room(len(prompts), context, len(prompts), Attention(attention)))
         begun = time.perf_counter()
         if reuse:
             prompts = [context.keep(0, prompts[0])]
@@ -72,8 +62,14 @@ class Server:
         first = time.perf_counter()
         run.advance(tokens - 1)
         ended = time.perf_counter()
-        later = len(prompts) * (tokens - 1)
-        return {"first": first - begun, "seconds": ended - begun, "later": later, "answers": run.answers}
+        steps = tokens - 1
+        return {
+            "first": first - begun,
+            "seconds": ended - begun,
+            "later": len(prompts) * steps,
+            "steps": steps,
+            "answers": run.answers,
+        }
 
     def score(self, tokens):
         return {"log_probabilities": log_probabilities(self.model, tokens)}

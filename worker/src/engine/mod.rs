@@ -129,6 +129,19 @@ pub trait Engine: Send {
 
     /// What the engine has done so far.
     fn stats(&self) -> EngineStats;
+
+    /// How probable each token of a text is after those before it: natural logarithms, for all but the first. To be asked
+    /// of an engine without sequences; for measurements.
+    ///
+    /// # Errors
+    /// `invalid-request` if this engine cannot say, or if there are too few or too many tokens.
+    fn score(&mut self, tokens: &[u32]) -> Result<Vec<f32>, Failure> {
+        let count = tokens.len();
+        Err(Failure::new(
+            FailureCode::InvalidRequest,
+            format!("this engine cannot say how probable {count} tokens are"),
+        ))
+    }
 }
 
 /// Counters of an engine since it was loaded.

@@ -39,10 +39,10 @@ struct Options {
     #[arg(long, value_delimiter = ',', default_value = "smollm2,gemma,synthetic", value_name = "NAME|FILE,...")]
     models: Vec<String>,
     /// How often everything is measured.
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u64).range(1..).map(|n| n as usize))]
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = at_least_one)]
     rounds: usize,
     /// How many processors each side may use, with as many threads.
-    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u64).range(1..).map(|n| n as usize))]
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = at_least_one)]
     threads: usize,
     /// What is measured; everything if nothing is named.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT,...")]
@@ -59,6 +59,14 @@ struct Options {
     /// Is our side: answers questions on standard input.
     #[arg(long, hide = true)]
     serve: bool,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("expected at least 1".to_owned()),
+        Ok(count) => Ok(count),
+        Err(_) => Err("expected a count".to_owned()),
+    }
 }
 
 /// A part of what is measured.
@@ -88,7 +96,7 @@ impl Options {
     fn workloads(&self) -> Vec<Workload> {
         let parts = [
             (Only::Prefill, vec![Workload::Prefill(128), Workload::Prefill(512)]),
-            (Only::Decode, vec![Workload::Decode]),
+            (Only::Decode, vec![Workload::Decode, Workload::Draw]),
             (Only::Concurrent, [1, 2, 4, 8, 16].map(Workload::Concurrent).to_vec()),
             (Only::Turn, vec![Workload::Turn]),
         ];

@@ -71,7 +71,7 @@ impl<'a> Both<'a> {
     /// One round of one workload; who begins takes turns.
     fn workload(&mut self, workload: Workload, round: usize, memory: &Memory) {
         let prompts = self.prompts.of(workload);
-        let bandwidth = (workload == Workload::Decode).then(|| memory.bandwidth());
+        let bandwidth = (workload == Workload::Draw).then(|| memory.bandwidth());
         if round > 0 {
             self.report.bandwidth.extend(bandwidth);
         }

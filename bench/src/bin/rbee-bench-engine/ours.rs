@@ -18,6 +18,10 @@ use crate::{
 pub(crate) const GREEDY: Sampling =
     Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 };
 
+/// As chats are answered where nobody says otherwise in most servers.
+const DRAWN: Sampling =
+    Sampling { temperature: 1.0, top_p: 0.95, top_k: 40, min_p: 0.0, repetition_penalty: 1.0, seed: 1 };
+
 /// Answers what standard input asks, until it ends.
 pub(crate) fn serve() {
     let mut ours = Ours { loaded: None };
@@ -38,7 +42,7 @@ impl Ours {
         Ok(match question {
             Question::Load(load) => json!(self.load(load)?),
             Question::Answer(asked) => json!(answer(self.engine()?, asked)?),
-            Question::Score { tokens } => json!(score(self.engine()?, &tokens)?),
+            Question::Score { tokens } => json!(Scored { log_probabilities: self.engine()?.score(&tokens)? }),
             Question::Endure(asked) => json!(endure::endure(self.engine()?, &asked)?),
             Question::Describe {} | Question::Tokenise { .. } | Question::Weights { .. } => {
                 return Err(Failure::new(FailureCode::InvalidRequest, "this is asked of llama.cpp"));
@@ -47,7 +51,9 @@ impl Ours {
     }
 
     fn load(&mut self, load: Load) -> Result<Loaded, Failure> {
-        let options = LoadOptions { context: Some(load.context), slots: load.sequences };
+        let threads = Some(load.threads as u32);
+        let options =
+            LoadOptions { context: Some(load.context), slots: load.sequences, threads, ..LoadOptions::default() };
         let begun = Instant::now();
         self.loaded = Some(engine::load(&ModelReference::File(load.model), &options, &mut |_| {})?);
         Ok(Loaded { seconds: begun.elapsed().as_secs_f64() })
@@ -61,16 +67,18 @@ impl Ours {
 
 /// Continues all prompts at a time. Sequences whose prompt was read first go on until the last one has its tokens.
 fn answer(engine: &mut dyn Engine, asked: Answer) -> Result<Answered, Failure> {
-    let mut answers = vec![Vec::new(); asked.prompts.len()];
+    let mut answers: Vec<Vec<u32>> = vec![Vec::new(); asked.prompts.len()];
+    let sampling = if asked.drawn { DRAWN } else { GREEDY };
     let begun = Instant::now();
     for (id, prompt) in (0..).map(SequenceId).zip(asked.prompts) {
-        engine.admit(id, Sequence { prompt, emitted: Vec::new(), sampling: GREEDY })?;
+        engine.admit(id, Sequence { prompt, emitted: Vec::new(), sampling })?;
     }
-    let mut first = None;
-    while answers.iter().any(|answer: &Vec<u32>| answer.len() < asked.tokens) {
+    let (mut first, mut steps) = (None, 0);
+    while answers.iter().any(|answer| answer.len() < asked.tokens) {
         for (id, token) in engine.step() {
             answers[id.0 as usize].push(token?);
         }
+        steps += usize::from(first.is_some());
         if first.is_none() && answers.iter().all(|answer| !answer.is_empty()) {
             first = Some((begun.elapsed().as_secs_f64(), count(&answers)));
         }
@@ -78,14 +86,9 @@ fn answer(engine: &mut dyn Engine, asked: Answer) -> Result<Answered, Failure> {
     let seconds = begun.elapsed().as_secs_f64();
     (0..).map(SequenceId).zip(&answers).for_each(|(id, _)| engine.release(id));
     let (first, made) = first.unwrap_or_default();
-    Ok(Answered { first, seconds, later: count(&answers) - made, answers })
+    Ok(Answered { first, seconds, later: count(&answers) - made, steps, answers })
 }
 
 fn count(answers: &[Vec<u32>]) -> usize {
     answers.iter().map(Vec::len).sum()
-}
-
-/// The trait of engines gives tokens and no probabilities.
-fn score(_engine: &mut dyn Engine, _tokens: &[u32]) -> Result<Scored, Failure> {
-    Err(Failure::new(FailureCode::InvalidRequest, "the engine gives no probabilities"))
 }

@@ -63,7 +63,8 @@ fn score(mut side: Side, model: &Path, threads: usize, text: &[u32]) -> Result<f
     let _: Loaded =
         side.ask(&Question::Load(Load { model, threads, context, sequences: 1, mapped: true, attention }))?;
     let Scored { log_probabilities } = side.ask(&Question::Score { tokens: text.to_vec() })?;
-    Ok((-log_probabilities.iter().sum::<f64>() / log_probabilities.len() as f64).exp())
+    let total: f64 = log_probabilities.iter().copied().map(f64::from).sum();
+    Ok((-total / log_probabilities.len() as f64).exp())
 }
 
 /// The same model in other types: `scripts/setup bench` puts them beside it.

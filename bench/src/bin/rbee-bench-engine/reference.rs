@@ -72,8 +72,14 @@ fn go_on(side: &mut Side, piece: &Piece, done: usize) -> Result<Vec<u32>, String
     let prompt = [&piece.prompt, &piece.answer[..done]].concat();
     let (prompts, tokens) = (vec![prompt], piece.answer.len() - done);
     let attention = Attention::Plain;
-    let mut answered: Answered =
-        side.ask(&Question::Answer(Answer { prompts, tokens, context: CONTEXT, attention, reuse: false }))?;
+    let mut answered: Answered = side.ask(&Question::Answer(Answer {
+        prompts,
+        tokens,
+        context: CONTEXT,
+        attention,
+        drawn: false,
+        reuse: false,
+    }))?;
     Ok(answered.answers.swap_remove(0))
 }
 

@@ -56,7 +56,8 @@ fn fresh(
     let load = Question::Load(Load { model, threads, context: CONTEXT, sequences, mapped, attention });
     let loaded: Loaded = side.ask(&load)?;
     let prompts = vec![prompt.to_vec()];
-    let answer = Question::Answer(Answer { prompts, tokens: TOKENS, context: CONTEXT, attention, reuse: false });
+    let answer =
+        Question::Answer(Answer { prompts, tokens: TOKENS, context: CONTEXT, attention, drawn: false, reuse: false });
     let answered: Answered = side.ask(&answer)?;
     let memory = Kind {
         name: "most memory, above what it began with".into(),

@@ -47,7 +47,7 @@ pub(crate) enum Attention {
     Plain,
 }
 
-/// What is to be continued, all at a time, by the likeliest tokens.
+/// What is to be continued, all at a time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Answer {
     pub(crate) prompts: Vec<Vec<u32>>,
@@ -56,6 +56,9 @@ pub(crate) struct Answer {
     /// Tokens that each sequence may have.
     pub(crate) context: u32,
     pub(crate) attention: Attention,
+    /// Whether our engine draws its tokens at random, as chats do, and does not take the likeliest ones. llama.cpp always
+    /// takes the likeliest: it is as fast with them, and there is nothing that it guesses.
+    pub(crate) drawn: bool,
     /// Whether llama.cpp is to go on with what it holds of the one before. Our engine decides that itself.
     pub(crate) reuse: bool,
 }
@@ -114,6 +117,8 @@ pub(crate) struct Answered {
     pub(crate) seconds: f64,
     /// How many tokens were made after `first`, in all sequences.
     pub(crate) later: usize,
+    /// In how many steps that was.
+    pub(crate) steps: usize,
     pub(crate) answers: Vec<Vec<u32>>,
 }
 
@@ -127,7 +132,7 @@ impl Answered {
 /// Answers [`Question::Score`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Scored {
-    pub(crate) log_probabilities: Vec<f64>,
+    pub(crate) log_probabilities: Vec<f32>,
 }
 
 /// Answers [`Question::Endure`].

@@ -31,8 +31,10 @@ const TURN: [usize; 3] = [512, 32, 32];
 pub(crate) enum Workload {
     /// A prompt of so many tokens is read.
     Prefill(usize),
-    /// An answer to a short prompt is made.
+    /// An answer to a short prompt is made, of the likeliest tokens.
     Decode,
+    /// The same, of tokens that are drawn at random.
+    Draw,
     /// So many answers are made at a time.
     Concurrent(usize),
     /// A chat goes on.
@@ -63,7 +65,7 @@ impl Prompts {
     pub(crate) fn of(&mut self, workload: Workload) -> Vec<Vec<u32>> {
         match workload {
             Workload::Prefill(tokens) => vec![self.take(tokens)],
-            Workload::Decode => vec![self.take(16)],
+            Workload::Decode | Workload::Draw => vec![self.take(16)],
             Workload::Concurrent(count) => (0..count).map(|_| self.take(PROMPT)).collect(),
             Workload::Turn => vec![self.take(TURN[0]), self.take(TURN[2]), self.take(TURN.iter().sum())],
         }
@@ -81,12 +83,14 @@ impl Workload {
         prompts: &[Vec<u32>],
         attention: Attention,
     ) -> Result<Vec<(Kind, f64)>, String> {
+        let (context, drawn) = (CONTEXT, self == Self::Draw);
         let mut ask = |prompts: Vec<Vec<u32>>, tokens, reuse| {
-            side.ask::<Answered>(&Question::Answer(Answer { prompts, tokens, context: CONTEXT, attention, reuse }))
+            side.ask::<Answered>(&Question::Answer(Answer { prompts, tokens, context, attention, drawn, reuse }))
         };
         Ok(match self {
             Self::Prefill(tokens) => prefill(tokens, &ask(prompts.to_vec(), 1, false)?),
             Self::Decode => decode(&ask(prompts.to_vec(), 1 + ALONE, false)?),
+            Self::Draw => draw(&ask(prompts.to_vec(), 1 + ALONE, false)?),
             Self::Concurrent(count) => concurrent(count, &ask(prompts.to_vec(), 1 + TOGETHER, false)?),
             Self::Turn => {
                 let mut chat = prompts[0].clone();
@@ -112,7 +116,15 @@ fn prefill(tokens: usize, answered: &Answered) -> Vec<(Kind, f64)> {
 }
 
 fn decode(answered: &Answered) -> Vec<(Kind, f64)> {
-    vec![(Kind::rate(format!("answer of {ALONE} tokens")).aiming_at(1.0), answered.rate())]
+    let steps = Kind { name: "the same, tokens in a step".into(), unit: Unit::Ratio, better: Better::More, aim: None };
+    vec![
+        (Kind::rate(format!("answer of {ALONE} tokens")).aiming_at(1.0), answered.rate()),
+        (steps, answered.later as f64 / answered.steps as f64),
+    ]
+}
+
+fn draw(answered: &Answered) -> Vec<(Kind, f64)> {
+    vec![(Kind::rate(format!("answer of {ALONE} tokens drawn at random")).aiming_at(1.0), answered.rate())]
 }
 
 fn concurrent(count: usize, answered: &Answered) -> Vec<(Kind, f64)> {
@@ -153,7 +165,8 @@ mod tests {
 
     #[test]
     fn rates_count_what_was_made_after_the_first_tokens() {
-        let answered = Answered { first: 1.0, seconds: 3.0, later: 64, answers: vec![vec![0; 33], vec![0; 33]] };
+        let answered =
+            Answered { first: 1.0, seconds: 3.0, later: 64, steps: 32, answers: vec![vec![0; 33], vec![0; 33]] };
         let rates: Vec<f64> = concurrent(2, &answered).into_iter().map(|(_, rate)| rate).collect();
         assert_eq!(rates, [32.0, (256.0 + 66.0) / 3.0]);
     }

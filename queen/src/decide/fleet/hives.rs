@@ -172,13 +172,14 @@ impl Fleet {
 mod tests {
     use super::*;
     use crate::decide::{
+        bounds::Bounds,
         fixture::{hive, name},
         timers::Timers,
     };
 
     #[test]
     fn what_a_hive_has_written_is_no_sign_of_life_when_it_is_read_anew() {
-        let (mut fleet, now) = (Fleet::new(Timers::default()), Instant::now());
+        let (mut fleet, now) = (Fleet::new(Timers::default(), Bounds::default()), Instant::now());
         let after = |seconds| now + Duration::from_secs(seconds);
         let presence = |fleet: &Fleet| fleet.hives[&name::<HiveName>("a")].liveness.presence();
         fleet.hive_is_there(name("a"), hive(), now);
