@@ -152,3 +152,57 @@ fn read_floats<const N: usize>(strip: &[u8], row: usize, out: &mut [f32], read: 
         *out = read(column[row]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{Noise, weight};
+
+    fn pack(kind: Kind, rows: usize, columns: usize, bytes: &[u8]) -> Result<Matrix, PackError> {
+        Matrix::pack(&Pool::new(2), Isa::detect(), kind, rows, columns, bytes)
+    }
+
+    #[test]
+    fn rows_are_what_the_file_means() {
+        for kind in Kind::ALL {
+            let (rows, columns) = (37, 3 * 256);
+            let bytes = Noise(7).weights(kind, rows, columns);
+            let matrix = pack(kind, rows, columns, &bytes).unwrap();
+            let mut out = vec![f32::NAN; columns];
+            let blocks = columns / kind.block();
+            for row in 0..rows {
+                matrix.row(row, &mut out);
+                for (column, found) in out.iter().enumerate() {
+                    let block = row * blocks + column / kind.block();
+                    let block = &bytes[block * kind.block_bytes()..][..kind.block_bytes()];
+                    let expected = weight(kind, block, column % kind.block());
+                    assert_eq!(*found, expected, "{kind:?}, row {row}, column {column}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn packed_weights_take_little_more_than_the_file() {
+        for kind in Kind::ALL {
+            let bytes = Noise(1).weights(kind, 64, 2048);
+            let matrix = pack(kind, 64, 2048, &bytes).unwrap();
+            let limit = if kind == Kind::Q2K { 1.2 } else { 1.05 };
+            assert!(matrix.bytes() as f64 <= limit * bytes.len() as f64, "{kind:?}: {}", matrix.bytes());
+        }
+    }
+
+    #[test]
+    fn rows_that_are_not_whole_blocks_are_refused() {
+        let refused = pack(Kind::Q4K, 1, 128, &[0; 72]).err().unwrap();
+        assert_eq!(refused.to_string(), "128 columns of Q4K, whose blocks are 256 columns: rows must be whole blocks");
+        assert_eq!(pack(Kind::F32, 1, 0, &[]).err(), Some(PackError::Columns { kind: Kind::F32, columns: 0 }));
+    }
+
+    #[test]
+    fn bytes_of_another_length_are_refused() {
+        let refused = pack(Kind::Q8_0, 2, 32, &[0; 67]).err().unwrap();
+        assert_eq!(refused.to_string(), "2 rows x 32 columns of Q8_0 take 68 bytes, found 67");
+        assert!(pack(Kind::Q8_0, usize::MAX, 64, &[0; 68]).is_err());
+    }
+}

@@ -50,3 +50,53 @@ impl Noise {
         block
     }
 }
+
+/// Weight `at` of a block, by ggml's formula for one weight.
+pub(crate) fn weight(kind: Kind, block: &[u8], at: usize) -> f32 {
+    let half = |from: usize| f16::from_le_bytes([block[from], block[from + 1]]).to_f32();
+    let nibble = |from: usize| i32::from(if at < 16 { block[from + at] & 15 } else { block[from + at - 16] >> 4 });
+    let fifth = |from: usize| i32::from(block[from + at / 8] >> (at % 8) & 1) << 4;
+    let pair = |from: usize| i32::from(block[from + at / 128 * 32 + at % 32] >> (at / 32 % 4 * 2) & 3);
+    let half_byte = |from: usize| i32::from(block[from + at / 64 * 32 + at % 32] >> (at / 32 % 2 * 4) & 15);
+    let bit = |from: usize| i32::from(block[from + at % 32] >> (at / 32) & 1);
+    match kind {
+        Kind::F32 => f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
+        Kind::F16 => half(0),
+        Kind::BF16 => bf16::from_le_bytes([block[0], block[1]]).to_f32(),
+        Kind::Q4_0 => half(0) * (nibble(2) - 8) as f32,
+        Kind::Q4_1 => half(0) * nibble(4) as f32 + half(2),
+        Kind::Q5_0 => half(0) * ((nibble(6) | fifth(2)) - 16) as f32,
+        Kind::Q5_1 => half(0) * (nibble(8) | fifth(4)) as f32 + half(2),
+        Kind::Q8_0 => half(0) * f32::from(block[2 + at].cast_signed()),
+        Kind::Q2K => {
+            let scale = block[at / 16];
+            half(80) * f32::from(scale & 15) * pair(16) as f32 - half(82) * f32::from(scale >> 4)
+        }
+        Kind::Q3K => {
+            let group = at / 16;
+            let low = if group < 8 { block[96 + group] & 15 } else { block[96 + group - 8] >> 4 };
+            let high = block[104 + group % 4] >> (group / 4 * 2) & 3;
+            half(108) * (i32::from(low | high << 4) - 32) as f32 * (pair(32) + 4 * bit(0) - 4) as f32
+        }
+        Kind::Q4K | Kind::Q5K => {
+            let (scale, minimum) = scale_of_6_bits(&block[4..16], at / 32);
+            let quant = if kind == Kind::Q4K { half_byte(16) } else { half_byte(48) | bit(16) << 4 };
+            half(0) * scale * quant as f32 - half(2) * minimum
+        }
+        Kind::Q6K => {
+            let low = block[at / 128 * 64 + at % 64] >> (at / 64 % 2 * 4) & 15;
+            let factor = block[192 + at / 16].cast_signed();
+            half(208) * f32::from(factor) * (i32::from(low) + 16 * pair(128) - 32) as f32
+        }
+    }
+}
+
+fn scale_of_6_bits(packed: &[u8], group: usize) -> (f32, f32) {
+    let (scale, minimum) = if group < 4 {
+        (packed[group] & 63, packed[group + 4] & 63)
+    } else {
+        let rest = packed[group + 4];
+        (rest & 15 | packed[group - 4] >> 6 << 4, rest >> 4 | packed[group] >> 6 << 4)
+    };
+    (f32::from(scale), f32::from(minimum))
+}

@@ -1,21 +1,24 @@
-//! Products with AMX: 16 rows of inputs and 16 rows of a strip at once.
+//! Products with AMX: 16 rows of a strip and up to 16 rows of inputs at once.
+//!
+//! The dot products of a tile come from one instruction. What remains is most of the work: to bring the sixteen times
+//! sixteen whole numbers through memory to vectors, and there to scale and add them.
 
 use std::arch::{
     asm,
     x86_64::{
-        __m512, _mm512_cvtepi32_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps,
+        __m512, _mm512_cvtepi32_ps, _mm512_fmadd_ps, _mm512_load_si512, _mm512_loadu_ps, _mm512_mul_ps,
         _mm512_set1_epi8, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_xor_si512,
     },
 };
 
 use super::avx512::{Head, Tile, fetch};
 use crate::{
-    form::{Form, ROWS, TILE_BYTES, TILES, for_kind},
+    form::{Form, LINE, ROWS, TILE_BYTES, TILES, for_kind},
     inputs::{Block, GROUP, Rows},
     kind::Kind,
 };
 
-/// Adds the products of a strip with rows of inputs to `sums`; there are sums for whole groups of rows.
+/// Adds the products of a strip with rows of inputs to `sums`, which are for whole groups of rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(crate) fn multiply_quants(kind: Kind, strip: &[u8], inputs: Rows, sums: &mut [[f32; ROWS]]) {
     for_kind!(kind, multiply_kind(strip, inputs, sums));
@@ -24,25 +27,43 @@ pub(crate) fn multiply_quants(kind: Kind, strip: &[u8], inputs: Rows, sums: &mut
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn multiply_kind<const KIND: u8>(strip: &[u8], inputs: Rows, sums: &mut [[f32; ROWS]]) {
     let form = const { Form::of(KIND) };
-    configure(4 / form.groups() as u8 * 2);
-    let mut rest = strip;
+    let _tiles = TileRegisters::configure(8 / form.groups() as u8);
     let mut unpacked = Chunk::new();
-    let mut dots = [[[0; ROWS]; GROUP]; 2 * TILES];
+    let mut rest = strip;
     for first in (0..inputs.blocks()).step_by(TILES) {
         let tiles = TILES.min(inputs.blocks() - first);
         let (chunk, after) = rest.split_at(form.chunk_bytes(tiles));
         unpacked.unpack::<KIND>(chunk, tiles);
         for (group, sums) in sums.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
             let (blocks, count) = inputs.chunk(group, first, tiles);
-            unpacked.dots::<KIND>(blocks, count, tiles, &mut dots);
-            unpacked.add::<KIND>(blocks, count, tiles, &dots, sums);
+            match sums.first_chunk_mut() {
+                Some(sums) if count <= 8 => unpacked.multiply::<KIND, 8>(blocks, count, tiles, sums),
+                _ => unpacked.multiply::<KIND, GROUP>(blocks, count, tiles, sums),
+            }
         }
         rest = after;
     }
-    release();
 }
 
-#[repr(align(64))]
+/// `dots = inputs * weights` with the tile registers of these numbers.
+macro_rules! product_of_tiles {
+    ($instruction:literal, $c:literal, $a:literal, $b:literal, $inputs:ident, $weights:ident, $dots:ident) => {
+        asm!(
+            concat!("tilezero tmm", $c),
+            concat!("tileloadd tmm", $a, ", [{inputs} + {step}]"),
+            concat!("tileloadd tmm", $b, ", [{weights} + {step}]"),
+            concat!($instruction, " tmm", $c, ", tmm", $a, ", tmm", $b),
+            concat!("tilestored [{dots} + {step}], tmm", $c),
+            inputs = in(reg) $inputs,
+            weights = in(reg) $weights,
+            dots = in(reg) $dots,
+            step = in(reg) 64,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _,
+            options(nostack, preserves_flags),
+        )
+    };
+}
+/// A chunk whose quants have become signed bytes, or bytes without sign where there are minimums.
 struct Chunk {
     lines: [[u8; TILE_BYTES]; TILES],
     scales: [[__m512; 2]; TILES],
@@ -62,120 +83,142 @@ impl Chunk {
         let form = const { Form::of(KIND) };
         let (scales, quants) = chunk.split_at(form.scales_bytes(tiles));
         let head = Head::of::<KIND>(scales);
+        let sign = _mm512_set1_epi8(if form.minimum { 0 } else { -128 });
         for (index, planes) in quants.chunks_exact(form.quants_bytes()).enumerate() {
             fetch(planes);
             let tile = Tile::of::<KIND>(&head, &scales[form.scales_start() + index * form.scales_step()..], planes);
-            for (line, out) in tile.lines.iter().zip(self.lines[index].as_chunks_mut::<64>().0) {
-                let line = if form.minimum { *line } else { _mm512_xor_si512(*line, _mm512_set1_epi8(-128)) };
+            for (line, out) in tile.lines.iter().zip(self.lines[index].as_chunks_mut::<LINE>().0) {
                 // SAFETY: 64 bytes.
-                unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), line) };
+                unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_xor_si512(*line, sign)) };
             }
             self.scales[index] = tile.scales;
             self.minimums[index] = tile.minimums;
         }
     }
 
+    /// Adds the products with `N` rows of inputs, of which `count` stand together in `blocks`, to the rows' sums.
     #[inline]
-    fn dots<const KIND: u8>(
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    fn multiply<const KIND: u8, const N: usize>(
         &self,
         blocks: &[Block],
         count: usize,
         tiles: usize,
-        dots: &mut [[[i32; ROWS]; GROUP]; 16],
+        sums: &mut [[f32; ROWS]; N],
     ) {
-        let form = const { Form::of(KIND) };
+        let mut all = [_mm512_setzero_ps(); N];
+        for (all, sums) in all.iter_mut().zip(sums.iter()) {
+            // SAFETY: sixteen floats.
+            *all = unsafe { _mm512_loadu_ps(sums.as_ptr()) };
+        }
+        let rows = |tile: usize| blocks[tile * count..].first_chunk::<N>().expect("blocks behind the last row");
+        // The dot products of the next tile are under way while those of this one are added.
+        let mut dots =
+            [Dots([[0; ROWS]; GROUP]), Dots([[0; ROWS]; GROUP]), Dots([[0; ROWS]; GROUP]), Dots([[0; ROWS]; GROUP])];
+        self.dots::<KIND, N>(0, rows(0), &mut dots[..2]);
         for tile in 0..tiles {
-            let a = blocks[tile * count..].as_ptr();
-            for group in 0..form.groups() {
-                let a = a.cast::<u8>().wrapping_add(16 * group);
-                let b = self.lines[tile].as_ptr().wrapping_add(256 * group);
-                let c = dots[tile * form.groups() + group].as_mut_ptr();
-                unsafe {
-                    if form.minimum {
-                        asm!(
-                            "tilezero tmm0",
-                            "tileloadd tmm1, [{a} + {step}]",
-                            "tileloadd tmm2, [{b} + {step}]",
-                            "tdpbsud tmm0, tmm1, tmm2",
-                            "tilestored [{c} + {step}], tmm0",
-                            a = in(reg) a, b = in(reg) b, c = in(reg) c, step = in(reg) 64,
-                            options(nostack),
-                        );
-                    } else {
-                        asm!(
-                            "tilezero tmm0",
-                            "tileloadd tmm1, [{a} + {step}]",
-                            "tileloadd tmm2, [{b} + {step}]",
-                            "tdpbssd tmm0, tmm1, tmm2",
-                            "tilestored [{c} + {step}], tmm0",
-                            a = in(reg) a, b = in(reg) b, c = in(reg) c, step = in(reg) 64,
-                            options(nostack),
-                        );
-                    }
-                }
+            let (this, next) = dots.split_at_mut(2);
+            let (this, next) = if tile % 2 == 0 { (this, next) } else { (next, this) };
+            if tile + 1 < tiles {
+                self.dots::<KIND, N>(tile + 1, rows(tile + 1), next);
             }
+            for row in 0..N {
+                let product = self.product::<KIND>(tile, &rows(tile)[row], this, row);
+                all[row] = _mm512_fmadd_ps(_mm512_set1_ps(rows(tile)[row].scale), product, all[row]);
+            }
+        }
+        for (all, sums) in all.iter().zip(sums) {
+            // SAFETY: sixteen floats.
+            unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *all) };
         }
     }
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn add<const KIND: u8>(
-        &self,
-        blocks: &[Block],
-        count: usize,
-        tiles: usize,
-        dots: &[[[i32; ROWS]; GROUP]; 16],
-        sums: &mut [[f32; ROWS]; GROUP],
-    ) {
+    fn product<const KIND: u8>(&self, tile: usize, block: &Block, dots: &[Dots], row: usize) -> __m512 {
         let form = const { Form::of(KIND) };
-        let mut all = [_mm512_setzero_ps(); GROUP];
-        for row in 0..GROUP {
-            all[row] = unsafe { _mm512_loadu_ps(sums[row].as_ptr()) };
+        let mut product = _mm512_mul_ps(self.scales[tile][0], dots[0].row(row));
+        if form.halves {
+            product = _mm512_fmadd_ps(self.scales[tile][1], dots[1].row(row), product);
         }
-        for tile in 0..tiles {
-            let blocks: &[Block; 16] = blocks[tile * count..][..16].try_into().unwrap();
-            for row in 0..GROUP {
-                let block = &blocks[row];
-                let dot = |group: usize| unsafe {
-                    _mm512_cvtepi32_ps(_mm512_loadu_si512(dots[tile * form.groups() + group][row].as_ptr().cast()))
-                };
-                let mut product = _mm512_mul_ps(self.scales[tile][0], dot(0));
-                if form.halves {
-                    product = _mm512_fmadd_ps(self.scales[tile][1], dot(1), product);
+        if form.minimum && form.halves {
+            product = _mm512_fmadd_ps(self.minimums[tile][0], _mm512_set1_ps(block.half_sums[0]), product);
+            product = _mm512_fmadd_ps(self.minimums[tile][1], _mm512_set1_ps(block.half_sums[1]), product);
+        } else if form.minimum {
+            product = _mm512_fmadd_ps(self.minimums[tile][0], _mm512_set1_ps(block.sum), product);
+        }
+        product
+    }
+
+    /// Dot products of a tile with `N` rows, for each of the groups of columns that have a scale.
+    #[inline]
+    fn dots<const KIND: u8, const N: usize>(&self, tile: usize, blocks: &[Block; N], dots: &mut [Dots]) {
+        let form = const { Form::of(KIND) };
+        for (group, dots) in dots.iter_mut().take(form.groups()).enumerate() {
+            let inputs = blocks.as_ptr().cast::<u8>().wrapping_add(16 * group);
+            let weights = self.lines[tile][TILE_BYTES / 2 * group..].as_ptr();
+            // SAFETY: the registers are configured. Inputs are N rows, 64 bytes from one to the next, of which 32 bytes
+            // are read, 16 of them where there are two groups; weights are 8 lines of 64 bytes, or 4; dots are N lines.
+            unsafe {
+                match (form.minimum, N) {
+                    (false, 8) => product_of_tiles!("tdpbssd", 3, 4, 2, inputs, weights, dots),
+                    (false, _) => product_of_tiles!("tdpbssd", 0, 1, 2, inputs, weights, dots),
+                    (true, 8) => product_of_tiles!("tdpbsud", 3, 4, 2, inputs, weights, dots),
+                    (true, _) => product_of_tiles!("tdpbsud", 0, 1, 2, inputs, weights, dots),
                 }
-                if form.minimum && form.halves {
-                    product = _mm512_fmadd_ps(self.minimums[tile][0], _mm512_set1_ps(block.half_sums[0]), product);
-                    product = _mm512_fmadd_ps(self.minimums[tile][1], _mm512_set1_ps(block.half_sums[1]), product);
-                } else if form.minimum {
-                    product = _mm512_fmadd_ps(self.minimums[tile][0], _mm512_set1_ps(block.sum), product);
-                }
-                all[row] = _mm512_fmadd_ps(_mm512_set1_ps(block.scale), product, all[row]);
             }
-        }
-        for row in 0..GROUP {
-            unsafe { _mm512_storeu_ps(sums[row].as_mut_ptr(), all[row]) };
         }
     }
 }
 
+/// Dot products of rows of inputs with the 16 rows of a strip.
+#[repr(align(64))]
+struct Dots([[i32; ROWS]; GROUP]);
+
+impl Dots {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn row(&self, row: usize) -> __m512 {
+        // SAFETY: 64 bytes at a multiple of 64.
+        _mm512_cvtepi32_ps(unsafe { _mm512_load_si512(self.0[row].as_ptr().cast()) })
+    }
+}
+
+/// The tile registers of this thread are ours. While they are, the operating system saves 8 KiB more with each switch.
+struct TileRegisters;
+
+impl TileRegisters {
+    /// Registers 0 and 3 are dot products of 16 and of 8 rows of inputs, 1 and 4 these rows, 2 is `lines` lines of weights.
+    fn configure(lines: u8) -> Self {
+        let mut configuration = Configuration { palette: 1, ..Configuration::default() };
+        let columns = 4 * u16::from(lines);
+        let shapes = [(16, 64), (16, columns), (lines, 64), (8, 64), (8, columns)];
+        for (register, (rows, bytes)) in shapes.into_iter().enumerate() {
+            configuration.rows[register] = rows;
+            configuration.bytes[register] = bytes;
+        }
+        // SAFETY: reads the 64 bytes, which are a valid configuration; the operating system allows it (`Isa::all`).
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &raw const configuration, options(nostack, readonly, preserves_flags))
+        };
+        Self
+    }
+}
+
+impl Drop for TileRegisters {
+    fn drop(&mut self) {
+        // SAFETY: nobody uses the registers any more.
+        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+    }
+}
+
+/// What `ldtilecfg` reads.
+#[derive(Default)]
 #[repr(C, align(64))]
 struct Configuration {
     palette: u8,
-    start: u8,
-    none: [u8; 14],
-    columns: [u16; 16],
+    start_row: u8,
+    reserved: [u8; 14],
+    bytes: [u16; 16],
     rows: [u8; 16],
-}
-
-fn configure(lines: u8) {
-    let mut configuration = Configuration { palette: 1, start: 0, none: [0; 14], columns: [0; 16], rows: [0; 16] };
-    for (tile, (rows, columns)) in [(16, 64), (16, 4 * u16::from(lines)), (lines, 64)].into_iter().enumerate() {
-        configuration.rows[tile] = rows;
-        configuration.columns[tile] = columns;
-    }
-    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const configuration, options(nostack)) };
-}
-
-fn release() {
-    unsafe { asm!("tilerelease", options(nostack, nomem)) };
 }

@@ -5,11 +5,11 @@
 
 use std::arch::x86_64::{
     __m128i, __m256, __m256i, _MM_HINT_T0, _mm_loadl_epi64, _mm_loadu_si128, _mm_prefetch, _mm256_abs_epi8,
-    _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtph_ps,
-    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps,
-    _mm256_or_si256, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
-    _mm256_setzero_si256, _mm256_sign_epi8, _mm256_slli_epi16, _mm256_srai_epi32, _mm256_srli_epi16, _mm256_storeu_ps,
-    _mm256_xor_si256,
+    _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256, _mm256_castsi256_ps, _mm256_cvtepi8_epi32,
+    _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_or_si256, _mm256_set1_epi8, _mm256_set1_epi16,
+    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_sign_epi8, _mm256_slli_epi16,
+    _mm256_slli_epi32, _mm256_srai_epi32, _mm256_srli_epi16, _mm256_storeu_ps, _mm256_xor_si256,
 };
 
 use crate::{
@@ -297,4 +297,73 @@ fn halves(bytes: &[u8]) -> __m256 {
     let bytes = &bytes[..2 * HALF];
     // SAFETY: 16 bytes.
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+}
+
+/// Adds the products of a strip of floats with rows of inputs to `sums`, one for each row of inputs.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) fn multiply_floats(kind: Kind, strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]]) {
+    match kind {
+        Kind::F32 => floats::<{ Kind::F32 as u8 }>(strip, inputs, sums),
+        Kind::F16 => floats::<{ Kind::F16 as u8 }>(strip, inputs, sums),
+        Kind::BF16 => floats::<{ Kind::BF16 as u8 }>(strip, inputs, sums),
+        kind => unreachable!("{kind:?} is quantised"),
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn floats<const KIND: u8>(strip: &[u8], mut inputs: &[f32], sums: &mut [[f32; ROWS]]) {
+    let columns = inputs.len() / sums.len();
+    let (many, sums) = sums.as_chunks_mut::<4>();
+    for sums in many {
+        let (these, others) = inputs.split_at(4 * columns);
+        floats_with::<KIND, 4>(strip, these, sums);
+        inputs = others;
+    }
+    for (inputs, sums) in inputs.chunks_exact(columns).zip(sums.as_chunks_mut::<1>().0) {
+        floats_with::<KIND, 1>(strip, inputs, sums);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn floats_with<const KIND: u8, const N: usize>(strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]; N]) {
+    let columns = inputs.len() / N;
+    let size = if KIND == Kind::F32 as u8 { 4 } else { 2 };
+    assert_eq!(strip.len(), columns * ROWS * size);
+    let mut all = [[_mm256_setzero_ps(); 2]; N];
+    for (column, weights) in strip.chunks_exact(ROWS * size).enumerate() {
+        _mm_prefetch::<_MM_HINT_T0>(weights.as_ptr().wrapping_add(AHEAD).cast());
+        let weights = [eight::<KIND>(weights), eight::<KIND>(&weights[HALF * size..])];
+        for (row, sums) in all.iter_mut().enumerate() {
+            // SAFETY: `inputs` has N rows of `columns` numbers.
+            let input = _mm256_set1_ps(unsafe { *inputs.get_unchecked(row * columns + column) });
+            for (sum, weights) in sums.iter_mut().zip(weights) {
+                *sum = _mm256_fmadd_ps(weights, input, *sum);
+            }
+        }
+    }
+    for (sums, all) in sums.iter_mut().zip(all) {
+        for (sums, all) in sums.as_chunks_mut::<HALF>().0.iter_mut().zip(all) {
+            // SAFETY: eight floats.
+            unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), all) };
+        }
+    }
+}
+
+/// Eight floats as f32.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn eight<const KIND: u8>(weights: &[u8]) -> __m256 {
+    if KIND == Kind::F16 as u8 {
+        return halves(weights);
+    }
+    if KIND == Kind::F32 as u8 {
+        let weights: &[u8] = &weights[..4 * HALF];
+        // SAFETY: 32 bytes.
+        return unsafe { _mm256_loadu_ps(weights.as_ptr().cast()) };
+    }
+    let weights: &[u8] = &weights[..2 * HALF];
+    // SAFETY: 16 bytes.
+    let upper = _mm256_cvtepu16_epi32(unsafe { _mm_loadu_si128(weights.as_ptr().cast()) });
+    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(upper))
 }

@@ -2,9 +2,10 @@
 
 use std::arch::x86_64::{
     __m256i, __m512, __m512i, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_loadu_si256, _mm512_and_si512,
-    _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_slli_epi16, _mm512_srli_epi16, _mm512_storeu_ps, _mm512_ternarylogic_epi32,
+    _mm512_castsi512_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtph_ps,
+    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi8,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi16, _mm512_slli_epi32,
+    _mm512_srli_epi16, _mm512_storeu_ps, _mm512_ternarylogic_epi32,
 };
 
 use crate::{
@@ -296,4 +297,69 @@ fn factors(bytes: &[u8], at: usize) -> __m512 {
     let bytes: &[u8] = &bytes[at..at + ROWS];
     // SAFETY: 16 bytes.
     _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }))
+}
+
+/// Adds the products of a strip of floats with rows of inputs to `sums`, one for each row of inputs.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(crate) fn multiply_floats(kind: Kind, strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]]) {
+    match kind {
+        Kind::F32 => floats::<{ Kind::F32 as u8 }>(strip, inputs, sums),
+        Kind::F16 => floats::<{ Kind::F16 as u8 }>(strip, inputs, sums),
+        Kind::BF16 => floats::<{ Kind::BF16 as u8 }>(strip, inputs, sums),
+        kind => unreachable!("{kind:?} is quantised"),
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn floats<const KIND: u8>(strip: &[u8], mut inputs: &[f32], sums: &mut [[f32; ROWS]]) {
+    let columns = inputs.len() / sums.len();
+    let (many, sums) = sums.as_chunks_mut::<8>();
+    for sums in many {
+        let (these, others) = inputs.split_at(8 * columns);
+        floats_with::<KIND, 8>(strip, these, sums);
+        inputs = others;
+    }
+    for (inputs, sums) in inputs.chunks_exact(columns).zip(sums.as_chunks_mut::<1>().0) {
+        floats_with::<KIND, 1>(strip, inputs, sums);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn floats_with<const KIND: u8, const N: usize>(strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]; N]) {
+    let columns = inputs.len() / N;
+    let size = if KIND == Kind::F32 as u8 { 4 } else { 2 };
+    assert_eq!(strip.len(), columns * ROWS * size);
+    let mut all = [_mm512_setzero_ps(); N];
+    for (column, weights) in strip.chunks_exact(ROWS * size).enumerate() {
+        _mm_prefetch::<_MM_HINT_T0>(weights.as_ptr().wrapping_add(AHEAD).cast());
+        let weights = sixteen::<KIND>(weights);
+        for (row, sum) in all.iter_mut().enumerate() {
+            // SAFETY: `inputs` has N rows of `columns` numbers.
+            let input = unsafe { *inputs.get_unchecked(row * columns + column) };
+            *sum = _mm512_fmadd_ps(weights, _mm512_set1_ps(input), *sum);
+        }
+    }
+    for (sums, all) in sums.iter_mut().zip(all) {
+        // SAFETY: sixteen floats.
+        unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), all) };
+    }
+}
+
+/// Sixteen floats as f32.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn sixteen<const KIND: u8>(weights: &[u8]) -> __m512 {
+    if KIND == Kind::F16 as u8 {
+        return halves(weights, 0);
+    }
+    if KIND == Kind::F32 as u8 {
+        let weights: &[u8] = &weights[..4 * ROWS];
+        // SAFETY: 64 bytes.
+        return unsafe { _mm512_loadu_ps(weights.as_ptr().cast()) };
+    }
+    let weights: &[u8] = &weights[..2 * ROWS];
+    // SAFETY: 32 bytes.
+    let upper = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(weights.as_ptr().cast()) });
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(upper))
 }

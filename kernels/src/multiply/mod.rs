@@ -15,6 +15,8 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
 #[cfg(test)]
@@ -109,10 +111,21 @@ fn multiply_quants(isa: Isa, kind: Kind, strip: &[u8], inputs: Rows, sums: &mut 
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Isa::Amx | Isa::Avx512 => unsafe { avx512::multiply_quants(kind, strip, inputs, used) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { avx2::multiply_quants(kind, strip, inputs, used) },
         _ => portable::multiply_quants(kind, strip, inputs, used),
     }
 }
 
-fn multiply_floats(_isa: Isa, kind: Kind, strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]]) {
-    portable::multiply_floats(kind, strip, inputs, sums);
+fn multiply_floats(isa: Isa, kind: Kind, strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]]) {
+    match isa {
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx | Isa::Avx512 => unsafe { avx512::multiply_floats(kind, strip, inputs, sums) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { avx2::multiply_floats(kind, strip, inputs, sums) },
+        _ => portable::multiply_floats(kind, strip, inputs, sums),
+    }
 }
