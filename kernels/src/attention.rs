@@ -11,7 +11,7 @@ use half::f16;
 use crate::{
     Isa, Pool,
     lanes::{LANES, Lanes, Plain},
-    number::{exp, from_f16, largest, sum, tanh},
+    number::{exp, largest, sum, tanh},
     pool::Pieces,
 };
 

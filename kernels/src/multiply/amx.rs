@@ -50,10 +50,10 @@ macro_rules! product_of_tiles {
     ($instruction:literal, $c:literal, $a:literal, $b:literal, $inputs:ident, $weights:ident, $dots:ident) => {
         asm!(
             concat!("tilezero tmm", $c),
-            concat!("tileloadd tmm", $a, ", [{inputs} + {step}]"),
-            concat!("tileloadd tmm", $b, ", [{weights} + {step}]"),
+            concat!("tileloadd tmm", $a, ", [{inputs} + {step:r}]"),
+            concat!("tileloadd tmm", $b, ", [{weights} + {step:r}]"),
             concat!($instruction, " tmm", $c, ", tmm", $a, ", tmm", $b),
-            concat!("tilestored [{dots} + {step}], tmm", $c),
+            concat!("tilestored [{dots} + {step:r}], tmm", $c),
             inputs = in(reg) $inputs,
             weights = in(reg) $weights,
             dots = in(reg) $dots,
