@@ -15,5 +15,6 @@ mod install;
 mod local_hive;
 mod ports;
 mod queens;
+mod sampling;
 mod story;
 mod trace;

@@ -16,8 +16,8 @@ use candle_transformers::models::quantized_llama::{MAX_SEQ_LEN, ModelWeights};
 use rbee_schema::{Failure, FailureCode, Sampling};
 
 use super::{
-    Engine, EngineStats, LoadOptions, LoadProgress, Loaded, Sequence, SequenceId, check_admission, context_filled,
-    context_size, progress::Watched, requantise::Requantised,
+    Engine, EngineStats, LoadOptions, LoadProgress, Loaded, Sequence, SequenceId, Token, check_admission,
+    context_filled, context_size, progress::Watched, requantise::Requantised,
 };
 use crate::{
     model::{
@@ -131,9 +131,7 @@ impl CandleEngine {
     /// Makes one token after two. Finds a model that computes nonsense, and lets candle lay out the weights for its
     /// kernels now instead of in the first job.
     fn try_out(&mut self) -> Result<(), Failure> {
-        let sampling =
-            Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 };
-        let sequence = Sequence { prompt: vec![0, 0], emitted: Vec::new(), sampling };
+        let sequence = Sequence { prompt: vec![0, 0], emitted: Vec::new(), sampling: Sampling::GREEDY };
         self.admit(SequenceId(0), sequence)?;
         let made = catch_unwind(AssertUnwindSafe(|| self.step()));
         self.running.clear();
@@ -166,7 +164,7 @@ impl Engine for CandleEngine {
         Ok(())
     }
 
-    fn step(&mut self) -> Vec<(SequenceId, Result<u32, Failure>)> {
+    fn step(&mut self) -> Vec<(SequenceId, Result<Token, Failure>)> {
         let started = Instant::now();
         if self.running.is_empty() {
             return Vec::new();
@@ -196,7 +194,7 @@ impl Engine for CandleEngine {
 
 impl Running {
     /// Reads the next part of the tokens; once all are read, makes one more.
-    fn advance(&mut self, context: u32, device: &Device, stats: &mut EngineStats) -> Result<Option<u32>, Failure> {
+    fn advance(&mut self, context: u32, device: &Device, stats: &mut EngineStats) -> Result<Option<Token>, Failure> {
         if self.tokens.len() >= context as usize {
             return Err(context_filled(context));
         }
@@ -213,7 +211,7 @@ impl Running {
         let logits: Vec<f32> = logits.flatten_all().and_then(|all| all.to_vec1()).map_err(|error| internal(&error))?;
         let index = (self.tokens.len() - self.prompt) as u32;
         let token = sample(&logits, &self.tokens, &self.sampling, index)?;
-        self.tokens.push(token);
+        self.tokens.push(token.id);
         self.made_any = true;
         stats.answer_tokens += 1;
         Ok(Some(token))

@@ -93,7 +93,7 @@ fn answers_have_the_tokens_of_llama_cpp() {
     while loaded.engine.stats().sequences > 0 {
         for (id, token) in loaded.engine.step() {
             let comparison = open.iter_mut().find(|comparison| comparison.id == id).expect("admitted");
-            comparison.compare(token.expect("no failure"), &mut loaded);
+            comparison.compare(token.expect("no failure").id, &mut loaded);
             if comparison.done == comparison.chat.answer.len() {
                 loaded.engine.release(id);
             }
