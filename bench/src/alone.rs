@@ -33,6 +33,7 @@ impl Alone {
     /// Answers a chat. Blocks.
     pub(crate) fn answer(&mut self, request: &JobRequest) -> Computed {
         let Loaded { engine, text, .. } = &mut self.loaded;
+        let ends = text.ends();
         let limit = request.max_tokens.unwrap_or(u32::MAX) as usize;
         let id = SequenceId(self.next);
         self.next += 1;
@@ -44,10 +45,10 @@ impl Alone {
         'answer: while ids.len() < limit {
             for (_, token) in engine.step() {
                 let token = token.expect("the engine makes tokens");
-                if text.is_end(token) {
+                if ends.contains(&token.id) {
                     break 'answer;
                 }
-                ids.push(token);
+                ids.push(token.id);
                 last = begun.elapsed();
                 if ids.len() == 1 {
                     first = last;

@@ -38,12 +38,27 @@ pub(crate) struct PromptOptions {
     /// Makes recent tokens less likely; 1 does nothing.
     #[arg(long, value_name = "R")]
     repetition_penalty: Option<f32>,
+    /// Makes every token less likely that the answer has already; -2 to 2.
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    presence_penalty: Option<f32>,
+    /// The same, for each time that it has the token; -2 to 2.
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    frequency_penalty: Option<f32>,
     /// The same seed gives the same answer.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// A text that ends the answer; may be given up to four times.
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+    /// The id of a token that ends the answer; may be given more than once.
+    #[arg(long, value_name = "ID")]
+    stop_token: Vec<u32>,
+    /// The fewest tokens of the answer.
+    #[arg(long, value_name = "N")]
+    min_tokens: Option<u32>,
+    /// Go on when the model has ended its answer.
+    #[arg(long)]
+    ignore_eos: bool,
     /// Run it when nothing more urgent waits.
     #[arg(long)]
     batch: bool,
@@ -76,8 +91,13 @@ impl PromptOptions {
             top_k: self.top_k,
             min_p: self.min_p,
             repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
             seed: self.seed,
             stop: self.stop,
+            stop_token_ids: self.stop_token,
+            min_tokens: self.min_tokens,
+            ignore_eos: self.ignore_eos.then_some(true),
             ..JobRequest::default()
         };
         request.check().map_err(Outcome::usage)?;

@@ -51,6 +51,9 @@ pub enum Chunk {
         /// The text that is certain now. It may lag behind the ids: a character is never split, and what could become
         /// a stop string is held back.
         text: String,
+        /// How probable each of them was; empty where nobody has asked for it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        logprobs: Vec<TokenLogprob>,
     },
     /// The answer is complete.
     Done {
@@ -69,12 +72,56 @@ pub enum Chunk {
 }
 
 impl Chunk {
+    /// Tokens and their text, with nothing besides.
+    pub fn tokens(index: u32, ids: Vec<u32>, text: impl Into<String>) -> Self {
+        Self::Tokens { index, ids, text: text.into(), logprobs: Vec::new() }
+    }
+
     /// Whether nothing comes after it.
     pub fn is_last(&self) -> bool {
         match self {
             Self::Done { .. } | Self::Error { .. } => true,
             Self::Started { .. } | Self::Resumed { .. } | Self::Paused { .. } | Self::Tokens { .. } => false,
         }
+    }
+}
+
+/// How probable a token was, by the model alone: before temperature, penalties, biases and whatever else was asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TokenLogprob {
+    /// The token.
+    pub token: Scored,
+    /// The likeliest tokens there, as many as were asked for, likeliest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub top: Vec<Scored>,
+}
+
+/// A token with its probability.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Scored {
+    /// Its id in the model's vocabulary.
+    pub id: u32,
+    /// Its text; U+FFFD stands for bytes that are none by themselves. Empty for a control token.
+    pub text: String,
+    /// Its bytes, where the text does not tell them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bytes: Vec<u8>,
+    /// The natural logarithm of its probability.
+    pub logprob: f32,
+}
+
+impl Scored {
+    /// A token that stands for `bytes`.
+    pub fn new(id: u32, bytes: &[u8], logprob: f32) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self { id, text: text.to_owned(), bytes: Vec::new(), logprob },
+            Err(_) => Self { id, text: String::from_utf8_lossy(bytes).into_owned(), bytes: bytes.to_vec(), logprob },
+        }
+    }
+
+    /// What it stands for: any part of a text, not always whole characters.
+    pub fn bytes(&self) -> &[u8] {
+        if self.bytes.is_empty() { self.text.as_bytes() } else { &self.bytes }
     }
 }
 
@@ -103,5 +150,28 @@ impl Usage {
     /// Counts a prompt and its answer.
     pub fn new(prompt_tokens: u32, completion_tokens: u32) -> Self {
         Self { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scored_token_keeps_its_bytes_whether_they_are_text_or_not() {
+        for bytes in [" bee".as_bytes(), b"\xE2\x82", b"", "\u{FFFD}".as_bytes()] {
+            let json = serde_json::to_string(&Scored::new(7, bytes, -0.5)).expect("serializes");
+            let read: Scored = serde_json::from_str(&json).expect("reads");
+            assert_eq!(read.bytes(), bytes, "{json}");
+            assert_eq!(json.contains("bytes"), std::str::from_utf8(bytes).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn tokens_without_anything_besides_are_written_as_ever() {
+        let chunk = Chunk::tokens(3, vec![1, 2], "a");
+        let json = r#"{"type":"tokens","index":3,"ids":[1,2],"text":"a"}"#;
+        assert_eq!(serde_json::to_string(&chunk).expect("serializes"), json);
+        assert_eq!(serde_json::from_str::<Chunk>(json).expect("reads"), chunk);
     }
 }

@@ -24,7 +24,7 @@ mod worker_settings;
 
 pub use alert::{AlertEvent, AlertKind};
 pub use beat::{HiveBeat, JobInFlight, Room, WorkerBeat};
-pub use chunk::{Chunk, FinishReason, Usage};
+pub use chunk::{Chunk, FinishReason, Scored, TokenLogprob, Usage};
 pub use command::{Haste, HiveCommand, QueenControl, WorkerControl};
 pub use document::{Document, documents};
 pub use event::{Event, ExitClass, HiveEvent, JobEvent, ModelEvent, PortEvent, QueenEvent, WorkerEvent};

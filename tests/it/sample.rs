@@ -55,7 +55,7 @@ pub(crate) fn job(id: &str) -> (Tenant, JobId) {
 
 /// The chunk with the token of `index`; its text is the index and a space.
 pub(crate) fn tokens(index: u32) -> Chunk {
-    Chunk::Tokens { index, ids: vec![index], text: format!("{index} ") }
+    Chunk::tokens(index, vec![index], format!("{index} "))
 }
 
 /// The chunk that ends an answer of `index` tokens.

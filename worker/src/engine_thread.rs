@@ -11,11 +11,11 @@ use std::{
 use rbee_schema::Failure;
 use tokio::sync::mpsc;
 
-use crate::engine::{Engine, Sequence, SequenceId};
+use crate::engine::{Engine, Sequence, SequenceId, Token};
 
 /// What a sequence becomes: one token after the other, or why there are no more. To drop the receiver releases it.
 /// It holds at most as many tokens as the sequence may have.
-pub(crate) type Tokens = mpsc::UnboundedReceiver<Result<u32, Failure>>;
+pub(crate) type Tokens = mpsc::UnboundedReceiver<Result<Token, Failure>>;
 
 /// A way to the engine; cheap to clone. The thread ends when the last is dropped.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ struct Done {
 
 struct Admission {
     sequence: Sequence,
-    tokens: mpsc::UnboundedSender<Result<u32, Failure>>,
+    tokens: mpsc::UnboundedSender<Result<Token, Failure>>,
 }
 
 impl EngineThread {
@@ -68,7 +68,7 @@ impl EngineThread {
 /// The engine and the sequences that it runs.
 struct Lives {
     engine: Box<dyn Engine>,
-    running: Vec<(SequenceId, mpsc::UnboundedSender<Result<u32, Failure>>)>,
+    running: Vec<(SequenceId, mpsc::UnboundedSender<Result<Token, Failure>>)>,
     next: u64,
     done: Arc<Done>,
 }
@@ -118,7 +118,7 @@ impl Lives {
         });
     }
 
-    fn hand_out(&mut self, id: SequenceId, token: Result<u32, Failure>) {
+    fn hand_out(&mut self, id: SequenceId, token: Result<Token, Failure>) {
         let Some(at) = self.running.iter().position(|(running, _)| *running == id) else { return };
         let ended = token.is_err();
         // Whoever listens may be gone; the next round releases the sequence then.

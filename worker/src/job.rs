@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use rbee_nats::{Bus, Committed, Delivery, Outbox};
-use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, JobEvent, JobRequest, WorkerSettings};
+use rbee_schema::{
+    Chunk, DeadJob, Event, Failure, FailureCode, JobEvent, JobRequest, Scored, TokenLogprob, WorkerSettings,
+};
 use rbee_trace::STEPS;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +20,7 @@ use crate::{
         request::answer_limit,
         strikes::{is_out, lost_workers},
     },
-    engine::{Sequence, Text},
+    engine::{Sequence, Text, Token},
     engine_thread::{EngineThread, Tokens},
     metrics,
     report::{Identity, Reporter},
@@ -169,7 +171,9 @@ impl Desk {
         let prompt = self.text.prompt(&request.messages)?;
         let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         let limit = answer_limit(request.max_tokens, self.settings.answer_tokens, prompt_tokens, self.context)?;
-        let mut answer = Answer::new(request.stop.clone(), prompt_tokens, limit);
+        let own_ends = if request.ignores_the_end() { Vec::new() } else { self.text.ends() };
+        let ends = [own_ends, request.stop_token_ids.clone()].concat();
+        let mut answer = Answer::new(request.stop.clone(), ends.clone(), prompt_tokens, limit);
 
         let emitted: Vec<u32> = stored.iter().flat_map(|committed| ids(&committed.chunk)).copied().collect();
         let stored_text = stored.iter().map(|committed| text(&committed.chunk).len()).sum();
@@ -179,7 +183,10 @@ impl Desk {
             Chunk::Started { seed, .. } => Some(seed),
             _ => None,
         });
-        let sampling = request.sampling(seed.unwrap_or_else(draw_seed));
+        let mut sampling = request.sampling(seed.unwrap_or_else(draw_seed));
+        if sampling.min_tokens > 0 {
+            sampling.ends = ends;
+        }
         let Identity { hive, worker, model, .. } = self.identity.clone();
         let first = if stored.is_empty() {
             Chunk::Started { model, hive, worker, seed: sampling.seed, prompt_tokens }
@@ -229,7 +236,7 @@ impl Desk {
                     }
                     () = cancelled.cancelled(), if chunk.is_none() => return Err(Break::Cancelled),
                     () = self.stop.cancelled(), if chunk.is_none() => return Err(Break::Stopped),
-                    token = tokens.recv(), if !answer.is_finished() => {
+                    token = tokens.recv(), if !answer.is_finished() && !answer.is_full() => {
                         self.push(answer, token)?;
                         if std::mem::take(&mut is_first) {
                             metrics::first_token(taken.elapsed());
@@ -247,14 +254,25 @@ impl Desk {
         }
     }
 
-    fn push(&self, answer: &mut Answer, token: Option<Result<u32, Failure>>) -> Result<(), Break> {
+    fn push(&self, answer: &mut Answer, token: Option<Result<Token, Failure>>) -> Result<(), Break> {
         match token {
-            Some(Ok(id)) if self.text.is_end(id) => answer.end(),
-            Some(Ok(id)) => answer.push(id, self.text.piece(id)),
+            Some(Ok(token)) => {
+                let logprob = self.logprob(&token);
+                answer.push(token.id, self.text.piece(token.id), logprob);
+            }
             Some(Err(failure)) => return Err(Break::Failed(failure)),
             None => return Err(Break::Failed(Failure::new(FailureCode::Internal, "the engine has stopped"))),
         }
         Ok(())
+    }
+
+    /// How probable a token was, in the words of the bus.
+    fn logprob(&self, Token { id, logprobs }: &Token) -> Option<TokenLogprob> {
+        let scored = |id: u32, logprob: f32| Scored::new(id, self.text.piece(id), logprob);
+        logprobs.as_ref().map(|logprobs| TokenLogprob {
+            token: scored(*id, logprobs.made),
+            top: logprobs.top.iter().map(|(id, logprob)| scored(*id, *logprob)).collect(),
+        })
     }
 
     /// Ends a job that cannot be answered.

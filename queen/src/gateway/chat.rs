@@ -120,13 +120,16 @@ fn error_chunk(message: String) -> Chunk {
 }
 
 async fn whole(completion: Completion, mut reading: Reading) -> Response {
-    let mut answer = String::new();
+    let (mut answer, mut probable) = (String::new(), Vec::new());
     loop {
         match reading.next().await {
             Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Paused { .. } => {}
-            Chunk::Tokens { text, .. } => answer.push_str(&text),
+            Chunk::Tokens { text, logprobs, .. } => {
+                answer.push_str(&text);
+                probable.extend(logprobs);
+            }
             Chunk::Done { finish_reason, usage, .. } => {
-                return Json(completion.whole(&answer, finish_reason, usage)).into_response();
+                return Json(completion.whole(&answer, &probable, finish_reason, usage)).into_response();
             }
             Chunk::Error { error } => return openai::refuse(&error),
         }
@@ -151,12 +154,16 @@ fn round(completion: &Completion, chunk: Chunk, with_usage: bool) -> Vec<Result<
     let data = |value: Value| Ok(Event::default().data(value.to_string()));
     let last = || Ok(Event::default().data("[DONE]"));
     match chunk {
-        Chunk::Started { .. } => vec![data(completion.delta(&json!({ "role": "assistant", "content": "" }), None))],
+        Chunk::Started { .. } => {
+            vec![data(completion.delta(&json!({ "role": "assistant", "content": "" }), &[], None))]
+        }
         Chunk::Resumed { .. } | Chunk::Paused { .. } => Vec::new(),
-        Chunk::Tokens { text, .. } if text.is_empty() => Vec::new(),
-        Chunk::Tokens { text, .. } => vec![data(completion.delta(&json!({ "content": text }), None))],
+        Chunk::Tokens { text, logprobs, .. } if text.is_empty() && logprobs.is_empty() => Vec::new(),
+        Chunk::Tokens { text, logprobs, .. } => {
+            vec![data(completion.delta(&json!({ "content": text }), &logprobs, None))]
+        }
         Chunk::Done { finish_reason, usage, .. } => {
-            let mut events = vec![data(completion.delta(&json!({}), Some(finish_reason)))];
+            let mut events = vec![data(completion.delta(&json!({}), &[], Some(finish_reason)))];
             if with_usage {
                 events.push(data(completion.usage(usage)));
             }

@@ -5,7 +5,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use rbee_schema::{Failure, FailureCode, FinishReason, JobId, ModelName, Usage};
+use rbee_schema::{Failure, FailureCode, FinishReason, JobId, ModelName, Scored, TokenLogprob, Usage};
 use serde_json::{Value, json};
 
 /// An error with the status that HTTP has for it.
@@ -63,10 +63,11 @@ pub(super) struct Completion {
 
 impl Completion {
     /// One event of a stream.
-    pub(super) fn delta(&self, delta: &Value, finish_reason: Option<FinishReason>) -> Value {
+    pub(super) fn delta(&self, delta: &Value, probable: &[TokenLogprob], finish_reason: Option<FinishReason>) -> Value {
+        let logprobs = logprobs(probable);
         self.object(
             "chat.completion.chunk",
-            &json!([{ "index": 0, "delta": delta, "logprobs": null, "finish_reason": finish_reason }]),
+            &json!([{ "index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason }]),
         )
     }
 
@@ -78,9 +79,16 @@ impl Completion {
     }
 
     /// The whole answer.
-    pub(super) fn whole(&self, text: &str, finish_reason: FinishReason, usage: Usage) -> Value {
+    pub(super) fn whole(
+        &self,
+        text: &str,
+        probable: &[TokenLogprob],
+        finish_reason: FinishReason,
+        usage: Usage,
+    ) -> Value {
         let message = json!({ "role": "assistant", "content": text, "refusal": null });
-        let choice = json!({ "index": 0, "message": message, "logprobs": null, "finish_reason": finish_reason });
+        let logprobs = logprobs(probable);
+        let choice = json!({ "index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish_reason });
         let mut object = self.object("chat.completion", &json!([choice]));
         object["usage"] = json!(usage);
         object
@@ -94,5 +102,19 @@ impl Completion {
             "model": self.model,
             "choices": choices,
         })
+    }
+}
+
+/// How probable tokens were; `null` where nobody has asked for it.
+fn logprobs(tokens: &[TokenLogprob]) -> Value {
+    let scored = |token: &Scored| json!({ "token": token.text, "logprob": token.logprob, "bytes": token.bytes() });
+    let of_token = |TokenLogprob { token, top }: &TokenLogprob| {
+        let mut object = scored(token);
+        object["top_logprobs"] = top.iter().map(scored).collect();
+        object
+    };
+    match tokens {
+        [] => Value::Null,
+        tokens => json!({ "content": tokens.iter().map(of_token).collect::<Vec<Value>>(), "refusal": null }),
     }
 }

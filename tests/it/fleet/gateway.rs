@@ -52,6 +52,29 @@ async fn a_chat_is_answered_whole_and_as_a_stream_with_the_same_text() {
 }
 
 #[tokio::test]
+async fn probabilities_come_in_the_shape_of_the_api() {
+    let fleet = fleet_with_model().await;
+    let mut body = request("Hi");
+    body["logprobs"] = json!(true);
+    body["top_logprobs"] = json!(2);
+    let whole: Value = post(&fleet, &body).await.json().await.expect("JSON");
+    let content = whole["choices"][0]["logprobs"]["content"].as_array().expect("one for each token").clone();
+    assert_eq!(content.len(), 6);
+    for token in &content {
+        assert!(token["logprob"].as_f64().is_some_and(|logprob| logprob < 0.0), "{token}");
+        assert_eq!(token["top_logprobs"].as_array().map(Vec::len), Some(2));
+        assert_eq!(token["top_logprobs"][0]["bytes"], token["bytes"]);
+    }
+
+    body["stream"] = json!(true);
+    let events = post(&fleet, &body).await.text().await.expect("a body");
+    let data = events.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
+    let objects = data.map(|data| serde_json::from_str::<Value>(data).expect("JSON"));
+    let of = |object: Value| object["choices"][0]["logprobs"]["content"].as_array().cloned().unwrap_or_default();
+    assert_eq!(objects.flat_map(of).collect::<Vec<Value>>(), content);
+}
+
+#[tokio::test]
 async fn models_are_listed_and_health_is_told() {
     let fleet = fleet_with_model().await;
     let url = fleet.http().await;

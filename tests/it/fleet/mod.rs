@@ -15,6 +15,7 @@ mod install;
 mod local_hive;
 mod ports;
 mod queens;
+mod sampling;
 mod settings;
 mod story;
 mod trace;

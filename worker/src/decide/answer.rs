@@ -3,7 +3,7 @@
 //! An answer depends on its tokens alone. A worker that goes on where another stopped replays the stored tokens and is
 //! then where that one was.
 
-use rbee_schema::{Chunk, FinishReason, Usage};
+use rbee_schema::{Chunk, FinishReason, TokenLogprob, Usage};
 
 use crate::decide::text::Assembler;
 
@@ -11,6 +11,8 @@ use crate::decide::text::Assembler;
 #[derive(Debug, Clone)]
 pub struct Answer {
     assembler: Option<Assembler>,
+    /// The tokens that end it.
+    ends: Vec<u32>,
     prompt_tokens: u32,
     /// The most tokens that it may have.
     limit: u32,
@@ -19,26 +21,32 @@ pub struct Answer {
     finished: Option<FinishReason>,
     ids: Vec<u32>,
     text: String,
+    logprobs: Vec<TokenLogprob>,
 }
 
+/// Tokens with logarithms of probabilities take up to two kilobytes each, and a chunk may have one megabyte.
+const MOST_LOGPROBS: usize = 128;
+
 impl Answer {
-    /// An empty answer that ends at the first of `stops` or after `limit` tokens.
-    pub fn new(stops: Vec<String>, prompt_tokens: u32, limit: u32) -> Self {
+    /// An empty answer that ends at one of the texts `stops` or the tokens `ends`, or after `limit` tokens.
+    pub fn new(stops: Vec<String>, ends: Vec<u32>, prompt_tokens: u32, limit: u32) -> Self {
         Self {
             assembler: Some(Assembler::new(stops)),
+            ends,
             prompt_tokens,
             limit,
             index: 0,
             finished: None,
             ids: Vec::new(),
             text: String::new(),
+            logprobs: Vec::new(),
         }
     }
 
     /// Takes over what another worker stored: its tokens, as bytes and ids, and how many bytes of text it released.
     pub fn resume<'a>(&mut self, tokens: impl IntoIterator<Item = (u32, &'a [u8])>, stored_text: usize) {
         for (id, bytes) in tokens {
-            self.push(id, bytes);
+            self.push(id, bytes, None);
         }
         let released = self.text.len();
         self.ids.clear();
@@ -50,11 +58,16 @@ impl Answer {
         }
     }
 
-    /// Takes the next token and its bytes. Nothing happens when the answer is complete.
-    pub fn push(&mut self, id: u32, bytes: &[u8]) {
+    /// Takes the next token, its bytes, and its probability where that was asked for. A token that ends the answer is not
+    /// part of it. Nothing happens when the answer is complete.
+    pub fn push(&mut self, id: u32, bytes: &[u8], logprob: Option<TokenLogprob>) {
+        if self.ends.contains(&id) {
+            return self.end();
+        }
         let Some(assembler) = self.assembler.as_mut().filter(|_| self.finished.is_none()) else { return };
         let released = assembler.push(bytes);
         self.ids.push(id);
+        self.logprobs.extend(logprob);
         self.index += 1;
         self.text.push_str(&released.text);
         if released.stopped {
@@ -64,8 +77,7 @@ impl Answer {
         }
     }
 
-    /// The model ended the answer.
-    pub fn end(&mut self) {
+    fn end(&mut self) {
         if self.finished.is_none() {
             self.finish(FinishReason::Stop);
         }
@@ -88,6 +100,11 @@ impl Answer {
         self.finished.is_some()
     }
 
+    /// Whether it is to be taken before another token comes.
+    pub fn is_full(&self) -> bool {
+        self.logprobs.len() >= MOST_LOGPROBS
+    }
+
     /// What has come since it was last taken, as one chunk.
     pub fn take(&mut self) -> Option<Chunk> {
         if self.ids.is_empty() && self.text.is_empty() {
@@ -95,7 +112,8 @@ impl Answer {
         }
         let ids = std::mem::take(&mut self.ids);
         let index = self.index - u32::try_from(ids.len()).unwrap_or(self.index);
-        Some(Chunk::Tokens { index, ids, text: std::mem::take(&mut self.text) })
+        let (text, logprobs) = (std::mem::take(&mut self.text), std::mem::take(&mut self.logprobs));
+        Some(Chunk::Tokens { index, ids, text, logprobs })
     }
 
     /// Why it is complete, and what it took.
@@ -110,8 +128,11 @@ mod tests {
 
     use super::*;
 
+    /// The token that ends an answer.
+    const OVER: u32 = 99;
+
     fn answer() -> Answer {
-        Answer::new(vec!["END".into()], 3, 4)
+        Answer::new(vec!["END".into()], vec![OVER], 3, 4)
     }
 
     fn text_of(chunks: &[Chunk]) -> String {
@@ -125,40 +146,40 @@ mod tests {
     #[test]
     fn tokens_that_gather_become_one_chunk() {
         let mut answer = answer();
-        answer.push(7, b"a");
-        answer.push(8, b"b");
-        assert_eq!(answer.take(), Some(Chunk::Tokens { index: 0, ids: vec![7, 8], text: "ab".into() }));
+        answer.push(7, b"a", None);
+        answer.push(8, b"b", None);
+        assert_eq!(answer.take(), Some(Chunk::tokens(0, vec![7, 8], "ab")));
         assert_eq!(answer.take(), None);
-        answer.push(9, b"c");
-        assert_eq!(answer.take(), Some(Chunk::Tokens { index: 2, ids: vec![9], text: "c".into() }));
+        answer.push(9, b"c", None);
+        assert_eq!(answer.take(), Some(Chunk::tokens(2, vec![9], "c")));
     }
 
     #[test]
     fn an_answer_ends_by_the_model_by_a_stop_text_or_by_its_limit() {
         let mut ended = answer();
-        ended.push(1, b"a E");
-        ended.end();
-        assert_eq!(ended.take(), Some(Chunk::Tokens { index: 0, ids: vec![1], text: "a E".into() }), "held text comes");
+        ended.push(1, b"a E", None);
+        ended.push(OVER, b"", None);
+        assert_eq!(ended.take(), Some(Chunk::tokens(0, vec![1], "a E")), "held text comes");
         assert_eq!(ended.outcome(), Some((FinishReason::Stop, Usage::new(3, 1))));
 
         let mut stopped = answer();
-        stopped.push(1, b"a EN");
-        stopped.push(2, b"D b");
-        stopped.push(3, b"c");
-        assert_eq!(stopped.take(), Some(Chunk::Tokens { index: 0, ids: vec![1, 2], text: "a ".into() }));
+        stopped.push(1, b"a EN", None);
+        stopped.push(2, b"D b", None);
+        stopped.push(3, b"c", None);
+        assert_eq!(stopped.take(), Some(Chunk::tokens(0, vec![1, 2], "a ")));
         assert_eq!(stopped.outcome(), Some((FinishReason::Stop, Usage::new(3, 2))));
 
         let mut long = answer();
-        (0..9).for_each(|id| long.push(id, b"x"));
+        (0..9).for_each(|id| long.push(id, b"x", None));
         assert_eq!(long.outcome(), Some((FinishReason::Length, Usage::new(3, 4))));
     }
 
     #[test]
     fn an_answer_whose_end_was_stored_is_complete_when_it_is_resumed() {
         let mut first = answer();
-        first.push(1, b"a E");
+        first.push(1, b"a E", None);
         let mut stored: Vec<Chunk> = first.take().into_iter().collect();
-        first.end();
+        first.push(OVER, b"", None);
         stored.extend(first.take());
         let mut second = answer();
         second.resume([(1, b"a E".as_slice())], text_of(&stored).len());
@@ -175,7 +196,7 @@ mod tests {
         ) {
             let run = |answer: &mut Answer, from: usize, to: usize, chunks: &mut Vec<Chunk>| {
                 for (id, piece) in pieces.iter().enumerate().take(to).skip(from) {
-                    answer.push(id as u32, piece.as_bytes());
+                    answer.push(id as u32, piece.as_bytes(), None);
                     if taken[id] {
                         chunks.extend(answer.take());
                     }
@@ -183,7 +204,7 @@ mod tests {
             };
             let (mut whole, mut whole_chunks) = (answer(), Vec::new());
             run(&mut whole, 0, pieces.len(), &mut whole_chunks);
-            whole.end();
+            whole.push(OVER, b"", None);
             whole_chunks.extend(whole.take());
 
             let (mut first, mut chunks) = (answer(), Vec::new());
@@ -196,7 +217,7 @@ mod tests {
             let tokens = stored.iter().map(|id| (*id, pieces[*id as usize].as_bytes()));
             second.resume(tokens, text_of(&chunks).len());
             run(&mut second, stored.len(), pieces.len(), &mut chunks);
-            second.end();
+            second.push(OVER, b"", None);
             chunks.extend(second.take());
 
             prop_assert_eq!(text_of(&chunks), text_of(&whole_chunks));

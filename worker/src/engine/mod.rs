@@ -17,6 +17,8 @@ use std::{sync::Arc, time::Duration};
 
 use rbee_schema::{Failure, FailureCode, Message, ModelReference, Sampling};
 
+pub use crate::sample::{Logprobs, Token};
+
 use crate::model::template::Bounds;
 
 /// How a model is to be loaded.
@@ -87,8 +89,8 @@ pub trait Text: Send + Sync {
     /// ids that the vocabulary does not have.
     fn piece(&self, token: u32) -> &[u8];
 
-    /// Whether the token ends the answer. It is not part of the answer's text.
-    fn is_end(&self, token: u32) -> bool;
+    /// The tokens that end an answer. They are not part of its text.
+    fn ends(&self) -> Vec<u32>;
 }
 
 /// Names a sequence within one engine; the caller chooses it.
@@ -122,7 +124,7 @@ pub trait Engine: Send {
     /// A sequence may make several tokens in one step, which stand in their order. Long prompts are read in parts, so that other sequences keep going and a cancelled one can be
     /// released: a sequence that is still being read is not in the answer. A sequence that failed is in the answer
     /// once and is released by that. With nothing admitted the step does nothing and returns at once.
-    fn step(&mut self) -> Vec<(SequenceId, Result<u32, Failure>)>;
+    fn step(&mut self) -> Vec<(SequenceId, Result<Token, Failure>)>;
 
     /// Forgets a sequence and frees its slot. Does nothing if the sequence is not admitted.
     fn release(&mut self, id: SequenceId);

@@ -66,7 +66,7 @@ impl Text for ModelText {
         self.tokenizer.piece(token)
     }
 
-    fn is_end(&self, token: u32) -> bool {
-        self.tokenizer.is_end(token)
+    fn ends(&self) -> Vec<u32> {
+        self.tokenizer.ends()
     }
 }

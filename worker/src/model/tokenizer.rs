@@ -174,9 +174,9 @@ impl Tokenizer {
         self.pieces.get(id as usize).map_or(&[], |piece| piece)
     }
 
-    /// Whether the token ends an answer.
-    pub fn is_end(&self, id: u32) -> bool {
-        self.ends.contains(&id)
+    /// The tokens that end an answer.
+    pub fn ends(&self) -> Vec<u32> {
+        self.ends.iter().copied().collect()
     }
 
     /// The texts of the tokens with which texts begin and end, for the chat template.

@@ -14,8 +14,7 @@ use rbee_schema::{Failure, Message, ModelReference, Role, Sampling};
 use rbee_worker::engine::{LoadOptions, Loaded, load};
 
 /// The likeliest token, always.
-const GREEDY: Sampling =
-    Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 };
+const GREEDY: Sampling = Sampling::GREEDY;
 
 /// The file of the test model.
 fn test_model() -> PathBuf {

@@ -99,7 +99,7 @@ fn answers_have_the_tokens_of_llama_cpp() {
         while !made.is_empty() {
             let (id, token) = made.remove(0);
             let comparison = open.iter_mut().find(|comparison| comparison.id == id).expect("admitted");
-            let is_on_track = comparison.compare(token.expect("no failure"), &mut loaded);
+            let is_on_track = comparison.compare(token.expect("no failure").id, &mut loaded);
             if comparison.done == comparison.chat.answer.len() {
                 loaded.engine.release(id);
             }

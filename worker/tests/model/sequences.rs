@@ -8,8 +8,18 @@ use tempfile::TempDir;
 
 use crate::{GREEDY, load_path, tiny::Tiny};
 
-const DRAWN: Sampling =
-    Sampling { temperature: 1.0, top_p: 0.9, top_k: 40, min_p: 0.01, repetition_penalty: 1.1, seed: 7 };
+fn drawn() -> Sampling {
+    Sampling {
+        temperature: 1.0,
+        top_p: 0.9,
+        top_k: 40,
+        min_p: 0.01,
+        repetition_penalty: 1.1,
+        presence_penalty: 0.2,
+        seed: 7,
+        ..GREEDY
+    }
+}
 
 fn loaded(context: u32, slots: u32) -> Loaded {
     let folder = TempDir::new().expect("a folder");
@@ -25,7 +35,7 @@ fn tokens(loaded: &mut Loaded, ids: &[u64], count: usize) -> BTreeMap<u64, Vec<u
     let mut made: BTreeMap<u64, Vec<u32>> = ids.iter().map(|&id| (id, Vec::new())).collect();
     while ids.iter().any(|id| made[id].len() < count) {
         for (id, token) in loaded.engine.step() {
-            made.entry(id.0).or_default().push(token.expect("no failure"));
+            made.entry(id.0).or_default().push(token.expect("no failure").id);
         }
     }
     made.values_mut().for_each(|tokens| tokens.truncate(count));
@@ -41,21 +51,21 @@ fn alone(prompt: usize, emitted: &[u32], sampling: Sampling, count: usize) -> Ve
 #[test]
 fn sequences_do_not_disturb_each_other() {
     let mut loaded = loaded(256, 3);
-    loaded.engine.admit(SequenceId(1), sequence(5, &[], DRAWN)).expect("admitted");
+    loaded.engine.admit(SequenceId(1), sequence(5, &[], drawn())).expect("admitted");
     loaded.engine.step();
     loaded.engine.admit(SequenceId(2), sequence(100, &[], GREEDY)).expect("admitted");
-    loaded.engine.admit(SequenceId(3), sequence(5, &[], Sampling { seed: 8, ..DRAWN })).expect("admitted");
+    loaded.engine.admit(SequenceId(3), sequence(5, &[], Sampling { seed: 8, ..drawn() })).expect("admitted");
     let made = tokens(&mut loaded, &[2, 3], 20);
     assert_eq!(made[&2], alone(100, &[], GREEDY, 20));
-    assert_eq!(made[&3], alone(5, &[], Sampling { seed: 8, ..DRAWN }, 20));
+    assert_eq!(made[&3], alone(5, &[], Sampling { seed: 8, ..drawn() }, 20));
 }
 
 #[test]
 fn a_resumed_sequence_goes_on_as_the_first_would_have() {
-    for sampling in [GREEDY, DRAWN] {
-        let whole = alone(70, &[], sampling, 30);
+    for sampling in [GREEDY, drawn()] {
+        let whole = alone(70, &[], sampling.clone(), 30);
         for done in [1, 2, 15, 29] {
-            assert_eq!(alone(70, &whole[..done], sampling, 30 - done), whole[done..], "after {done}");
+            assert_eq!(alone(70, &whole[..done], sampling.clone(), 30 - done), whole[done..], "after {done}");
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         batch::{Want, rows},
         guess::Luck,
     },
-    engine::{Engine, EngineStats, Sequence, SequenceId, check_admission, context_filled},
+    engine::{Engine, EngineStats, Sequence, SequenceId, Token, check_admission, context_filled},
     sample::sample,
 };
 
@@ -62,9 +62,7 @@ impl DecoderEngine {
 
     /// Makes one token after two. Finds a model that computes nonsense.
     pub(super) fn try_out(&mut self) -> Result<(), Failure> {
-        let sampling =
-            Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 };
-        self.admit(SequenceId(0), Sequence { prompt: vec![0, 0], emitted: Vec::new(), sampling })?;
+        self.admit(SequenceId(0), Sequence { prompt: vec![0, 0], emitted: Vec::new(), sampling: Sampling::GREEDY })?;
         let made = catch_unwind(AssertUnwindSafe(|| self.step()));
         self.release(SequenceId(0));
         self.stats = EngineStats::default();
@@ -130,7 +128,7 @@ impl DecoderEngine {
     }
 
     /// Computes the parts and returns what each sequence chose; nothing for those that are still being read.
-    fn compute(&mut self, parts: &[Part]) -> Vec<Result<Vec<u32>, Failure>> {
+    fn compute(&mut self, parts: &[Part]) -> Vec<Result<Vec<Token>, Failure>> {
         let spans: Vec<Span<'_>> = self
             .running
             .iter()
@@ -147,7 +145,7 @@ impl DecoderEngine {
         self.decoder.forward(&mut self.cache, &spans);
         let mut rows = self.decoder.logits().chunks_exact(size);
         let of_each: Vec<Vec<&[f32]>> = parts.iter().map(|part| rows.by_ref().take(part.wanted).collect()).collect();
-        let mut chosen: Vec<Result<Vec<u32>, Failure>> = parts.iter().map(|_| Ok(Vec::new())).collect();
+        let mut chosen: Vec<Result<Vec<Token>, Failure>> = parts.iter().map(|_| Ok(Vec::new())).collect();
         let (running, context) = (&self.running, self.context as usize);
         self.decoder.pool().run_chunks(&mut chosen, 1, |index, chosen| {
             chosen[0] = running[index].choose(&of_each[index], &parts[index], context);
@@ -172,7 +170,7 @@ impl Engine for DecoderEngine {
         Ok(())
     }
 
-    fn step(&mut self) -> Vec<(SequenceId, Result<u32, Failure>)> {
+    fn step(&mut self) -> Vec<(SequenceId, Result<Token, Failure>)> {
         let started = Instant::now();
         if self.running.is_empty() {
             return Vec::new();
@@ -187,8 +185,8 @@ impl Engine for DecoderEngine {
                 Ok(chosen) => {
                     self.stats.prompt_tokens += if running.made_any { 0 } else { part.tokens.len() as u64 };
                     self.stats.answer_tokens += chosen.len() as u64;
-                    made.extend(chosen.iter().map(|token| (running.id, Ok(*token))));
                     running.advance(part, &chosen, &mut self.cache);
+                    made.extend(chosen.into_iter().map(|token| (running.id, Ok(token))));
                 }
             }
         }
@@ -252,7 +250,7 @@ impl DecoderEngine {
     }
 
     /// Sequences that have filled their context: they fail and are gone.
-    fn take_full(&mut self) -> Vec<(SequenceId, Result<u32, Failure>)> {
+    fn take_full(&mut self) -> Vec<(SequenceId, Result<Token, Failure>)> {
         let context = self.context;
         let is_full = |running: &&Running| running.tokens.len() >= context as usize;
         let full: Vec<SequenceId> = self.running.iter().filter(is_full).map(|running| running.id).collect();
@@ -294,7 +292,7 @@ impl Running {
     }
 
     /// The tokens that follow, as far as the guesses before each were right.
-    fn choose(&self, logits: &[&[f32]], part: &Part, context: usize) -> Result<Vec<u32>, Failure> {
+    fn choose(&self, logits: &[&[f32]], part: &Part, context: usize) -> Result<Vec<Token>, Failure> {
         let (mut tokens, mut chosen) = (self.tokens.clone(), Vec::new());
         let guesses = &part.tokens[part.tokens.len() - part.guessed..];
         for (row, logits) in logits.iter().enumerate() {
@@ -303,23 +301,24 @@ impl Running {
             }
             let index = (tokens.len() - self.prompt) as u32;
             let token = sample(logits, &tokens, &self.sampling, index)?;
+            let id = token.id;
             chosen.push(token);
-            tokens.push(token);
-            if guesses.get(row) != Some(&token) {
+            tokens.push(id);
+            if guesses.get(row) != Some(&id) {
                 break;
             }
         }
         Ok(chosen)
     }
 
-    fn advance(&mut self, part: &Part, chosen: &[u32], cache: &mut Cache) {
+    fn advance(&mut self, part: &Part, chosen: &[Token], cache: &mut Cache) {
         if part.tokens.is_empty() {
             return;
         }
         let right = chosen.len().saturating_sub(1);
         self.luck.learn(part.guessed, right, chosen.len());
         self.cached += part.tokens.len() - part.guessed + right;
-        self.tokens.extend(chosen);
+        self.tokens.extend(chosen.iter().map(|token| token.id));
         self.made_any |= !chosen.is_empty();
         while (self.kept + 1) * PAGE <= self.cached {
             if let Some(tokens) = self.tokens[self.kept * PAGE..].first_chunk::<PAGE>() {

@@ -5,14 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rbee_schema::{Failure, FailureCode};
+use rbee_schema::{Failure, FailureCode, Sampling};
 
 use super::{
     fault::Try,
     settings::JobSettings,
     vocabulary::{self, END},
 };
-use crate::engine::{Engine, EngineStats, Sequence, SequenceId, check_admission, context_filled};
+use crate::{
+    engine::{Engine, EngineStats, Sequence, SequenceId, Token, check_admission, context_filled},
+    sample::sample,
+};
 
 /// The engine of `mock:` models.
 pub(super) struct MockEngine {
@@ -28,9 +31,9 @@ struct Running {
     id: SequenceId,
     settings: JobSettings,
     tried: Try,
-    seed: u64,
-    /// Tokens of the prompt.
-    prompt: u32,
+    sampling: Sampling,
+    /// Prompt, then answer.
+    tokens: Vec<u32>,
     /// The index of the next token.
     index: u32,
 }
@@ -49,19 +52,21 @@ impl Engine for MockEngine {
             return Err(Failure::new(FailureCode::Internal, "a token of the sequence is not one of the mock's"));
         }
         let settings = self.defaults.clone().with(&vocabulary::last_user_message(&sequence.prompt))?;
-        self.stats.prompt_tokens += (sequence.prompt.len() + sequence.emitted.len()) as u64;
+        let Sequence { prompt, emitted, sampling } = sequence;
+        self.stats.prompt_tokens += (prompt.len() + emitted.len()) as u64;
         self.running.push(Running {
             id,
             settings,
-            tried: if sequence.emitted.is_empty() { Try::First } else { Try::Resumed },
-            seed: sequence.sampling.seed,
-            prompt: sequence.prompt.len() as u32,
-            index: sequence.emitted.len() as u32,
+            tried: if emitted.is_empty() { Try::First } else { Try::Resumed },
+            // What it makes is settled by its seed; the rest of what was asked for holds.
+            sampling: Sampling { temperature: 0.0, ..sampling },
+            index: emitted.len() as u32,
+            tokens: [prompt, emitted].concat(),
         });
         Ok(())
     }
 
-    fn step(&mut self) -> Vec<(SequenceId, Result<u32, Failure>)> {
+    fn step(&mut self) -> Vec<(SequenceId, Result<Token, Failure>)> {
         let started = Instant::now();
         if self.running.is_empty() {
             return Vec::new();
@@ -82,22 +87,25 @@ impl Engine for MockEngine {
     }
 
     fn stats(&self) -> EngineStats {
-        let cached_tokens = self.running.iter().map(|running| u64::from(running.prompt + running.index)).sum();
+        let cached_tokens = self.running.iter().map(|running| running.tokens.len() as u64).sum();
         EngineStats { sequences: self.running.len() as u32, cached_tokens, ..self.stats }
     }
 }
 
 impl Running {
-    fn advance(&mut self, context: u32) -> Result<u32, Failure> {
+    fn advance(&mut self, context: u32) -> Result<Token, Failure> {
         if let Some(fault) = self.settings.fault.filter(|fault| fault.strikes(self.index, self.tried)) {
             return Err(fault.carry_out(self.settings.oom_limit));
         }
-        if self.prompt + self.index >= context {
+        if self.tokens.len() >= context as usize {
             return Err(context_filled(context));
         }
-        let index = self.index;
+        let (index, seed) = (self.index, self.sampling.seed);
+        let wanted = if index >= self.settings.tokens { END } else { vocabulary::token(seed, index) };
+        let token = sample(&vocabulary::logits(seed, index, wanted), &self.tokens, &self.sampling, index)?;
+        self.tokens.push(token.id);
         self.index += 1;
-        Ok(if index >= self.settings.tokens { END } else { vocabulary::token(self.seed, index) })
+        Ok(token)
     }
 }
 
@@ -122,7 +130,7 @@ mod tests {
     fn answer(sequence: Sequence) -> Vec<u32> {
         let mut engine = engine(1_000);
         engine.admit(SequenceId(1), sequence).expect("admitted");
-        let tokens = std::iter::from_fn(|| engine.step().pop()).map(|(_, token)| token.expect("no fault"));
+        let tokens = std::iter::from_fn(|| engine.step().pop()).map(|(_, token)| token.expect("no fault").id);
         tokens.take_while(|&token| token != END).collect()
     }
 
@@ -150,7 +158,7 @@ mod tests {
         for expected in alone {
             let made = engine.step();
             assert_eq!(made.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [1, 2]);
-            assert_eq!(made[1].1, Ok(expected));
+            assert_eq!(made[1].1.as_ref().map(|token| token.id), Ok(expected));
         }
         engine.release(SequenceId(1));
         engine.release(SequenceId(1));
@@ -178,8 +186,9 @@ mod tests {
     fn a_sequence_that_fills_its_context_fails_once_and_is_gone() {
         let mut engine = engine(6);
         engine.admit(SequenceId(1), sequence("Hi", &[])).expect("admitted");
-        let made: Vec<_> =
-            std::iter::from_fn(|| engine.step().pop()).map(|(_, token)| token.map_err(|f| f.code)).collect();
+        let made: Vec<_> = std::iter::from_fn(|| engine.step().pop())
+            .map(|(_, token)| token.map(|token| token.id).map_err(|f| f.code))
+            .collect();
         assert_eq!(made.len(), 3, "{made:?}");
         assert_eq!(made[2], Err(FailureCode::ContextExceeded));
         assert_eq!(engine.stats().sequences, 0);

@@ -63,8 +63,8 @@ impl Text for Vocabulary {
         part.and_then(|part| PARTS.as_flattened().get(part)).copied().unwrap_or_default()
     }
 
-    fn is_end(&self, token: u32) -> bool {
-        token == END
+    fn ends(&self) -> Vec<u32> {
+        vec![END]
     }
 }
 
@@ -87,6 +87,21 @@ pub(super) fn token(seed: u64, index: u32) -> u32 {
     } else {
         FIRST_WORD + (draw::bits(seed, index) % WORDS.len() as u64) as u32
     }
+}
+
+/// What a model would say of each token as the `index`-th of an answer: that `wanted` is the likeliest, and nothing about
+/// the others, except that an answer which is to end closes what it has opened.
+pub(super) fn logits(seed: u64, index: u32, wanted: u32) -> Vec<f32> {
+    let noise = |token| draw::unit(seed.rotate_left(32), index.wrapping_mul(SIZE).wrapping_add(token)) as f32;
+    let mut logits: Vec<f32> = (0..SIZE).map(noise).collect();
+    if wanted == END {
+        // A text in quotes first: within one the others close nothing.
+        for (closing, logit) in [(b'"', 4.0), (b'}', 3.0), (b']', 2.0)] {
+            logits[usize::from(closing)] = logit;
+        }
+    }
+    logits[wanted as usize] = 10.0;
+    logits
 }
 
 /// The last user message of a prompt; empty if there is none.

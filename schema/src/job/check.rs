@@ -1,0 +1,84 @@
+//! What the types of a request cannot say.
+
+use super::JobRequest;
+use crate::{Failure, FailureCode};
+
+/// Biases that a request may name, and tokens that may end its answer: both are looked at for every token.
+const MAX_BIASES: usize = 1024;
+const MAX_STOP_TOKENS: usize = 64;
+
+impl JobRequest {
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// `invalid-request`, naming the field, the value found and what is allowed.
+    pub fn check(&self) -> Result<(), Failure> {
+        if self.messages.is_empty() {
+            return Err(invalid(
+                "messages is empty: send at least one, such as {\"role\":\"user\",\"content\":\"Hi\"}",
+            ));
+        }
+        self.check_sampling()?;
+        self.check_end()?;
+        if self.n.is_some_and(|n| n != 1) {
+            return Err(invalid("n must be 1: send the job again for another answer"));
+        }
+        Ok(())
+    }
+
+    fn check_sampling(&self) -> Result<(), Failure> {
+        within("temperature", self.temperature, 0.0, 2.0)?;
+        within("top_p", self.top_p, f32::MIN_POSITIVE, 1.0)?;
+        within("min_p", self.min_p, 0.0, 1.0)?;
+        within("repetition_penalty", self.repetition_penalty, 0.1, 10.0)?;
+        within("presence_penalty", self.presence_penalty, -2.0, 2.0)?;
+        within("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?;
+        at_most("logit_bias", self.logit_bias.len(), MAX_BIASES, "tokens")?;
+        for (token, bias) in &self.logit_bias {
+            within(&format!("logit_bias.{token}"), Some(*bias), -100.0, 100.0)?;
+        }
+        match self.top_logprobs {
+            Some(1..) if self.logprobs != Some(true) => Err(invalid("top_logprobs needs logprobs: set it to true")),
+            Some(count @ 21..) => Err(invalid(format!("top_logprobs is {count}: expected 0 to 20"))),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_end(&self) -> Result<(), Failure> {
+        if self.max_tokens == Some(0) {
+            return Err(invalid("max_tokens is 0: expected at least 1, or leave it out"));
+        }
+        if let (Some(least), Some(most)) = (self.min_tokens, self.max_tokens)
+            && least > most
+        {
+            return Err(invalid(format!("min_tokens is {least} and max_tokens {most}: expected no more than that")));
+        }
+        at_most("stop", self.stop.len(), 4, "texts")?;
+        at_most("stop_token_ids", self.stop_token_ids.len(), MAX_STOP_TOKENS, "tokens")?;
+        if self.stop.iter().any(String::is_empty) {
+            return Err(invalid("stop holds an empty text: leave it out"));
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn invalid(message: impl Into<String>) -> Failure {
+    Failure::new(FailureCode::InvalidRequest, message)
+}
+
+fn at_most(field: &str, count: usize, most: usize, what: &str) -> Result<(), Failure> {
+    if count > most {
+        return Err(invalid(format!("{field} has {count} {what}: at most {most} are possible")));
+    }
+    Ok(())
+}
+
+fn within(field: &str, value: Option<f32>, low: f32, high: f32) -> Result<(), Failure> {
+    match value {
+        Some(value) if !(low..=high).contains(&value) => {
+            let low = if low == f32::MIN_POSITIVE { "more than 0".to_owned() } else { format!("{low}") };
+            Err(invalid(format!("{field} is {value}: expected {low} to {high}")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,116 @@
+//! Fields that the API writes in more than one way.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, SeqAccess, Visitor},
+};
+
+/// Clients of the API write `null` for what they leave out.
+pub(super) fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Numbers by token. The ids are keys, and keys of JSON are texts.
+pub(super) fn by_token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<u32, f32>, D::Error> {
+    let numbers: BTreeMap<String, f32> = null_is_default(deserializer)?;
+    let of_token = |(key, number): (String, f32)| match key.parse() {
+        Ok(token) => Ok((token, number)),
+        Err(_) => Err(de::Error::custom(format!("`{key}` is not the id of a token: expected a whole number"))),
+    };
+    numbers.into_iter().map(of_token).collect()
+}
+
+pub(super) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct OneOrMany;
+
+    impl<'de> Visitor<'de> for OneOrMany {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text or a list of texts")
+        }
+        fn visit_str<E: de::Error>(self, one: &str) -> Result<Self::Value, E> {
+            Ok(vec![one.to_owned()])
+        }
+        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut many: A) -> Result<Self::Value, A::Error> {
+            let mut texts = Vec::new();
+            while let Some(text) = many.next_element()? {
+                texts.push(text);
+            }
+            Ok(texts)
+        }
+    }
+
+    deserializer.deserialize_any(OneOrMany)
+}
+
+pub(super) fn text_or_parts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    struct TextOrParts;
+
+    #[derive(Deserialize)]
+    struct Part {
+        r#type: String,
+        #[serde(default)]
+        text: String,
+    }
+
+    impl<'de> Visitor<'de> for TextOrParts {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text or a list of parts such as {\"type\":\"text\",\"text\":\"...\"}")
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(text.to_owned())
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Self::Value, A::Error> {
+            let mut text = String::new();
+            while let Some(part) = parts.next_element::<Part>()? {
+                if part.r#type != "text" {
+                    return Err(de::Error::custom(format!(
+                        "a part of type `{}` is not supported: only `text` is",
+                        part.r#type
+                    )));
+                }
+                text.push_str(&part.text);
+            }
+            Ok(text)
+        }
+    }
+
+    deserializer.deserialize_any(TextOrParts)
+}
+
+pub(super) fn one_or_many_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "description": "Texts that end the answer; they are not part of it. At most 4, none empty.",
+        "oneOf": [
+            { "type": "string", "minLength": 1 },
+            { "type": "array", "items": { "type": "string", "minLength": 1 }, "maxItems": 4 },
+        ],
+    })
+}
+
+pub(super) fn text_or_parts_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "description": "What is said: a text, or a list of parts of type `text`, which are joined.",
+        "oneOf": [
+            { "type": "string" },
+            {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": { "type": { "const": "text" }, "text": { "type": "string" } },
+                    "required": ["type", "text"],
+                },
+            },
+        ],
+    })
+}

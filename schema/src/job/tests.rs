@@ -1,0 +1,95 @@
+use super::*;
+
+#[test]
+fn the_shortest_job_is_one_message() {
+    let job = JobRequest::from_json(br#"{"messages":[{"role":"user","content":"Hi"}]}"#).expect("valid");
+    assert_eq!(job.messages, [Message { role: Role::User, content: "Hi".into() }]);
+    assert_eq!(job.sampling(7).seed, 7);
+}
+
+#[test]
+fn the_shapes_of_the_openai_api_are_understood() {
+    let job = JobRequest::from_json(
+        br#"{"model":"m","messages":[{"role":"developer","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],
+             "max_completion_tokens":5,"stop":"\n","stream":true,"seed":3,"user":"x","logit_bias":{}}"#,
+    )
+    .expect("valid");
+    assert_eq!((job.messages[0].role, job.messages[0].content.as_str()), (Role::System, "ab"));
+    assert_eq!((job.max_tokens, job.stop, job.seed), (Some(5), vec!["\n".to_owned()], Some(3)));
+}
+
+#[test]
+fn what_is_asked_of_single_tokens_is_read() {
+    let job = JobRequest::from_json(
+        br#"{"messages":[{"role":"user","content":"Hi"}],"logit_bias":{"50256":-100,"7":2.5},"stop_token_ids":[3,4],
+             "logprobs":true,"top_logprobs":5,"min_tokens":2,"presence_penalty":0.5,"frequency_penalty":-1}"#,
+    )
+    .expect("valid");
+    let sampling = job.sampling(0);
+    assert_eq!(sampling.logit_bias, BTreeMap::from([(7, 2.5), (50_256, -100.0)]));
+    assert_eq!((sampling.presence_penalty, sampling.frequency_penalty), (0.5, -1.0));
+    assert_eq!((sampling.logprobs, sampling.min_tokens, job.stop_token_ids), (Some(5), 2, vec![3, 4]));
+}
+
+#[test]
+fn a_field_that_is_null_is_left_out() {
+    let job = JobRequest::from_json(
+        br#"{"messages":[{"role":"user","content":"Hi"}],"logit_bias":null,"stop":null,"stop_token_ids":null,
+             "logprobs":null,"top_logprobs":null,"n":null,"seed":null}"#,
+    );
+    let expected = JobRequest { messages: vec![Message::new(Role::User, "Hi")], ..JobRequest::default() };
+    assert_eq!(job, Ok(expected));
+}
+
+#[test]
+fn a_bad_body_is_refused_with_the_place_and_what_is_expected() {
+    let chat = r#""messages":[{"role":"user","content":"Hi"}]"#;
+    for (body, code, words) in [
+        ("{".to_owned(), FailureCode::InvalidJson, "not JSON"),
+        (format!("{{{chat}}} x"), FailureCode::InvalidJson, "not one JSON document"),
+        ("[]".to_owned(), FailureCode::InvalidRequest, "invalid"),
+        ("{}".to_owned(), FailureCode::InvalidRequest, "messages"),
+        (r#"{"messages":[]}"#.to_owned(), FailureCode::InvalidRequest, "at least one"),
+        (
+            r#"{"messages":[{"role":"user","content":5}]}"#.to_owned(),
+            FailureCode::InvalidRequest,
+            "messages[0].content",
+        ),
+        (r#"{"messages":[{"role":"king","content":""}]}"#.to_owned(), FailureCode::InvalidRequest, "messages[0].role"),
+        (
+            r#"{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}"#.to_owned(),
+            FailureCode::InvalidRequest,
+            "image_url",
+        ),
+        (format!("{{{chat},\"max_tokens\":0}}"), FailureCode::InvalidRequest, "max_tokens is 0"),
+        (format!("{{{chat},\"max_tokens\":-1}}"), FailureCode::InvalidRequest, "max_tokens"),
+        (format!("{{{chat},\"temperature\":3}}"), FailureCode::InvalidRequest, "0 to 2"),
+        (format!("{{{chat},\"top_p\":0}}"), FailureCode::InvalidRequest, "more than 0 to 1"),
+        (format!("{{{chat},\"stop\":[\"a\",\"\"]}}"), FailureCode::InvalidRequest, "empty text"),
+        (format!("{{{chat},\"presence_penalty\":3}}"), FailureCode::InvalidRequest, "-2 to 2"),
+        (format!("{{{chat},\"logit_bias\":{{\"7\":101}}}}"), FailureCode::InvalidRequest, "logit_bias.7 is 101"),
+        (format!("{{{chat},\"logit_bias\":{{\"bee\":1}}}}"), FailureCode::InvalidRequest, "logit_bias"),
+        (format!("{{{chat},\"top_logprobs\":3}}"), FailureCode::InvalidRequest, "needs logprobs"),
+        (format!("{{{chat},\"logprobs\":true,\"top_logprobs\":21}}"), FailureCode::InvalidRequest, "0 to 20"),
+        (format!("{{{chat},\"min_tokens\":3,\"max_tokens\":2}}"), FailureCode::InvalidRequest, "min_tokens is 3"),
+        (format!("{{{chat},\"n\":2}}"), FailureCode::InvalidRequest, "n must be 1"),
+        (" ".repeat(MAX_BODY_BYTES + 1), FailureCode::BodyTooLarge, "524288"),
+    ] {
+        let failure = JobRequest::from_json(body.as_bytes()).expect_err(&body);
+        assert_eq!(failure.code, code, "{failure}");
+        assert!(failure.message.contains(words), "{failure}");
+    }
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let job = JobRequest {
+        model: Some("m".into()),
+        messages: vec![Message { role: Role::User, content: "Hi".into() }],
+        stop: vec!["a".into(), "b".into()],
+        temperature: Some(0.0),
+        ..JobRequest::default()
+    };
+    let json = serde_json::to_vec(&job).expect("serializes");
+    assert_eq!(JobRequest::from_json(&json).expect("valid"), job);
+}

@@ -1,0 +1,94 @@
+//! What is done to single logits before a token is chosen.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use rbee_schema::Sampling;
+
+/// How many of the last tokens the repetition penalty looks at (the default of llama.cpp).
+pub const PENALTY_WINDOW: usize = 64;
+
+/// The logits after penalties and biases; the same ones where nothing is to be done to them.
+///
+/// A token that may not be taken has the logit of negative infinity.
+pub(super) fn adjust<'a>(logits: &'a [f32], history: &[u32], sampling: &Sampling, index: u32) -> Cow<'a, [f32]> {
+    let mut adjusted = Cow::Borrowed(logits);
+    if sampling.repetition_penalty != 1.0 {
+        let recent = &history[history.len().saturating_sub(PENALTY_WINDOW)..];
+        repeat_less(adjusted.to_mut(), logits, recent, sampling.repetition_penalty);
+    }
+    if sampling.presence_penalty != 0.0 || sampling.frequency_penalty != 0.0 {
+        let answer = &history[history.len().saturating_sub(index as usize)..];
+        take_off(adjusted.to_mut(), answer, sampling.presence_penalty, sampling.frequency_penalty);
+    }
+    for (token, bias) in &sampling.logit_bias {
+        change(adjusted.to_mut(), *token, |logit| logit + bias);
+    }
+    if index < sampling.min_tokens {
+        for end in &sampling.ends {
+            change(adjusted.to_mut(), *end, |_| f32::NEG_INFINITY);
+        }
+    }
+    adjusted
+}
+
+/// Divides positive logits of recent tokens by the penalty and multiplies negative ones, once for each distinct token
+/// (Keskar and others: CTRL, 2019, section 4.1).
+fn repeat_less(adjusted: &mut [f32], logits: &[f32], recent: &[u32], penalty: f32) {
+    for &token in recent {
+        if let Some(&logit) = logits.get(token as usize) {
+            // Made from the untouched logits: a token that occurs twice is not penalised twice.
+            let made = if logit > 0.0 { logit / penalty } else { logit * penalty };
+            adjusted[token as usize] = made.clamp(f32::MIN, f32::MAX);
+        }
+    }
+}
+
+/// Takes `presence` off the logit of each token of the answer so far, and `frequency` for each time that it occurs there
+/// (<https://platform.openai.com/docs/api-reference/chat/create>).
+fn take_off(adjusted: &mut [f32], answer: &[u32], presence: f32, frequency: f32) {
+    let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
+    for token in answer {
+        *counts.entry(*token).or_default() += 1;
+    }
+    for (token, count) in counts {
+        change(adjusted, token, |logit| logit - presence - frequency * count as f32);
+    }
+}
+
+fn change(logits: &mut [f32], token: u32, made: impl FnOnce(f32) -> f32) {
+    if let Some(logit) = logits.get_mut(token as usize) {
+        *logit = made(*logit).min(f32::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adjusted(logits: &[f32], history: &[u32], sampling: &Sampling, index: u32) -> Vec<f32> {
+        adjust(logits, history, sampling, index).into_owned()
+    }
+
+    #[test]
+    fn logits_that_nothing_is_done_to_are_not_copied() {
+        let logits = [1.0, 2.0];
+        assert!(matches!(adjust(&logits, &[0, 1], &Sampling::GREEDY, 1), Cow::Borrowed(_)));
+        let later = Sampling { min_tokens: 1, ends: vec![0], ..Sampling::GREEDY };
+        assert!(matches!(adjust(&logits, &[0, 1], &later, 1), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn presence_and_frequency_count_the_answer_and_not_the_prompt() {
+        let sampling = Sampling { presence_penalty: 0.5, frequency_penalty: 0.25, ..Sampling::GREEDY };
+        assert_eq!(adjusted(&[1.0, 1.0, 1.0], &[0, 0, 1, 2, 1, 9], &sampling, 4), [1.0, 0.0, 0.25]);
+        assert_eq!(adjusted(&[1.0, 1.0, 1.0], &[0, 0, 1], &sampling, 0), [1.0; 3]);
+    }
+
+    #[test]
+    fn a_bias_is_added_and_an_end_waits_for_the_fewest_tokens() {
+        let logit_bias = BTreeMap::from([(0, -100.0), (1, 2.0), (7, 1.0)]);
+        let sampling = Sampling { logit_bias, min_tokens: 2, ends: vec![2, 8], ..Sampling::GREEDY };
+        assert_eq!(adjusted(&[1.0, 1.0, 1.0], &[], &sampling, 1), [-99.0, 3.0, f32::NEG_INFINITY]);
+        assert_eq!(adjusted(&[1.0, 1.0, 1.0], &[], &sampling, 2), [-99.0, 3.0, 1.0]);
+    }
+}
