@@ -40,7 +40,7 @@ pub enum Verb {
     /// End everything in order: queens, hives and their workers.
     Down(down::Down),
     /// Run a queen: she decides which models run where, and serves HTTP.
-    Queen(queen::Queen),
+    Queen(Box<queen::Queen>),
     /// Run a hive: it runs workers on this machine. On a second machine this joins it to the fleet. With a command, have
     /// one on another machine.
     Hive(Box<hive::Hive>),
