@@ -70,7 +70,8 @@ impl SentencePiece {
             return Err(invalid(format!("its tokenizer has {count} tokens and {} scores", scores.len())));
         }
         let score = |id: usize| scores.as_ref().map_or(0.0, |scores| scores[id]);
-        let (mut tokens, mut bytes) = (HashMap::with_capacity(count), [None; 256]);
+        let mut tokens: HashMap<Box<str>, (u32, f32)> = HashMap::with_capacity(count);
+        let mut bytes = [None; 256];
         for (id, (text, kind)) in vocabulary.iter() {
             match kind {
                 Kind::Text | Kind::Added => drop(tokens.insert((*text).into(), (id, score(id as usize)))),
@@ -78,7 +79,7 @@ impl SentencePiece {
                 Kind::Control | Kind::Unused => {}
             }
         }
-        let longest = tokens.keys().map(|token: &Box<str>| token.len()).max().unwrap_or(0);
+        let longest = tokens.keys().map(|token| token.len()).max().unwrap_or(0);
         let unknown = metadata.optional_count("tokenizer.ggml.unknown_token_id")?;
         let unknown = unknown.filter(|&unknown| (unknown as usize) < count);
         Ok(Self { tokens, bytes, unknown, longest })

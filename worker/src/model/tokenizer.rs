@@ -39,7 +39,7 @@ pub(super) enum Merging {
     /// By the `tokenizers` crate.
     Library(Box<tokenizers::Tokenizer>),
     /// By scores.
-    SentencePiece(SentencePiece),
+    SentencePiece(Box<SentencePiece>),
 }
 
 /// Where a space is put before a text, so that its first word is a word like any other.
@@ -70,7 +70,7 @@ impl Tokenizer {
             }
             "llama" => {
                 let vocabulary = Vocabulary::from_metadata(metadata, Writing::Text)?;
-                let merging = Merging::SentencePiece(SentencePiece::from_metadata(metadata, &vocabulary)?);
+                let merging = Merging::SentencePiece(Box::new(SentencePiece::from_metadata(metadata, &vocabulary)?));
                 let space = match metadata.optional_flag("tokenizer.ggml.add_space_prefix")? {
                     Some(false) => LeadingSpace::Never,
                     None | Some(true) => LeadingSpace::AfterTokens,

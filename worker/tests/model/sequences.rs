@@ -94,14 +94,14 @@ fn a_long_prompt_does_not_hold_up_the_others() {
 #[test]
 fn what_others_have_read_is_not_read_again() {
     let mut loaded = loaded(256, 2);
-    loaded.engine.admit(SequenceId(1), sequence(100, &[], DRAWN)).expect("admitted");
+    loaded.engine.admit(SequenceId(1), sequence(100, &[], drawn())).expect("admitted");
     let first = tokens(&mut loaded, &[1], 20).remove(&1).expect("made");
-    loaded.engine.admit(SequenceId(2), sequence(100, &[], DRAWN)).expect("admitted");
+    loaded.engine.admit(SequenceId(2), sequence(100, &[], drawn())).expect("admitted");
     let second = tokens(&mut loaded, &[2], 20).remove(&2).expect("made");
     assert_eq!(second, first);
     // Its next turn: prompt, answer and a little more.
     loaded.engine.release(SequenceId(1));
-    loaded.engine.admit(SequenceId(3), sequence(100, &first, DRAWN)).expect("admitted");
+    loaded.engine.admit(SequenceId(3), sequence(100, &first, drawn())).expect("admitted");
     tokens(&mut loaded, &[3], 1);
     let stats = loaded.engine.stats();
     assert_eq!(stats.found_tokens, 96 + 96, "three pages of 32 tokens, twice");
@@ -116,7 +116,7 @@ fn sequences_that_lose_their_memory_go_on_as_if_they_had_not() {
     let cache_bytes = Some(2 * 2 * 16 * 2 * 8 * 32);
     let options = LoadOptions { context: Some(context), slots, cache_bytes, ..LoadOptions::default() };
     let mut loaded = load(&ModelReference::File(path), &options, &mut |_| {}).expect("loads");
-    let of = |id: u64| (20 + 9 * id as usize, Sampling { seed: id, ..DRAWN });
+    let of = |id: u64| (20 + 9 * id as usize, Sampling { seed: id, ..drawn() });
     for id in 0..u64::from(slots) {
         let (prompt, sampling) = of(id);
         loaded.engine.admit(SequenceId(id), sequence(prompt, &[], sampling)).expect("admitted");
@@ -125,7 +125,7 @@ fn sequences_that_lose_their_memory_go_on_as_if_they_had_not() {
     while loaded.engine.stats().sequences > 0 {
         for (id, token) in loaded.engine.step() {
             let made = made.entry(id.0).or_default();
-            made.push(token.expect("no failure"));
+            made.push(token.expect("no failure").id);
             if made.len() >= count {
                 loaded.engine.release(id);
             }

@@ -15,12 +15,12 @@ use crate::{
 };
 
 /// The likeliest token, always.
-pub(crate) const GREEDY: Sampling =
-    Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 };
+pub(crate) const GREEDY: Sampling = Sampling::GREEDY;
 
 /// As chats are answered where nobody says otherwise in most servers.
-const DRAWN: Sampling =
-    Sampling { temperature: 1.0, top_p: 0.95, top_k: 40, min_p: 0.0, repetition_penalty: 1.0, seed: 1 };
+fn drawn() -> Sampling {
+    Sampling { temperature: 1.0, top_p: 0.95, top_k: 40, seed: 1, ..Sampling::GREEDY }
+}
 
 /// Answers what standard input asks, until it ends.
 pub(crate) fn serve() {
@@ -68,15 +68,15 @@ impl Ours {
 /// Continues all prompts at a time. Sequences whose prompt was read first go on until the last one has its tokens.
 fn answer(engine: &mut dyn Engine, asked: Answer) -> Result<Answered, Failure> {
     let mut answers: Vec<Vec<u32>> = vec![Vec::new(); asked.prompts.len()];
-    let sampling = if asked.drawn { DRAWN } else { GREEDY };
+    let sampling = if asked.drawn { drawn() } else { GREEDY };
     let begun = Instant::now();
     for (id, prompt) in (0..).map(SequenceId).zip(asked.prompts) {
-        engine.admit(id, Sequence { prompt, emitted: Vec::new(), sampling })?;
+        engine.admit(id, Sequence { prompt, emitted: Vec::new(), sampling: sampling.clone() })?;
     }
     let (mut first, mut steps) = (None, 0);
     while answers.iter().any(|answer| answer.len() < asked.tokens) {
         for (id, token) in engine.step() {
-            answers[id.0 as usize].push(token?);
+            answers[id.0 as usize].push(token?.id);
         }
         steps += usize::from(first.is_some());
         if first.is_none() && answers.iter().all(|answer| !answer.is_empty()) {

@@ -73,8 +73,8 @@ impl DecoderEngine {
     /// What each sequence could do next.
     fn wants(&self) -> Vec<Want> {
         let answering = self.running.iter().filter(|running| running.is_answering()).count();
-        let mut room = if answering == 0 { 0 } else { (ROWS_WITH_GUESSES / answering).saturating_sub(1) };
-        room = room.min(self.cache.available() * PAGE);
+        let room = ROWS_WITH_GUESSES.checked_div(answering).map_or(0, |rows| rows.saturating_sub(1));
+        let room = room.min(self.cache.available() * PAGE);
         let want = |running: &Running| match running.is_answering() {
             true => Want::Answer(running.guess(room, self.context).len()),
             false => Want::Read(running.tokens.len() - running.cached),

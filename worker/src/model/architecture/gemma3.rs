@@ -19,7 +19,7 @@ pub(super) fn describe(header: &Header<'_>) -> Result<Description, Failure> {
         _ => plain.heads.size,
     };
     let whole = plain.ropes[0].clone();
-    let part = Rope { base: WINDOW_BASE, scaling: Scaling::None, ..whole.clone() };
+    let part = Rope { base: WINDOW_BASE, scaling: Scaling::None, ..whole };
     let window = header.optional_count("attention.sliding_window")?.unwrap_or(1024).max(1);
     let layer = |index: usize| match index % PERIOD {
         last if last == PERIOD - 1 => Layer { rope: Some(0), window: None },
@@ -33,7 +33,7 @@ pub(super) fn describe(header: &Header<'_>) -> Result<Description, Failure> {
         has_head_norms: true,
         has_post_norms: true,
         layers: (0..plain.layers.len()).map(layer).collect(),
-        ropes: vec![whole, part],
+        ropes: vec![plain.ropes[0].clone(), part],
         ..plain
     })
 }
