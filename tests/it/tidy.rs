@@ -39,6 +39,8 @@ fn nothing_polls_for_readiness() {
     // Every timer of queen and hive stands here with what it is for; a new one must give its reason.
     let allowed = [
         ("queen/src/controller/mod.rs", "sleep_until"), // a decision's own deadline
+        ("queen/src/controller/act.rs", "sleep"),       // a pause before a command is given again
+        ("hive/src/supervisor/effects.rs", "sleep"),    // a pause before a lease is released again
         ("queen/src/leader.rs", "interval"),            // the renewal of her lease
         ("queen/src/leader.rs", "sleep_until"),         // the end of her lease
         ("queen/src/leader.rs", "timeout_at"),          // the same, while she waits for the server
@@ -77,6 +79,12 @@ const FIXED_TIMES: &[(&str, &str, &str)] = &[
     ("nats/src/event.rs", "FIRST_PAUSE", "pace: publishing again"),
     ("nats/src/event.rs", "LONGEST_PAUSE", "pace: publishing again"),
     ("nats/src/recovery.rs", "PAUSE", "pace: opening a reader anew"),
+    ("nats/src/recovery.rs", "LONGEST_PAUSE", "pace: the same, at last"),
+    ("nats/src/output.rs", "PAUSE", "pace: asking for a reader that the server does not know yet"),
+    ("nats/src/command.rs", "LATE", "derived: the end of a pull may be late"),
+    ("queen/src/controller/act.rs", "AGAIN", "pace: commanding again"),
+    ("hive/src/supervisor/effects.rs", "PAUSE", "pace: releasing a lease again"),
+    ("hive/src/supervisor/effects.rs", "RELEASE", "backstop: a lease that nobody can release lapses by itself"),
     ("nats/src/command.rs", "PULL", "pace: a pull is renewed"),
     ("nats/src/server.rs", "LOOK", "pace: a server of ours starts or ends, and nobody tells"),
     ("nats/src/command.rs", "ACK_WAIT", "backstop: commands are acknowledged at once"),

@@ -57,9 +57,7 @@ async fn a_hive_and_its_workers_beat_renew_and_let_lapse_as_they_are_told() {
     let setup = hive(&fleet, timers, &["--worker-settings", worker, "--connection", "silence=2s"]);
     fleet.start_hive(&setup).await;
     let record = fleet.mocks_ready(&["w"], "m", "tokens=100").await.remove(0);
-    for filter in
-        [fleet.bus.namespace().worker_beats_of(&"one".parse().expect("a name")), "rbee.hb.hive.one".to_owned()]
-    {
+    for filter in [fleet.bus.namespace().worker_beats_of(&"one".parse().expect("a name")), "rbee.beat.one".to_owned()] {
         let mut beats = fleet.bus.subscribe(filter).await.expect("the server answers");
         let begun = Instant::now();
         for _ in 0..12 {
@@ -96,7 +94,7 @@ async fn timers_that_do_not_fit_the_workers_or_the_queen_are_refused_when_a_hive
     let mut fleet = Fleet::bare().await;
     for (arguments, words) in [
         (&["--worker-settings", "beat=3s"][..], "longer than the beat of its workers, which is 3s"),
-        (&["--timers", "presence=15s"], "`presence_lapse=15s`: expected longer than presence"),
+        (&["--timers", "presence=30s"], "`presence_lapse=30s`: expected longer than presence"),
         (&["--bounds", "loop_exit=3"], "did you mean `loop_exits`?"),
         (&["--connection", "outbox=none"], "`outbox=none`: expected a whole number"),
     ] {
@@ -174,7 +172,7 @@ async fn elections(fleet: &Fleet) -> Vec<SystemTime> {
 #[tokio::test]
 async fn another_queen_takes_over_after_the_time_that_she_was_told() {
     // One who is there waits for the first to come back; one who begins waits for her answer.
-    for (is_there, timers) in [(true, "takeover=2s,lease=60s"), (false, "answer=2s,lease=60s")] {
+    for (is_there, timers) in [(true, "takeover=2s,answer=2s,lease=60s"), (false, "answer=2s,lease=60s")] {
         let mut fleet = Fleet::bare().await;
         queen(&mut fleet, "queen", &["--queen-timers", timers]).await;
         eventually("she leads", PATIENCE, async || elections(&fleet).await.len() == 1).await;
