@@ -96,7 +96,7 @@ async fn timers_that_do_not_fit_the_workers_or_the_queen_are_refused_when_a_hive
     let mut fleet = Fleet::bare().await;
     for (arguments, words) in [
         (&["--worker-settings", "beat=3s"][..], "longer than the beat of its workers, which is 3s"),
-        (&["--timers", "presence=15s"], "`presence_lapse=15s`: expected longer than presence"),
+        (&["--timers", "presence=30s"], "`presence_lapse=30s`: expected longer than presence"),
         (&["--bounds", "loop_exit=3"], "did you mean `loop_exits`?"),
         (&["--connection", "outbox=none"], "`outbox=none`: expected a whole number"),
     ] {
