@@ -24,8 +24,8 @@ rbee_schema::settings! {
         /// Three missed pings mean a dead connection: a partition is noticed within 6 s, where the client's own default is
         /// 2 min.
         ping: Duration = 2 * SECOND,
-        /// How long a reader whose place at the server is gone is opened anew before it is given up. A server that is there
-        /// again answers within a second; a cluster elects a leader in 5 s.
+        /// How long a reader whose place at the server is gone is opened anew before it is given up, where the server
+        /// refuses it: somebody has deleted a stream. What it cannot answer for now does not count.
         reader: Duration = 30 * SECOND,
         /// Who follows an answer and hears nothing for this long looks at the stream: the last chunk may have been lost on
         /// its way.

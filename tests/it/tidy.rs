@@ -40,7 +40,6 @@ fn nothing_polls_for_readiness() {
     let allowed = [
         ("queen/src/controller/mod.rs", "sleep_until"), // a decision's own deadline
         ("queen/src/controller/act.rs", "sleep"),       // a pause before a command is given again
-        ("hive/src/supervisor/effects.rs", "sleep"),    // a pause before a lease is released again
         ("queen/src/leader.rs", "interval"),            // the renewal of her lease
         ("queen/src/leader.rs", "sleep_until"),         // the end of her lease
         ("queen/src/leader.rs", "timeout_at"),          // the same, while she waits for the server
@@ -50,6 +49,7 @@ fn nothing_polls_for_readiness() {
         ("hive/src/supervisor/mod.rs", "sleep_until"),  // a worker's own deadline
         ("hive/src/supervisor/mod.rs", "interval"),     // heartbeat, presence, lease renewal, own clock, health checks
         ("hive/src/supervisor/mod.rs", "sleep"),        // a pause before commands are received again
+        ("hive/src/supervisor/effects.rs", "sleep"),    // a pause before the release of a lease is tried again
         ("hive/src/supervisor/shutdown.rs", "timeout_at"), // the last words
         ("hive/src/supervisor/shutdown.rs", "sleep_until"), // the deadlines of a shutdown
         ("hive/src/supervisor/watch.rs", "timeout"),    // what a worker said last before its end
@@ -80,12 +80,9 @@ const FIXED_TIMES: &[(&str, &str, &str)] = &[
     ("nats/src/event.rs", "LONGEST_PAUSE", "pace: publishing again"),
     ("nats/src/recovery.rs", "PAUSE", "pace: opening a reader anew"),
     ("nats/src/recovery.rs", "LONGEST_PAUSE", "pace: the same, at last"),
-    ("nats/src/output.rs", "PAUSE", "pace: asking for a reader that the server does not know yet"),
-    ("nats/src/command.rs", "LATE", "derived: the end of a pull may be late"),
-    ("queen/src/controller/act.rs", "AGAIN", "pace: commanding again"),
-    ("hive/src/supervisor/effects.rs", "PAUSE", "pace: releasing a lease again"),
-    ("hive/src/supervisor/effects.rs", "RELEASE", "backstop: a lease that nobody can release lapses by itself"),
     ("nats/src/command.rs", "PULL", "pace: a pull is renewed"),
+    ("nats/src/command.rs", "LATE", "backstop: the server ends a pull"),
+    ("nats/src/output.rs", "PAUSE", "pace: a consumer that is not known yet"),
     ("nats/src/server.rs", "LOOK", "pace: a server of ours starts or ends, and nobody tells"),
     ("nats/src/command.rs", "ACK_WAIT", "backstop: commands are acknowledged at once"),
     ("nats/src/cell.rs", "MARKER_TIME_TO_LIVE", "backstop: the notice of a key that was given up"),
@@ -95,6 +92,7 @@ const FIXED_TIMES: &[(&str, &str, &str)] = &[
     ("nats/src/server.rs", "VERSION", "backstop: a program that does not say its version"),
     ("nats/src/settings.rs", "SHORTEST_REDELIVERY", "derived: workers keep a job several times within it"),
     ("queen/src/sealer.rs", "PAUSE", "pace: sealing again"),
+    ("queen/src/controller/act.rs", "AGAIN", "pace: commanding again what nobody stored"),
     ("queen/src/controller/mod.rs", "STOOD_STILL", "own measure: her own clock"),
     ("queen/src/controller/mod.rs", "SHORT", "own measure: a look that delays nobody"),
     ("queen/src/controller/mod.rs", "LONGEST_REST", "own measure: until somebody notices"),
@@ -106,6 +104,8 @@ const FIXED_TIMES: &[(&str, &str, &str)] = &[
     ("hive/src/decide/worker/step.rs", "LONGEST_KILL_PAUSE", "pace: the same, at last"),
     ("hive/src/supervisor/mod.rs", "PAUSE", "pace: receiving commands again"),
     ("hive/src/store/lock.rs", "WORD", "pace: who waits for a lock says so"),
+    ("hive/src/supervisor/effects.rs", "RELEASE", "backstop: a lease lapses by itself"),
+    ("hive/src/supervisor/effects.rs", "RELEASE_PAUSE", "pace: releasing a lease again"),
     ("hive/src/supervisor/effects.rs", "EMPTY_WITHIN", "kernel: killed processes are gone"),
     ("hive/src/limits/enforcer.rs", "GONE_WITHIN", "kernel: killed processes are gone"),
     ("hive/src/limits/group.rs", "CLEARED_WITHIN", "kernel: killed processes are gone"),

@@ -57,7 +57,8 @@ rbee_schema::settings! {
         beat: Duration = SECOND,
         /// How often its key in the registry is renewed.
         presence: Duration = 5 * SECOND,
-        /// When that key lapses: two renewals may be lost.
+        /// When that key lapses: nobody can renew it while a cluster that has lost a server elects its leaders, which takes
+        /// up to 20 s.
         presence_lapse: Duration = 30 * SECOND,
         /// How often leases of ports are renewed and large logs set aside.
         lease_renewal: Duration = MINUTE,

@@ -23,11 +23,12 @@ use crate::{
     process::Run,
 };
 
-/// For how long the release of a lease is tried. A cluster that has lost a server elects its leaders within 20 s.
+/// For how long the release of a lease is tried; then it lapses by itself. A cluster that has lost a server elects its
+/// leaders within 20 s.
 const RELEASE: Duration = Duration::from_secs(60);
 
 /// Between two tries.
-const PAUSE: Duration = Duration::from_secs(1);
+const RELEASE_PAUSE: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     pub(super) fn step(&mut self, name: &WorkerName, event: Event) {
@@ -368,7 +369,7 @@ async fn release(leases: &PortLeases, claim: PortClaim, lease: &PortLease) -> Op
             Ok(revision) => return Some(revision),
             Err(error) if error.passes() && Instant::now() < deadline => {
                 debug!(port, %error, "a lease is not released yet; trying again");
-                sleep(PAUSE).await;
+                sleep(RELEASE_PAUSE).await;
             }
             Err(error) => {
                 warn!(port, %error, "a lease is left to lapse");

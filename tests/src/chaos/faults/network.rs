@@ -124,10 +124,12 @@ pub(super) const CUT_OFF_WITH_BROKER: Fault = Fault {
     name: "machine-with-broker-cut-off",
     injected: "the same where each machine has one of three servers: hives, queen and workers may use the one that is cut off",
     outcome: "the same: two of three servers go on, and whoever used the third finds another",
-    // Who used that server finds out after 6 s, gives every hive its time anew, and the streams that it led elect another.
-    detected_within: millis(25_000),
-    recovered_within: millis(40_000),
-    healed_within: millis(30_000),
+    // What that server led is stored again after an election of up to 10 s, and told then.
+    detected_within: millis(15_000),
+    // A queen who used it notices after 6 s, gives every hive its time anew, and leads again after 13 s.
+    recovered_within: millis(30_000),
+    // When it is back some leaders are elected anew.
+    healed_within: millis(20_000),
     needs: Needs::Cluster,
     ..CUT_OFF
 };
