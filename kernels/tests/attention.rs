@@ -131,3 +131,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn numbers_that_are_none_spoil_nothing_before_their_token() {
+    let heads = Heads { queries: 1, key_values: 1, size: 16 };
+    let look = Look { scale: 0.2, cap: None, window: None };
+    let case = Case { heads, look, tokens: 2, seed: 1 };
+    let whole = Scene::of(case.clone());
+    for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut spoilt = Scene::of(case.clone());
+        store(&heads, &mut spoilt.pages[0], 1, &[wrong; 16], &[wrong; 16]);
+        for isa in Isa::all() {
+            let (found, expected) = (spoilt.attend(*isa, 1, 2), whole.attend(*isa, 1, 2));
+            assert_eq!(found[..16], expected[..16], "{isa:?}, {wrong}: the first token does not see the second");
+        }
+    }
+}

@@ -155,6 +155,8 @@ pub async fn run(options: Options) -> Result<(), Ended> {
     let engine = EngineThread::start(loaded.engine, options.slots);
     let engine = engine.map_err(|error| Ended::internal("start the engine", error))?;
     let settings = options.settings.clone();
+    // Before the first heartbeat, which says it too: whoever hears that may ask at once.
+    tell_ready.send_replace(true);
     let reporter = report::start(&bus, identity.clone(), &settings, engine.clone(), drain.clone()).await;
     let reporter = reporter.map_err(Ended::bus)?;
     let queue = JobQueue::of(&bus, &identity.model).await.map_err(Ended::bus)?;
@@ -176,7 +178,6 @@ pub async fn run(options: Options) -> Result<(), Ended> {
             load_ms,
         },
     );
-    tell_ready.send_replace(true);
     span.in_scope(|| info!(context, load_ms, "ready"));
     drop(span);
 

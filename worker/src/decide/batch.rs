@@ -1,4 +1,4 @@
-//! How many tokens of each sequence are computed in the next step.
+//! How many tokens of each sequence are computed in the next step. Step 5 of a job's path.
 
 /// Rows of a step when nobody waits for a next token: enough to keep the processor busy, few enough that a cancelled job
 /// is noticed soon.

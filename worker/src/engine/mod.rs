@@ -121,9 +121,10 @@ pub trait Engine: Send {
 
     /// Advances every admitted sequence, in the order of their admission, and returns the tokens that were made.
     ///
-    /// A sequence may make several tokens in one step, which stand in their order. Long prompts are read in parts, so that other sequences keep going and a cancelled one can be
-    /// released: a sequence that is still being read is not in the answer. A sequence that failed is in the answer
-    /// once and is released by that. With nothing admitted the step does nothing and returns at once.
+    /// A sequence may make several tokens in one step, which stand in their order. Long prompts are read in parts, so that
+    /// other sequences keep going and a cancelled one can be released: a sequence that is still being read is not in the
+    /// answer. A sequence that failed is in the answer once and is released by that. With nothing admitted the step does
+    /// nothing and returns at once.
     fn step(&mut self) -> Vec<(SequenceId, Result<Token, Failure>)>;
 
     /// Forgets a sequence and frees its slot. Does nothing if the sequence is not admitted.

@@ -182,3 +182,27 @@ fn what_cannot_be_continued_is_refused() {
     assert_eq!(code(sequence(5, &[257], GREEDY)), Ok(()));
     assert_eq!(code(sequence(5, &[], GREEDY)), Err(FailureCode::Internal), "admitted already");
 }
+
+#[test]
+fn a_text_is_scored_as_its_tokens_were_chosen_and_waits_for_no_pages() {
+    let (context, folder) = (100, TempDir::new().expect("a folder"));
+    let path = Tiny::new().write(&folder);
+    // Room for one sequence of the whole context.
+    let cache_bytes = Some(2 * 2 * 16 * 2 * 5 * 32);
+    let options = LoadOptions { context: Some(context), slots: 1, cache_bytes, ..LoadOptions::default() };
+    let mut loaded = load(&ModelReference::File(path), &options, &mut |_| {}).expect("loads");
+    let prompt = sequence(70, &[], GREEDY);
+    loaded.engine.admit(SequenceId(1), prompt.clone()).expect("admitted");
+    let made = tokens(&mut loaded, &[1], 20).remove(&1).expect("made");
+    let text = [prompt.prompt, made].concat();
+    let busy = loaded.engine.score(&text).expect_err("the sequence has the pages");
+    assert_eq!(busy.code, FailureCode::QueueFull);
+    loaded.engine.release(SequenceId(1));
+    for _ in 0..3 {
+        let scores = loaded.engine.score(&text).expect("there is room again, each time");
+        // Of 258 tokens the likeliest has at least its share.
+        assert!(scores.len() == 89 && scores[69..].iter().all(|score| *score >= -(258f32.ln())), "{scores:?}");
+        assert!(scores.iter().all(|score| *score <= 0.0));
+    }
+    assert!(loaded.engine.score(&[1]).is_err() && loaded.engine.score(&[1; 101]).is_err());
+}

@@ -5,54 +5,30 @@ use std::{
     time::Instant,
 };
 
-use rbee_decoder::{Cache, Decoder, Page, Span};
+use rbee_decoder::{Cache, Decoder, Span};
 use rbee_kernels::PAGE;
 use rbee_schema::{Failure, FailureCode, Sampling};
 
+use super::running::{Part, Running};
 use crate::{
     decide::{
         batch::{Want, rows},
         guess::Luck,
     },
     engine::{Engine, EngineStats, Sequence, SequenceId, Token, check_admission, context_filled},
-    sample::sample,
 };
 
 /// Rows of answers up to which guesses are made: with more, a step is no longer bound by reading the weights.
 const ROWS_WITH_GUESSES: usize = 8;
 
 pub(super) struct DecoderEngine {
-    decoder: Decoder,
-    cache: Cache,
+    pub(super) decoder: Decoder,
+    pub(super) cache: Cache,
     slots: u32,
-    context: u32,
+    pub(super) context: u32,
     /// In the order of their admission.
     running: Vec<Running>,
     stats: EngineStats,
-}
-
-struct Running {
-    id: SequenceId,
-    /// Prompt, then answer.
-    tokens: Vec<u32>,
-    /// How many of them are the prompt's.
-    prompt: usize,
-    /// How many of them have keys and values in `pages`.
-    cached: usize,
-    pages: Vec<Page>,
-    /// How many of these are full, and so known to the cache.
-    kept: usize,
-    sampling: Sampling,
-    luck: Luck,
-    /// Whether it has made a token here.
-    made_any: bool,
-}
-
-/// What one sequence does in a step: tokens from the first that is not cached, the guessed ones last.
-struct Part {
-    tokens: Vec<u32>,
-    guessed: usize,
-    wanted: usize,
 }
 
 impl DecoderEngine {
@@ -224,31 +200,7 @@ impl Engine for DecoderEngine {
     }
 }
 
-/// Tokens whose logits are held at a time while a text is scored.
-const SCORED_AT_ONCE: usize = 64;
-
 impl DecoderEngine {
-    fn score_text(&mut self, tokens: &[u32]) -> Result<Vec<f32>, Failure> {
-        let size = self.decoder.description().vocabulary;
-        let is_known = tokens.iter().all(|token| (*token as usize) < size);
-        if tokens.len() < 2 || tokens.len() > self.context as usize || !is_known {
-            let (count, context) = (tokens.len(), self.context);
-            let expected = format!("expected 2 to {context} tokens of its vocabulary");
-            return Err(Failure::new(FailureCode::InvalidRequest, format!("a text of {count} tokens: {expected}")));
-        }
-        let pages: Option<Vec<Page>> = (0..tokens.len().div_ceil(PAGE)).map(|_| self.cache.page()).collect();
-        let pages = pages.ok_or_else(|| Failure::new(FailureCode::QueueFull, "other sequences use the cache"))?;
-        let mut scores = Vec::with_capacity(tokens.len() - 1);
-        for (part, start) in tokens.chunks(SCORED_AT_ONCE).zip((0..).step_by(SCORED_AT_ONCE)) {
-            let span = Span { tokens: part, start, pages: &pages, wanted: part.len() };
-            self.decoder.forward(&mut self.cache, &[span]);
-            let rows = self.decoder.logits().chunks_exact(size);
-            scores.extend(rows.zip(&tokens[start + 1..]).map(|(logits, next)| log_probability(logits, *next)));
-        }
-        self.cache.release(&pages);
-        Ok(scores)
-    }
-
     /// Sequences that have filled their context: they fail and are gone.
     fn take_full(&mut self) -> Vec<(SequenceId, Result<Token, Failure>)> {
         let context = self.context;
@@ -256,75 +208,5 @@ impl DecoderEngine {
         let full: Vec<SequenceId> = self.running.iter().filter(is_full).map(|running| running.id).collect();
         full.iter().for_each(|id| self.release(*id));
         full.into_iter().map(|id| (id, Err(context_filled(context)))).collect()
-    }
-}
-
-/// The logarithm of a token's softmax.
-fn log_probability(logits: &[f32], token: u32) -> f32 {
-    let highest = f64::from(logits.iter().copied().fold(f32::MIN, f32::max));
-    let total: f64 = logits.iter().map(|logit| (f64::from(*logit) - highest).exp()).sum();
-    (f64::from(logits[token as usize]) - highest - total.ln()) as f32
-}
-
-impl Running {
-    /// Whether all but its last token is cached.
-    fn is_answering(&self) -> bool {
-        self.made_any && self.cached + 1 == self.tokens.len()
-    }
-
-    /// What may follow, within `room` and within what is left of the context.
-    fn guess(&self, room: usize, context: u32) -> &[u32] {
-        let left = (context as usize).saturating_sub(self.tokens.len() + 1);
-        self.luck.guess(&self.tokens, room.min(left))
-    }
-
-    fn part(&self, rows: usize) -> Part {
-        let rest = &self.tokens[self.cached..];
-        let mut tokens = rest[..rows.min(rest.len())].to_vec();
-        let guessed = rows - tokens.len();
-        if tokens.len() < rest.len() || tokens.is_empty() || !self.is_answering() {
-            let is_whole = tokens.len() == rest.len() && !tokens.is_empty();
-            return Part { tokens, guessed: 0, wanted: usize::from(is_whole) };
-        }
-        let guesses = self.luck.guess(&self.tokens, guessed);
-        tokens.extend(guesses);
-        Part { tokens, guessed: guesses.len(), wanted: 1 + guesses.len() }
-    }
-
-    /// The tokens that follow, as far as the guesses before each were right.
-    fn choose(&self, logits: &[&[f32]], part: &Part, context: usize) -> Result<Vec<Token>, Failure> {
-        let (mut tokens, mut chosen) = (self.tokens.clone(), Vec::new());
-        let guesses = &part.tokens[part.tokens.len() - part.guessed..];
-        for (row, logits) in logits.iter().enumerate() {
-            if tokens.len() >= context {
-                break;
-            }
-            let index = (tokens.len() - self.prompt) as u32;
-            let token = sample(logits, &tokens, &self.sampling, index)?;
-            let id = token.id;
-            chosen.push(token);
-            tokens.push(id);
-            if guesses.get(row) != Some(&id) {
-                break;
-            }
-        }
-        Ok(chosen)
-    }
-
-    fn advance(&mut self, part: &Part, chosen: &[Token], cache: &mut Cache) {
-        if part.tokens.is_empty() {
-            return;
-        }
-        let right = chosen.len().saturating_sub(1);
-        self.luck.learn(part.guessed, right, chosen.len());
-        self.cached += part.tokens.len() - part.guessed + right;
-        self.tokens.extend(chosen.iter().map(|token| token.id));
-        self.made_any |= !chosen.is_empty();
-        while (self.kept + 1) * PAGE <= self.cached {
-            if let Some(tokens) = self.tokens[self.kept * PAGE..].first_chunk::<PAGE>() {
-                cache.keep(&mut self.pages[..=self.kept], tokens);
-            }
-            self.kept += 1;
-        }
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! One step computes the next tokens of all sequences together. Keys and values stand in pages; sequences that begin alike
 //! share them. A sequence that finds no room for its next page gives way to older ones and is read anew later: as its
-//! tokens' logits depend on nothing but the tokens before, it goes on exactly as it would have.
+//! tokens' logits depend on nothing but the tokens before, it goes on exactly as it would have. Step 5 of a job's path.
 
 mod engine;
 mod file;
+mod running;
+mod score;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
