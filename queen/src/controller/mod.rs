@@ -78,7 +78,7 @@ pub enum QueenError {
 enum Report {
     /// How many jobs of each model are in the queue.
     Depths(Vec<(ModelName, u64)>),
-    /// What was commanded about a worker found nobody who stores it.
+    /// Nobody says that what was commanded about a worker is stored.
     NotStored(WorkerKey, Box<Order>),
     Done,
 }
