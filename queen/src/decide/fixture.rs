@@ -9,7 +9,7 @@ use rbee_schema::{
 
 use crate::decide::{
     bounds::Bounds,
-    fleet::{Fleet, WorkerKey},
+    fleet::{Change, Fleet, WorkerKey},
     scale::{self, Order},
     timers::Timers,
     touched::Scope,
@@ -94,6 +94,12 @@ pub(super) fn fleet(replicas: Replicas) -> Fleet {
     fleet.hive_is_there(name("a"), hive(), Instant::now());
     fleet.model_is(name("m"), ModelSpec { replicas, ..spec() });
     fleet
+}
+
+/// A hive ends in good order: its key goes, then its connection.
+pub(super) fn leaves(fleet: &mut Fleet, hive: &str) -> Change {
+    fleet.hive_has_no_key(&name(hive));
+    fleet.hive_is_disconnected(&name(hive))
 }
 
 /// As it is when a worker could not be started and its hive was told to forget it.

@@ -107,6 +107,34 @@ async fn a_hive_refuses_the_commands_of_a_queen_whose_term_is_over() {
 }
 
 #[tokio::test]
+async fn a_hive_whose_key_is_deleted_writes_it_again_and_its_workers_are_known_all_the_while() {
+    let mut fleet = Fleet::bare().await;
+    fleet.queen().await;
+    // By renewal alone it would take minutes.
+    let setup = fleet.one("presence=10m,presence_lapse=11m");
+    fleet.start_hive(&setup).await;
+    fleet.serve_mock("m", "", 1, 1).await;
+    let worker = fleet.ready(1).await.remove(0);
+    let hives = fleet.bus.jetstream().get_key_value("rbee_hives").await.expect("the bucket is there");
+    let before = hives.entry("one").await.expect("the server answers").expect("it is there").revision;
+    for deletes in [true, false] {
+        let deleted = if deletes { hives.delete("one").await } else { hives.purge("one").await };
+        deleted.expect("the server answers");
+        fleet.joined("one", fleet.role_pid("one")).await;
+    }
+    assert!(hives.entry("one").await.expect("the server answers").is_some_and(|entry| entry.revision >= before + 4));
+    // Where she had forgotten it, its worker would have been replaced by now: she knows what was declared after it.
+    fleet.serve_mock("n", "", 1, 1).await;
+    let ready = fleet.ready(2).await;
+    let same = |found: &Worker| (&found.name, found.record.pid) == (&worker.name, worker.record.pid);
+    assert!(ready.iter().any(same), "{ready:?}");
+    let told = told(&fleet).await;
+    let names: Vec<&str> = told.iter().map(QueenEvent::name).collect();
+    assert_eq!(names.iter().filter(|name| **name == "placed").count(), 2, "{names:?}");
+    assert!(!names.iter().any(|name| name.starts_with("hive-")), "{names:?}");
+}
+
+#[tokio::test]
 async fn an_order_that_nobody_says_is_stored_is_given_again_before_its_hive_is_thought_deaf() {
     let fleet = Fleet::start().await;
     let stream = fleet.bus.jetstream().get_stream("rbee_commands").await.expect("the stream is there");

@@ -63,6 +63,8 @@ pub struct Hive {
     pub liveness: Liveness,
     /// What it has left for further workers, as it last said.
     pub room: Option<Room>,
+    /// Whether its key is in the registry. Where it is not, the hive has ended in good order, or could not renew it.
+    pub has_key: bool,
 }
 
 /// A spawn that was commanded.
