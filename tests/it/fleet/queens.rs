@@ -135,6 +135,17 @@ async fn a_hive_whose_key_is_deleted_writes_it_again_and_its_workers_are_known_a
 }
 
 #[tokio::test]
+async fn a_queen_whose_campaign_ends_ends_with_its_error() {
+    let mut fleet = Fleet::bare().await;
+    fleet.tell("RBEE_CONNECTION", "connect=100ms,request=1s,reader=1s");
+    fleet.queen().await;
+    fleet.bus.jetstream().delete_stream("KV_rbee_queen").await.expect("the server answers");
+    assert_eq!(fleet.ended("queen").await, Some(69), "the exit code of what is unavailable");
+    let said = std::fs::read_to_string(fleet.log("queen")).expect("she has written");
+    assert!(said.contains("failed to campaign for the lead: failed to watch rbee_queen"), "{said}");
+}
+
+#[tokio::test]
 async fn an_order_that_nobody_says_is_stored_is_given_again_before_its_hive_is_thought_deaf() {
     let fleet = Fleet::start().await;
     let stream = fleet.bus.jetstream().get_stream("rbee_commands").await.expect("the stream is there");
