@@ -85,7 +85,8 @@ pub(super) fn key(hive: &str, worker: &str) -> WorkerKey {
 
 pub(super) fn beat(jobs: usize) -> WorkerBeat {
     let job = JobInFlight { tenant: name("t"), job: name("j"), ack: String::new() };
-    WorkerBeat { model: name("m"), epoch: 1, slots: 2, jobs: vec![job; jobs], tokens: 0, steps: 0, memory_bytes: 0 }
+    let jobs = vec![job; jobs];
+    WorkerBeat { model: name("m"), epoch: 1, slots: 2, jobs, tokens: 0, steps: 0, memory_bytes: 0, cache: None }
 }
 
 /// A fleet of one hive `a` with model `m`. No hive becomes suspect while a test counts minutes.
