@@ -41,6 +41,8 @@ pub struct CacheStats {
     pub asked_tokens: u64,
     /// How many of them were known.
     pub found_tokens: u64,
+    /// Known pages that were given to others because there was no other room.
+    pub forgotten: u64,
 }
 
 /// The tokens of a page, and which page stands before it.
@@ -133,6 +135,11 @@ impl Cache {
         }
     }
 
+    /// Counts tokens and forgotten pages from 0 again.
+    pub fn count_anew(&mut self) {
+        self.stats = CacheStats { pages: self.most, ..CacheStats::default() };
+    }
+
     /// What it holds and has held.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
@@ -179,6 +186,7 @@ impl Cache {
         let (_, page) = self.idle.pop_first()?;
         if let Some((key, _)) = self.slot(page).key.take() {
             self.known.remove(&key);
+            self.stats.forgotten += 1;
         }
         Some(page)
     }
@@ -246,5 +254,6 @@ mod tests {
         assert_eq!(cache.page(), Some(new[0]));
         assert_eq!(cache.page(), None);
         assert!(cache.begin(&other).is_empty());
+        assert_eq!(cache.stats().forgotten, 3);
     }
 }

@@ -109,11 +109,6 @@ impl BusError {
         Self { doing: doing.into(), cause: cause.to_string() }
     }
 
-    /// Whether nobody was there who could have taken it: what was to be stored is not.
-    pub fn reached_nobody(&self) -> bool {
-        self.cause.contains("no stream found")
-    }
-
     /// Whether the servers cannot answer for now: the connection was lost, there is no leader, or nobody is heard of it.
     /// What they refuse does not pass.
     pub fn passes(&self) -> bool {

@@ -10,7 +10,8 @@ use async_nats::jetstream::{
 use futures::StreamExt as _;
 use rbee_schema::{Failure, FailureCode, HiveCommand, HiveName};
 use rbee_trace::TraceContext;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::debug;
 use uuid::Uuid;
 
 use crate::{
@@ -29,6 +30,13 @@ const LATE: Duration = Duration::from_secs(1);
 
 /// A command that a hive took and did not acknowledge comes again after this long. It acknowledges at once.
 const ACK_WAIT: Duration = Duration::from_secs(10);
+
+/// The word that a command is stored is waited for during a part of the longest that one request may take, and asked for
+/// again: three parts of four are for that, so that whoever asks a queen to command hears from her how it went.
+const PARTS: u32 = 4;
+
+/// Between two tries to have a command stored.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The header that holds the term of the queen who commands.
 const TERM: &str = "Rbee-Term";
@@ -57,15 +65,17 @@ impl Bus {
     /// Commands a hive to do something, for a person. Accepted means stored; the outcome is told by events.
     ///
     /// # Errors
-    /// When the server does not store it.
+    /// As for [`Bus::order`].
     pub async fn command(&self, hive: &HiveName, command: &HiveCommand) -> Result<(), BusError> {
         self.order(hive, &Order { command: command.clone(), by: Authority::Person, trace: None }).await
     }
 
-    /// The same, for whoever commands.
+    /// The same, for whoever commands. Where the word that it is stored is lost, it is given again under the same id, by
+    /// which the server stores it once.
     ///
     /// # Errors
-    /// When the server does not store it.
+    /// When the server refuses it, or does not say within the longest that one request may take that it is stored: then it
+    /// may be or not.
     pub async fn order(&self, hive: &HiveName, order: &Order) -> Result<(), BusError> {
         let Order { command, by, trace } = order;
         let subject = self.subject(&Subject::HiveCommand(hive.clone()));
@@ -79,8 +89,21 @@ impl Bus {
             Some(trace) => within(trace, message),
             None => message,
         };
-        let stored = self.store(subject, message).await;
-        stored.map(drop).map_err(|error| BusError::new(format!("command hive {hive}"), error))
+        let request = self.settings().request;
+        let limit = Instant::now() + request / PARTS * (PARTS - 1);
+        let failed = |cause: String| BusError::new(format!("command hive {hive}"), cause);
+        loop {
+            let error = match timeout(request / PARTS, self.store(subject.clone(), message.clone())).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => failed(error.to_string()),
+                Err(_) => failed("timed out: the server does not say that it is stored".to_owned()),
+            };
+            if !error.passes() || Instant::now() + PAUSE >= limit {
+                return Err(error);
+            }
+            debug!(%error, "trying again");
+            sleep(PAUSE).await;
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use rbee_schema::{AlertKind, Chunk, Failure};
+use rbee_schema::{AlertKind, CacheUse, Chunk, Failure};
 
 use crate::decide::{alert::Alerts, fleet::Fleet, liveness::Presence};
 
@@ -12,6 +12,8 @@ const HIVES: &str = "rbee_queen_hives";
 const WORKERS_READY: &str = "rbee_queen_workers_ready";
 const JOBS_RUNNING: &str = "rbee_queen_jobs_running";
 const JOBS_WAITING: &str = "rbee_queen_jobs_waiting";
+const CACHE: &str = "rbee_queen_cache_bytes";
+const CACHE_HIT_RATE: &str = "rbee_queen_cache_hit_ratio";
 const MODELS: &str = "rbee_queen_models";
 const MODELS_REFUSED: &str = "rbee_queen_models_refused";
 const WORKERS_ORDERED: &str = "rbee_queen_workers_ordered_total";
@@ -52,6 +54,15 @@ pub(crate) fn describe() {
     describe_gauge!(WORKERS_READY, Unit::Count, "Workers that take jobs.");
     describe_gauge!(JOBS_RUNNING, Unit::Count, "Jobs that run.");
     describe_gauge!(JOBS_WAITING, Unit::Count, "Jobs that wait.");
+    describe_gauge!(
+        CACHE,
+        Unit::Bytes,
+        "Memory of all workers' caches: used by jobs that run, idle (remembered for others), and most."
+    );
+    describe_gauge!(
+        CACHE_HIT_RATE,
+        "The share of the tokens with which jobs began that their workers remembered, of the workers that are there."
+    );
     describe_gauge!(ALERTS, Unit::Count, "Alerts that hold, by kind; 0 where another queen leads.");
     describe_gauge!(MODELS, Unit::Count, "Models that are declared.");
     describe_gauge!(MODELS_REFUSED, Unit::Count, "Declarations that have no effect.");
@@ -81,6 +92,11 @@ pub(crate) fn fleet(fleet: &Fleet) {
     gauge!(WORKERS_READY).set(fleet.workers.values().filter(|worker| worker.is_ready()).count() as f64);
     gauge!(JOBS_RUNNING).set(fleet.workers.values().map(|worker| worker.jobs.len()).sum::<usize>() as f64);
     gauge!(JOBS_WAITING).set(fleet.queues.values().map(|queue| queue.waiting()).sum::<u64>() as f64);
+    let cache = CacheUse::sum(fleet.workers.values().filter_map(|worker| worker.cache));
+    gauge!(CACHE_HIT_RATE).set(cache.hit_rate().unwrap_or(0.0));
+    for (what, bytes) in [("used", cache.used_bytes), ("idle", cache.idle_bytes), ("most", cache.most_bytes)] {
+        gauge!(CACHE, "what" => what).set(bytes as f64);
+    }
     gauge!(MODELS).set(fleet.models.len() as f64);
     gauge!(MODELS_REFUSED).set(fleet.refused.len() as f64);
 }

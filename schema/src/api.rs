@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Failure, Haste, HiveName, HiveRecord, JobId, ModelName, ModelReference, ModelSpec, QueenName, Room, Tenant,
+    CacheUse, Failure, Haste, HiveName, HiveRecord, JobId, ModelName, ModelReference, ModelSpec, QueenName, Room, Tenant,
     WorkerName, WorkerRecord,
 };
 
@@ -165,6 +165,9 @@ pub struct Worker {
     pub tokens: u64,
     /// Resident memory in bytes.
     pub memory_bytes: u64,
+    /// What it remembers of prompts, where its engine does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheUse>,
     /// Since when it is in its phase, by the server's clock (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,

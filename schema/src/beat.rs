@@ -29,6 +29,46 @@ pub struct WorkerBeat {
     /// Resident memory in bytes.
     #[serde(default)]
     pub memory_bytes: u64,
+    /// What it remembers of prompts, where its engine does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheUse>,
+}
+
+/// What a worker remembers of prompts and answers, so that those which begin alike are not computed again. What was unused
+/// for the longest time is forgotten first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct CacheUse {
+    /// Tokens with which jobs began, since it started: prompts, and answers that were resumed.
+    pub asked_tokens: u64,
+    /// How many of them were remembered.
+    pub found_tokens: u64,
+    /// The memory that it may take, in bytes.
+    pub most_bytes: u64,
+    /// What jobs that run use of it.
+    pub used_bytes: u64,
+    /// What is remembered for others besides.
+    pub idle_bytes: u64,
+    /// What was forgotten to make room, since it started.
+    pub forgotten_bytes: u64,
+}
+
+impl CacheUse {
+    /// The share of tokens that were remembered, from 0 to 1; `None` where none was asked for yet.
+    pub fn hit_rate(&self) -> Option<f64> {
+        (self.asked_tokens > 0).then(|| self.found_tokens as f64 / self.asked_tokens as f64)
+    }
+
+    /// Those of several workers together.
+    pub fn sum(caches: impl IntoIterator<Item = Self>) -> Self {
+        caches.into_iter().fold(Self::default(), |sum, next| Self {
+            asked_tokens: sum.asked_tokens + next.asked_tokens,
+            found_tokens: sum.found_tokens + next.found_tokens,
+            most_bytes: sum.most_bytes + next.most_bytes,
+            used_bytes: sum.used_bytes + next.used_bytes,
+            idle_bytes: sum.idle_bytes + next.idle_bytes,
+            forgotten_bytes: sum.forgotten_bytes + next.forgotten_bytes,
+        })
+    }
 }
 
 /// A job that a worker runs.

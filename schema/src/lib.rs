@@ -23,7 +23,7 @@ mod size;
 mod worker_settings;
 
 pub use alert::{AlertEvent, AlertKind};
-pub use beat::{HiveBeat, JobInFlight, Room, WorkerBeat};
+pub use beat::{CacheUse, HiveBeat, JobInFlight, Room, WorkerBeat};
 pub use chunk::{Chunk, FinishReason, Scored, TokenLogprob, Usage};
 pub use command::{Haste, HiveCommand, QueenControl, WorkerControl};
 pub use document::{Document, documents};

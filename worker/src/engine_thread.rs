@@ -9,9 +9,9 @@ use std::{
 };
 
 use rbee_schema::Failure;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use crate::engine::{Engine, Sequence, SequenceId, Token};
+use crate::engine::{Engine, EngineStats, Sequence, SequenceId, Token};
 
 /// What a sequence becomes: one token after the other, or why there are no more. To drop the receiver releases it.
 /// It holds at most as many tokens as the sequence may have.
@@ -22,6 +22,7 @@ pub(crate) type Tokens = mpsc::UnboundedReceiver<Result<Token, Failure>>;
 pub(crate) struct EngineThread {
     admissions: mpsc::Sender<Admission>,
     done: Arc<Done>,
+    stats: watch::Receiver<EngineStats>,
 }
 
 /// What the engine has done, for whoever asks meanwhile.
@@ -41,9 +42,10 @@ impl EngineThread {
     pub(crate) fn start(engine: Box<dyn Engine>, slots: u32) -> std::io::Result<Self> {
         let (admissions, receiver) = mpsc::channel(slots.max(1) as usize);
         let done = Arc::new(Done::default());
-        let lives = Lives { engine, running: Vec::new(), next: 0, done: Arc::clone(&done) };
+        let (tell_stats, stats) = watch::channel(engine.stats());
+        let lives = Lives { engine, running: Vec::new(), next: 0, done: Arc::clone(&done), stats: tell_stats };
         thread::Builder::new().name("engine".into()).spawn(move || lives.run(receiver))?;
-        Ok(Self { admissions, done })
+        Ok(Self { admissions, done, stats })
     }
 
     /// Hands over a sequence.
@@ -63,6 +65,11 @@ impl EngineThread {
     pub(crate) fn steps_made(&self) -> u64 {
         self.done.steps.load(Ordering::Relaxed)
     }
+
+    /// What the engine said of itself after its last step.
+    pub(crate) fn stats(&self) -> EngineStats {
+        *self.stats.borrow()
+    }
 }
 
 /// The engine and the sequences that it runs.
@@ -71,12 +78,14 @@ struct Lives {
     running: Vec<(SequenceId, mpsc::UnboundedSender<Result<Token, Failure>>)>,
     next: u64,
     done: Arc<Done>,
+    stats: watch::Sender<EngineStats>,
 }
 
 impl Lives {
     fn run(mut self, mut admissions: mpsc::Receiver<Admission>) {
         loop {
             self.release_unwanted();
+            self.stats.send_replace(self.engine.stats());
             if self.running.is_empty() {
                 let Some(admission) = admissions.blocking_recv() else { return };
                 self.admit(admission);
@@ -85,6 +94,7 @@ impl Lives {
                 self.admit(admission);
             }
             let made = self.engine.step();
+            self.stats.send_replace(self.engine.stats());
             self.done.steps.fetch_add(1, Ordering::Relaxed);
             for (id, token) in made {
                 self.done.tokens.fetch_add(1, Ordering::Relaxed);

@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use rbee_schema::CacheUse;
 
 const JOBS: &str = "rbee_worker_jobs_total";
 const JOBS_RUNNING: &str = "rbee_worker_jobs_running";
 const TOKENS: &str = "rbee_worker_tokens_total";
 const FIRST_TOKEN: &str = "rbee_worker_time_to_first_token_seconds";
 const LOAD: &str = "rbee_worker_load_seconds";
+const CACHE_ASKED: &str = "rbee_worker_cache_asked_tokens_total";
+const CACHE_FOUND: &str = "rbee_worker_cache_found_tokens_total";
+const CACHE_FORGOTTEN: &str = "rbee_worker_cache_forgotten_bytes_total";
+const CACHE_HIT_RATE: &str = "rbee_worker_cache_hit_ratio";
+const CACHE: &str = "rbee_worker_cache_bytes";
 
 /// Says what each metric means.
 pub(crate) fn describe() {
@@ -17,6 +23,11 @@ pub(crate) fn describe() {
     describe_counter!(TOKENS, "Tokens of answers that were stored.");
     describe_histogram!(FIRST_TOKEN, "From taking a job to its first token.");
     describe_gauge!(LOAD, "From the start of the process to ready.");
+    describe_counter!(CACHE_ASKED, "Tokens with which jobs began.");
+    describe_counter!(CACHE_FOUND, "Tokens with which jobs began that were in the cache and not computed again.");
+    describe_counter!(CACHE_FORGOTTEN, "What was forgotten of the cache to make room.");
+    describe_gauge!(CACHE_HIT_RATE, "The share of tokens that were in the cache, since the start.");
+    describe_gauge!(CACHE, "Memory of the cache: used by jobs that run, idle (remembered for others), and most.");
 }
 
 /// A job was settled: `done`, `failed`, or `returned` to the queue.
@@ -37,6 +48,17 @@ pub(crate) fn tokens_stored(tokens: usize) {
 /// The first token of a job came.
 pub(crate) fn first_token(after: Duration) {
     histogram!(FIRST_TOKEN).record(after);
+}
+
+/// What the cache holds and has saved.
+pub(crate) fn cache(cache: &CacheUse) {
+    counter!(CACHE_ASKED).absolute(cache.asked_tokens);
+    counter!(CACHE_FOUND).absolute(cache.found_tokens);
+    counter!(CACHE_FORGOTTEN).absolute(cache.forgotten_bytes);
+    gauge!(CACHE_HIT_RATE).set(cache.hit_rate().unwrap_or(0.0));
+    for (what, bytes) in [("used", cache.used_bytes), ("idle", cache.idle_bytes), ("most", cache.most_bytes)] {
+        gauge!(CACHE, "what" => what).set(bytes as f64);
+    }
 }
 
 /// The model is loaded.

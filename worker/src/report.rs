@@ -142,8 +142,12 @@ impl Task {
             tokens: self.engine.tokens_made(),
             steps: self.engine.steps_made(),
             memory_bytes: resident_memory().unwrap_or(0),
+            cache: self.engine.stats().cache(),
         };
         crate::metrics::jobs_running(beat.jobs.len());
+        if let Some(cache) = &beat.cache {
+            crate::metrics::cache(cache);
+        }
         let told = self.bus.tell(&Subject::WorkerBeat(hive.clone(), worker.clone()), &beat).await;
         if let Err(error) = told.and(self.bus.flush().await) {
             debug!(%error, "a heartbeat is lost");

@@ -310,6 +310,7 @@ impl Hive {
             tokens: worker.tokens,
             steps: worker.tokens,
             memory_bytes: 400 << 20,
+            cache: None,
         };
         let _ = self.bus.tell(&Subject::WorkerBeat(self.name.clone(), name.clone()), &beat).await;
     }

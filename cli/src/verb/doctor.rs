@@ -232,6 +232,7 @@ mod tests {
                 jobs: Vec::new(),
                 tokens: 0,
                 memory_bytes: 0,
+                cache: None,
                 since: None,
                 known: true,
             })

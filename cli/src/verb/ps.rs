@@ -21,15 +21,16 @@ impl Ps {
             show::json(&workers);
             return Ok(());
         }
-        let header =
-            ["WORKER", "MODEL", "HIVE", "PHASE", "PID", "PORT", "SLOTS", "TOKENS", "MEMORY", "LIMITS", "RUN", "SINCE"];
+        let header = [
+            "WORKER", "MODEL", "HIVE", "PHASE", "PID", "PORT", "SLOTS", "TOKENS", "CACHED", "MEMORY", "LIMITS", "RUN", "SINCE",
+        ];
         let empty = "no workers run; they start when a job comes (`rbee run NAME PROMPT`)";
         show::table(header, workers.workers.iter().map(row).collect(), empty);
         Ok(())
     }
 }
 
-fn row(worker: &Worker) -> [String; 12] {
+fn row(worker: &Worker) -> [String; 13] {
     let record = &worker.record;
     let memory = (worker.memory_bytes > 0).then(|| show::bytes(worker.memory_bytes));
     [
@@ -41,6 +42,7 @@ fn row(worker: &Worker) -> [String; 12] {
         or_dash(record.port),
         format!("{}/{}", worker.jobs.len(), record.slots),
         worker.tokens.to_string(),
+        or_dash(worker.cache.and_then(|cache| cache.hit_rate()).map(|rate| format!("{:.0}%", 100.0 * rate))),
         or_dash(memory),
         or_dash(record.limits.as_ref().and_then(show::limits)),
         record.epoch.to_string(),

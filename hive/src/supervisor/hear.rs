@@ -197,8 +197,21 @@ impl Supervisor {
         }
     }
 
+    /// What has become of our key.
+    pub(super) fn hear_own_key(&mut self, entry: Entry<HiveRecord>) {
+        match entry {
+            Entry::Set { document, .. } => self.hear_namesake(&document),
+            Entry::Gone(_) => {
+                warn!("the key of this hive was deleted or has lapsed; it is written again");
+                self.show_presence();
+            }
+            Entry::Unreadable(key, error) => warn!(key, error, "what was written over this hive's key cannot be read"),
+            Entry::Current => {}
+        }
+    }
+
     /// A hive of our name wrote our key.
-    pub(super) fn hear_namesake(&mut self, record: &HiveRecord) {
+    fn hear_namesake(&mut self, record: &HiveRecord) {
         let is_newer = (record.epoch, &record.state_id) > (self.epoch, &self.ledger.id().to_owned());
         if record.state_id == self.ledger.id() || !is_newer {
             return;

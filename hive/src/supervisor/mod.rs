@@ -280,7 +280,7 @@ impl Supervisor {
                     None => return Err(HiveError::Closed),
                 },
                 Some(entry) = leases.recv() => self.hear_lease(entry?),
-                Some(entry) = namesakes.recv() => if let Entry::Set { document, .. } = entry? { self.hear_namesake(&document) },
+                Some(entry) = namesakes.recv() => self.hear_own_key(entry?),
                 // Before the deadlines: that the bus was away says that silence meant nothing.
                 changed = online.changed() => if changed.is_ok() {
                     is_online = *online.borrow_and_update();

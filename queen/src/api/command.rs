@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use futures::future::try_join_all;
 use rbee_nats::{ApiRequest, Authority, Bus, Order, Subject};
 use rbee_schema::{
     Event, Failure, FailureCode, HiveCommand, HiveName, QueenEvent, WorkerName,
@@ -62,10 +63,9 @@ async fn command(
     trace: TraceContext,
 ) -> Result<Commanded, Failure> {
     let order = Order { command, by: Authority::Person, trace: Some(trace) };
-    for hive in &hives {
-        let stored = bus.order(hive, &order).await;
-        stored.map_err(|error| Failure::new(FailureCode::TimedOut, error.to_string()))?;
-    }
+    // All at once: whoever asks waits no longer for many hives than for one.
+    let stored = try_join_all(hives.iter().map(|hive| bus.order(hive, &order))).await;
+    stored.map_err(|error| Failure::new(FailureCode::TimedOut, error.to_string()))?;
     let any = || "*".to_owned();
     let events = match (hives.as_slice(), &worker) {
         ([hive], Some(worker)) => bus.subject(&Subject::WorkerEvent(hive.clone(), worker.clone(), any())),

@@ -136,6 +136,7 @@ fn one_worker(fleet: &Fleet, (hive, name): &WorkerKey, worker: &KnownWorker) -> 
         jobs: worker.jobs.iter().map(|job| job.job.clone()).collect(),
         tokens: worker.tokens,
         memory_bytes: worker.memory_bytes,
+        cache: worker.cache,
         since: worker.since.map(|since| humantime::format_rfc3339_millis(since).to_string()),
         known: fleet.is_there(hive),
     }

@@ -22,7 +22,7 @@ use crate::{
     metrics,
 };
 
-/// A command that found nobody who stores it is given again after this long.
+/// A command of which nobody says that it is stored is given again after this long.
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl Controller {
@@ -154,18 +154,20 @@ impl Controller {
         let bus = self.bus.clone();
         let commanding = async move {
             let Err(error) = bus.order(&hive, &order).await else { return Report::Done };
-            warn!(%hive, %error, "a command was not stored; it is given again later");
-            if !error.reached_nobody() {
+            if !error.passes() {
+                warn!(%hive, %error, "a command was refused; what it was for is decided anew");
                 return Report::Done;
             }
+            warn!(%hive, %error, "nobody says that a command is stored; it is given again");
             sleep(AGAIN).await;
             Report::NotStored((hive, worker), Box::new(order))
         };
         self.tasks.spawn(commanding.instrument(span));
     }
 
-    /// A command found nobody who stores it: it is given again, unless it was given up meanwhile. Where she leads anew she
-    /// gives it in her new term; where somebody else does, its hive refuses it.
+    /// Nobody says that a command is stored: it is given again, unless its hive has obeyed or it was given up meanwhile; a
+    /// hive obeys the same one once. Where she leads anew she gives it in her new term; where somebody else does, its hive
+    /// refuses it.
     pub(super) fn command_again(&mut self, key: WorkerKey, order: HiveOrder) {
         if self.fleet.awaits(&key) {
             let by = self.standing.term().map_or(order.by, Authority::Leader);

@@ -62,8 +62,7 @@ impl Controller {
             Entry::Gone(key) => {
                 let Ok(hive) = key.parse() else { return };
                 info!(%hive, "the key of a hive is gone");
-                let change = self.fleet.hive_is_gone(&hive);
-                self.look_for_jobs(change);
+                self.fleet.hive_has_no_key(&hive);
             }
             Entry::Unreadable(key, error) => {
                 metrics::ignored("record of a hive");
@@ -221,7 +220,10 @@ impl Controller {
     /// The server tells of the end of a connection.
     pub(super) fn hear_disconnect(&mut self, message: &Message) {
         match Disconnected::read(message) {
-            Some(Disconnected::Hive(hive)) => self.fleet.hive_is_disconnected(&hive),
+            Some(Disconnected::Hive(hive)) => {
+                let change = self.fleet.hive_is_disconnected(&hive);
+                self.look_for_jobs(change);
+            }
             Some(Disconnected::Worker(hive, worker)) => self.fleet.worker_is_disconnected(&(hive, worker)),
             // Who leads is seen to by the campaign.
             Some(Disconnected::Queen(_)) | None => {}

@@ -23,7 +23,11 @@ use rbee_schema::{
     AlertEvent, AlertKind, Event as BusEvent, Failure, FileRecord, HiveRecord, ModelName, ModelSpec, QueenEvent,
     QueenName, WorkerRecord,
 };
-use tokio::{sync::watch, task::JoinSet, time::sleep_until};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+    time::sleep_until,
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
 
@@ -72,13 +76,16 @@ pub enum QueenError {
     /// The bus does not do what it must.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// The task that campaigns for the lead has ended before her.
+    #[error("failed to campaign for the lead: {0}")]
+    Campaign(String),
 }
 
 /// What tasks report to the owner.
 enum Report {
     /// How many jobs of each model are in the queue.
     Depths(Vec<(ModelName, u64)>),
-    /// What was commanded about a worker found nobody who stores it.
+    /// Nobody says that what was commanded about a worker is stored.
     NotStored(WorkerKey, Box<Order>),
     Done,
 }
@@ -154,10 +161,10 @@ impl Controller {
         let mut models: RegistryWatch<ModelSpec> = Registry::models(&self.bus).watch(">").await?;
         let mut files: RegistryWatch<FileRecord> = Registry::files(&self.bus).watch(">").await?;
         let (tell_standing, mut standing) = watch::channel(self.standing.clone());
-        let campaign_ends = stop.child_token();
+        let campaign_ends = CancellationToken::new();
         let (bus, name, timers) = (self.bus.clone(), self.name.clone(), self.fleet.timers.clone());
         let campaign = leader::campaign(bus, name, timers, tell_standing, campaign_ends.clone());
-        let mut campaign = tokio::spawn(campaign);
+        let mut campaign = AbortOnDropHandle::new(tokio::spawn(campaign));
         let mut online = self.bus.online();
         self.publish(QueenEvent::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
         info!(queen = %self.name, "the queen listens");
@@ -173,6 +180,8 @@ impl Controller {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                // Without it she would never lead again, and nobody would know why.
+                ended = &mut campaign => return Err(QueenError::Campaign(why(ended))),
                 Ok(()) = standing.changed() => {
                     let standing = standing.borrow_and_update().clone();
                     self.stands(standing);
@@ -309,6 +318,15 @@ fn worker_of(bus: &Bus, subject: &str) -> Option<WorkerKey> {
     match bus.parse(subject)? {
         Subject::WorkerEvent(hive, worker, _) => Some((hive, worker)),
         _ => None,
+    }
+}
+
+/// Why the campaign has ended, which it does not by itself.
+fn why(ended: Result<Result<(), BusError>, JoinError>) -> String {
+    match ended {
+        Ok(Ok(())) => "nobody has told it to end".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(panicked) => panicked.to_string(),
     }
 }
 

@@ -9,7 +9,7 @@ use rbee_schema::{
 
 use crate::decide::{
     bounds::Bounds,
-    fleet::{Fleet, WorkerKey},
+    fleet::{Change, Fleet, WorkerKey},
     scale::{self, Order},
     timers::Timers,
     touched::Scope,
@@ -85,7 +85,8 @@ pub(super) fn key(hive: &str, worker: &str) -> WorkerKey {
 
 pub(super) fn beat(jobs: usize) -> WorkerBeat {
     let job = JobInFlight { tenant: name("t"), job: name("j"), ack: String::new() };
-    WorkerBeat { model: name("m"), epoch: 1, slots: 2, jobs: vec![job; jobs], tokens: 0, steps: 0, memory_bytes: 0 }
+    let jobs = vec![job; jobs];
+    WorkerBeat { model: name("m"), epoch: 1, slots: 2, jobs, tokens: 0, steps: 0, memory_bytes: 0, cache: None }
 }
 
 /// A fleet of one hive `a` with model `m`. No hive becomes suspect while a test counts minutes.
@@ -94,6 +95,12 @@ pub(super) fn fleet(replicas: Replicas) -> Fleet {
     fleet.hive_is_there(name("a"), hive(), Instant::now());
     fleet.model_is(name("m"), ModelSpec { replicas, ..spec() });
     fleet
+}
+
+/// A hive ends in good order: its key goes, then its connection.
+pub(super) fn leaves(fleet: &mut Fleet, hive: &str) -> Change {
+    fleet.hive_has_no_key(&name(hive));
+    fleet.hive_is_disconnected(&name(hive))
 }
 
 /// As it is when a worker could not be started and its hive was told to forget it.

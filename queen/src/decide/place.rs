@@ -72,6 +72,8 @@ enum Crowd {
 pub enum Obstacle<'a> {
     /// It takes no workers.
     Draining,
+    /// It may have ended.
+    NoKey,
     /// Nothing is heard of it.
     Silent(Duration),
     /// It is of another version.
@@ -158,12 +160,15 @@ fn obstacle<'a>(
     spec: &'a ModelSpec,
     now: Instant,
 ) -> Option<Obstacle<'a>> {
-    let Hive { record, liveness, .. } = hive;
+    let Hive { record, liveness, has_key, .. } = hive;
     if record.protocol.shared(Protocol::OURS).is_none() {
         return Some(Obstacle::Protocol(record.protocol));
     }
     if record.draining {
         return Some(Obstacle::Draining);
+    }
+    if !has_key {
+        return Some(Obstacle::NoKey);
     }
     if liveness.presence() != Presence::Online {
         return Some(Obstacle::Silent(liveness.silence(now)));
@@ -270,7 +275,7 @@ fn nowhere(model: &ModelName, verdicts: &[Verdict<'_>]) -> Nowhere {
 
 impl Obstacle<'_> {
     fn is_away(&self) -> bool {
-        matches!(self, Self::Draining | Self::Silent(_))
+        matches!(self, Self::Draining | Self::NoKey | Self::Silent(_))
     }
 
     /// Whether a worker less would help.
@@ -279,6 +284,7 @@ impl Obstacle<'_> {
             Self::Full(_) | Self::Memory { .. } => true,
             Self::Held(pause) => pause.wants_room(),
             Self::Draining
+            | Self::NoKey
             | Self::Silent(_)
             | Self::Protocol(_)
             | Self::Kind
@@ -291,7 +297,7 @@ impl Obstacle<'_> {
     /// Whether it does not pass by itself.
     fn stays(&self) -> bool {
         match self {
-            Self::Draining | Self::Silent(_) | Self::Full(_) | Self::Memory { .. } => false,
+            Self::Draining | Self::NoKey | Self::Silent(_) | Self::Full(_) | Self::Memory { .. } => false,
             Self::Protocol(_) | Self::Kind | Self::Device(..) | Self::Label(..) | Self::CrashLoop { .. } => true,
             Self::Held(pause) => pause.until.is_none(),
         }
@@ -305,7 +311,7 @@ impl Obstacle<'_> {
             Self::Device(..) => FailureCode::DeviceMissing,
             Self::CrashLoop { .. } => FailureCode::CrashLoop,
             Self::Held(pause) => pause.failure.code,
-            Self::Silent(_) | Self::Protocol(_) | Self::Kind | Self::Label(..) => FailureCode::NoCapacity,
+            Self::NoKey | Self::Silent(_) | Self::Protocol(_) | Self::Kind | Self::Label(..) => FailureCode::NoCapacity,
         }
     }
 }
@@ -315,6 +321,7 @@ impl fmt::Display for Obstacle<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Draining => f.write_str("drains"),
+            Self::NoKey => f.write_str("has no key in the registry: it ends, or will write it again"),
             Self::Silent(silence) => write!(f, "is silent for {silence:.1?}"),
             Self::Protocol(theirs) => {
                 write!(f, "speaks protocol {theirs} and this queen {}: run one version of rbee", Protocol::OURS)

@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
     use crate::decide::{
-        fixture::{self, beat, draining, failed, hive, key, name, record, spec},
+        fixture::{self, beat, draining, failed, hive, key, leaves, name, record, spec},
         fleet::Fleet,
         scale::{Order, orders},
     };
@@ -138,6 +138,7 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Happening {
         Hive(&'static str, HiveRecord),
+        HiveWithoutKey(&'static str),
         HiveGone(&'static str),
         Worker(&'static str, &'static str, WorkerRecord),
         WorkerGone(&'static str, &'static str),
@@ -161,6 +162,7 @@ mod tests {
         let failed = prop::sample::select(failures.to_vec()).prop_map(failed);
         prop_oneof![
             (hives(), hive_record).prop_map(|(at, record)| Happening::Hive(at, record)),
+            hives().prop_map(Happening::HiveWithoutKey),
             hives().prop_map(Happening::HiveGone),
             (hives(), workers(), worker_record).prop_map(|(at, worker, record)| Happening::Worker(at, worker, record)),
             (hives(), workers(), failed).prop_map(|(at, worker, record)| Happening::Worker(at, worker, record)),
@@ -178,8 +180,9 @@ mod tests {
             Happening::Hive(at, record) => {
                 fleet.hive_is_there(name(at), record, now);
             }
+            Happening::HiveWithoutKey(at) => fleet.hive_has_no_key(&name(at)),
             Happening::HiveGone(at) => {
-                fleet.hive_is_gone(&name(at));
+                leaves(fleet, at);
             }
             // A worker serves one model all its life.
             Happening::Worker(at, worker, record) => {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::stream::Config;
 use rbee_nats::{Authority, Bus, Commands, Order};
 use rbee_schema::{FailureCode, Haste, HiveCommand, HiveName};
 use rbee_tests::{
-    nats::NatsServer,
+    nats::{NatsServer, connect_with},
     wait::{PATIENCE, eventually, soon},
 };
 use tokio::time::timeout;
@@ -105,6 +106,35 @@ async fn a_command_that_nobody_takes_lapses() {
     let stream = bus.jetstream().get_stream("rbee_commands").await.expect("the stream is there");
     let stored = stream.get_last_raw_message_by_subject("rbee.cmd.hive.workshop").await.expect("the command");
     assert_eq!(stored.headers.get("Nats-TTL").map(|value| value.as_str()), Some("60"));
+}
+
+#[tokio::test]
+async fn a_command_whose_acknowledgement_is_lost_is_given_again_and_stored_once() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let mut stream = bus.jetstream().get_stream("rbee_commands").await.expect("the stream is there");
+    let usual = stream.cached_info().config.clone();
+    let silent = Config { no_ack: true, ..usual.clone() };
+    bus.jetstream().update_stream(silent).await.expect("the server answers");
+    let commanding = tokio::spawn({
+        let bus = bus.clone();
+        async move { bus.command(&hive(), &stop("a")).await }
+    });
+    eventually("it is stored", PATIENCE, async || stream.info().await.is_ok_and(|info| info.state.messages == 1)).await;
+    assert!(!commanding.is_finished(), "nobody has said that it is stored");
+    bus.jetstream().update_stream(usual).await.expect("the server answers");
+    soon("word that it is stored", commanding).await.expect("no panic").expect("stored");
+    assert_eq!(stream.info().await.expect("the server answers").state.last_sequence, 1, "once");
+}
+
+#[tokio::test]
+async fn who_commands_hears_that_nobody_stores_it_before_who_waits_for_that_gives_up() {
+    let server = NatsServer::start().await;
+    let _prepared = server.bus("rbee").await;
+    let bus = connect_with(server.url(), "rbee", "connect=200ms,request=2s").await.expect("connected");
+    bus.jetstream().delete_stream("rbee_commands").await.expect("deleted");
+    let error = timeout(bus.settings().request, bus.command(&hive(), &stop("a"))).await.expect("within one request");
+    assert!(error.expect_err("there is no stream").passes(), "it may be given again");
 }
 
 #[tokio::test]

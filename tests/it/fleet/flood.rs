@@ -60,6 +60,7 @@ async fn who_beats_and_is_not_known_is_counted_and_nobody_is_added() {
         tokens: 0,
         steps: 0,
         memory_bytes: 0,
+        cache: None,
     };
     for number in 0..MANY {
         let ghost = format!("ghost-{number}").parse().expect("a name");

@@ -1,5 +1,9 @@
 //! Several queens, hives that go and come back, and declarations that change: no stream is touched by any of it.
 
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::stream::Config;
+use futures::StreamExt as _;
 use rbee_nats::{Authority, Order, Registry};
 use rbee_schema::{
     Chunk, FailureCode, Haste, HiveCommand, HiveEvent, LeaderRecord, ModelReference, ModelSpec, QueenEvent, Replicas,
@@ -10,7 +14,7 @@ use rbee_tests::{
     chaos::Story,
     fleet::{Fleet, chat, whole},
     port::PortBlock,
-    wait::{PATIENCE, eventually},
+    wait::{PATIENCE, eventually, soon},
 };
 
 fn model(name: &str) -> OfModel {
@@ -101,6 +105,72 @@ async fn a_hive_refuses_the_commands_of_a_queen_whose_term_is_over() {
     let still = fleet.ready(1).await.remove(0);
     assert_eq!((still.name, still.record.pid), (worker.name, worker.record.pid), "nobody was stopped");
 }
+
+#[tokio::test]
+async fn a_hive_whose_key_is_deleted_writes_it_again_and_its_workers_are_known_all_the_while() {
+    let mut fleet = Fleet::bare().await;
+    fleet.queen().await;
+    // By renewal alone it would take minutes.
+    let setup = fleet.one("presence=10m,presence_lapse=11m");
+    fleet.start_hive(&setup).await;
+    fleet.serve_mock("m", "", 1, 1).await;
+    let worker = fleet.ready(1).await.remove(0);
+    let hives = fleet.bus.jetstream().get_key_value("rbee_hives").await.expect("the bucket is there");
+    let before = hives.entry("one").await.expect("the server answers").expect("it is there").revision;
+    for deletes in [true, false] {
+        let deleted = if deletes { hives.delete("one").await } else { hives.purge("one").await };
+        deleted.expect("the server answers");
+        fleet.joined("one", fleet.role_pid("one")).await;
+    }
+    assert!(hives.entry("one").await.expect("the server answers").is_some_and(|entry| entry.revision >= before + 4));
+    // Where she had forgotten it, its worker would have been replaced by now: she knows what was declared after it.
+    fleet.serve_mock("n", "", 1, 1).await;
+    let ready = fleet.ready(2).await;
+    let same = |found: &Worker| (&found.name, found.record.pid) == (&worker.name, worker.record.pid);
+    assert!(ready.iter().any(same), "{ready:?}");
+    let told = told(&fleet).await;
+    let names: Vec<&str> = told.iter().map(QueenEvent::name).collect();
+    assert_eq!(names.iter().filter(|name| **name == "placed").count(), 2, "{names:?}");
+    assert!(!names.iter().any(|name| name.starts_with("hive-")), "{names:?}");
+}
+
+#[tokio::test]
+async fn a_queen_whose_campaign_ends_ends_with_its_error() {
+    let mut fleet = Fleet::bare().await;
+    fleet.tell("RBEE_CONNECTION", "connect=100ms,request=1s,reader=1s");
+    fleet.queen().await;
+    fleet.bus.jetstream().delete_stream("KV_rbee_queen").await.expect("the server answers");
+    assert_eq!(fleet.ended("queen").await, Some(69), "the exit code of what is unavailable");
+    let said = std::fs::read_to_string(fleet.log("queen")).expect("she has written");
+    assert!(said.contains("failed to campaign for the lead: failed to watch rbee_queen"), "{said}");
+}
+
+#[tokio::test]
+async fn an_order_that_nobody_says_is_stored_is_given_again_before_its_hive_is_thought_deaf() {
+    let fleet = Fleet::start().await;
+    let stream = fleet.bus.jetstream().get_stream("rbee_commands").await.expect("the stream is there");
+    let usual = stream.cached_info().config.clone();
+    // Somebody hears them, so that the server does not say that nobody does, and nothing is stored.
+    let mut given = fleet.bus.subscribe("rbee.cmd.hive.*".to_owned()).await.expect("the server answers");
+    let elsewhere = Config { subjects: vec!["elsewhere".to_owned()], ..usual.clone() };
+    fleet.bus.jetstream().update_stream(elsewhere).await.expect("the server answers");
+    fleet.serve_mock("m", "", 1, 1).await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let order = soon("order", given.next()).await.expect("the connection stands");
+        ids.push(order.headers.and_then(|headers| headers.get("Nats-Msg-Id").cloned()).expect("it has an id"));
+    }
+    let begun = Instant::now();
+    assert_eq!(ids[0], ids[1], "however often it is given, it is stored once");
+    fleet.bus.jetstream().update_stream(usual).await.expect("the server answers");
+    fleet.ready(1).await;
+    assert!(begun.elapsed() < BEFORE_IT_IS_STALE, "{:?}", begun.elapsed());
+    let told = told(&fleet).await;
+    assert_eq!(told.iter().filter(|event| event.name() == "placed").count(), 1, "{told:?}");
+}
+
+/// An order of which nothing is heard is given up after half a minute: what comes earlier came because it was given again.
+const BEFORE_IT_IS_STALE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_lost_hive_is_replaced_and_its_duplicates_are_drained_when_it_returns() {

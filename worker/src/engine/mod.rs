@@ -15,7 +15,7 @@ pub mod mock;
 
 use std::{sync::Arc, time::Duration};
 
-use rbee_schema::{Failure, FailureCode, Message, ModelReference, Sampling};
+use rbee_schema::{CacheUse, Failure, FailureCode, Message, ModelReference, Sampling};
 
 pub use crate::sample::{Logprobs, Token};
 
@@ -168,12 +168,31 @@ pub struct EngineStats {
     pub used_pages: u64,
     /// See `cache_pages`.
     pub known_pages: u64,
+    /// Pages that were forgotten to make room for others.
+    pub forgotten_pages: u64,
+    /// Bytes of a page.
+    pub page_bytes: u64,
     /// How often a sequence lost its pages to an older one.
     pub preempted: u64,
     /// Steps that had something to do.
     pub steps: u64,
     /// Time spent in those steps.
     pub busy: Duration,
+}
+
+impl EngineStats {
+    /// What is remembered, as a heartbeat says it; `None` where the engine has no cache.
+    pub(crate) fn cache(&self) -> Option<CacheUse> {
+        let bytes = |pages| pages * self.page_bytes;
+        (self.cache_pages > 0).then(|| CacheUse {
+            asked_tokens: self.asked_tokens,
+            found_tokens: self.found_tokens,
+            most_bytes: bytes(self.cache_pages),
+            used_bytes: bytes(self.used_pages),
+            idle_bytes: bytes(self.known_pages),
+            forgotten_bytes: bytes(self.forgotten_pages),
+        })
+    }
 }
 
 /// The context that is used, where `possible` tokens are the most that model and engine can hold.

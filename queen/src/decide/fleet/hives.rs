@@ -18,15 +18,16 @@ impl Fleet {
         }
         match self.hives.get_mut(&hive) {
             Some(known) => {
-                if known.record != record {
+                if known.record != record || !known.has_key {
                     self.touched.everything();
                     known.record = record;
+                    known.has_key = true;
                 }
                 if is_another_run { self.hear_hive(&hive, now) } else { Change::Same }
             }
             None => {
                 self.touched.everything();
-                self.hives.insert(hive, Hive { record, liveness: Liveness::new(now), room: None });
+                self.hives.insert(hive, Hive { record, liveness: Liveness::new(now), room: None, has_key: true });
                 Change::Same
             }
         }
@@ -54,26 +55,30 @@ impl Fleet {
         Change::Fewer
     }
 
-    /// The key of a hive is gone: it has ended in good order, or it was not renewed.
-    pub fn hive_is_gone(&mut self, hive: &HiveName) -> Change {
-        match self.hives.get(hive).map(|known| known.liveness.presence()) {
-            // It has been silent for long already, and may return.
-            Some(Presence::Lost | Presence::Suspect) | None => Change::Same,
-            Some(Presence::Online) => {
-                self.forget_hive(hive);
-                Change::Fewer
-            }
+    /// The key of a hive is gone: it has ended in good order, or could not renew it for a while. Who is heard all the same is
+    /// there; else it is forgotten as soon as it would be suspect, or its connection ends.
+    pub fn hive_has_no_key(&mut self, hive: &HiveName) {
+        // One that is silent already was not renewed, and may return.
+        let is_heard = |known: &&mut Hive| known.liveness.presence() == Presence::Online;
+        if let Some(known) = self.hives.get_mut(hive).filter(is_heard) {
+            known.has_key = false;
+            self.touched.everything();
         }
     }
 
     /// The server says that the connection of a hive is gone.
-    pub fn hive_is_disconnected(&mut self, hive: &HiveName) {
-        let turn = self.hives.get_mut(hive).and_then(|known| known.liveness.disconnected());
-        if turn.is_some() {
+    pub fn hive_is_disconnected(&mut self, hive: &HiveName) -> Change {
+        let Some(known) = self.hives.get_mut(hive) else { return Change::Same };
+        if !known.has_key {
+            self.forget_hive(hive);
+            return Change::Fewer;
+        }
+        if known.liveness.disconnected().is_some() {
             self.touched.everything();
             let why = "its connection to the bus is gone".to_owned();
             self.news.push(QueenEvent::HiveSuspected { hive: hive.clone(), why });
         }
+        Change::Same
     }
 
     /// The server says that the connection of a worker is gone. Its hive says more of it, unless that is gone too.
@@ -86,7 +91,6 @@ impl Fleet {
     pub(super) fn forget_hive(&mut self, hive: &HiveName) {
         self.touched.everything();
         self.hives.remove(hive);
-        self.files.remove(hive);
         self.held.forget_hive(hive);
         let orders: Vec<WorkerKey> = self.orders.keys().filter(|(at, _)| at == hive).cloned().collect();
         for key in orders {
@@ -98,17 +102,21 @@ impl Fleet {
     /// their records are to be removed.
     pub fn pass(&mut self, now: Instant) -> (Change, Vec<WorkerKey>) {
         let (mut change, mut gone) = (Change::Same, Vec::new());
-        let turns: Vec<(HiveName, Turn, Duration)> = self
+        let turns: Vec<(HiveName, Turn, Duration, bool)> = self
             .hives
             .iter_mut()
             .filter_map(|(name, hive)| {
                 let turn = hive.liveness.pass(now, &self.timers)?;
-                Some((name.clone(), turn, hive.liveness.silence(now)))
+                Some((name.clone(), turn, hive.liveness.silence(now), hive.has_key))
             })
             .collect();
-        for (hive, turn, silence) in turns {
+        for (hive, turn, silence, has_key) in turns {
             self.touched.everything();
             match turn {
+                Turn::Suspected if !has_key => {
+                    change = Change::Fewer;
+                    self.forget_hive(&hive);
+                }
                 Turn::Suspected => {
                     let why = format!("no heartbeat for {silence:.1?}");
                     self.news.push(QueenEvent::HiveSuspected { hive, why });
@@ -173,7 +181,8 @@ mod tests {
     use super::*;
     use crate::decide::{
         bounds::Bounds,
-        fixture::{hive, name},
+        fixture::{hive, key, name, spec},
+        place::place,
         timers::Timers,
     };
 
@@ -190,5 +199,56 @@ mod tests {
         assert_eq!(presence(&fleet), Presence::Lost);
         fleet.hive_is_there(name("a"), HiveRecord { epoch: 2, ..hive() }, after(11));
         assert_eq!(presence(&fleet), Presence::Online, "another run of it was not there before");
+    }
+
+    #[test]
+    fn a_hive_whose_key_is_gone_is_kept_while_it_is_heard_and_forgotten_when_it_is_silent_or_leaves() {
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let a: HiveName = name("a");
+        let without_key = || {
+            let mut fleet = Fleet::new(Timers::default(), Bounds::default());
+            fleet.hive_is_there(name("a"), hive(), now);
+            fleet.model_is(name("m"), spec());
+            fleet.ordered(key("a", "w"), name("m"), now);
+            fleet.file_is(name("a"), "a.file".to_owned(), spec().reference);
+            fleet.hive_has_no_key(&a);
+            fleet
+        };
+        let says = HiveBeat { epoch: 1, workers: 0, ports_leased: 0, ports_total: 1, late_ms: 0, room: None };
+        let takes_workers = |fleet: &Fleet| place(fleet, &name("m"), &spec(), now).is_ok();
+
+        let mut heard = without_key();
+        assert!(!takes_workers(&heard), "it may be about to end");
+        for seconds in 1..60 {
+            heard.hive_beats(&a, &says, after(seconds));
+            heard.pass(after(seconds));
+        }
+        assert!(heard.is_there(&a) && heard.awaits(&key("a", "w")) && heard.has_file(&a, &spec().reference));
+        heard.hive_is_there(name("a"), hive(), after(60));
+        assert!(takes_workers(&heard));
+
+        let mut silent = without_key();
+        assert_eq!(silent.pass(after(2)).0, Change::Same);
+        assert_eq!(silent.pass(after(3)).0, Change::Fewer);
+        assert!(!silent.hives.contains_key(&a) && !silent.awaits(&key("a", "w")));
+        let mut left = without_key();
+        assert_eq!(left.hive_is_disconnected(&a), Change::Fewer);
+        assert!(!left.hives.contains_key(&a));
+        for mut fleet in [silent, left] {
+            assert_eq!(fleet.news(), [], "who ends in good order was never suspect");
+            fleet.hive_is_there(name("a"), HiveRecord { epoch: 2, ..hive() }, after(60));
+            assert!(fleet.has_file(&a, &spec().reference), "what the bucket of files says holds as long as it says so");
+        }
+    }
+
+    #[test]
+    fn a_silent_hive_whose_key_lapses_may_return() {
+        let (mut fleet, now) = (Fleet::new(Timers::default(), Bounds::default()), Instant::now());
+        fleet.hive_is_there(name("a"), hive(), now);
+        fleet.pass(now + Duration::from_secs(4));
+        fleet.hive_has_no_key(&name("a"));
+        fleet.pass(now + Duration::from_secs(30));
+        assert_eq!(fleet.hives[&name::<HiveName>("a")].liveness.presence(), Presence::Lost);
     }
 }

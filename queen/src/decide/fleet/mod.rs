@@ -12,7 +12,7 @@ use std::{
 };
 
 use rbee_schema::{
-    Failure, FailureCode, HiveName, HiveRecord, JobId, JobInFlight, ModelName, ModelReference, ModelSpec, QueenEvent,
+    CacheUse, Failure, FailureCode, HiveName, HiveRecord, JobId, JobInFlight, ModelName, ModelReference, ModelSpec, QueenEvent,
     Room, Tenant, WorkerName, WorkerPhase, WorkerRecord,
 };
 
@@ -63,6 +63,8 @@ pub struct Hive {
     pub liveness: Liveness,
     /// What it has left for further workers, as it last said.
     pub room: Option<Room>,
+    /// Whether its key is in the registry. Where it is not, the hive has ended in good order, or could not renew it.
+    pub has_key: bool,
 }
 
 /// A spawn that was commanded.
@@ -93,6 +95,8 @@ pub struct Worker {
     pub tokens: u64,
     /// Resident memory in bytes.
     pub memory_bytes: u64,
+    /// What it remembers of prompts, where its engine does.
+    pub cache: Option<CacheUse>,
     /// When it was last heard itself.
     pub heard: Instant,
     /// Whether the server says that its connection is gone, and nothing was heard of it since.

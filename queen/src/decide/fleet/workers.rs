@@ -28,6 +28,7 @@ impl Fleet {
             returned: Vec::new(),
             tokens: 0,
             memory_bytes: 0,
+            cache: None,
             heard: now,
             is_cut_off: false,
             idle_since: now,
@@ -56,6 +57,7 @@ impl Fleet {
             worker.jobs.clear();
             worker.begun.clear();
             worker.returned.clear();
+            worker.cache = None;
         }
         worker.looping = match record.phase {
             WorkerPhase::CrashLoop => Some(record.failure.clone().unwrap_or_else(|| ended_too_often(&record))),
@@ -132,6 +134,7 @@ impl Fleet {
         worker.jobs = beat.jobs;
         worker.tokens = beat.tokens;
         worker.memory_bytes = beat.memory_bytes;
+        worker.cache = beat.cache;
         if has_changed { Pulse::JobsChanged } else { Pulse::Steady }
     }
 

@@ -4,7 +4,7 @@ use rbee_schema::{FailureCode, Replicas, WorkerRecord};
 
 use super::*;
 use crate::decide::{
-    fixture::{beat, draining, fails, fleet, hive, key, looping, name, next_look, orders, record, spec},
+    fixture::{beat, draining, fails, fleet, hive, key, leaves, looping, name, next_look, orders, record, spec},
     fleet::Change,
 };
 
@@ -84,7 +84,7 @@ fn a_minimum_is_held_and_spread_over_the_hives() {
 #[test]
 fn demand_without_a_hive_is_unplaceable_and_placed_when_one_comes() {
     let (mut fleet, now) = (fleet(ONE), Instant::now());
-    fleet.hive_is_gone(&name("a"));
+    leaves(&mut fleet, "a");
     fleet.job_waits(&name("m"), now);
     assert_eq!(kinds(&orders(&fleet, now)), ["unplaceable"]);
     fleet.hive_is_there(name("b"), hive(), now);
@@ -175,15 +175,15 @@ fn the_loss_of_a_worker_or_of_its_hive_is_a_reason_to_look_for_waiting_jobs() {
         assert_eq!(fleet.worker_is(key("a", "w"), record(phase), now), change, "{phase:?}");
     }
     assert_eq!(fleet.worker_is_gone(&key("a", "w")), Change::Fewer);
-    assert_eq!(fleet.hive_is_gone(&name("a")), Change::Fewer);
-    assert_eq!(fleet.hive_is_gone(&name("a")), Change::Same);
+    assert_eq!(leaves(&mut fleet, "a"), Change::Fewer);
+    assert_eq!(leaves(&mut fleet, "a"), Change::Same);
 }
 
 #[test]
 fn workers_of_an_absent_hive_do_not_count() {
     let (mut fleet, now) = (fleet(ONE), Instant::now());
     fleet.worker_is(key("a", "w"), record(WorkerPhase::Ready), now);
-    fleet.hive_is_gone(&name("a"));
+    leaves(&mut fleet, "a");
     assert_eq!(fleet.capacity(&name("m")), 0);
 }
 

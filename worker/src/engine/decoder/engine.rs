@@ -42,6 +42,7 @@ impl DecoderEngine {
         let made = catch_unwind(AssertUnwindSafe(|| self.step()));
         self.release(SequenceId(0));
         self.stats = EngineStats::default();
+        self.cache.count_anew();
         let panicked = |_| Failure::new(FailureCode::ModelInvalid, "it cannot be computed: its header may be damaged");
         made.map_err(panicked)?.into_iter().try_for_each(|(_, token)| token.map(drop))
     }
@@ -191,6 +192,8 @@ impl Engine for DecoderEngine {
             cache_pages: cache.pages as u64,
             used_pages: cache.used as u64,
             known_pages: cache.idle as u64,
+            forgotten_pages: cache.forgotten,
+            page_bytes: self.decoder.description().page_bytes() as u64,
             ..self.stats
         }
     }

@@ -1,0 +1,66 @@
+//! What a worker remembers of prompts is used by the jobs that come later, and told.
+
+use rbee_schema::{CacheUse, ModelReference, ModelSpec, Replicas};
+use rbee_tests::{
+    fleet::{Fleet, chat, counted, whole},
+    tools::model,
+    wait::{PATIENCE, eventually},
+};
+use serde_json::json;
+
+/// A prompt of some pages of tokens.
+const PROMPT: &str = "A beekeeper writes down what the hives have done in the last week. In the first hive the queen lays well \
+                      and the bees bring much pollen. In the second hive it is quiet, and there is little honey. In the third \
+                      hive a swarm has left on Tuesday. Say in one word which hive needs help.";
+
+/// Waits until the queen has heard that so many tokens were asked for, and returns what she knows.
+async fn asked(fleet: &Fleet, tokens: u64) -> CacheUse {
+    let mut found = CacheUse::default();
+    eventually(&format!("{tokens} tokens were asked for"), PATIENCE, async || {
+        found = fleet.workers().await.first().and_then(|worker| worker.cache).unwrap_or_default();
+        found.asked_tokens >= tokens && found.used_bytes == 0
+    })
+    .await;
+    found
+}
+
+#[tokio::test]
+async fn a_second_job_that_begins_alike_finds_its_beginning_and_that_is_counted() {
+    let fleet = Fleet::start().await;
+    let spec = ModelSpec { replicas: Replicas { min: 1, max: 1 }, ..ModelSpec::new(ModelReference::File(model())) };
+    fleet.serve("smollm2", spec).await;
+    let worker = fleet.ready(1).await.remove(0);
+    let ask = async || {
+        let mut body = chat(PROMPT);
+        body["max_tokens"] = json!(2);
+        whole(&mut fleet.submit("smollm2", body).await.1).await;
+    };
+    ask().await;
+    let first = asked(&fleet, 1).await;
+    assert_eq!(first.found_tokens, 0, "nobody has asked before: {first:?}");
+    assert!(first.idle_bytes > 0 && first.idle_bytes < first.most_bytes, "{first:?}");
+    ask().await;
+    let second = asked(&fleet, 2 * first.asked_tokens).await;
+    assert_eq!(second.asked_tokens, 2 * first.asked_tokens, "the same prompt");
+    assert!(second.found_tokens > first.asked_tokens / 2, "all but the last page of it: {second:?}");
+    assert_eq!((second.idle_bytes, second.forgotten_bytes), (first.idle_bytes, 0), "nothing is kept twice: {second:?}");
+
+    let metrics = format!("http://127.0.0.1:{}/metrics", worker.record.port.expect("it has a port"));
+    for (metric, expected) in [
+        ("rbee_worker_cache_asked_tokens_total", second.asked_tokens),
+        ("rbee_worker_cache_found_tokens_total", second.found_tokens),
+        ("rbee_worker_cache_bytes{what=\"idle\"}", second.idle_bytes),
+    ] {
+        assert_eq!(counted(&metrics, metric).await, expected as f64, "{metric}");
+    }
+    let rate = second.hit_rate().expect("tokens were asked for");
+    assert_eq!(counted(&metrics, "rbee_worker_cache_hit_ratio").await, rate);
+    let queen = format!("{}/metrics", fleet.http().await);
+    eventually("the queen counts it too", PATIENCE, async || {
+        counted(&queen, "rbee_queen_cache_hit_ratio").await == rate
+    })
+    .await;
+    let shown = fleet.rbee(&["ps"]).await;
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(text.contains("CACHED") && text.contains(&format!("{:.0}%", 100.0 * rate)), "{text}");
+}
