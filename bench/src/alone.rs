@@ -39,7 +39,7 @@ impl Alone {
         self.next += 1;
         let begun = Instant::now();
         let prompt = text.prompt(&request.messages).expect("the chat is valid");
-        let sequence = Sequence { prompt, emitted: Vec::new(), sampling: request.sampling(0) };
+        let sequence = Sequence::new(prompt, request.sampling(0));
         engine.admit(id, sequence).expect("the engine is free");
         let (mut ids, mut first, mut last) = (Vec::new(), Duration::ZERO, Duration::ZERO);
         'answer: while ids.len() < limit {

@@ -1,11 +1,15 @@
 //! What to ask a model, and how: the options that `run` and `submit` share.
 
-use std::io::Read as _;
+use std::{
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use clap::Args;
 use rbee_nats::Submission;
-use rbee_schema::{JobClass, JobId, JobRequest, Message, ModelName, Role, Tenant};
+use rbee_schema::{JobClass, JobId, JobRequest, Message, ModelName, Role, StructuredOutputs, Tenant};
 
 use crate::outcome::Outcome;
 
@@ -59,6 +63,18 @@ pub(crate) struct PromptOptions {
     /// Go on when the model has ended its answer.
     #[arg(long)]
     ignore_eos: bool,
+    /// A file with the JSON Schema that the answer is to fit.
+    #[arg(long, value_name = "FILE", group = "form")]
+    schema: Option<PathBuf>,
+    /// A regular expression that the whole answer is to match.
+    #[arg(long, value_name = "EXPRESSION", group = "form")]
+    regex: Option<String>,
+    /// A text that the answer may be; given once for each.
+    #[arg(long, value_name = "TEXT", group = "form")]
+    choice: Vec<String>,
+    /// A file with a grammar in the syntax of Lark that the answer is to fit.
+    #[arg(long, value_name = "FILE", group = "form")]
+    grammar: Option<PathBuf>,
     /// Run it when nothing more urgent waits.
     #[arg(long)]
     batch: bool,
@@ -73,6 +89,7 @@ pub(crate) struct PromptOptions {
 impl PromptOptions {
     /// The job that these options describe.
     pub(crate) fn submission(self) -> Result<Submission, Outcome> {
+        let structured_outputs = self.form()?;
         let content = match self.prompt.as_str() {
             "-" => {
                 let mut text = String::new();
@@ -98,6 +115,7 @@ impl PromptOptions {
             stop_token_ids: self.stop_token,
             min_tokens: self.min_tokens,
             ignore_eos: self.ignore_eos.then_some(true),
+            structured_outputs,
             ..JobRequest::default()
         };
         request.check().map_err(Outcome::usage)?;
@@ -109,4 +127,21 @@ impl PromptOptions {
             body: Bytes::from(serde_json::to_vec(&request).map_err(Outcome::failed)?),
         })
     }
+
+    /// What form the answer is to have.
+    fn form(&self) -> Result<Option<StructuredOutputs>, Outcome> {
+        let schema = self.schema.as_deref().map(read_schema).transpose()?;
+        let grammar = self.grammar.as_deref().map(read).transpose()?;
+        let form = StructuredOutputs { json: schema, regex: self.regex.clone(), choice: self.choice.clone(), grammar };
+        Ok((form != StructuredOutputs::default()).then_some(form))
+    }
+}
+
+fn read(file: &Path) -> Result<String, Outcome> {
+    fs::read_to_string(file).map_err(|error| Outcome::usage(format!("failed to read {}: {error}", file.display())))
+}
+
+fn read_schema(file: &Path) -> Result<serde_json::Value, Outcome> {
+    serde_json::from_str(&read(file)?)
+        .map_err(|error| Outcome::usage(format!("{} is not JSON: {error}", file.display())))
 }

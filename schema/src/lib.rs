@@ -29,7 +29,9 @@ pub use command::{Haste, HiveCommand, QueenControl, WorkerControl};
 pub use document::{Document, documents};
 pub use event::{Event, ExitClass, HiveEvent, JobEvent, ModelEvent, PortEvent, QueenEvent, WorkerEvent};
 pub use failure::{Failure, FailureCode};
-pub use job::{JobRequest, MAX_BODY_BYTES, Message, Role, Sampling};
+pub use job::{
+    JobRequest, MAX_BODY_BYTES, Message, NamedSchema, ResponseFormat, Role, Sampling, Shape, StructuredOutputs,
+};
 pub use model::{
     Device, HubFile, Labels, Limits, ModelKind, ModelReference, ModelSpec, Replicas, Spreading, check_labels,
 };

@@ -153,8 +153,7 @@ mod tests {
         let engine = EngineThread::start(loaded.engine, options.slots).expect("a thread");
         // Dropping races with the thread's own look at the channel: often enough to meet it at every point.
         for round in 0..20_000 {
-            let sequence =
-                Sequence { prompt: vec![1], emitted: Vec::new(), sampling: JobRequest::default().sampling(0) };
+            let sequence = Sequence::new(vec![1], JobRequest::default().sampling(0));
             let mut tokens = engine.admit(sequence).await;
             let first = tokens.recv().await.expect("the thread lives");
             assert!(first.is_ok(), "round {round}: {first:?}");

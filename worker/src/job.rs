@@ -5,24 +5,20 @@
 
 use std::sync::Arc;
 
-use rbee_nats::{Bus, Committed, Delivery, Outbox};
-use rbee_schema::{
-    Chunk, DeadJob, Event, Failure, FailureCode, JobEvent, JobRequest, Scored, TokenLogprob, WorkerSettings,
-};
+use rbee_nats::{Bus, Delivery, Outbox};
+use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, JobEvent, Scored, TokenLogprob, WorkerSettings};
 use rbee_trace::STEPS;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use crate::{
-    decide::{
-        answer::Answer,
-        request::answer_limit,
-        strikes::{is_out, lost_workers},
-    },
-    engine::{Sequence, Text, Token},
+    decide::answer::Answer,
+    engine::{Text, Token},
     engine_thread::{EngineThread, Tokens},
+    grammar::Grammars,
     metrics,
+    prepare::Prepared,
     report::{Identity, Reporter},
     writer::{Fenced, Writer},
 };
@@ -37,6 +33,7 @@ pub(crate) struct Desk {
     pub(crate) outbox: Outbox,
     pub(crate) identity: Identity,
     pub(crate) text: Arc<dyn Text>,
+    pub(crate) grammars: Arc<Grammars>,
     pub(crate) context: u32,
     pub(crate) settings: WorkerSettings,
     pub(crate) engine: EngineThread,
@@ -120,7 +117,7 @@ impl Desk {
         }
         let last = stored.last().map_or(0, |committed| committed.sequence);
         let mut writer = Writer::new(&self.bus, &delivery.tenant, &delivery.job, last);
-        let (mut answer, sequence, first) = match self.prepare(delivery, &stored) {
+        let Prepared { mut answer, sequence, first } = match self.prepare(delivery, &stored).await {
             Ok(prepared) => prepared,
             Err(failure) => return self.fail(delivery, &mut writer, failure).await,
         };
@@ -156,44 +153,6 @@ impl Desk {
         debug!(target: STEPS, ?finish_reason, tokens = answer.index(), "done");
         self.tell(delivery, JobEvent::Finished { finish_reason, usage, duration_ms });
         Ok(Outcome::Complete("done"))
-    }
-
-    /// Reads the request and takes over what was stored; returns the first chunk that is ours to append.
-    fn prepare(&self, delivery: &Delivery, stored: &[Committed]) -> Result<(Answer, Sequence, Chunk), Failure> {
-        let request = JobRequest::from_json(delivery.body())?;
-        let lost = lost_workers(stored.iter().map(|committed| &committed.chunk));
-        if is_out(lost, !stored.is_empty(), delivery.attempt, &self.settings) {
-            return Err(Failure::new(
-                FailureCode::TriedTooOften,
-                format!("the job was delivered {} times, and {lost} workers ended while they ran it", delivery.attempt),
-            ));
-        }
-        let prompt = self.text.prompt(&request.messages)?;
-        let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
-        let limit = answer_limit(request.max_tokens, self.settings.answer_tokens, prompt_tokens, self.context)?;
-        let own_ends = if request.ignores_the_end() { Vec::new() } else { self.text.ends() };
-        let ends = [own_ends, request.stop_token_ids.clone()].concat();
-        let mut answer = Answer::new(request.stop.clone(), ends.clone(), prompt_tokens, limit);
-
-        let emitted: Vec<u32> = stored.iter().flat_map(|committed| ids(&committed.chunk)).copied().collect();
-        let stored_text = stored.iter().map(|committed| text(&committed.chunk).len()).sum();
-        answer.resume(emitted.iter().map(|id| (*id, self.text.piece(*id))), stored_text);
-
-        let seed = stored.iter().find_map(|committed| match committed.chunk {
-            Chunk::Started { seed, .. } => Some(seed),
-            _ => None,
-        });
-        let mut sampling = request.sampling(seed.unwrap_or_else(draw_seed));
-        if sampling.min_tokens > 0 {
-            sampling.ends = ends;
-        }
-        let Identity { hive, worker, model, .. } = self.identity.clone();
-        let first = if stored.is_empty() {
-            Chunk::Started { model, hive, worker, seed: sampling.seed, prompt_tokens }
-        } else {
-            Chunk::Resumed { hive, worker, attempt: delivery.attempt, index: answer.index() }
-        };
-        Ok((answer, Sequence { prompt, emitted, sampling }, first))
     }
 
     /// Appends tokens as they come. While one append is under way the next tokens gather, so that the stream keeps the
@@ -300,7 +259,8 @@ impl Desk {
     }
 }
 
-fn ids(chunk: &Chunk) -> &[u32] {
+/// The tokens of a chunk.
+pub(crate) fn ids(chunk: &Chunk) -> &[u32] {
     match chunk {
         Chunk::Tokens { ids, .. } => ids,
         Chunk::Started { .. }
@@ -309,20 +269,4 @@ fn ids(chunk: &Chunk) -> &[u32] {
         | Chunk::Done { .. }
         | Chunk::Error { .. } => &[],
     }
-}
-
-fn text(chunk: &Chunk) -> &str {
-    match chunk {
-        Chunk::Tokens { text, .. } => text,
-        Chunk::Started { .. }
-        | Chunk::Resumed { .. }
-        | Chunk::Paused { .. }
-        | Chunk::Done { .. }
-        | Chunk::Error { .. } => "",
-    }
-}
-
-/// A seed for a job that names none. JSON numbers are exact up to 2^53, and some readers know no larger ones.
-fn draw_seed() -> u64 {
-    uuid::Uuid::new_v4().as_u64_pair().0 >> 11
 }

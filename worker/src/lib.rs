@@ -6,6 +6,7 @@
 pub mod decide;
 pub mod draw;
 pub mod engine;
+pub mod grammar;
 pub mod model;
 pub mod sample;
 
@@ -13,6 +14,7 @@ mod engine_thread;
 mod http;
 mod job;
 mod metrics;
+mod prepare;
 mod report;
 mod run;
 mod serve;

@@ -1,6 +1,9 @@
 //! The life of a worker process: connect, load, serve, end. Steps 4 to 6 of a job's path.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use clap::Parser;
 use rbee_nats::{Bus, Connection, ConnectionSettings, JobQueue, Namespace, Outbox, worker_connection};
@@ -18,6 +21,7 @@ use tracing::{Instrument as _, Span, info, info_span, warn};
 use crate::{
     engine::{self, LoadOptions, LoadProgress, Loaded},
     engine_thread::EngineThread,
+    grammar::Grammars,
     http,
     job::Desk,
     metrics,
@@ -162,8 +166,19 @@ pub async fn run(options: Options) -> Result<(), Ended> {
     let queue = JobQueue::of(&bus, &identity.model).await.map_err(Ended::bus)?;
     let text = loaded.text;
     let last_words = settings.last_words;
-    let desk =
-        Desk { bus, outbox: outbox.clone(), identity, text, context, settings, engine, reporter, stop: stop.clone() };
+    let grammars = Arc::new(Grammars::new(Arc::clone(&text)));
+    let desk = Desk {
+        bus,
+        outbox: outbox.clone(),
+        identity,
+        text,
+        grammars,
+        context,
+        settings,
+        engine,
+        reporter,
+        stop: stop.clone(),
+    };
 
     metrics::loaded(started.elapsed());
     let load_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);

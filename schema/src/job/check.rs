@@ -20,6 +20,7 @@ impl JobRequest {
         }
         self.check_sampling()?;
         self.check_end()?;
+        self.check_shape()?;
         if self.n.is_some_and(|n| n != 1) {
             return Err(invalid("n must be 1: send the job again for another answer"));
         }

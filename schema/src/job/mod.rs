@@ -6,6 +6,7 @@ mod check;
 mod message;
 mod reading;
 mod sampling;
+mod shape;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use self::{
 pub use self::{
     message::{Message, Role},
     sampling::Sampling,
+    shape::{NamedSchema, ResponseFormat, Shape, StructuredOutputs},
 };
 use crate::{Failure, FailureCode};
 
@@ -90,6 +92,12 @@ pub struct JobRequest {
     /// Whether the answer goes on after the model has ended it, for measurements; default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignore_eos: Option<bool>,
+    /// What form the answer has: `text`, `json_object`, or `json_schema`; default `text`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_format: Option<ResponseFormat>,
+    /// The same in other words: a JSON Schema, a regular expression, a choice of texts, or a grammar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub structured_outputs: Option<StructuredOutputs>,
     /// Whether the HTTP answer is a stream of events. On the bus every answer is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,

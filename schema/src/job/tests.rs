@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 
 #[test]
@@ -29,6 +31,33 @@ fn what_is_asked_of_single_tokens_is_read() {
     assert_eq!(sampling.logit_bias, BTreeMap::from([(7, 2.5), (50_256, -100.0)]));
     assert_eq!((sampling.presence_penalty, sampling.frequency_penalty), (0.5, -1.0));
     assert_eq!((sampling.logprobs, sampling.min_tokens, job.stop_token_ids), (Some(5), 2, vec![3, 4]));
+}
+
+#[test]
+fn the_form_of_an_answer_is_said_as_in_the_openai_api_or_as_in_vllm() {
+    let schema = json!({ "type": "integer" });
+    for (fields, expected) in [
+        (json!({ "response_format": { "type": "text" } }), None),
+        (json!({ "response_format": { "type": "json_object" } }), Some(Shape::Json(json!({ "type": "object" })))),
+        (
+            json!({ "response_format":
+                { "type": "json_schema", "json_schema": { "name": "n", "strict": true, "schema": schema } } }),
+            Some(Shape::Json(schema.clone())),
+        ),
+        (json!({ "structured_outputs": { "json": schema } }), Some(Shape::Json(schema.clone()))),
+        (json!({ "structured_outputs": { "regex": "a+" } }), Some(Shape::Regex("a+".into()))),
+        (json!({ "structured_outputs": { "choice": ["a", "b"] } }), Some(Shape::Choice(vec!["a".into(), "b".into()]))),
+        (
+            json!({ "structured_outputs": { "grammar": "start: \"a\"" }, "response_format": { "type": "text" } }),
+            Some(Shape::Grammar("start: \"a\"".into())),
+        ),
+    ] {
+        let mut body = json!({ "messages": [{ "role": "user", "content": "Hi" }] });
+        body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        let job = JobRequest::from_json(body.to_string().as_bytes()).expect("valid");
+        assert_eq!(job.shape(), expected, "{body}");
+        assert_eq!(JobRequest::from_json(&serde_json::to_vec(&job).expect("serializes")), Ok(job));
+    }
 }
 
 #[test]
@@ -72,6 +101,29 @@ fn a_bad_body_is_refused_with_the_place_and_what_is_expected() {
         (format!("{{{chat},\"top_logprobs\":3}}"), FailureCode::InvalidRequest, "needs logprobs"),
         (format!("{{{chat},\"logprobs\":true,\"top_logprobs\":21}}"), FailureCode::InvalidRequest, "0 to 20"),
         (format!("{{{chat},\"min_tokens\":3,\"max_tokens\":2}}"), FailureCode::InvalidRequest, "min_tokens is 3"),
+        (
+            format!("{{{chat},\"response_format\":{{\"type\":\"xml\"}}}}"),
+            FailureCode::InvalidRequest,
+            "response_format",
+        ),
+        (
+            format!("{{{chat},\"response_format\":{{\"type\":\"json_schema\",\"json_schema\":{{}}}}}}"),
+            FailureCode::InvalidRequest,
+            "schema",
+        ),
+        (format!("{{{chat},\"structured_outputs\":{{}}}}"), FailureCode::InvalidRequest, "expected one of json"),
+        (
+            format!("{{{chat},\"structured_outputs\":{{\"regex\":\"a\",\"choice\":[\"a\"]}}}}"),
+            FailureCode::InvalidRequest,
+            "names 2 forms",
+        ),
+        (
+            format!(
+                "{{{chat},\"structured_outputs\":{{\"regex\":\"a\"}},\"response_format\":{{\"type\":\"json_object\"}}}}"
+            ),
+            FailureCode::InvalidRequest,
+            "leave one out",
+        ),
         (format!("{{{chat},\"n\":2}}"), FailureCode::InvalidRequest, "n must be 1"),
         (" ".repeat(MAX_BODY_BYTES + 1), FailureCode::BodyTooLarge, "524288"),
     ] {

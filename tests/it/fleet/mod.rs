@@ -11,6 +11,7 @@ mod command_line;
 mod configuration;
 mod drain;
 mod flood;
+mod form;
 mod gateway;
 mod install;
 mod local_hive;

@@ -90,6 +90,11 @@ impl Answer {
         }
     }
 
+    /// Tokens of the prompt.
+    pub fn prompt_tokens(&self) -> u32 {
+        self.prompt_tokens
+    }
+
     /// The index of the next token.
     pub fn index(&self) -> u32 {
         self.index

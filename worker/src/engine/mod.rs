@@ -17,7 +17,10 @@ use std::{sync::Arc, time::Duration};
 
 use rbee_schema::{CacheUse, Failure, FailureCode, Message, ModelReference, Sampling};
 
-pub use crate::sample::{Logprobs, Token};
+pub use crate::{
+    grammar::Constraint,
+    sample::{Logprobs, Token},
+};
 
 use crate::model::template::Bounds;
 
@@ -89,6 +92,9 @@ pub trait Text: Send + Sync {
     /// ids that the vocabulary does not have.
     fn piece(&self, token: u32) -> &[u8];
 
+    /// How many tokens the vocabulary has: ids are from 0 to below this.
+    fn size(&self) -> u32;
+
     /// The tokens that end an answer. They are not part of its text.
     fn ends(&self) -> Vec<u32>;
 }
@@ -98,7 +104,7 @@ pub trait Text: Send + Sync {
 pub struct SequenceId(pub u64);
 
 /// What is to be continued, and how.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Sequence {
     /// Tokens of the rendered prompt; at least one.
     pub prompt: Vec<u32>,
@@ -106,6 +112,15 @@ pub struct Sequence {
     pub emitted: Vec<u32>,
     /// How its tokens are chosen.
     pub sampling: Sampling,
+    /// What form the answer has; it has taken the tokens of `emitted`. `None` for any.
+    pub constraint: Option<Constraint>,
+}
+
+impl Sequence {
+    /// The answer to a prompt, from its beginning and in any form.
+    pub fn new(prompt: Vec<u32>, sampling: Sampling) -> Self {
+        Self { prompt, emitted: Vec::new(), sampling, constraint: None }
+    }
 }
 
 /// Makes tokens for several sequences at a time.

@@ -66,6 +66,10 @@ impl Text for ModelText {
         self.tokenizer.piece(token)
     }
 
+    fn size(&self) -> u32 {
+        self.tokenizer.len() as u32
+    }
+
     fn ends(&self) -> Vec<u32> {
         self.tokenizer.ends()
     }

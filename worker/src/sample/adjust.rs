@@ -4,13 +4,21 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use rbee_schema::Sampling;
 
+use super::{Mask, weight};
+
 /// How many of the last tokens the repetition penalty looks at (the default of llama.cpp).
 pub const PENALTY_WINDOW: usize = 64;
 
 /// The logits after penalties and biases; the same ones where nothing is to be done to them.
 ///
 /// A token that may not be taken has the logit of negative infinity.
-pub(super) fn adjust<'a>(logits: &'a [f32], history: &[u32], sampling: &Sampling, index: u32) -> Cow<'a, [f32]> {
+pub(super) fn adjust<'a>(
+    logits: &'a [f32],
+    history: &[u32],
+    sampling: &Sampling,
+    allowed: Option<&Mask>,
+    index: u32,
+) -> Cow<'a, [f32]> {
     let mut adjusted = Cow::Borrowed(logits);
     if sampling.repetition_penalty != 1.0 {
         let recent = &history[history.len().saturating_sub(PENALTY_WINDOW)..];
@@ -23,12 +31,26 @@ pub(super) fn adjust<'a>(logits: &'a [f32], history: &[u32], sampling: &Sampling
     for (token, bias) in &sampling.logit_bias {
         change(adjusted.to_mut(), *token, |logit| logit + bias);
     }
+    if let Some(allowed) = allowed {
+        allowed.apply(adjusted.to_mut());
+    }
     if index < sampling.min_tokens {
-        for end in &sampling.ends {
-            change(adjusted.to_mut(), *end, |_| f32::NEG_INFINITY);
-        }
+        go_on(adjusted.to_mut(), &sampling.ends, allowed.is_some());
     }
     adjusted
+}
+
+/// Forbids the tokens that end the answer. Where a form allows nothing else, they stay.
+fn go_on(adjusted: &mut [f32], ends: &[u32], is_bound: bool) {
+    let before: Vec<Option<f32>> = ends.iter().map(|end| adjusted.get(*end as usize).copied()).collect();
+    for end in ends {
+        change(adjusted, *end, |_| f32::NEG_INFINITY);
+    }
+    if is_bound && weight::highest(adjusted) == f32::NEG_INFINITY {
+        for (end, logit) in ends.iter().zip(before) {
+            change(adjusted, *end, |none| logit.unwrap_or(none));
+        }
+    }
 }
 
 /// Divides positive logits of recent tokens by the penalty and multiplies negative ones, once for each distinct token
@@ -66,15 +88,15 @@ mod tests {
     use super::*;
 
     fn adjusted(logits: &[f32], history: &[u32], sampling: &Sampling, index: u32) -> Vec<f32> {
-        adjust(logits, history, sampling, index).into_owned()
+        adjust(logits, history, sampling, None, index).into_owned()
     }
 
     #[test]
     fn logits_that_nothing_is_done_to_are_not_copied() {
         let logits = [1.0, 2.0];
-        assert!(matches!(adjust(&logits, &[0, 1], &Sampling::GREEDY, 1), Cow::Borrowed(_)));
+        assert!(matches!(adjust(&logits, &[0, 1], &Sampling::GREEDY, None, 1), Cow::Borrowed(_)));
         let later = Sampling { min_tokens: 1, ends: vec![0], ..Sampling::GREEDY };
-        assert!(matches!(adjust(&logits, &[0, 1], &later, 1), Cow::Borrowed(_)));
+        assert!(matches!(adjust(&logits, &[0, 1], &later, None, 1), Cow::Borrowed(_)));
     }
 
     #[test]
@@ -90,5 +112,9 @@ mod tests {
         let sampling = Sampling { logit_bias, min_tokens: 2, ends: vec![2, 8], ..Sampling::GREEDY };
         assert_eq!(adjusted(&[1.0, 1.0, 1.0], &[], &sampling, 1), [-99.0, 3.0, f32::NEG_INFINITY]);
         assert_eq!(adjusted(&[1.0, 1.0, 1.0], &[], &sampling, 2), [-99.0, 3.0, 1.0]);
+        let only =
+            |token: u32| adjust(&[1.0, 1.0, 1.0], &[], &sampling, Some(&Mask::new(vec![1 << token])), 1).into_owned();
+        assert_eq!(only(1), [f32::NEG_INFINITY, 3.0, f32::NEG_INFINITY]);
+        assert_eq!(only(2), [f32::NEG_INFINITY, f32::NEG_INFINITY, 1.0], "the form is complete");
     }
 }

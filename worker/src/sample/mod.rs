@@ -9,12 +9,14 @@
 
 mod adjust;
 mod logprobs;
+mod mask;
 mod nucleus;
 mod weight;
 
 use rbee_schema::{Failure, FailureCode, Sampling};
 
-pub use self::{adjust::PENALTY_WINDOW, logprobs::Logprobs};
+pub use self::{adjust::PENALTY_WINDOW, logprobs::Logprobs, mask::Mask};
+use crate::grammar::Constraint;
 
 /// A token that was made.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,16 +27,40 @@ pub struct Token {
     pub logprobs: Option<Box<Logprobs>>,
 }
 
+/// The token that follows `history` where the answer may be bound to a form, which takes the token then. See [`sample`].
+///
+/// # Errors
+/// Those of [`sample`] and of the [`Constraint`].
+pub fn choose(
+    logits: &[f32],
+    history: &[u32],
+    sampling: &Sampling,
+    constraint: Option<&mut Constraint>,
+    index: u32,
+) -> Result<Token, Failure> {
+    let Some(constraint) = constraint else { return sample(logits, history, sampling, None, index) };
+    let token = sample(logits, history, sampling, Some(&constraint.allowed()?), index)?;
+    constraint.accept(token.id)?;
+    Ok(token)
+}
+
 /// The token that follows `history` (prompt and answer so far), of which it is the `index`-th of the answer.
 ///
+/// Only tokens in `allowed` are taken, and `min_tokens` gives way to it: a form that is complete leaves no more to say.
 /// `logits` holds one unnormalised log-probability for each token of the vocabulary. A temperature of 0 takes the
 /// likeliest token, and of equally likely ones the lowest id.
 ///
 /// # Errors
 /// `model-invalid` if a logit is not a finite number, or if there are none; `invalid-request` if no token may be taken.
-pub fn sample(logits: &[f32], history: &[u32], sampling: &Sampling, index: u32) -> Result<Token, Failure> {
+pub fn sample(
+    logits: &[f32],
+    history: &[u32],
+    sampling: &Sampling,
+    allowed: Option<&Mask>,
+    index: u32,
+) -> Result<Token, Failure> {
     check(logits)?;
-    let adjusted = adjust::adjust(logits, history, sampling, index);
+    let adjusted = adjust::adjust(logits, history, sampling, allowed, index);
     let highest = weight::highest(&adjusted);
     if highest == f32::NEG_INFINITY {
         return Err(Failure::new(FailureCode::InvalidRequest, "what was asked for leaves no token to go on with"));

@@ -12,7 +12,7 @@ fn plain() -> Sampling {
 
 /// The id alone.
 fn chosen(logits: &[f32], history: &[u32], sampling: &Sampling, index: u32) -> Result<u32, Failure> {
-    sample(logits, history, sampling, index).map(|token| token.id)
+    sample(logits, history, sampling, None, index).map(|token| token.id)
 }
 
 fn logits() -> impl Strategy<Value = Vec<f32>> {
@@ -174,7 +174,7 @@ fn logprobs_are_the_models_whatever_was_asked_for() {
         ..GREEDY
     };
     let logits = [0.5f32.ln(), 0.3f32.ln(), 0.2f32.ln()];
-    let token = sample(&logits, &[0], &sampling, 0).expect("finite");
+    let token = sample(&logits, &[0], &sampling, None, 0).expect("finite");
     let logprobs = token.logprobs.expect("asked for");
     assert_eq!(token.id, 2, "0 is penalised and 1 would end the answer");
     assert!((logprobs.made - 0.2f32.ln()).abs() < 1e-4, "{logprobs:?}");

@@ -65,7 +65,7 @@ struct Comparison<'a> {
 impl Comparison<'_> {
     fn admit(&self, loaded: &mut Loaded) {
         let emitted = self.chat.answer[..self.done].to_vec();
-        let sequence = Sequence { prompt: self.chat.prompt.clone(), emitted, sampling: GREEDY };
+        let sequence = Sequence { emitted, ..Sequence::new(self.chat.prompt.clone(), GREEDY) };
         loaded.engine.admit(self.id, sequence).expect("admitted");
     }
 

@@ -27,7 +27,8 @@ fn loaded(context: u32, slots: u32) -> Loaded {
 }
 
 fn sequence(prompt: usize, emitted: &[u32], sampling: Sampling) -> Sequence {
-    Sequence { prompt: (0..prompt as u32).map(|id| id * 7 % 256).collect(), emitted: emitted.to_vec(), sampling }
+    let prompt = (0..prompt as u32).map(|id| id * 7 % 256).collect();
+    Sequence { emitted: emitted.to_vec(), ..Sequence::new(prompt, sampling) }
 }
 
 /// Steps until each of these sequences has made `count` tokens.

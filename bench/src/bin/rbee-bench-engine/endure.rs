@@ -34,7 +34,7 @@ pub(crate) fn endure(engine: &mut dyn Engine, asked: &Endure) -> Result<Endured,
     while Instant::now() < end {
         while running.len() < asked.sequences as usize {
             let (prompt, left) = piece(asked, next);
-            engine.admit(SequenceId(next), Sequence { prompt, emitted: Vec::new(), sampling: GREEDY })?;
+            engine.admit(SequenceId(next), Sequence::new(prompt, GREEDY))?;
             running.insert(next, Running::new(left));
             next += 1;
         }

@@ -71,7 +71,7 @@ fn answer(engine: &mut dyn Engine, asked: Answer) -> Result<Answered, Failure> {
     let sampling = if asked.drawn { drawn() } else { GREEDY };
     let begun = Instant::now();
     for (id, prompt) in (0..).map(SequenceId).zip(asked.prompts) {
-        engine.admit(id, Sequence { prompt, emitted: Vec::new(), sampling: sampling.clone() })?;
+        engine.admit(id, Sequence::new(prompt, sampling.clone()))?;
     }
     let (mut first, mut steps) = (None, 0);
     while answers.iter().any(|answer| answer.len() < asked.tokens) {

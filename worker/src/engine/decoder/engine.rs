@@ -9,7 +9,7 @@ use rbee_decoder::{Cache, Decoder, Span};
 use rbee_kernels::PAGE;
 use rbee_schema::{Failure, FailureCode, Sampling};
 
-use super::running::{Part, Running};
+use super::running::{Part, Running, Turn};
 use crate::{
     decide::{
         batch::{Want, rows},
@@ -38,7 +38,7 @@ impl DecoderEngine {
 
     /// Makes one token after two. Finds a model that computes nonsense.
     pub(super) fn try_out(&mut self) -> Result<(), Failure> {
-        self.admit(SequenceId(0), Sequence { prompt: vec![0, 0], emitted: Vec::new(), sampling: Sampling::GREEDY })?;
+        self.admit(SequenceId(0), Sequence::new(vec![0, 0], Sampling::GREEDY))?;
         let made = catch_unwind(AssertUnwindSafe(|| self.step()));
         self.release(SequenceId(0));
         self.stats = EngineStats::default();
@@ -122,12 +122,13 @@ impl DecoderEngine {
         self.decoder.forward(&mut self.cache, &spans);
         let mut rows = self.decoder.logits().chunks_exact(size);
         let of_each: Vec<Vec<&[f32]>> = parts.iter().map(|part| rows.by_ref().take(part.wanted).collect()).collect();
-        let mut chosen: Vec<Result<Vec<Token>, Failure>> = parts.iter().map(|_| Ok(Vec::new())).collect();
-        let (running, context) = (&self.running, self.context as usize);
-        self.decoder.pool().run_chunks(&mut chosen, 1, |index, chosen| {
-            chosen[0] = running[index].choose(&of_each[index], &parts[index], context);
+        let context = self.context as usize;
+        let mut turns: Vec<Turn<'_>> =
+            self.running.iter_mut().map(|running| Turn { running, chosen: Ok(Vec::new()) }).collect();
+        self.decoder.pool().run_chunks(&mut turns, 1, |index, turn| {
+            turn[0].chosen = turn[0].running.choose(&of_each[index], &parts[index], context);
         });
-        chosen
+        turns.into_iter().map(|turn| turn.chosen).collect()
     }
 }
 
@@ -135,7 +136,7 @@ impl Engine for DecoderEngine {
     fn admit(&mut self, id: SequenceId, sequence: Sequence) -> Result<(), Failure> {
         let admitted = self.running.iter().map(|running| running.id);
         check_admission(id, &sequence, admitted, self.slots, self.context)?;
-        let Sequence { prompt: mut tokens, emitted, sampling } = sequence;
+        let Sequence { prompt: mut tokens, emitted, sampling, constraint } = sequence;
         let prompt = tokens.len();
         tokens.extend(emitted);
         let size = self.decoder.description().vocabulary;
@@ -143,7 +144,18 @@ impl Engine for DecoderEngine {
             return Err(Failure::new(FailureCode::Internal, format!("token {token} is not one of the model's {size}")));
         }
         let (pages, luck) = (Vec::new(), Luck::default());
-        self.running.push(Running { id, tokens, prompt, cached: 0, pages, kept: 0, sampling, luck, made_any: false });
+        self.running.push(Running {
+            id,
+            tokens,
+            prompt,
+            cached: 0,
+            pages,
+            kept: 0,
+            sampling,
+            constraint,
+            luck,
+            made_any: false,
+        });
         Ok(())
     }
 

@@ -6,8 +6,8 @@ use rbee_schema::{Failure, Sampling};
 
 use crate::{
     decide::guess::Luck,
-    engine::{SequenceId, Token},
-    sample::sample,
+    engine::{Constraint, SequenceId, Token},
+    sample::choose,
 };
 
 pub(super) struct Running {
@@ -22,9 +22,17 @@ pub(super) struct Running {
     /// How many of these are full, and so known to the cache.
     pub(super) kept: usize,
     pub(super) sampling: Sampling,
+    /// What form the answer has.
+    pub(super) constraint: Option<Constraint>,
     pub(super) luck: Luck,
     /// Whether it has made a token here.
     pub(super) made_any: bool,
+}
+
+/// A sequence that chooses, and what it chose.
+pub(super) struct Turn<'a> {
+    pub(super) running: &'a mut Running,
+    pub(super) chosen: Result<Vec<Token>, Failure>,
 }
 
 /// What one sequence does in a step: tokens from the first that is not cached, the guessed ones last.
@@ -60,7 +68,7 @@ impl Running {
     }
 
     /// The tokens that follow, as far as the guesses before each were right.
-    pub(super) fn choose(&self, logits: &[&[f32]], part: &Part, context: usize) -> Result<Vec<Token>, Failure> {
+    pub(super) fn choose(&mut self, logits: &[&[f32]], part: &Part, context: usize) -> Result<Vec<Token>, Failure> {
         let (mut tokens, mut chosen) = (self.tokens.clone(), Vec::new());
         let guesses = &part.tokens[part.tokens.len() - part.guessed..];
         for (row, logits) in logits.iter().enumerate() {
@@ -68,7 +76,7 @@ impl Running {
                 break;
             }
             let index = (tokens.len() - self.prompt) as u32;
-            let token = sample(logits, &tokens, &self.sampling, index)?;
+            let token = choose(logits, &tokens, &self.sampling, self.constraint.as_mut(), index)?;
             let id = token.id;
             chosen.push(token);
             tokens.push(id);

@@ -13,8 +13,8 @@ use super::{
     vocabulary::{self, END},
 };
 use crate::{
-    engine::{Engine, EngineStats, Sequence, SequenceId, Token, check_admission, context_filled},
-    sample::sample,
+    engine::{Constraint, Engine, EngineStats, Sequence, SequenceId, Token, check_admission, context_filled},
+    sample::choose,
 };
 
 /// The engine of `mock:` models.
@@ -32,6 +32,7 @@ struct Running {
     settings: JobSettings,
     tried: Try,
     sampling: Sampling,
+    constraint: Option<Constraint>,
     /// Prompt, then answer.
     tokens: Vec<u32>,
     /// The index of the next token.
@@ -52,7 +53,7 @@ impl Engine for MockEngine {
             return Err(Failure::new(FailureCode::Internal, "a token of the sequence is not one of the mock's"));
         }
         let settings = self.defaults.clone().with(&vocabulary::last_user_message(&sequence.prompt))?;
-        let Sequence { prompt, emitted, sampling } = sequence;
+        let Sequence { prompt, emitted, sampling, constraint } = sequence;
         self.stats.prompt_tokens += (prompt.len() + emitted.len()) as u64;
         self.running.push(Running {
             id,
@@ -60,6 +61,7 @@ impl Engine for MockEngine {
             tried: if emitted.is_empty() { Try::First } else { Try::Resumed },
             // What it makes is settled by its seed; the rest of what was asked for holds.
             sampling: Sampling { temperature: 0.0, ..sampling },
+            constraint,
             index: emitted.len() as u32,
             tokens: [prompt, emitted].concat(),
         });
@@ -102,7 +104,8 @@ impl Running {
         }
         let (index, seed) = (self.index, self.sampling.seed);
         let wanted = if index >= self.settings.tokens { END } else { vocabulary::token(seed, index) };
-        let token = sample(&vocabulary::logits(seed, index, wanted), &self.tokens, &self.sampling, index)?;
+        let logits = vocabulary::logits(seed, index, wanted);
+        let token = choose(&logits, &self.tokens, &self.sampling, self.constraint.as_mut(), index)?;
         self.tokens.push(token.id);
         self.index += 1;
         Ok(token)
@@ -123,7 +126,7 @@ mod tests {
     fn sequence(content: &str, emitted: &[u32]) -> Sequence {
         let chat = [Message { role: Role::User, content: content.into() }];
         let prompt = Vocabulary.prompt(&chat).expect("renders");
-        Sequence { prompt, emitted: emitted.to_vec(), sampling: JobRequest::default().sampling(9) }
+        Sequence { emitted: emitted.to_vec(), ..Sequence::new(prompt, JobRequest::default().sampling(9)) }
     }
 
     /// Runs one sequence to its end.

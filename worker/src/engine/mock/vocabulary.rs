@@ -63,6 +63,10 @@ impl Text for Vocabulary {
         part.and_then(|part| PARTS.as_flattened().get(part)).copied().unwrap_or_default()
     }
 
+    fn size(&self) -> u32 {
+        SIZE
+    }
+
     fn ends(&self) -> Vec<u32> {
         vec![END]
     }

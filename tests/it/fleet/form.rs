@@ -1,0 +1,88 @@
+//! Answers that are to have a form, through worker and bus.
+
+use rbee_schema::{Chunk, FailureCode, FinishReason};
+use rbee_tests::{
+    fleet::{Fleet, chat, text, tokens, whole},
+    wait::PATIENCE,
+};
+use serde_json::{Value, json};
+
+fn asked(form: &Value) -> Value {
+    let mut body = chat("Hi");
+    body["seed"] = json!(7);
+    body.as_object_mut().expect("an object").extend(form.as_object().expect("an object").clone());
+    body
+}
+
+fn person() -> Value {
+    let schema = json!({
+        "type": "object",
+        "properties": { "name": { "type": "string" }, "friends": { "type": "array", "items": { "type": "string" } } },
+        "required": ["name", "friends"],
+        "additionalProperties": false,
+    });
+    json!({ "response_format": { "type": "json_schema", "json_schema": { "name": "person", "schema": schema } } })
+}
+
+/// Whether a text is the JSON of [`person`].
+fn is_person(text: &str) -> bool {
+    let read: Value = serde_json::from_str(text).unwrap_or_default();
+    read["name"].is_string() && read["friends"].is_array() && read.as_object().is_some_and(|object| object.len() == 2)
+}
+
+#[tokio::test]
+async fn an_answer_has_the_form_that_was_asked_for() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=30", 1, 1).await;
+    let choice = json!({ "structured_outputs": { "choice": ["yes", "no"] } });
+    let date = json!({ "structured_outputs": { "regex": "[0-9]{4}-[0-9]{2}" } });
+    let sum = json!({ "structured_outputs": { "grammar": "start: NUMBER (\"+\" NUMBER)+\nNUMBER: /[0-9]+/" } });
+    let object = json!({ "response_format": { "type": "json_object" } });
+    let checks: [(Value, fn(&str) -> bool); 5] = [
+        (person(), is_person),
+        (object, |text| serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object())),
+        (choice, |text| text == "yes" || text == "no"),
+        (date, |text| text.len() == 7 && text.as_bytes()[4] == b'-'),
+        (sum, |text| text.split('+').filter(|number| number.parse::<f64>().is_ok()).count() >= 2),
+    ];
+    for (form, has_it) in checks {
+        let chunks = whole(&mut fleet.submit("m", asked(&form)).await.1).await;
+        assert!(has_it(&text(&chunks)), "{form}: {:?}", text(&chunks));
+        assert!(matches!(chunks.last(), Some(Chunk::Done { finish_reason: FinishReason::Stop, .. })), "{form}");
+    }
+}
+
+#[tokio::test]
+async fn a_form_that_is_none_is_refused_before_anything_runs() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "", 1, 1).await;
+    for (form, words) in [
+        (json!({ "structured_outputs": { "regex": "a(" } }), "not possible"),
+        (json!({ "structured_outputs": { "grammar": "start: nothing" } }), "nothing"),
+        (json!({ "structured_outputs": { "json": { "type": "bee" } } }), "bee"),
+    ] {
+        let chunks = whole(&mut fleet.submit("m", asked(&form)).await.1).await;
+        let [Chunk::Error { error }] = chunks.as_slice() else { panic!("an error alone for {form}, not {chunks:?}") };
+        assert!(error.code == FailureCode::InvalidRequest && error.message.contains(words), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_keeps_its_form_when_its_worker_dies() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=60,interval=20ms", 2, 2).await;
+    fleet.ready(2).await;
+    let expected = whole(&mut fleet.submit("m", asked(&person())).await.1).await;
+
+    let (_, mut output) = fleet.submit("m", asked(&person())).await;
+    let mut chunks = Vec::new();
+    while tokens(&chunks).len() < 25 {
+        chunks.push(output.next(PATIENCE).await.expect("the answer goes on").expect("it is not over").chunk);
+    }
+    let workers = fleet.workers().await;
+    fleet.kill(workers.iter().find(|worker| !worker.jobs.is_empty()).expect("somebody runs the job"));
+    chunks.extend(whole(&mut output).await);
+    assert!(chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. })));
+    assert!(is_person(&text(&chunks)), "{}", text(&chunks));
+    assert_eq!(tokens(&chunks), tokens(&expected));
+}

@@ -1,0 +1,56 @@
+//! One answer's way through its grammar.
+
+use std::fmt;
+
+use llguidance::Matcher;
+use rbee_schema::{Failure, FailureCode};
+
+use super::first_line;
+use crate::sample::Mask;
+
+/// What may come next, given the tokens so far.
+pub struct Constraint {
+    matcher: Matcher,
+}
+
+impl Constraint {
+    pub(super) fn new(matcher: Matcher) -> Self {
+        Self { matcher }
+    }
+
+    /// The tokens that may come next; where nothing may, those that end the answer.
+    ///
+    /// # Errors
+    /// `invalid-request` if the grammar is too much for the bounds of one step.
+    pub fn allowed(&mut self) -> Result<Mask, Failure> {
+        let allowed = self.matcher.compute_mask_or_eos().map_err(|cause| {
+            let reason = first_line(&cause.to_string());
+            Failure::new(FailureCode::InvalidRequest, format!("the form that was asked for is too intricate: {reason}"))
+        })?;
+        Ok(Mask::new(allowed.into()))
+    }
+
+    /// Takes the token that has come.
+    ///
+    /// # Errors
+    /// `internal` if it is not one of those that may.
+    pub fn accept(&mut self, token: u32) -> Result<(), Failure> {
+        // A token that comes after the end changes nothing: it is nobody's any more.
+        if self.matcher.is_stopped() {
+            return Ok(());
+        }
+        self.matcher.consume_token(token).map_err(|cause| {
+            let reason = first_line(&cause.to_string());
+            Failure::new(
+                FailureCode::Internal,
+                format!("token {token} does not fit the form that was asked for: {reason}"),
+            )
+        })
+    }
+}
+
+impl fmt::Debug for Constraint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Constraint").field("stopped", &self.matcher.is_stopped()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,143 @@
+//! The rules of forms, in the vocabulary of the test engine: every byte is a token of it, and some words.
+
+use llguidance::api::TopLevelGrammar;
+use proptest::prelude::*;
+use rbee_schema::{ModelReference, Sampling, Shape};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    decide::form,
+    engine::{LoadOptions, load},
+    sample::choose,
+};
+
+fn text() -> Arc<dyn Text> {
+    let options = LoadOptions { context: None, slots: 1 };
+    load(&ModelReference::Mock(String::new()), &options, &mut |_| {}).expect("loads").text
+}
+
+/// The tokens of a text, byte by byte, and the end.
+fn tokens(text: &str, end: u32) -> Vec<u32> {
+    text.bytes().map(u32::from).chain([end]).collect()
+}
+
+/// Whether an answer of this form may be this text.
+fn fits(grammar: TopLevelGrammar, answer: &str) -> bool {
+    let mut constraint = Grammars::new(text()).constraint(grammar, &[]).expect("possible");
+    tokens(answer, text().ends()[0]).into_iter().all(|token| {
+        let is_allowed = constraint.allowed().expect("it goes on").holds(token);
+        is_allowed && constraint.accept(token).is_ok()
+    })
+}
+
+/// A random answer of this form: noise that a model may have made, which wants to end after `wanted` tokens.
+fn answer(grammars: &Grammars, shape: &Shape, seed: u64, wanted: u32) -> Vec<u32> {
+    let text = text();
+    let end = text.ends()[0];
+    let mut constraint = Some(grammars.constraint(form::grammar(shape.clone()), &[]).expect("possible"));
+    let (mut tokens, sampling) = (Vec::new(), Sampling { temperature: 1.0, seed, ..Sampling::GREEDY });
+    for index in 0..400 {
+        let likely = |token: u32| match token {
+            token if token == end && index >= wanted => 20.0,
+            token if index >= wanted && [b'"', b'}', b']'].map(u32::from).contains(&token) => 10.0,
+            token => crate::draw::unit(seed, index * 1_000 + token) as f32,
+        };
+        let logits: Vec<f32> = (0..text.size()).map(likely).collect();
+        let token = choose(&logits, &tokens, &sampling, constraint.as_mut(), index).expect("it goes on");
+        if token.id == end {
+            break;
+        }
+        tokens.push(token.id);
+    }
+    tokens
+}
+
+fn words(tokens: &[u32]) -> String {
+    let text = text();
+    String::from_utf8(tokens.iter().flat_map(|token| text.piece(*token)).copied().collect()).expect("text")
+}
+
+#[test]
+fn an_answer_fits_the_form_or_it_is_refused() {
+    let person = json!({
+        "type": "object",
+        "properties": { "name": { "type": "string" }, "age": { "$ref": "#/$defs/age" } },
+        "required": ["name", "age"],
+        "additionalProperties": false,
+        "$defs": { "age": { "type": "integer", "minimum": 0 } },
+    });
+    let choice = ["one", "t\"w\\x41o", "蜂"].map(str::to_owned).to_vec();
+    for (shape, good, bad) in [
+        (Shape::Json(person), r#"{"name": "Ada", "age": 36}"#, r#"{"name":"Ada","age":-1}"#),
+        (Shape::Json(json!({ "type": "object" })), "{\n  \"a\": [1, {}]\n}", "[1]"),
+        (Shape::Json(json!({ "oneOf": [{ "type": "integer" }, { "type": "string" }] })), "7", "true"),
+        (Shape::Json(json!(true)), "null", "nil"),
+        (Shape::Regex(r"[a-z]+/\d{2}".into()), "ab/42", "ab/4"),
+        (Shape::Choice(choice.clone()), "t\"w\\x41o", "two"),
+        (Shape::Choice(choice), "蜂", "蜂蜂"),
+        (Shape::Grammar("start: \"a\" b+\nb: \"b\" | \"c\"".into()), "abcb", "a"),
+    ] {
+        assert!(fits(form::grammar(shape.clone()), good), "{shape:?}: {good}");
+        assert!(!fits(form::grammar(shape.clone()), bad), "{shape:?}: {bad}");
+    }
+}
+
+#[test]
+fn a_form_that_is_none_is_refused_with_the_reason() {
+    let grammars = Grammars::new(text());
+    let endless = format!("{}a{}", "(".repeat(2_000), "){1000}".repeat(2_000));
+    for (shape, words) in [
+        (Shape::Json(json!({ "type": "object", "minContains": 1 })), "minContains"),
+        (Shape::Json(json!({ "type": "bee" })), "bee"),
+        (Shape::Json(json!({ "$ref": "https://example.com/schema" })), "example.com"),
+        (Shape::Json(json!([])), "not possible"),
+        (Shape::Json(json!(false)), "not possible"),
+        (Shape::Json(json!({ "type": "integer", "minimum": 2, "maximum": 1 })), "not possible"),
+        (Shape::Regex("a(".into()), "not possible"),
+        (Shape::Regex(endless), "not possible"),
+        (Shape::Grammar("begin: \"a\"".into()), "start"),
+        (Shape::Grammar("start: nothing".into()), "nothing"),
+        (Shape::Grammar(String::new()), "not possible"),
+    ] {
+        let failure = grammars.constraint(form::grammar(shape.clone()), &[]).map(|_| ()).expect_err("no form");
+        assert_eq!(failure.code, FailureCode::InvalidRequest, "{shape:?}");
+        assert!(failure.message.contains(words) && !failure.message.contains('\n'), "{shape:?}: {failure}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn whatever_a_model_prefers_its_answer_has_the_form(seed: u64, wanted in 0u32..60) {
+        let grammars = Grammars::new(text());
+        let schema = json!({ "type": "object", "properties": { "a": { "type": "array", "items": { "type": ["boolean", "string"] } } },
+            "required": ["a"] });
+        let json = words(&answer(&grammars, &Shape::Json(schema), seed, wanted));
+        let read: Value = serde_json::from_str(&json).map_err(|error| TestCaseError::fail(format!("{error}: {json}")))?;
+        prop_assert!(read["a"].is_array(), "{}", json);
+        let word = words(&answer(&grammars, &Shape::Regex("[a-f]{3,9}".into()), seed, wanted));
+        prop_assert!((3..=9).contains(&word.len()) && word.chars().all(|c| ('a'..='f').contains(&c)), "{}", word);
+    }
+
+    #[test]
+    fn an_answer_that_is_resumed_anywhere_goes_on_as_the_first_would_have(seed: u64, cut in 0usize..40) {
+        let grammars = Grammars::new(text());
+        let shape = Shape::Json(json!({ "type": "object" }));
+        let whole = answer(&grammars, &shape, seed, 20);
+        let cut = cut.min(whole.len());
+        let mut first = grammars.constraint(form::grammar(shape.clone()), &[]).expect("possible");
+        for token in &whole[..cut] {
+            first.allowed().expect("it goes on");
+            first.accept(*token).expect("one of them");
+        }
+        let mut second = grammars.constraint(form::grammar(shape), &whole[..cut]).expect("possible");
+        for token in &whole[cut..] {
+            prop_assert_eq!(first.allowed(), second.allowed());
+            first.accept(*token).expect("one of them");
+            second.accept(*token).expect("one of them");
+        }
+        prop_assert_eq!(first.allowed(), second.allowed());
+    }
+}

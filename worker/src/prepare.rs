@@ -1,0 +1,118 @@
+//! A job before it runs: its request, weighed against the model and against what is stored of its answer. Step 5 of a
+//! job's path.
+
+use std::sync::Arc;
+
+use llguidance::api::TopLevelGrammar;
+use rbee_nats::{Committed, Delivery};
+use rbee_schema::{Chunk, Failure, FailureCode, JobRequest, Sampling};
+use tokio::task::spawn_blocking;
+
+use crate::{
+    decide::{
+        answer::Answer,
+        form::grammar,
+        request::answer_limit,
+        strikes::{is_out, lost_workers},
+    },
+    engine::{Constraint, Sequence},
+    job::{Desk, ids},
+    report::Identity,
+};
+
+/// A job that can run.
+pub(crate) struct Prepared {
+    /// What it has answered so far.
+    pub(crate) answer: Answer,
+    /// What the engine is to go on with.
+    pub(crate) sequence: Sequence,
+    /// The first chunk that is ours to append.
+    pub(crate) first: Chunk,
+}
+
+impl Desk {
+    /// Reads the request and takes over what was stored.
+    pub(crate) async fn prepare(&self, delivery: &Delivery, stored: &[Committed]) -> Result<Prepared, Failure> {
+        let request = JobRequest::from_json(delivery.body())?;
+        self.check_strikes(delivery, stored)?;
+        let prompt = self.text.prompt(&request.messages)?;
+        let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+        let limit = answer_limit(request.max_tokens, self.settings.answer_tokens, prompt_tokens, self.context)?;
+        let ends = self.ends(&request);
+        let mut answer = Answer::new(request.stop.clone(), ends.clone(), prompt_tokens, limit);
+
+        let emitted: Vec<u32> = stored.iter().flat_map(|committed| ids(&committed.chunk)).copied().collect();
+        let stored_text = stored.iter().map(|committed| text(&committed.chunk).len()).sum();
+        answer.resume(emitted.iter().map(|id| (*id, self.text.piece(*id))), stored_text);
+
+        let sampling = sampling(&request, stored, ends);
+        let first = self.first_chunk(delivery, stored, &sampling, &answer);
+        let constraint = self.constraint(request.shape().map(grammar), &emitted).await?;
+        Ok(Prepared { answer, sequence: Sequence { prompt, emitted, sampling, constraint }, first })
+    }
+
+    fn check_strikes(&self, delivery: &Delivery, stored: &[Committed]) -> Result<(), Failure> {
+        let lost = lost_workers(stored.iter().map(|committed| &committed.chunk));
+        if is_out(lost, !stored.is_empty(), delivery.attempt, &self.settings) {
+            return Err(Failure::new(
+                FailureCode::TriedTooOften,
+                format!("the job was delivered {} times, and {lost} workers ended while they ran it", delivery.attempt),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The tokens that end the answer.
+    fn ends(&self, request: &JobRequest) -> Vec<u32> {
+        let own = if request.ignores_the_end() { Vec::new() } else { self.text.ends() };
+        [own, request.stop_token_ids.clone()].concat()
+    }
+
+    /// What holds the answer to its form. Worked out on a thread that may be kept.
+    async fn constraint(
+        &self,
+        grammar: Option<TopLevelGrammar>,
+        emitted: &[u32],
+    ) -> Result<Option<Constraint>, Failure> {
+        let Some(grammar) = grammar else { return Ok(None) };
+        let (grammars, emitted) = (Arc::clone(&self.grammars), emitted.to_vec());
+        let made = spawn_blocking(move || grammars.constraint(grammar, &emitted)).await;
+        let panicked = |_| Failure::new(FailureCode::Internal, "the form that was asked for cannot be worked out");
+        made.map_err(panicked)?.map(Some)
+    }
+
+    fn first_chunk(&self, delivery: &Delivery, stored: &[Committed], sampling: &Sampling, answer: &Answer) -> Chunk {
+        let Identity { hive, worker, model, .. } = self.identity.clone();
+        if stored.is_empty() {
+            Chunk::Started { model, hive, worker, seed: sampling.seed, prompt_tokens: answer.prompt_tokens() }
+        } else {
+            Chunk::Resumed { hive, worker, attempt: delivery.attempt, index: answer.index() }
+        }
+    }
+}
+
+/// How tokens are chosen: with the seed that the job was begun with.
+fn sampling(request: &JobRequest, stored: &[Committed], ends: Vec<u32>) -> Sampling {
+    let seed = stored.iter().find_map(|committed| match committed.chunk {
+        Chunk::Started { seed, .. } => Some(seed),
+        _ => None,
+    });
+    let sampling = request.sampling(seed.unwrap_or_else(draw_seed));
+    if sampling.min_tokens > 0 { Sampling { ends, ..sampling } } else { sampling }
+}
+
+fn text(chunk: &Chunk) -> &str {
+    match chunk {
+        Chunk::Tokens { text, .. } => text,
+        Chunk::Started { .. }
+        | Chunk::Resumed { .. }
+        | Chunk::Paused { .. }
+        | Chunk::Done { .. }
+        | Chunk::Error { .. } => "",
+    }
+}
+
+/// A seed for a job that names none. JSON numbers are exact up to 2^53, and some readers know no larger ones.
+fn draw_seed() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().0 >> 11
+}
