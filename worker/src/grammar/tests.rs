@@ -13,7 +13,7 @@ use crate::{
 };
 
 fn text() -> Arc<dyn Text> {
-    let options = LoadOptions { context: None, slots: 1 };
+    let options = LoadOptions { slots: 1, ..LoadOptions::default() };
     load(&ModelReference::Mock(String::new()), &options, &mut |_| {}).expect("loads").text
 }
 
