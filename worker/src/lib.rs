@@ -9,6 +9,7 @@ pub mod engine;
 pub mod model;
 pub mod sample;
 
+mod embed;
 mod engine_thread;
 mod http;
 mod job;
