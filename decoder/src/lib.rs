@@ -11,10 +11,12 @@ mod cache;
 mod decoder;
 mod description;
 mod positions;
+mod tensors;
 mod weights;
 
 pub use cache::{Cache, CacheStats, Page};
 pub use decoder::{Decoder, Span};
 pub use description::{Description, Layer, Rope, Scaling};
 pub use rbee_kernels::{Activation, Isa, Kind, Pairs, Pool};
-pub use weights::{LoadError, Tensor, Tensors, Weights};
+pub use tensors::{LoadError, Packer, Tensor, Tensors};
+pub use weights::Weights;

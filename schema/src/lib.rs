@@ -10,6 +10,7 @@ mod beat;
 mod chunk;
 mod command;
 mod document;
+mod embedding;
 mod event;
 mod failure;
 mod job;
@@ -27,6 +28,7 @@ pub use beat::{CacheUse, HiveBeat, JobInFlight, Room, WorkerBeat};
 pub use chunk::{Chunk, FinishReason, Scored, TokenLogprob, Usage};
 pub use command::{Haste, HiveCommand, QueenControl, WorkerControl};
 pub use document::{Document, documents};
+pub use embedding::{EmbeddingInput, EmbeddingsRequest, EncodingFormat};
 pub use event::{Event, ExitClass, HiveEvent, JobEvent, ModelEvent, PortEvent, QueenEvent, WorkerEvent};
 pub use failure::{Failure, FailureCode};
 pub use job::{

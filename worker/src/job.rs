@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use rbee_nats::{Bus, Delivery, Outbox};
-use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, JobEvent, Scored, TokenLogprob, WorkerSettings};
+use rbee_schema::{
+    Chunk, DeadJob, Event, Failure, FailureCode, JobEvent, ModelKind, Scored, TokenLogprob, WorkerSettings,
+};
 use rbee_trace::STEPS;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +26,7 @@ use crate::{
 };
 
 /// So often a running job is kept before it would go to another worker.
-const KEPT: u32 = 3;
+pub(crate) const KEPT: u32 = 3;
 
 /// What every slot of a worker shares.
 #[derive(Clone)]
@@ -32,6 +34,7 @@ pub(crate) struct Desk {
     pub(crate) bus: Bus,
     pub(crate) outbox: Outbox,
     pub(crate) identity: Identity,
+    pub(crate) kind: ModelKind,
     pub(crate) text: Arc<dyn Text>,
     pub(crate) grammars: Arc<Grammars>,
     pub(crate) context: u32,
@@ -43,7 +46,7 @@ pub(crate) struct Desk {
 }
 
 /// What becomes of a delivery.
-enum Outcome {
+pub(crate) enum Outcome {
     /// Its output is complete.
     Complete(&'static str),
     /// Another worker is to go on with it.
@@ -59,7 +62,7 @@ impl From<Fenced> for Outcome {
 }
 
 /// Why the tokens of a job stopped coming before its answer was complete.
-enum Break {
+pub(crate) enum Break {
     Cancelled,
     Stopped,
     Failed(Failure),
@@ -117,34 +120,21 @@ impl Desk {
         }
         let last = stored.last().map_or(0, |committed| committed.sequence);
         let mut writer = Writer::new(&self.bus, &delivery.tenant, &delivery.job, last);
+        if self.kind == ModelKind::Embeddings {
+            return self.embed(delivery, &stored, &mut writer, cancelled, taken).await;
+        }
         let Prepared { mut answer, sequence, first } = match self.prepare(delivery, &stored).await {
             Ok(prepared) => prepared,
             Err(failure) => return self.fail(delivery, &mut writer, failure).await,
         };
         debug!(target: STEPS, prompt_tokens = sequence.prompt.len(), "prompt rendered");
         writer.append(&first).await?;
-        self.tell(
-            delivery,
-            JobEvent::Started {
-                hive: self.identity.hive.clone(),
-                worker: self.identity.worker.clone(),
-                attempt: delivery.attempt,
-            },
-        );
+        self.tell_started(delivery);
         if !answer.is_finished() {
             let tokens = self.engine.admit(sequence).await;
             match self.stream(delivery, &mut answer, tokens, &mut writer, cancelled, taken).await {
                 Ok(()) => {}
-                Err(Break::Fenced) => return Err(Outcome::Lost),
-                Err(Break::Stopped) => {
-                    writer.append(&Chunk::Paused { index: answer.index() }).await?;
-                    return Err(Outcome::GiveBack);
-                }
-                Err(Break::Failed(failure)) => return self.fail(delivery, &mut writer, failure).await,
-                Err(Break::Cancelled) => {
-                    let failure = Failure::new(FailureCode::Cancelled, "the job was cancelled while it ran");
-                    return self.fail(delivery, &mut writer, failure).await;
-                }
+                Err(ended) => return self.broken(ended, answer.index() as usize, delivery, &mut writer).await,
             }
         }
         let Some((finish_reason, usage)) = answer.outcome() else { return Err(Outcome::GiveBack) };
@@ -153,6 +143,28 @@ impl Desk {
         debug!(target: STEPS, ?finish_reason, tokens = answer.index(), "done");
         self.tell(delivery, JobEvent::Finished { finish_reason, usage, duration_ms });
         Ok(Outcome::Complete("done"))
+    }
+
+    /// What becomes of a job whose answer did not come to its end; `index` is that of the next token or input.
+    pub(crate) async fn broken(
+        &self,
+        ended: Break,
+        index: usize,
+        delivery: &Delivery,
+        writer: &mut Writer,
+    ) -> Result<Outcome, Outcome> {
+        match ended {
+            Break::Fenced => Err(Outcome::Lost),
+            Break::Stopped => {
+                writer.append(&Chunk::Paused { index: u32::try_from(index).unwrap_or(u32::MAX) }).await?;
+                Err(Outcome::GiveBack)
+            }
+            Break::Failed(failure) => self.fail(delivery, writer, failure).await,
+            Break::Cancelled => {
+                let failure = Failure::new(FailureCode::Cancelled, "the job was cancelled while it ran");
+                self.fail(delivery, writer, failure).await
+            }
+        }
     }
 
     /// Appends tokens as they come. While one append is under way the next tokens gather, so that the stream keeps the
@@ -235,7 +247,12 @@ impl Desk {
     }
 
     /// Ends a job that cannot be answered.
-    async fn fail(&self, delivery: &Delivery, writer: &mut Writer, failure: Failure) -> Result<Outcome, Outcome> {
+    pub(crate) async fn fail(
+        &self,
+        delivery: &Delivery,
+        writer: &mut Writer,
+        failure: Failure,
+    ) -> Result<Outcome, Outcome> {
         info!(job = %delivery.job, %failure, "a job failed");
         if failure.code == FailureCode::TriedTooOften {
             let dead = DeadJob {
@@ -254,7 +271,12 @@ impl Desk {
         Ok(Outcome::Complete("failed"))
     }
 
-    fn tell(&self, delivery: &Delivery, event: JobEvent) {
+    pub(crate) fn tell_started(&self, delivery: &Delivery) {
+        let Identity { hive, worker, .. } = self.identity.clone();
+        self.tell(delivery, JobEvent::Started { hive, worker, attempt: delivery.attempt });
+    }
+
+    pub(crate) fn tell(&self, delivery: &Delivery, event: JobEvent) {
         self.outbox.publish(&Event::Job(delivery.tenant.clone(), delivery.job.clone(), event));
     }
 }
@@ -266,6 +288,7 @@ pub(crate) fn ids(chunk: &Chunk) -> &[u32] {
         Chunk::Started { .. }
         | Chunk::Resumed { .. }
         | Chunk::Paused { .. }
+        | Chunk::Embeddings { .. }
         | Chunk::Done { .. }
         | Chunk::Error { .. } => &[],
     }

@@ -10,6 +10,7 @@ pub mod grammar;
 pub mod model;
 pub mod sample;
 
+mod embed;
 mod engine_thread;
 mod http;
 mod job;

@@ -51,7 +51,8 @@ impl Desk {
         Ok(Prepared { answer, sequence: Sequence { prompt, emitted, sampling, constraint }, first })
     }
 
-    fn check_strikes(&self, delivery: &Delivery, stored: &[Committed]) -> Result<(), Failure> {
+    /// Refuses a job that has ended too many workers.
+    pub(crate) fn check_strikes(&self, delivery: &Delivery, stored: &[Committed]) -> Result<(), Failure> {
         let lost = lost_workers(stored.iter().map(|committed| &committed.chunk));
         if is_out(lost, !stored.is_empty(), delivery.attempt, &self.settings) {
             return Err(Failure::new(
@@ -107,6 +108,7 @@ fn text(chunk: &Chunk) -> &str {
         Chunk::Started { .. }
         | Chunk::Resumed { .. }
         | Chunk::Paused { .. }
+        | Chunk::Embeddings { .. }
         | Chunk::Done { .. }
         | Chunk::Error { .. } => "",
     }
