@@ -44,7 +44,7 @@ fn the_form_of_an_answer_is_said_as_in_the_openai_api_or_as_in_vllm() {
                 { "type": "json_schema", "json_schema": { "name": "n", "strict": true, "schema": schema } } }),
             Some(Shape::Json(schema.clone())),
         ),
-        (json!({ "structured_outputs": { "json": schema } }), Some(Shape::Json(schema.clone()))),
+        (json!({ "structured_outputs": { "json": schema } }), Some(Shape::Json(schema))),
         (json!({ "structured_outputs": { "regex": "a+" } }), Some(Shape::Regex("a+".into()))),
         (json!({ "structured_outputs": { "choice": ["a", "b"] } }), Some(Shape::Choice(vec!["a".into(), "b".into()]))),
         (

@@ -81,6 +81,10 @@ impl Text for Passages {
         Ok(ids)
     }
 
+    fn size(&self) -> u32 {
+        u32::try_from(self.tokenizer.get_vocab_size(true)).unwrap_or(u32::MAX)
+    }
+
     fn piece(&self, _: u32) -> &[u8] {
         &[]
     }
