@@ -39,7 +39,7 @@ struct Done {
 /// What the thread is asked for.
 enum Admission {
     /// A sequence, and who hears its tokens.
-    Sequence(Sequence, mpsc::UnboundedSender<Result<Token, Failure>>),
+    Sequence(Box<Sequence>, mpsc::UnboundedSender<Result<Token, Failure>>),
     /// Texts, and who hears their vectors.
     Texts(Vec<Vec<u32>>, Asker),
 }
@@ -69,7 +69,7 @@ impl EngineThread {
     pub(crate) async fn admit(&self, sequence: Sequence) -> Tokens {
         let (tokens, receiver) = mpsc::unbounded_channel();
         // A closed channel means that the thread has panicked; then the receiver is closed too.
-        let _ = self.admissions.send(Admission::Sequence(sequence, tokens)).await;
+        let _ = self.admissions.send(Admission::Sequence(Box::new(sequence), tokens)).await;
         receiver
     }
 
@@ -144,7 +144,7 @@ impl Lives {
         self.next += 1;
         // The slot of the job before may have become free just now.
         self.release_unwanted();
-        match self.engine.admit(id, sequence) {
+        match self.engine.admit(id, *sequence) {
             Ok(()) => self.running.push((id, tokens)),
             Err(failure) => {
                 let _ = tokens.send(Err(failure));
