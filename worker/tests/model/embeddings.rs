@@ -182,7 +182,7 @@ fn an_encoder_continues_no_chat_and_a_decoder_embeds_no_text() {
     let mut loaded = loaded();
     let failure = loaded.text.prompt(&user("Hi")).expect_err("no template");
     assert!(failure.code == FailureCode::InvalidRequest && failure.message.contains("send `input`"), "{failure}");
-    let sequence = Sequence { prompt: vec![1], emitted: Vec::new(), sampling: GREEDY };
+    let sequence = Sequence { prompt: vec![1], emitted: Vec::new(), sampling: GREEDY, constraint: None };
     assert!(loaded.engine.admit(SequenceId(0), sequence).is_err());
     assert_eq!(loaded.engine.step(), Vec::new());
 

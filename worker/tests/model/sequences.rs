@@ -192,10 +192,11 @@ fn a_text_is_scored_as_its_tokens_were_chosen_and_waits_for_no_pages() {
     let cache_bytes = Some(2 * 2 * 16 * 2 * 5 * 32);
     let options = LoadOptions { context: Some(context), slots: 1, cache_bytes, ..LoadOptions::default() };
     let mut loaded = load(&ModelReference::File(path), &options, &mut |_| {}).expect("loads");
-    let prompt = sequence(70, &[], GREEDY);
-    loaded.engine.admit(SequenceId(1), prompt.clone()).expect("admitted");
+    let sequence = sequence(70, &[], GREEDY);
+    let prompt = sequence.prompt.clone();
+    loaded.engine.admit(SequenceId(1), sequence).expect("admitted");
     let made = tokens(&mut loaded, &[1], 20).remove(&1).expect("made");
-    let text = [prompt.prompt, made].concat();
+    let text = [prompt, made].concat();
     let busy = loaded.engine.score(&text).expect_err("the sequence has the pages");
     assert_eq!(busy.code, FailureCode::QueueFull);
     loaded.engine.release(SequenceId(1));

@@ -145,7 +145,7 @@ fn text(count: usize) -> Vec<u32> {
 }
 
 fn greedy(loaded: &mut Loaded, prompt: &[u32], count: usize) -> Vec<u32> {
-    let sequence = Sequence { prompt: prompt.to_vec(), emitted: Vec::new(), sampling: GREEDY };
+    let sequence = Sequence { prompt: prompt.to_vec(), emitted: Vec::new(), sampling: GREEDY, constraint: None };
     loaded.engine.admit(SequenceId(0), sequence).expect("admitted");
     let mut made = Vec::new();
     while made.len() < count {
