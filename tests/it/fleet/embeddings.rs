@@ -71,14 +71,14 @@ async fn a_job_whose_worker_is_killed_goes_on_elsewhere_and_no_vector_is_lost_or
     fleet.serve("minilm", spec(2, 2)).await;
     fleet.ready(2).await;
     let texts: Vec<String> =
-        (0..120).map(|number| format!("bees dance number {number}: {}", "buzz ".repeat(200))).collect();
+        (0..60).map(|number| format!("bees dance number {number}: {}", "buzz ".repeat(200))).collect();
     let (_, mut undisturbed) = fleet.submit("minilm", json!({ "input": texts })).await;
     let expected = vectors(&whole(&mut undisturbed).await);
-    assert_eq!(expected.len(), 120);
+    assert_eq!(expected.len(), 60);
 
     let (_, mut output) = fleet.submit("minilm", json!({ "input": texts })).await;
     let mut chunks = Vec::new();
-    for kill_at in [4, 30] {
+    for kill_at in [4, 20] {
         while vectors(&chunks).len() < kill_at {
             chunks.push(output.next(PATIENCE).await.expect("the answer goes on").expect("it is not over").chunk);
         }
@@ -87,7 +87,7 @@ async fn a_job_whose_worker_is_killed_goes_on_elsewhere_and_no_vector_is_lost_or
     }
     chunks.extend(whole(&mut output).await);
     assert_eq!(chunks.iter().filter(|chunk| matches!(chunk, Chunk::Resumed { .. })).count(), 2);
-    assert!(matches!(chunks.last(), Some(Chunk::Done { index: 120, .. })), "{:?}", chunks.last());
+    assert!(matches!(chunks.last(), Some(Chunk::Done { index: 60, .. })), "{:?}", chunks.last());
     assert!(vectors(&chunks) == expected, "every index once and in order, with the same bits");
 }
 
