@@ -38,7 +38,8 @@ async fn an_answer_has_the_form_that_was_asked_for() {
     let date = json!({ "structured_outputs": { "regex": "[0-9]{4}-[0-9]{2}" } });
     let sum = json!({ "structured_outputs": { "grammar": "start: NUMBER (\"+\" NUMBER)+\nNUMBER: /[0-9]+/" } });
     let object = json!({ "response_format": { "type": "json_object" } });
-    let checks: [(Value, fn(&str) -> bool); 5] = [
+    type Has = fn(&str) -> bool;
+    let checks: [(Value, Has); 5] = [
         (person(), is_person),
         (object, |text| serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object())),
         (choice, |text| text == "yes" || text == "no"),
