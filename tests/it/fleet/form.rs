@@ -1,8 +1,9 @@
 //! Answers that are to have a form, through worker and bus.
 
-use rbee_schema::{Chunk, FailureCode, FinishReason};
+use rbee_schema::{Chunk, FailureCode, FinishReason, ModelReference, ModelSpec};
 use rbee_tests::{
     fleet::{Fleet, chat, text, tokens, whole},
+    tools::model,
     wait::PATIENCE,
 };
 use serde_json::{Value, json};
@@ -50,6 +51,37 @@ async fn an_answer_has_the_form_that_was_asked_for() {
         let chunks = whole(&mut fleet.submit("m", asked(&form)).await.1).await;
         assert!(has_it(&text(&chunks)), "{form}: {:?}", text(&chunks));
         assert!(matches!(chunks.last(), Some(Chunk::Done { finish_reason: FinishReason::Stop, .. })), "{form}");
+    }
+}
+
+#[tokio::test]
+async fn a_real_model_keeps_to_a_schema_however_it_draws() {
+    let fleet = Fleet::start().await;
+    fleet.serve("smollm2", ModelSpec::new(ModelReference::File(model()))).await;
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "name": { "type": "string", "maxLength": 20 },
+            "legs": { "type": "integer", "minimum": 0, "maximum": 100 },
+            "colours": { "type": "array", "items": { "enum": ["black", "yellow", "brown"] }, "minItems": 1, "maxItems": 3 },
+        },
+        "required": ["name", "legs", "colours"],
+        "additionalProperties": false,
+    });
+    let form =
+        json!({ "response_format": { "type": "json_schema", "json_schema": { "name": "insect", "schema": schema } } });
+    for seed in 1..=5 {
+        let mut body = asked(&form);
+        body["messages"][0]["content"] = json!("Describe an insect.");
+        (body["seed"], body["temperature"], body["max_tokens"]) = (json!(seed), json!(1.3), json!(300));
+        let chunks = whole(&mut fleet.submit("smollm2", body).await.1).await;
+        let read: Value =
+            serde_json::from_str(&text(&chunks)).unwrap_or_else(|error| panic!("{error}: {}", text(&chunks)));
+        assert!(read["name"].as_str().is_some_and(|name| name.chars().count() <= 20), "{read}");
+        assert!(read["legs"].as_u64().is_some_and(|legs| legs <= 100), "{read}");
+        assert!(read["colours"].as_array().is_some_and(|colours| (1..=3).contains(&colours.len())), "{read}");
+        assert_eq!(read.as_object().map(|object| object.len()), Some(3), "{read}");
+        assert!(matches!(chunks.last(), Some(Chunk::Done { finish_reason: FinishReason::Stop, .. })), "seed {seed}");
     }
 }
 
