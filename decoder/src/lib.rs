@@ -10,11 +10,13 @@
 mod cache;
 mod decoder;
 mod description;
+mod memory;
 mod positions;
 mod weights;
 
 pub use cache::{Cache, CacheStats, Page};
 pub use decoder::{Decoder, Span};
 pub use description::{Description, Layer, Rope, Scaling};
+pub use memory::{Memory, TensorSize};
 pub use rbee_kernels::{Activation, Isa, Kind, Pairs, Pool};
 pub use weights::{LoadError, Tensor, Tensors, Weights};

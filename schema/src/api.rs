@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CacheUse, Failure, Haste, HiveName, HiveRecord, JobId, ModelName, ModelReference, ModelSpec, QueenName, Room, Tenant,
-    WorkerName, WorkerRecord,
+    CacheUse, Failure, Haste, HiveName, HiveRecord, JobId, ModelName, ModelReference, ModelSpec, QueenName, Room,
+    Tenant, WorkerName, WorkerRecord,
 };
 
 /// Reply of `rbee.api.status`: the fleet in numbers.

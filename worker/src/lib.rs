@@ -9,8 +9,10 @@ pub mod engine;
 pub mod model;
 pub mod sample;
 
+mod device;
 mod engine_thread;
 mod http;
+mod huge_pages;
 mod job;
 mod metrics;
 mod report;

@@ -22,7 +22,8 @@ impl Ps {
             return Ok(());
         }
         let header = [
-            "WORKER", "MODEL", "HIVE", "PHASE", "PID", "PORT", "SLOTS", "TOKENS", "CACHED", "MEMORY", "LIMITS", "RUN", "SINCE",
+            "WORKER", "MODEL", "HIVE", "PHASE", "PID", "PORT", "SLOTS", "TOKENS", "CACHED", "MEMORY", "LIMITS", "RUN",
+            "SINCE",
         ];
         let empty = "no workers run; they start when a job comes (`rbee run NAME PROMPT`)";
         show::table(header, workers.workers.iter().map(row).collect(), empty);

@@ -14,6 +14,7 @@ mod flood;
 mod gateway;
 mod install;
 mod local_hive;
+mod memory;
 mod ports;
 mod queens;
 mod sampling;

@@ -15,7 +15,7 @@ pub mod mock;
 
 use std::{sync::Arc, time::Duration};
 
-use rbee_schema::{CacheUse, Failure, FailureCode, Message, ModelReference, Sampling};
+use rbee_schema::{CacheUse, Failure, FailureCode, MemoryEstimate, Message, ModelReference, Sampling};
 
 pub use crate::sample::{Logprobs, Token};
 
@@ -32,6 +32,8 @@ pub struct LoadOptions {
     pub threads: Option<u32>,
     /// Bytes that keys and values may take; `None` for a context for each slot and one more.
     pub cache_bytes: Option<u64>,
+    /// Bytes of memory that the whole process may take; `None` where nothing limits it.
+    pub memory_bytes: Option<u64>,
     /// How much its chat template may take.
     pub template: Bounds,
 }
@@ -43,6 +45,8 @@ pub struct LoadProgress {
     pub done_bytes: u64,
     /// Bytes of the model.
     pub total_bytes: u64,
+    /// The memory that it will take, once its header is read.
+    pub memory: Option<MemoryEstimate>,
 }
 
 /// A model that is ready to answer.
@@ -61,7 +65,8 @@ pub struct Loaded {
 /// - `model-missing`: the file is not there or cannot be read;
 /// - `model-invalid`: it is damaged, or not what its name says;
 /// - `model-unsupported`: the engine cannot run its kind;
-/// - `invalid-request`: a larger context than the model has was asked for, or an option of the mock is not known.
+/// - `invalid-request`: a larger context than the model has was asked for, or an option of the mock is not known;
+/// - `out-of-memory`: it needs more than it may take. Nothing of it was taken then.
 pub fn load(
     reference: &ModelReference,
     options: &LoadOptions,

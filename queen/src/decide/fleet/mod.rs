@@ -12,8 +12,8 @@ use std::{
 };
 
 use rbee_schema::{
-    CacheUse, Failure, FailureCode, HiveName, HiveRecord, JobId, JobInFlight, ModelName, ModelReference, ModelSpec, QueenEvent,
-    Room, Tenant, WorkerName, WorkerPhase, WorkerRecord,
+    CacheUse, Failure, FailureCode, HiveName, HiveRecord, JobId, JobInFlight, ModelName, ModelReference, ModelSpec,
+    QueenEvent, Room, Tenant, WorkerName, WorkerPhase, WorkerRecord,
 };
 
 use crate::decide::{bounds::Bounds, held::Held, liveness::Liveness, queue::Queue, timers::Timers, touched::Touched};

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeSet, path::Path};
 
 use candle_core::quantized::GgmlDType;
-use rbee_decoder::{Kind, Tensor, Tensors};
+use rbee_decoder::{Kind, Tensor, TensorSize, Tensors};
 use rbee_schema::Failure;
 
 use crate::model::{gguf::Gguf, metadata::Metadata, unsupported};
@@ -39,6 +39,12 @@ impl File {
     /// Bytes before the tensors.
     pub(super) fn header_bytes(&self) -> u64 {
         self.gguf.content.tensor_data_offset
+    }
+
+    /// What the header says of each tensor.
+    pub(super) fn sizes(&self) -> impl Iterator<Item = TensorSize<'_>> + Clone {
+        let tensors = self.gguf.content.tensor_infos.values();
+        tensors.filter_map(|tensor| Some(TensorSize { kind: kind(tensor.ggml_dtype)?, shape: tensor.shape.dims() }))
     }
 
     /// A tensor that nobody has asked for.

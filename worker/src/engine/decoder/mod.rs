@@ -6,6 +6,7 @@
 
 mod engine;
 mod file;
+mod memory;
 mod running;
 mod score;
 
@@ -44,12 +45,17 @@ fn load_file(path: &Path, options: &LoadOptions, progress: &mut dyn FnMut(LoadPr
     let description = architecture::describe(file.metadata(), &file, text.tokens(), wanted)?;
     let possible = u32::try_from(description.context).unwrap_or(u32::MAX);
     let context = context_size(options.context, possible)?.min(wanted);
+    let pages = pages(options, &description, context)?;
+    let memory = memory::estimate(&file, &description, options.slots, pages);
+    let progress = &mut |at: LoadProgress| progress(LoadProgress { memory: Some(memory), ..at });
+    progress(LoadProgress { done_bytes: file.header_bytes(), total_bytes: file.length(), memory: None });
+    memory::check(&memory, options, context)?;
     let (pool, isa) = (Pool::new(options.threads.map_or_else(threads, |threads| threads as usize)), Isa::detect());
     let weights = read_weights(&file, &pool, isa, &description, progress)?;
-    let cache = Cache::new(description.page_bytes() / 2, pages(options, &description, context)?);
+    let cache = Cache::new(description.page_bytes() / 2, pages);
     let mut engine = DecoderEngine::new(Decoder::new(description, weights, pool, isa), cache, options.slots, context);
     engine.try_out()?;
-    progress(LoadProgress { done_bytes: file.length(), total_bytes: file.length() });
+    progress(LoadProgress { done_bytes: file.length(), total_bytes: file.length(), memory: None });
     Ok(Loaded { engine: Box::new(engine), text: Arc::new(text), context })
 }
 
@@ -93,7 +99,7 @@ fn read_weights(
         let percent = done_bytes * 100 / total_bytes.max(1);
         if percent > told {
             told = percent;
-            progress(LoadProgress { done_bytes, total_bytes });
+            progress(LoadProgress { done_bytes, total_bytes, memory: None });
         }
     };
     let read = catch_unwind(AssertUnwindSafe(|| Weights::load(pool, isa, description, file, &mut tell)));

@@ -1,0 +1,62 @@
+//! The memory that a model will take, and whether it may.
+
+use rbee_decoder::{Description, Memory};
+use rbee_schema::{ByteSize, Failure, FailureCode, MemoryEstimate};
+
+use super::{engine::ROWS_WITH_GUESSES, file::File};
+use crate::{decide::batch, engine::LoadOptions};
+
+/// The program before it has a model, with its threads and its connection: 21 MiB were measured.
+const PROGRAM: u64 = 21 << 20;
+
+/// What tokenizer and chat template take for each byte of the header, most of which is the vocabulary: 11 were measured with
+/// 49,000 tokens and 15 with 262,000.
+const FOR_A_BYTE: u64 = 13;
+
+/// Reckons from the header alone, with so many pages of keys and values.
+pub(super) fn estimate(file: &File, description: &Description, slots: u32, pages: usize) -> MemoryEstimate {
+    let slots = slots as usize;
+    let (rows, wanted) = (batch::most_rows(slots, ROWS_WITH_GUESSES), slots.max(ROWS_WITH_GUESSES));
+    let memory = Memory::of(description, file.sizes(), pages, rows, wanted);
+    let program = PROGRAM + FOR_A_BYTE * file.header_bytes();
+    MemoryEstimate {
+        program_bytes: program,
+        weights_bytes: memory.weights,
+        cache_bytes: memory.cache,
+        workspace_bytes: memory.workspace,
+        total_bytes: memory.most().saturating_add(program),
+    }
+}
+
+/// Refuses what does not fit.
+pub(super) fn check(estimate: &MemoryEstimate, options: &LoadOptions, context: u32) -> Result<(), Failure> {
+    let Some(limit) = options.memory_bytes.filter(|limit| estimate.total_bytes > *limit) else { return Ok(()) };
+    let MemoryEstimate { program_bytes, weights_bytes, cache_bytes, workspace_bytes, total_bytes } = *estimate;
+    let what_to_do = if program_bytes + weights_bytes >= limit {
+        "use a smaller model, or allow more with limits.memory (--memory)".to_owned()
+    } else {
+        format!(
+            "lower the context (--context, now {context}), the slots (--slots, now {}) or the cache (--cache-memory, now {}), \
+             or allow more with limits.memory (--memory)",
+            options.slots,
+            rounded(cache_bytes)
+        )
+    };
+    Err(Failure::new(
+        FailureCode::OutOfMemory,
+        format!(
+            "it needs {} of memory (weights {}, cache {}, workspace {}, program {}) and may use {}: {what_to_do}",
+            rounded(total_bytes),
+            rounded(weights_bytes),
+            rounded(cache_bytes),
+            rounded(workspace_bytes),
+            rounded(program_bytes),
+            ByteSize(limit >> 20 << 20),
+        ),
+    ))
+}
+
+/// People compare MiB, not bytes. Rounded up, so that what does not fit looks so.
+fn rounded(bytes: u64) -> ByteSize {
+    ByteSize(bytes.div_ceil(1 << 20) << 20)
+}
