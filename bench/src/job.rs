@@ -73,7 +73,7 @@ pub(crate) async fn answered(bus: &Bus, model: &str, request: &JobRequest) -> An
         let now = published.at.elapsed();
         match chunk {
             Chunk::Started { .. } | Chunk::Resumed { .. } => started = Some(now),
-            Chunk::Paused { .. } => {}
+            Chunk::Paused { .. } | Chunk::Embeddings { .. } => {}
             Chunk::Tokens { ids: more, .. } => {
                 ids.extend(more);
                 first.get_or_insert((now, ids.len()));

@@ -81,7 +81,11 @@ async fn ends(output: &mut Subscriber, jobs: usize) {
         match serde_json::from_slice(&message.payload).expect("output is chunks") {
             Chunk::Done { .. } => ended += 1,
             Chunk::Error { error } => panic!("a job failed: {error}"),
-            Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Paused { .. } | Chunk::Tokens { .. } => {}
+            Chunk::Started { .. }
+            | Chunk::Resumed { .. }
+            | Chunk::Paused { .. }
+            | Chunk::Tokens { .. }
+            | Chunk::Embeddings { .. } => {}
         }
     }
 }

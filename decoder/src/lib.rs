@@ -12,6 +12,7 @@ mod decoder;
 mod description;
 mod memory;
 mod positions;
+mod tensors;
 mod weights;
 
 pub use cache::{Cache, CacheStats, Page};
@@ -19,4 +20,5 @@ pub use decoder::{Decoder, Span};
 pub use description::{Description, Layer, Rope, Scaling};
 pub use memory::{Memory, TensorSize};
 pub use rbee_kernels::{Activation, Isa, Kind, Pairs, Pool};
-pub use weights::{LoadError, Tensor, Tensors, Weights};
+pub use tensors::{LoadError, Packer, Tensor, Tensors};
+pub use weights::Weights;

@@ -24,9 +24,10 @@ pub(crate) fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
-/// Its shutdown begins.
-pub(crate) fn stopping(status: &str) {
-    tell(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))]);
+/// Its shutdown begins and takes at most so long: the service manager waits for that, however little its unit grants.
+pub(crate) fn stopping(status: &str, at_most: Duration) {
+    let at_most = u32::try_from(at_most.as_micros()).unwrap_or(u32::MAX);
+    tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(at_most), NotifyState::Status(&one_line(status))]);
 }
 
 /// How often [`alive`] is due: twice within the time that the service manager waits, if it does.
@@ -59,7 +60,7 @@ mod tests {
         ready("online with 2 workers");
         alive();
         status("degraded:\nREADY=0");
-        stopping("finishes 3 jobs");
+        stopping("finishes 3 jobs", Duration::from_secs(47));
     }
 
     #[test]
@@ -90,7 +91,7 @@ mod tests {
             "READY=1\nSTATUS=online with 2 workers\n",
             "WATCHDOG=1\n",
             "STATUS=degraded: READY=0\n",
-            "STOPPING=1\nSTATUS=finishes 3 jobs\n",
+            "STOPPING=1\nEXTEND_TIMEOUT_USEC=47000000\nSTATUS=finishes 3 jobs\n",
         ];
         assert_eq!(heard, expected);
     }

@@ -10,6 +10,7 @@
 mod attention;
 mod buffer;
 mod compiled;
+mod encoder;
 mod form;
 mod huge;
 mod inputs;
@@ -29,6 +30,7 @@ mod stretch;
 mod unpack;
 
 pub use attention::{Heads, LARGEST_HEAD, Look, PAGE, Sight, attend, store};
+pub use encoder::{Bend, attend_all, bend, layer_norm};
 pub use huge::want_huge_pages;
 pub use inputs::Inputs;
 pub use isa::Isa;

@@ -186,7 +186,7 @@ fn turned([a, b]: [f32; 2], cosine: f32, sine: f32) -> [f32; 2] {
 }
 
 /// Calls `work` with whole rows of `data` and the number of the first, from several threads where there is enough.
-fn for_rows(pool: &Pool, data: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+pub(crate) fn for_rows(pool: &Pool, data: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     let rows = (WORTH_A_THREAD / width).max(1);
     pool.run_chunks(data, rows * width, |index, chunk| work(index * rows, chunk));
 }

@@ -16,9 +16,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::{Bus, BusError, bus::json, trace::trace};
 
 /// The operations that are offered, by the last token of their subject.
-pub const OPERATIONS: [&str; 15] = [
-    "status", "hives", "workers", "worker", "models", "model", "infer", "cancel", "explain", "spawn", "stop", "reset",
-    "drain", "pull", "rm",
+pub const OPERATIONS: [&str; 16] = [
+    "status", "hives", "workers", "worker", "models", "model", "infer", "embed", "cancel", "explain", "spawn", "stop",
+    "reset", "drain", "pull", "rm",
 ];
 
 /// The name of the service.

@@ -2,29 +2,67 @@
 
 use bytes::Bytes;
 use rbee_nats::{Bus, Follow, Registry, Submission};
-use rbee_schema::{Failure, FailureCode, JobClass, JobId, JobRequest, ModelName, ModelSpec, Tenant};
+use rbee_schema::{
+    EmbeddingsRequest, Failure, FailureCode, JobClass, JobId, JobRequest, ModelKind, ModelName, ModelSpec, Tenant,
+};
 use rbee_trace::{STEPS, TraceContext};
 use tracing::{Span, debug, info_span};
 
 /// A job that was submitted, and its output.
-pub(crate) struct Inference {
+pub(crate) struct Inference<Q> {
     pub(crate) job: JobId,
     pub(crate) model: ModelName,
-    pub(crate) request: JobRequest,
+    pub(crate) request: Q,
     pub(crate) output: Follow,
+}
+
+/// What can be asked of a model.
+pub(crate) trait Request: Sized {
+    /// What a model has to do to answer it.
+    const KIND: ModelKind;
+
+    /// Reads and checks a body.
+    fn read(body: &[u8]) -> Result<Self, Failure>;
+
+    /// The model that it names.
+    fn model(&self) -> Option<&str>;
+}
+
+impl Request for JobRequest {
+    const KIND: ModelKind = ModelKind::Text;
+
+    fn read(body: &[u8]) -> Result<Self, Failure> {
+        Self::from_json(body)
+    }
+
+    fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+}
+
+impl Request for EmbeddingsRequest {
+    const KIND: ModelKind = ModelKind::Embeddings;
+
+    fn read(body: &[u8]) -> Result<Self, Failure> {
+        Self::from_json(body)
+    }
+
+    fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
 }
 
 /// Checks a request, submits it as a job of `tenant`, in the trace of who asks, and begins to follow its output.
 ///
 /// # Errors
 /// What is wrong with the request, or why it was not accepted. That is told in the trace too.
-pub(crate) async fn start(
+pub(crate) async fn start<Q: Request>(
     bus: &Bus,
     tenant: &Tenant,
     job: JobId,
     body: &Bytes,
     trace: Option<TraceContext>,
-) -> Result<Inference, Failure> {
+) -> Result<Inference<Q>, Failure> {
     let started = begin(bus, tenant, job.clone(), body, trace.clone()).await;
     started.inspect_err(|failure| {
         let trace = trace.unwrap_or_else(|| bus.trace_of(tenant, &job));
@@ -39,18 +77,18 @@ pub(crate) fn refusal(tenant: &Tenant, job: &JobId, trace: &TraceContext) -> Spa
     span
 }
 
-async fn begin(
+async fn begin<Q: Request>(
     bus: &Bus,
     tenant: &Tenant,
     job: JobId,
     body: &Bytes,
     trace: Option<TraceContext>,
-) -> Result<Inference, Failure> {
-    let request = JobRequest::from_json(body)?;
-    let Some(model) = &request.model else {
+) -> Result<Inference<Q>, Failure> {
+    let request = Q::read(body)?;
+    let Some(model) = request.model() else {
         return Err(Failure::new(FailureCode::InvalidRequest, "model is missing: name one of the declared models"));
     };
-    let model = declared(bus, model).await?;
+    let model = declared(bus, model, Q::KIND).await?;
     let output = bus.follow(tenant, &job).await.map_err(unreachable)?;
     let submission = Submission {
         model: model.clone(),
@@ -63,16 +101,27 @@ async fn begin(
     Ok(Inference { job, model, request, output })
 }
 
-async fn declared(bus: &Bus, name: &str) -> Result<ModelName, Failure> {
+/// The model of this name, which does what is asked for.
+async fn declared(bus: &Bus, name: &str, wanted: ModelKind) -> Result<ModelName, Failure> {
     let models = Registry::models(bus);
     if let Ok(model) = name.parse::<ModelName>() {
-        let found = models.get(model.as_str()).await;
-        if matches!(found, Ok(Some(_))) {
-            return Ok(model);
+        match models.get(model.as_str()).await {
+            Ok(Some(spec)) if spec.kind != wanted => return Err(of_another_kind(name, spec.kind)),
+            Ok(Some(_)) => return Ok(model),
+            // The list tells more.
+            Ok(None) | Err(_) => {}
         }
     }
     let known = models.all().await.map_err(unreachable)?;
     Err(unknown_model(name, known.iter().map(|(name, _): &(String, ModelSpec)| name.as_str())))
+}
+
+fn of_another_kind(name: &str, kind: ModelKind) -> Failure {
+    let message = match kind {
+        ModelKind::Text => format!("{name} continues chats and computes no embeddings: name a model of embeddings"),
+        ModelKind::Embeddings => format!("{name} computes embeddings and continues no chat: name a model of text"),
+    };
+    Failure::new(FailureCode::InvalidRequest, message)
 }
 
 /// The failure that lists the models which are declared.

@@ -160,7 +160,7 @@ impl Answer {
             }
             Chunk::Done { .. } => self.ended("done"),
             Chunk::Error { error } => self.ended(error.code.as_str()),
-            Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Paused { .. } => {}
+            Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Paused { .. } | Chunk::Embeddings { .. } => {}
         }
     }
 

@@ -19,7 +19,7 @@ pub struct WorkerBeat {
     /// The jobs that it runs.
     #[serde(default)]
     pub jobs: Vec<JobInFlight>,
-    /// Tokens made since it started.
+    /// Tokens made since it started, or read, where it computes embeddings.
     #[serde(default)]
     pub tokens: u64,
     /// Steps of the engine since it started, those that read a prompt too; a counter that stands still with jobs in

@@ -9,6 +9,7 @@ use crate::{Failure, HiveName, ModelName, WorkerName};
 ///
 /// A job's output is `started`, any number of `tokens` (and of `resumed`, where a worker was lost or has paused), then
 /// one of `done` or `error`, after which nothing comes. Token indices count the answer's tokens from 0 and never repeat or skip.
+/// Where vectors were asked for, `embeddings` stand in the place of `tokens`, and indices count the inputs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Chunk {
@@ -20,9 +21,9 @@ pub enum Chunk {
         hive: HiveName,
         /// Which worker it is.
         worker: WorkerName,
-        /// The seed of its random draws: the request's, or one that was drawn for it.
+        /// The seed of its random draws: the request's, or one that was drawn for it; 0 where nothing is drawn.
         seed: u64,
-        /// Tokens of the rendered prompt.
+        /// Tokens of the rendered prompt, or of all inputs.
         prompt_tokens: u32,
     },
     /// Another worker goes on where the last one stopped.
@@ -33,13 +34,13 @@ pub enum Chunk {
         worker: WorkerName,
         /// The delivery that it works on, from 2 up.
         attempt: u64,
-        /// The index of the next token.
+        /// The index of the next token or input.
         index: u32,
     },
     /// Its worker has given it back in good order, and another goes on. Without this word before a `resumed` the worker
     /// before was lost.
     Paused {
-        /// The index of the next token.
+        /// The index of the next token or input.
         index: u32,
     },
     /// Tokens of the answer.
@@ -55,9 +56,20 @@ pub enum Chunk {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         logprobs: Vec<TokenLogprob>,
     },
+    /// Vectors of inputs, in their order, one in one of the two lists for each.
+    Embeddings {
+        /// The index of the first of these inputs.
+        index: u32,
+        /// The vectors, as numbers.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        vectors: Vec<Vec<f32>>,
+        /// The vectors, as 32-bit floats, little-endian, in base64: where that was asked for.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        base64: Vec<String>,
+    },
     /// The answer is complete.
     Done {
-        /// How many tokens were made.
+        /// How many tokens were made, or inputs answered.
         index: u32,
         /// Why it ended.
         finish_reason: FinishReason,
@@ -81,7 +93,11 @@ impl Chunk {
     pub fn is_last(&self) -> bool {
         match self {
             Self::Done { .. } | Self::Error { .. } => true,
-            Self::Started { .. } | Self::Resumed { .. } | Self::Paused { .. } | Self::Tokens { .. } => false,
+            Self::Started { .. }
+            | Self::Resumed { .. }
+            | Self::Paused { .. }
+            | Self::Tokens { .. }
+            | Self::Embeddings { .. } => false,
         }
     }
 }

@@ -3,9 +3,9 @@
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 
 use crate::{
-    AlertEvent, AuditEvent, Chunk, DeadJob, Failure, FileRecord, HiveBeat, HiveCommand, HiveEvent, HiveRecord,
-    JobEvent, JobRequest, LeaderRecord, ModelEvent, ModelSpec, PortEvent, PortLease, QueenControl, QueenEvent,
-    WorkerBeat, WorkerControl, WorkerEvent, WorkerRecord, api,
+    AlertEvent, AuditEvent, Chunk, DeadJob, EmbeddingsRequest, Failure, FileRecord, HiveBeat, HiveCommand, HiveEvent,
+    HiveRecord, JobEvent, JobRequest, LeaderRecord, ModelEvent, ModelSpec, PortEvent, PortLease, QueenControl,
+    QueenEvent, WorkerBeat, WorkerControl, WorkerEvent, WorkerRecord, api,
 };
 
 /// A kind of document and its JSON Schema (draft 2020-12, every definition inlined or in `$defs`).
@@ -26,6 +26,7 @@ fn document<T: JsonSchema>(name: &'static str) -> Document {
 pub fn documents() -> Vec<Document> {
     vec![
         document::<JobRequest>("job"),
+        document::<EmbeddingsRequest>("embeddings-job"),
         document::<Chunk>("chunk"),
         document::<QueenEvent>("queen-event"),
         document::<HiveEvent>("hive-event"),

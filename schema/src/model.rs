@@ -248,6 +248,36 @@ pub enum ModelKind {
     /// Continues text.
     #[default]
     Text,
+    /// Turns texts into vectors.
+    Embeddings,
+}
+
+impl ModelKind {
+    /// Its name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Embeddings => "embeddings",
+        }
+    }
+}
+
+impl fmt::Display for ModelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for ModelKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "embeddings" => Ok(Self::Embeddings),
+            other => Err(format!("`{other}` is no kind of model: expected text or embeddings")),
+        }
+    }
 }
 
 /// Bounds on the number of workers of a model.

@@ -32,6 +32,14 @@ pub fn model() -> PathBuf {
     }
 }
 
+/// The folder of a small real model of embeddings.
+///
+/// # Panics
+/// When it is not there.
+pub fn encoder() -> PathBuf {
+    existing(repository().join(".tools/models/all-MiniLM-L6-v2"), "run `make setup`")
+}
+
 /// The folder for `PYTHONPATH` in which nats-py is.
 ///
 /// # Panics

@@ -1,6 +1,7 @@
 //! The thread that the engine lives on. Everybody else hands it sequences and hears their tokens.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -8,10 +9,13 @@ use std::{
     thread,
 };
 
-use rbee_schema::Failure;
-use tokio::sync::{mpsc, watch};
+use rbee_schema::{Failure, FailureCode};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::engine::{Engine, EngineStats, Sequence, SequenceId, Token};
+use crate::{
+    decide::embedding::together,
+    engine::{Engine, EngineStats, Sequence, SequenceId, Token},
+};
 
 /// What a sequence becomes: one token after the other, or why there are no more. To drop the receiver releases it.
 /// It holds at most as many tokens as the sequence may have.
@@ -32,10 +36,16 @@ struct Done {
     steps: AtomicU64,
 }
 
-struct Admission {
-    sequence: Sequence,
-    tokens: mpsc::UnboundedSender<Result<Token, Failure>>,
+/// What the thread is asked for.
+enum Admission {
+    /// A sequence, and who hears its tokens.
+    Sequence(Sequence, mpsc::UnboundedSender<Result<Token, Failure>>),
+    /// Texts, and who hears their vectors.
+    Texts(Vec<Vec<u32>>, Asker),
 }
+
+/// Who hears vectors.
+type Asker = oneshot::Sender<Result<Vec<Vec<f32>>, Failure>>;
 
 impl EngineThread {
     /// Gives the engine a thread.
@@ -43,7 +53,14 @@ impl EngineThread {
         let (admissions, receiver) = mpsc::channel(slots.max(1) as usize);
         let done = Arc::new(Done::default());
         let (tell_stats, stats) = watch::channel(engine.stats());
-        let lives = Lives { engine, running: Vec::new(), next: 0, done: Arc::clone(&done), stats: tell_stats };
+        let lives = Lives {
+            engine,
+            running: Vec::new(),
+            texts: VecDeque::new(),
+            next: 0,
+            done: Arc::clone(&done),
+            stats: tell_stats,
+        };
         thread::Builder::new().name("engine".into()).spawn(move || lives.run(receiver))?;
         Ok(Self { admissions, done, stats })
     }
@@ -52,8 +69,17 @@ impl EngineThread {
     pub(crate) async fn admit(&self, sequence: Sequence) -> Tokens {
         let (tokens, receiver) = mpsc::unbounded_channel();
         // A closed channel means that the thread has panicked; then the receiver is closed too.
-        let _ = self.admissions.send(Admission { sequence, tokens }).await;
+        let _ = self.admissions.send(Admission::Sequence(sequence, tokens)).await;
         receiver
+    }
+
+    /// The vectors of texts. They are computed together with those of others that wait.
+    pub(crate) async fn embed(&self, texts: Vec<Vec<u32>>) -> Result<Vec<Vec<f32>>, Failure> {
+        let (vectors, receiver) = oneshot::channel();
+        // A closed channel means that the thread has panicked; then the receiver is closed too.
+        let _ = self.admissions.send(Admission::Texts(texts, vectors)).await;
+        let gone = |_| Failure::new(FailureCode::Internal, "the engine has stopped");
+        receiver.await.map_err(gone)?
     }
 
     /// How many tokens were made.
@@ -76,6 +102,8 @@ impl EngineThread {
 struct Lives {
     engine: Box<dyn Engine>,
     running: Vec<(SequenceId, mpsc::UnboundedSender<Result<Token, Failure>>)>,
+    /// Texts whose vectors are still to be computed, in the order in which they came.
+    texts: VecDeque<(Vec<Vec<u32>>, Asker)>,
     next: u64,
     done: Arc<Done>,
     stats: watch::Sender<EngineStats>,
@@ -86,12 +114,16 @@ impl Lives {
         loop {
             self.release_unwanted();
             self.stats.send_replace(self.engine.stats());
-            if self.running.is_empty() {
+            if self.running.is_empty() && self.texts.is_empty() {
                 let Some(admission) = admissions.blocking_recv() else { return };
                 self.admit(admission);
             }
             while let Ok(admission) = admissions.try_recv() {
                 self.admit(admission);
+            }
+            self.embed_some();
+            if self.running.is_empty() {
+                continue;
             }
             let made = self.engine.step();
             self.stats.send_replace(self.engine.stats());
@@ -103,7 +135,11 @@ impl Lives {
         }
     }
 
-    fn admit(&mut self, Admission { sequence, tokens }: Admission) {
+    fn admit(&mut self, admission: Admission) {
+        let (sequence, tokens) = match admission {
+            Admission::Sequence(sequence, tokens) => (sequence, tokens),
+            Admission::Texts(texts, asker) => return self.texts.push_back((texts, asker)),
+        };
         let id = SequenceId(self.next);
         self.next += 1;
         // The slot of the job before may have become free just now.
@@ -113,6 +149,31 @@ impl Lives {
             Err(failure) => {
                 let _ = tokens.send(Err(failure));
             }
+        }
+    }
+
+    /// Computes the vectors of the texts that wait, as many as are worth computing together.
+    fn embed_some(&mut self) {
+        self.texts.retain(|(_, asker)| !asker.is_closed());
+        let sizes = self.texts.iter().map(|(texts, _)| texts.iter().map(Vec::len).sum());
+        let some: Vec<(Vec<Vec<u32>>, Asker)> = self.texts.drain(..together(sizes)).collect();
+        if some.is_empty() {
+            return;
+        }
+        let texts: Vec<&[u32]> = some.iter().flat_map(|(texts, _)| texts).map(Vec::as_slice).collect();
+        let tokens = texts.iter().map(|text| text.len() as u64).sum();
+        let made = self.engine.embed(&texts);
+        self.done.steps.fetch_add(1, Ordering::Relaxed);
+        match made {
+            Ok(vectors) => {
+                self.done.tokens.fetch_add(tokens, Ordering::Relaxed);
+                let mut vectors = vectors.into_iter();
+                for (texts, asker) in some {
+                    // Whoever asked may be gone meanwhile.
+                    let _ = asker.send(Ok(vectors.by_ref().take(texts.len()).collect()));
+                }
+            }
+            Err(failure) => some.into_iter().for_each(|(_, asker)| drop(asker.send(Err(failure.clone())))),
         }
     }
 

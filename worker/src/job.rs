@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rbee_nats::{Bus, Committed, Delivery, Outbox};
 use rbee_schema::{
-    Chunk, DeadJob, Event, Failure, FailureCode, JobEvent, JobRequest, Scored, TokenLogprob, WorkerSettings,
+    Chunk, DeadJob, Event, Failure, FailureCode, JobEvent, JobRequest, ModelKind, Scored, TokenLogprob, WorkerSettings,
 };
 use rbee_trace::STEPS;
 use tokio::time::{Instant, interval};
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// So often a running job is kept before it would go to another worker.
-const KEPT: u32 = 3;
+pub(crate) const KEPT: u32 = 3;
 
 /// What every slot of a worker shares.
 #[derive(Clone)]
@@ -36,6 +36,7 @@ pub(crate) struct Desk {
     pub(crate) bus: Bus,
     pub(crate) outbox: Outbox,
     pub(crate) identity: Identity,
+    pub(crate) kind: ModelKind,
     pub(crate) text: Arc<dyn Text>,
     pub(crate) context: u32,
     pub(crate) settings: WorkerSettings,
@@ -46,7 +47,7 @@ pub(crate) struct Desk {
 }
 
 /// What becomes of a delivery.
-enum Outcome {
+pub(crate) enum Outcome {
     /// Its output is complete.
     Complete(&'static str),
     /// Another worker is to go on with it.
@@ -62,7 +63,7 @@ impl From<Fenced> for Outcome {
 }
 
 /// Why the tokens of a job stopped coming before its answer was complete.
-enum Break {
+pub(crate) enum Break {
     Cancelled,
     Stopped,
     Failed(Failure),
@@ -120,34 +121,21 @@ impl Desk {
         }
         let last = stored.last().map_or(0, |committed| committed.sequence);
         let mut writer = Writer::new(&self.bus, &delivery.tenant, &delivery.job, last);
+        if self.kind == ModelKind::Embeddings {
+            return self.embed(delivery, &stored, &mut writer, cancelled, taken).await;
+        }
         let (mut answer, sequence, first) = match self.prepare(delivery, &stored) {
             Ok(prepared) => prepared,
             Err(failure) => return self.fail(delivery, &mut writer, failure).await,
         };
         debug!(target: STEPS, prompt_tokens = sequence.prompt.len(), "prompt rendered");
         writer.append(&first).await?;
-        self.tell(
-            delivery,
-            JobEvent::Started {
-                hive: self.identity.hive.clone(),
-                worker: self.identity.worker.clone(),
-                attempt: delivery.attempt,
-            },
-        );
+        self.tell_started(delivery);
         if !answer.is_finished() {
             let tokens = self.engine.admit(sequence).await;
             match self.stream(delivery, &mut answer, tokens, &mut writer, cancelled, taken).await {
                 Ok(()) => {}
-                Err(Break::Fenced) => return Err(Outcome::Lost),
-                Err(Break::Stopped) => {
-                    writer.append(&Chunk::Paused { index: answer.index() }).await?;
-                    return Err(Outcome::GiveBack);
-                }
-                Err(Break::Failed(failure)) => return self.fail(delivery, &mut writer, failure).await,
-                Err(Break::Cancelled) => {
-                    let failure = Failure::new(FailureCode::Cancelled, "the job was cancelled while it ran");
-                    return self.fail(delivery, &mut writer, failure).await;
-                }
+                Err(ended) => return self.broken(ended, answer.index() as usize, delivery, &mut writer).await,
             }
         }
         let Some((finish_reason, usage)) = answer.outcome() else { return Err(Outcome::GiveBack) };
@@ -158,9 +146,30 @@ impl Desk {
         Ok(Outcome::Complete("done"))
     }
 
-    /// Reads the request and takes over what was stored; returns the first chunk that is ours to append.
-    fn prepare(&self, delivery: &Delivery, stored: &[Committed]) -> Result<(Answer, Sequence, Chunk), Failure> {
-        let request = JobRequest::from_json(delivery.body())?;
+    /// What becomes of a job whose answer did not come to its end; `index` is that of the next token or input.
+    pub(crate) async fn broken(
+        &self,
+        ended: Break,
+        index: usize,
+        delivery: &Delivery,
+        writer: &mut Writer,
+    ) -> Result<Outcome, Outcome> {
+        match ended {
+            Break::Fenced => Err(Outcome::Lost),
+            Break::Stopped => {
+                writer.append(&Chunk::Paused { index: u32::try_from(index).unwrap_or(u32::MAX) }).await?;
+                Err(Outcome::GiveBack)
+            }
+            Break::Failed(failure) => self.fail(delivery, writer, failure).await,
+            Break::Cancelled => {
+                let failure = Failure::new(FailureCode::Cancelled, "the job was cancelled while it ran");
+                self.fail(delivery, writer, failure).await
+            }
+        }
+    }
+
+    /// Refuses a job that has ended too many workers.
+    pub(crate) fn check_strikes(&self, delivery: &Delivery, stored: &[Committed]) -> Result<(), Failure> {
         let lost = lost_workers(stored.iter().map(|committed| &committed.chunk));
         if is_out(lost, !stored.is_empty(), delivery.attempt, &self.settings) {
             return Err(Failure::new(
@@ -168,6 +177,13 @@ impl Desk {
                 format!("the job was delivered {} times, and {lost} workers ended while they ran it", delivery.attempt),
             ));
         }
+        Ok(())
+    }
+
+    /// Reads the request and takes over what was stored; returns the first chunk that is ours to append.
+    fn prepare(&self, delivery: &Delivery, stored: &[Committed]) -> Result<(Answer, Sequence, Chunk), Failure> {
+        let request = JobRequest::from_json(delivery.body())?;
+        self.check_strikes(delivery, stored)?;
         let prompt = self.text.prompt(&request.messages)?;
         let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         let limit = answer_limit(request.max_tokens, self.settings.answer_tokens, prompt_tokens, self.context)?;
@@ -276,7 +292,12 @@ impl Desk {
     }
 
     /// Ends a job that cannot be answered.
-    async fn fail(&self, delivery: &Delivery, writer: &mut Writer, failure: Failure) -> Result<Outcome, Outcome> {
+    pub(crate) async fn fail(
+        &self,
+        delivery: &Delivery,
+        writer: &mut Writer,
+        failure: Failure,
+    ) -> Result<Outcome, Outcome> {
         info!(job = %delivery.job, %failure, "a job failed");
         if failure.code == FailureCode::TriedTooOften {
             let dead = DeadJob {
@@ -295,7 +316,12 @@ impl Desk {
         Ok(Outcome::Complete("failed"))
     }
 
-    fn tell(&self, delivery: &Delivery, event: JobEvent) {
+    pub(crate) fn tell_started(&self, delivery: &Delivery) {
+        let Identity { hive, worker, .. } = self.identity.clone();
+        self.tell(delivery, JobEvent::Started { hive, worker, attempt: delivery.attempt });
+    }
+
+    pub(crate) fn tell(&self, delivery: &Delivery, event: JobEvent) {
         self.outbox.publish(&Event::Job(delivery.tenant.clone(), delivery.job.clone(), event));
     }
 }
@@ -306,6 +332,7 @@ fn ids(chunk: &Chunk) -> &[u32] {
         Chunk::Started { .. }
         | Chunk::Resumed { .. }
         | Chunk::Paused { .. }
+        | Chunk::Embeddings { .. }
         | Chunk::Done { .. }
         | Chunk::Error { .. } => &[],
     }
@@ -317,6 +344,7 @@ fn text(chunk: &Chunk) -> &str {
         Chunk::Started { .. }
         | Chunk::Resumed { .. }
         | Chunk::Paused { .. }
+        | Chunk::Embeddings { .. }
         | Chunk::Done { .. }
         | Chunk::Error { .. } => "",
     }

@@ -10,6 +10,7 @@ pub mod model;
 pub mod sample;
 
 mod device;
+mod embed;
 mod engine_thread;
 mod http;
 mod huge_pages;

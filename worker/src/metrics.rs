@@ -8,6 +8,7 @@ use rbee_schema::CacheUse;
 const JOBS: &str = "rbee_worker_jobs_total";
 const JOBS_RUNNING: &str = "rbee_worker_jobs_running";
 const TOKENS: &str = "rbee_worker_tokens_total";
+const EMBEDDINGS: &str = "rbee_worker_embeddings_total";
 const FIRST_TOKEN: &str = "rbee_worker_time_to_first_token_seconds";
 const LOAD: &str = "rbee_worker_load_seconds";
 const CACHE_ASKED: &str = "rbee_worker_cache_asked_tokens_total";
@@ -21,6 +22,7 @@ pub(crate) fn describe() {
     describe_counter!(JOBS, "Jobs that were settled here, by outcome.");
     describe_gauge!(JOBS_RUNNING, "Jobs that run.");
     describe_counter!(TOKENS, "Tokens of answers that were stored.");
+    describe_counter!(EMBEDDINGS, "Inputs whose vectors were stored.");
     describe_histogram!(FIRST_TOKEN, "From taking a job to its first token.");
     describe_gauge!(LOAD, "From the start of the process to ready.");
     describe_counter!(CACHE_ASKED, "Tokens with which jobs began.");
@@ -43,6 +45,11 @@ pub(crate) fn jobs_running(jobs: usize) {
 /// Tokens were stored.
 pub(crate) fn tokens_stored(tokens: usize) {
     counter!(TOKENS).increment(tokens as u64);
+}
+
+/// Vectors were stored.
+pub(crate) fn embeddings_stored(inputs: usize) {
+    counter!(EMBEDDINGS).increment(inputs as u64);
 }
 
 /// The first token of a job came.

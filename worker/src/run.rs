@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use rbee_nats::{Bus, Connection, ConnectionSettings, JobQueue, Namespace, Outbox, worker_connection};
 use rbee_schema::{
-    ByteSize, Event, Failure, FailureCode, HiveName, MemoryEstimate, ModelName, ModelReference, WorkerEvent,
+    ByteSize, Event, Failure, FailureCode, HiveName, MemoryEstimate, ModelKind, ModelName, ModelReference, WorkerEvent,
     WorkerName, WorkerSettings,
 };
 use rbee_trace::TraceContext;
@@ -52,7 +52,10 @@ pub struct Options {
     /// How many jobs it runs at a time.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     slots: u32,
-    /// Tokens of prompt and answer together.
+    /// What the model does: text or embeddings.
+    #[arg(long, default_value_t)]
+    kind: ModelKind,
+    /// Tokens of prompt and answer together, or of one text whose vector is wanted.
     #[arg(long)]
     context: Option<u32>,
     /// How many threads compute; default: as many as may run at a time.
@@ -86,7 +89,7 @@ pub struct Options {
     /// The collector to send spans to.
     #[arg(long, env = "RBEE_OTLP", hide_env_values = true)]
     otlp: Option<String>,
-    /// Where the model is: file:/path/to/model.gguf.
+    /// Where the model is: file:/path/to/model.gguf, or the path of a folder with safetensors.
     reference: ModelReference,
 }
 
@@ -185,10 +188,20 @@ pub async fn run(options: Options) -> Result<(), Ended> {
     let reporter = report::start(&bus, identity.clone(), &settings, engine.clone(), drain.clone()).await;
     let reporter = reporter.map_err(Ended::bus)?;
     let queue = JobQueue::of(&bus, &identity.model).await.map_err(Ended::bus)?;
-    let text = loaded.text;
+    let (text, kind) = (loaded.text, options.kind);
     let last_words = settings.last_words;
-    let desk =
-        Desk { bus, outbox: outbox.clone(), identity, text, context, settings, engine, reporter, stop: stop.clone() };
+    let desk = Desk {
+        bus,
+        outbox: outbox.clone(),
+        identity,
+        kind,
+        text,
+        context,
+        settings,
+        engine,
+        reporter,
+        stop: stop.clone(),
+    };
 
     metrics::loaded(started.elapsed());
     let load_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -238,6 +251,7 @@ async fn load(options: &Options, identity: &Identity, outbox: &Outbox) -> Result
     let (progress, mut told) = mpsc::unbounded_channel();
     let (finished, mut outcome) = oneshot::channel();
     let load = LoadOptions {
+        kind: options.kind,
         context: options.context,
         slots: options.slots,
         template: Bounds::of(&options.settings),

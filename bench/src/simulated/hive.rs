@@ -274,7 +274,7 @@ impl Hive {
             protocol: Protocol::OURS,
             labels: [("zone".to_owned(), "attic".to_owned())].into(),
             devices: vec![Device::Cpu],
-            kinds: vec![ModelKind::Text],
+            kinds: vec![ModelKind::Text, ModelKind::Embeddings],
             max_workers: Some(64),
             clock_ahead_ms: 0,
         };

@@ -44,36 +44,60 @@ pub(super) enum Printed {
     Failed(Failure),
 }
 
-/// Prints an answer as it comes: its text, or its chunks as JSON lines.
-pub(super) async fn print(output: &mut Follow, setting: &Setting) -> Result<Printed, Outcome> {
-    let (json, patience) = (setting.json, setting.patience(PATIENCE));
-    let step = HINT.min(patience);
-    let mut silent = Duration::ZERO;
+/// How long somebody waits for the next chunk, and whether that was explained.
+pub(super) struct Waiting {
+    patience: Duration,
+    silent: Duration,
+}
+
+impl Waiting {
+    pub(super) fn of(setting: &Setting) -> Self {
+        Self { patience: setting.patience(PATIENCE), silent: Duration::ZERO }
+    }
+}
+
+/// The next chunk of an answer; `None` behind its last. Silence is explained once.
+pub(super) async fn next(output: &mut Follow, waiting: &mut Waiting) -> Result<Option<Chunk>, Outcome> {
+    let step = HINT.min(waiting.patience);
     loop {
-        let committed = match output.next(step).await {
-            Ok(Some(committed)) => committed,
-            Ok(None) => return Ok(Printed::Done),
-            Err(FollowError::TimedOut(_)) if silent + step < patience => {
-                if silent.is_zero() && std::io::stderr().is_terminal() {
+        match output.next(step).await {
+            Ok(committed) => {
+                waiting.silent = Duration::ZERO;
+                return Ok(committed.map(|committed| committed.chunk));
+            }
+            Err(FollowError::TimedOut(_)) if waiting.silent + step < waiting.patience => {
+                if waiting.silent.is_zero() && std::io::stderr().is_terminal() {
                     eprintln!("rbee: no word yet; `rbee ps` and `rbee events --since 1m` tell what is going on");
                 }
-                silent += step;
-                continue;
+                waiting.silent += step;
             }
             Err(error) => return Err(Outcome::unavailable(error)),
-        };
-        silent = Duration::ZERO;
-        if json {
-            println!("{}", serde_json::to_string(&committed.chunk).map_err(Outcome::failed)?);
         }
-        match committed.chunk {
+    }
+}
+
+/// Prints an answer as it comes: its text or its vectors, or its chunks as JSON lines.
+pub(super) async fn print(output: &mut Follow, setting: &Setting) -> Result<Printed, Outcome> {
+    let (json, mut waiting) = (setting.json, Waiting::of(setting));
+    loop {
+        let Some(chunk) = next(output, &mut waiting).await? else { return Ok(Printed::Done) };
+        if json {
+            println!("{}", serde_json::to_string(&chunk).map_err(Outcome::failed)?);
+        }
+        match chunk {
             Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Paused { .. } => {}
             Chunk::Tokens { text, .. } if !json => {
                 print!("{text}");
                 // A reader that is gone is noticed at the next line.
                 let _ = std::io::stdout().flush();
             }
-            Chunk::Tokens { .. } => {}
+            Chunk::Embeddings { vectors, base64, .. } if !json => {
+                for vector in vectors {
+                    println!("{}", serde_json::to_string(&vector).map_err(Outcome::failed)?);
+                }
+                base64.iter().for_each(|vector| println!("{vector}"));
+            }
+            Chunk::Tokens { .. } | Chunk::Embeddings { .. } => {}
             Chunk::Done { .. } => {
                 if !json {
                     println!();

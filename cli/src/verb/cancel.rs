@@ -35,7 +35,11 @@ impl Cancel {
                     Chunk::Done { .. } | Chunk::Error { .. } => {
                         return Err(Outcome::failed(format!("job {} had ended before", self.job)));
                     }
-                    Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Paused { .. } | Chunk::Tokens { .. } => {}
+                    Chunk::Started { .. }
+                    | Chunk::Resumed { .. }
+                    | Chunk::Paused { .. }
+                    | Chunk::Tokens { .. }
+                    | Chunk::Embeddings { .. } => {}
                 },
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(Outcome::unavailable(format!("job {} did not end: {error}", self.job))),

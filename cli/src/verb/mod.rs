@@ -8,6 +8,7 @@ mod config;
 mod doctor;
 mod down;
 mod drain;
+mod embed;
 mod events;
 mod explain;
 pub(crate) mod hive;
@@ -58,6 +59,8 @@ pub enum Verb {
     Rm(rm::Rm),
     /// Ask a model and print its answer as it comes. Ctrl-C cancels the job.
     Run(run::Run),
+    /// Have a model turn texts into vectors, and print these as JSON. Ctrl-C cancels the job.
+    Embed(embed::Embed),
     /// Queue a job and print its id.
     Submit(submit::Submit),
     /// Print the answer of a job from its beginning, and follow it to its end.
@@ -126,6 +129,7 @@ impl Verb {
             Self::Pull(verb) => verb.run(setting).await,
             Self::Rm(verb) => verb.run(setting).await,
             Self::Run(verb) => verb.run(setting).await,
+            Self::Embed(verb) => verb.run(setting).await,
             Self::Submit(verb) => verb.run(setting).await,
             Self::Attach(verb) => verb.run(setting).await,
             Self::Cancel(verb) => verb.run(setting).await,

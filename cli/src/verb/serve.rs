@@ -7,7 +7,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use rbee_nats::Registry;
-use rbee_schema::{ByteSize, Device, Limits, ModelName, ModelReference, ModelSpec, Replicas, Spreading};
+use rbee_schema::{ByteSize, Device, Limits, ModelKind, ModelName, ModelReference, ModelSpec, Replicas, Spreading};
 
 use crate::{
     Setting,
@@ -21,16 +21,19 @@ use crate::{
 pub struct Serve {
     /// The name by which jobs ask for it.
     name: ModelName,
-    /// Where its weights are: a path on the hive's machine, or hf:owner/repo[@revision][/file.gguf] on the hub.
+    /// Where its weights are: a path on the hive's machine, of a .gguf file or of a folder with safetensors, or hf:owner/repo[@revision][/file.gguf] on the hub.
     #[arg(value_parser = reference, value_name = "REFERENCE")]
     reference: ModelReference,
+    /// What it does: text, or embeddings.
+    #[arg(long, default_value_t, value_name = "KIND")]
+    kind: ModelKind,
     /// How many workers run it, as MIN..MAX or one number for both.
     #[arg(long, default_value = "0..1", value_parser = replicas, value_name = "RANGE")]
     replicas: Replicas,
     /// How many jobs each worker runs at a time.
     #[arg(long, value_name = "N")]
     slots: Option<u32>,
-    /// Tokens of prompt and answer together; default: what the model and the engine can.
+    /// Tokens of prompt and answer together, or of one text whose vector is wanted; default: what the model and the engine can.
     #[arg(long, value_name = "TOKENS")]
     context: Option<u32>,
     /// How long a worker may be idle before it is stopped, such as 90s or 5m.
@@ -66,6 +69,7 @@ impl Serve {
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
         let spec = ModelSpec::new(self.reference);
         let spec = ModelSpec {
+            kind: self.kind,
             replicas: self.replicas,
             slots: self.slots.unwrap_or(spec.slots),
             context: self.context,

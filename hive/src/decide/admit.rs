@@ -1,12 +1,16 @@
 //! Whether a machine has room for another worker.
 
-use rbee_schema::{Device, Failure, FailureCode, ModelReference, ModelSpec};
+use rbee_schema::{Device, Failure, FailureCode, ModelKind, ModelReference, ModelSpec};
 
 /// What a worker takes before it has a model: its program, its threads and its connection.
 const BASE: u64 = 64 << 20;
 
 /// The same with the test engine, which has no model; about 12 MiB were measured.
 const MOCK_BASE: u64 = 16 << 20;
+
+/// What an encoder computes with at a time, which remembers nothing between texts: it takes some thousand tokens at most, each
+/// with 10,000 numbers.
+const TEXTS: u64 = 64 << 20;
 
 /// Tokens of prompt and answer where the declaration does not say: the most that the engine holds.
 const CONTEXT: u64 = 4096;
@@ -31,6 +35,9 @@ impl Need {
         let memory = match (spec.limits.memory, &spec.reference) {
             (Some(memory), _) => memory.bytes(),
             (None, ModelReference::Mock(_)) => MOCK_BASE,
+            (None, ModelReference::File(_) | ModelReference::Hub(_)) if spec.kind == ModelKind::Embeddings => {
+                BASE.saturating_add(TEXTS).saturating_add(weights(file_bytes.unwrap_or(0)))
+            }
             (None, ModelReference::File(_) | ModelReference::Hub(_)) => {
                 let file = file_bytes.unwrap_or(0);
                 let tokens = (u64::from(spec.slots) + 1) * spec.context.map_or(CONTEXT, u64::from);

@@ -12,7 +12,12 @@ mod layout;
 mod lock;
 mod part;
 
-use std::{collections::HashMap, fs, io, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use futures::{
     FutureExt as _,
@@ -224,7 +229,7 @@ impl Store {
     pub async fn size_of(&self, reference: &ModelReference) -> Option<u64> {
         let (catalogue, reference) = (self.shelves.catalogue.clone(), reference.clone());
         let look = move || match &reference {
-            ModelReference::File(path) => fs::metadata(path).ok().map(|file| file.len()),
+            ModelReference::File(path) => bytes_at(path),
             ModelReference::Hub(_) => catalogue.find(&reference).map(|record| record.bytes),
             ModelReference::Mock(_) => None,
         };
@@ -268,11 +273,27 @@ fn begin(shelves: &Arc<Shelves>, wanted: &HubFile) -> Flight {
     Flight { outcome, progress }
 }
 
-/// A file that is there and can be read.
+/// The size of a model's file, or of the weights in its folder.
+fn bytes_at(path: &Path) -> Option<u64> {
+    let about = fs::metadata(path).ok()?;
+    if about.is_file() {
+        return Some(about.len());
+    }
+    let weights = fs::read_dir(path).ok()?.filter_map(Result::ok);
+    let weights = weights.filter(|entry| entry.path().extension().is_some_and(|kind| kind == "safetensors"));
+    // Not what the entry says of itself: it may be a link.
+    Some(weights.filter_map(|entry| fs::metadata(entry.path()).ok()).map(|file| file.len()).sum())
+}
+
+/// A file that is there and can be read, or a folder with a model.
 async fn readable(path: PathBuf) -> Result<PathBuf, Failure> {
     let look = move || match fs::File::open(&path).and_then(|file| file.metadata()) {
         Ok(found) if found.is_file() => Ok(path),
-        Ok(_) => Err(format!("{} is no file: name a model file (.gguf)", path.display())),
+        Ok(_) if path.join("config.json").is_file() => Ok(path),
+        Ok(_) => Err(format!(
+            "{} is no model: name a model file (.gguf), or a folder with config.json and safetensors",
+            path.display()
+        )),
         Err(error) => Err(format!("{} cannot be read: {error}; the path is one on the hive's machine", path.display())),
     };
     let looked = spawn_blocking(look).await.map_err(panicked)?;

@@ -152,6 +152,8 @@ impl Supervisor {
             worker.epoch.to_string(),
             "--slots".to_owned(),
             worker.spec.slots.to_string(),
+            "--kind".to_owned(),
+            worker.spec.kind.to_string(),
         ];
         if let Some(context) = worker.spec.context {
             arguments.extend(["--context".to_owned(), context.to_string()]);

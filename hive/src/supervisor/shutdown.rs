@@ -32,7 +32,9 @@ impl Supervisor {
         let begun = Instant::now();
         let workers = self.charges.len();
         info!(workers, why, "the hive stops its workers");
-        notify::stopping(&format!("stops {workers} workers"));
+        let timers = &self.config.rules.timers;
+        let at_most = timers.shutdown + timers.kill + 2 * timers.last_words;
+        notify::stopping(&format!("stops {workers} workers"), at_most);
         self.draining = true;
         self.publish(HiveEvent::Draining { why: why.clone(), workers: number(workers) });
         let mut urgency = stop.borrow_and_update().unwrap_or(Urgency::Drain);

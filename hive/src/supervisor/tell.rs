@@ -51,7 +51,7 @@ impl Supervisor {
             protocol: Protocol::OURS,
             labels: self.config.labels.clone(),
             devices: self.config.devices.clone(),
-            kinds: vec![ModelKind::Text],
+            kinds: vec![ModelKind::Text, ModelKind::Embeddings],
             max_workers: Some(self.config.max_workers),
             clock_ahead_ms: self.clock_ahead_ms,
         };

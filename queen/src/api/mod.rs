@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rbee_nats::{ApiRequest, Bus, Outbox};
 use rbee_schema::{
-    Chunk, Failure, FailureCode, JobId, ModelName, QueenName, Tenant,
+    Chunk, EmbeddingsRequest, Failure, FailureCode, JobId, JobRequest, ModelName, QueenName, Tenant,
     api::{Cancel, Cancelling, Status},
 };
 use serde::de::DeserializeOwned;
@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 
 use crate::{
     decide::fleet::Fleet,
-    infer::{self, Inference},
+    infer::{self, Inference, Request},
     leader::Standing,
 };
 
@@ -62,7 +62,8 @@ pub(crate) fn answer(context: &Context<'_>, request: ApiRequest) {
         "worker" => reply_to(request, |asked| look::worker(fleet, asked)),
         "explain" => reply_to(request, |asked| look::explain(fleet, asked)),
         "cancel" => drop(tokio::spawn(cancel(bus, request))),
-        "infer" => drop(tokio::spawn(infer(bus, request, fleet.timers.patience))),
+        "infer" => drop(tokio::spawn(infer::<JobRequest>(bus, request, fleet.timers.patience))),
+        "embed" => drop(tokio::spawn(infer::<EmbeddingsRequest>(bus, request, fleet.timers.patience))),
         "spawn" | "stop" | "reset" | "drain" | "pull" | "rm" => command::carry_out(context, request),
         other => {
             let failure = Failure::new(FailureCode::InvalidRequest, format!("there is no operation `{other}`"));
@@ -124,10 +125,11 @@ async fn cancel(bus: Bus, request: ApiRequest) {
 }
 
 /// Replies with every chunk of the job's output, each at last after `patience`, then with an empty message.
-async fn infer(bus: Bus, request: ApiRequest, patience: Duration) {
+async fn infer<Q: Request + Send + 'static>(bus: Bus, request: ApiRequest, patience: Duration) {
     let job = request.message_id().and_then(|id| id.parse().ok()).unwrap_or_else(JobId::generate);
     let tenant = Tenant::default();
-    let Inference { mut output, .. } = match infer::start(&bus, &tenant, job, request.body(), request.trace()).await {
+    let started = infer::start::<Q>(&bus, &tenant, job, request.body(), request.trace()).await;
+    let Inference { mut output, .. } = match started {
         Ok(inference) => inference,
         Err(failure) => return refuse(&request, failure).await,
     };

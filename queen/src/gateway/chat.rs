@@ -17,7 +17,7 @@ use axum::{
 use bytes::Bytes;
 use futures::{Stream, stream};
 use rbee_nats::{Bus, Follow};
-use rbee_schema::{Chunk, Failure, FailureCode, JobId, MAX_BODY_BYTES, Tenant};
+use rbee_schema::{Chunk, Failure, FailureCode, JobId, JobRequest, MAX_BODY_BYTES, Tenant};
 use rbee_trace::{TRACEPARENT, TRACESTATE, TraceContext};
 use serde_json::{Value, json};
 use tracing::debug;
@@ -43,7 +43,7 @@ pub(super) async fn complete(
     let tenant = Tenant::default();
     let answer = Answer::begun();
     let started = infer::start(&bus, &tenant, JobId::generate(), &body, trace(&headers)).await;
-    let Inference { job, model, request, output } = match started {
+    let Inference::<JobRequest> { job, model, request, output } = match started {
         Ok(inference) => inference,
         Err(failure) => {
             answer.refused(&failure);
@@ -123,7 +123,7 @@ async fn whole(completion: Completion, mut reading: Reading) -> Response {
     let (mut answer, mut probable) = (String::new(), Vec::new());
     loop {
         match reading.next().await {
-            Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Paused { .. } => {}
+            Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Paused { .. } | Chunk::Embeddings { .. } => {}
             Chunk::Tokens { text, logprobs, .. } => {
                 answer.push_str(&text);
                 probable.extend(logprobs);
@@ -157,7 +157,7 @@ fn round(completion: &Completion, chunk: Chunk, with_usage: bool) -> Vec<Result<
         Chunk::Started { .. } => {
             vec![data(completion.delta(&json!({ "role": "assistant", "content": "" }), &[], None))]
         }
-        Chunk::Resumed { .. } | Chunk::Paused { .. } => Vec::new(),
+        Chunk::Resumed { .. } | Chunk::Paused { .. } | Chunk::Embeddings { .. } => Vec::new(),
         Chunk::Tokens { text, logprobs, .. } if text.is_empty() && logprobs.is_empty() => Vec::new(),
         Chunk::Tokens { text, logprobs, .. } => {
             vec![data(completion.delta(&json!({ "content": text }), &logprobs, None))]

@@ -10,7 +10,7 @@ mod sampling;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use self::{
     check::invalid,
@@ -20,7 +20,7 @@ pub use self::{
     message::{Message, Role},
     sampling::Sampling,
 };
-use crate::{Failure, FailureCode};
+use crate::{EmbeddingsRequest, Failure, FailureCode};
 
 /// The largest body that a job may have. A NATS message holds 1 MiB; half of it leaves room for the rendered prompt.
 pub const MAX_BODY_BYTES: usize = 512 * 1024;
@@ -105,25 +105,13 @@ impl JobRequest {
     /// # Errors
     /// `body-too-large`, `invalid-json`, or `invalid-request` with the path of the field that is wrong.
     pub fn from_json(body: &[u8]) -> Result<Self, Failure> {
-        if body.len() > MAX_BODY_BYTES {
-            return Err(Failure::new(
-                FailureCode::BodyTooLarge,
-                format!("the body has {} bytes; a job may have {MAX_BODY_BYTES}: send a shorter chat", body.len()),
-            ));
-        }
-        let mut json = serde_json::Deserializer::from_slice(body);
-        let request: Self = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let (path, cause) = (error.path().to_string(), error.inner());
-            if cause.is_data() {
-                let place = if path == "." { String::new() } else { format!("{path}: ") };
-                invalid(format!("{place}{cause}"))
-            } else {
-                Failure::new(FailureCode::InvalidJson, format!("the body is not JSON: {cause}"))
+        let meant = |failure| match EmbeddingsRequest::is_meant(body) {
+            true => {
+                invalid("the body asks for embeddings with `input`: the model continues chats, which have `messages`")
             }
-        })?;
-        json.end().map_err(|cause| {
-            Failure::new(FailureCode::InvalidJson, format!("the body is not one JSON document: {cause}"))
-        })?;
+            false => failure,
+        };
+        let request: Self = read(body).map_err(meant)?;
         request.check()?;
         Ok(request)
     }
@@ -150,6 +138,33 @@ impl JobRequest {
             seed: self.seed.unwrap_or(seed),
         }
     }
+}
+
+/// Reads a body, unchecked.
+///
+/// # Errors
+/// `body-too-large`, `invalid-json`, or `invalid-request` with the path of the field that is wrong.
+pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    if body.len() > MAX_BODY_BYTES {
+        return Err(Failure::new(
+            FailureCode::BodyTooLarge,
+            format!("the body has {} bytes; a job may have {MAX_BODY_BYTES}: send a shorter chat", body.len()),
+        ));
+    }
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let request = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let (path, cause) = (error.path().to_string(), error.inner());
+        if cause.is_data() {
+            let place = if path == "." { String::new() } else { format!("{path}: ") };
+            invalid(format!("{place}{cause}"))
+        } else {
+            Failure::new(FailureCode::InvalidJson, format!("the body is not JSON: {cause}"))
+        }
+    })?;
+    json.end().map_err(|cause| {
+        Failure::new(FailureCode::InvalidJson, format!("the body is not one JSON document: {cause}"))
+    })?;
+    Ok(request)
 }
 
 #[cfg(test)]

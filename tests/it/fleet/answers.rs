@@ -1,8 +1,12 @@
 //! Answers: every token once and in order, whatever dies on the way.
 
-use rbee_schema::{Chunk, DeadJob, FailureCode, FinishReason, Haste, HiveCommand};
+use rbee_nats::Follow;
+use rbee_schema::{
+    Chunk, DeadJob, FailureCode, FinishReason, Haste, HiveCommand, JobId, ModelReference, ModelSpec, Replicas,
+};
 use rbee_tests::{
     fleet::{Fleet, chat, text, tokens, whole},
+    tools::model,
     wait::PATIENCE,
 };
 use serde_json::json;
@@ -39,21 +43,51 @@ async fn a_job_whose_worker_is_killed_goes_on_elsewhere_and_no_token_is_lost_or_
     let (_, mut undisturbed) = fleet.submit("m", seeded("Hi")).await;
     let expected = whole(&mut undisturbed).await;
 
-    let (_, mut output) = fleet.submit("m", seeded("Hi")).await;
+    let (job, mut output) = fleet.submit("m", seeded("Hi")).await;
+    let chunks = answer_of_the_killed(&fleet, &job, &mut output, [10, 30]).await;
+    assert_complete(&chunks, 60);
+    assert_eq!(tokens(&chunks), tokens(&expected), "the test engine goes on exactly where it was");
+    assert_eq!(text(&chunks), text(&expected));
+}
+
+#[tokio::test]
+async fn a_drawn_answer_of_a_real_model_is_the_same_to_the_letter_whoever_is_killed_and_whatever_runs_beside_it() {
+    let fleet = Fleet::start().await;
+    let mut spec = ModelSpec::new(ModelReference::File(model()));
+    (spec.replicas, spec.slots) = (Replicas { min: 2, max: 2 }, 2);
+    fleet.serve("smollm2", spec).await;
+    fleet.ready(2).await;
+    let mut body = seeded("Tell me a story about a bee that lost its way.");
+    (body["temperature"], body["max_tokens"], body["ignore_eos"]) = (json!(0.9), json!(120), json!(true));
+    let (_, mut undisturbed) = fleet.submit("smollm2", body.clone()).await;
+    let expected = whole(&mut undisturbed).await;
+    assert_complete(&expected, 120);
+
+    let mut beside = seeded("Write a long letter.");
+    (beside["max_tokens"], beside["ignore_eos"]) = (json!(100), json!(true));
+    let (_, mut other) = fleet.submit("smollm2", beside).await;
+    let (job, mut output) = fleet.submit("smollm2", body).await;
+    let chunks = answer_of_the_killed(&fleet, &job, &mut output, [15, 50]).await;
+    assert_complete(&chunks, 120);
+    assert_eq!(tokens(&chunks), tokens(&expected), "a token is a function of those before it and of nothing else");
+    assert_eq!(text(&chunks), text(&expected));
+    assert_complete(&whole(&mut other).await, 100);
+}
+
+/// What a job answers whose worker is killed when there are so many tokens, and the next one again.
+async fn answer_of_the_killed(fleet: &Fleet, job: &JobId, output: &mut Follow, kills: [usize; 2]) -> Vec<Chunk> {
     let mut chunks = Vec::new();
-    for kill_at in [10, 30] {
+    for kill_at in kills {
         while tokens(&chunks).len() < kill_at {
             chunks.push(output.next(PATIENCE).await.expect("the answer goes on").expect("it is not over").chunk);
         }
         let workers = fleet.workers().await;
-        let busy = workers.iter().find(|worker| !worker.jobs.is_empty()).expect("somebody runs the job");
+        let busy = workers.iter().find(|worker| worker.jobs.contains(job)).expect("somebody runs the job");
         fleet.kill(busy);
     }
-    chunks.extend(whole(&mut output).await);
-    assert_complete(&chunks, 60);
-    assert_eq!(chunks.iter().filter(|chunk| matches!(chunk, Chunk::Resumed { .. })).count(), 2);
-    assert_eq!(tokens(&chunks), tokens(&expected), "the test engine goes on exactly where it was");
-    assert_eq!(text(&chunks), text(&expected));
+    chunks.extend(whole(output).await);
+    assert_eq!(chunks.iter().filter(|chunk| matches!(chunk, Chunk::Resumed { .. })).count(), kills.len());
+    chunks
 }
 
 #[tokio::test]

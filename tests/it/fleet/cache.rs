@@ -32,7 +32,7 @@ async fn a_second_job_that_begins_alike_finds_its_beginning_and_that_is_counted(
     let worker = fleet.ready(1).await.remove(0);
     let ask = async || {
         let mut body = chat(PROMPT);
-        body["max_tokens"] = json!(2);
+        (body["max_tokens"], body["temperature"]) = (json!(2), json!(0));
         whole(&mut fleet.submit("smollm2", body).await.1).await;
     };
     ask().await;

@@ -10,6 +10,7 @@ mod capacity;
 mod command_line;
 mod configuration;
 mod drain;
+mod embeddings;
 mod flood;
 mod gateway;
 mod install;

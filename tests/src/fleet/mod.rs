@@ -437,6 +437,7 @@ pub fn tokens(chunks: &[Chunk]) -> Vec<(u32, u32)> {
         Chunk::Started { .. }
         | Chunk::Resumed { .. }
         | Chunk::Paused { .. }
+        | Chunk::Embeddings { .. }
         | Chunk::Done { .. }
         | Chunk::Error { .. } => Vec::new(),
     };
@@ -450,6 +451,7 @@ pub fn text(chunks: &[Chunk]) -> String {
         Chunk::Started { .. }
         | Chunk::Resumed { .. }
         | Chunk::Paused { .. }
+        | Chunk::Embeddings { .. }
         | Chunk::Done { .. }
         | Chunk::Error { .. } => String::new(),
     };

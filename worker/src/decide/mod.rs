@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod batch;
+pub mod embedding;
 pub mod guess;
 pub mod request;
 pub mod strikes;

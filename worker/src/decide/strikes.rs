@@ -14,7 +14,7 @@ pub fn lost_workers<'a>(chunks: impl Iterator<Item = &'a Chunk>) -> u32 {
     chunks.fold(0, |lost: u32, chunk| match chunk {
         Chunk::Started { .. } | Chunk::Resumed { .. } => lost + 1,
         Chunk::Paused { .. } => lost.saturating_sub(1),
-        Chunk::Tokens { .. } | Chunk::Done { .. } | Chunk::Error { .. } => lost,
+        Chunk::Tokens { .. } | Chunk::Embeddings { .. } | Chunk::Done { .. } | Chunk::Error { .. } => lost,
     })
 }
 

@@ -11,11 +11,15 @@
 //! To add an engine: implement [`Engine`] and [`Text`] beside `decoder`, and choose it in [`load`].
 
 mod decoder;
+mod encoder;
+mod folder;
 pub mod mock;
 
 use std::{sync::Arc, time::Duration};
 
-use rbee_schema::{CacheUse, Failure, FailureCode, MemoryEstimate, Message, ModelReference, Sampling};
+use rbee_schema::{
+    CacheUse, EmbeddingInput, Failure, FailureCode, MemoryEstimate, Message, ModelKind, ModelReference, Sampling,
+};
 
 pub use crate::sample::{Logprobs, Token};
 
@@ -24,6 +28,8 @@ use crate::model::template::Bounds;
 /// How a model is to be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LoadOptions {
+    /// What it is to do.
+    pub kind: ModelKind,
     /// Tokens of prompt and answer together; `None` for as many as model and engine can.
     pub context: Option<u32>,
     /// How many sequences are admitted at a time; at least 1.
@@ -64,7 +70,7 @@ pub struct Loaded {
 /// # Errors
 /// - `model-missing`: the file is not there or cannot be read;
 /// - `model-invalid`: it is damaged, or not what its name says;
-/// - `model-unsupported`: the engine cannot run its kind;
+/// - `model-unsupported`: no engine can run its kind, or it is none of [`LoadOptions::kind`];
 /// - `invalid-request`: a larger context than the model has was asked for, or an option of the mock is not known;
 /// - `out-of-memory`: it needs more than it may take. Nothing of it was taken then.
 pub fn load(
@@ -73,6 +79,10 @@ pub fn load(
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<Loaded, Failure> {
     match reference {
+        ModelReference::File(path) if path.is_dir() => folder::load(path, options, progress),
+        ModelReference::File(_) | ModelReference::Mock(_) if options.kind != ModelKind::Text => {
+            Err(Failure::new(FailureCode::ModelUnsupported, folder::CONTINUES_TEXT))
+        }
         ModelReference::File(path) => decoder::load(path, options, progress),
         ModelReference::Hub(file) => Err(Failure::new(
             FailureCode::InvalidRequest,
@@ -89,6 +99,16 @@ pub trait Text: Send + Sync {
     /// # Errors
     /// `invalid-request`: the model's template refuses the chat, for example for the order of its roles.
     fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, Failure>;
+
+    /// The tokens of a text whose vector is wanted, as the model reads them: with those that stand before and behind every
+    /// text, and cut where the model ends.
+    ///
+    /// # Errors
+    /// `invalid-request`: this model computes no embeddings, or tokens are not of its vocabulary.
+    fn passage(&self, input: &EmbeddingInput) -> Result<Vec<u32>, Failure> {
+        let _ = input;
+        Err(no_embeddings())
+    }
 
     /// The bytes of a token: any part of a UTF-8 text, not always whole characters. Empty for control tokens and for
     /// ids that the vocabulary does not have.
@@ -137,6 +157,15 @@ pub trait Engine: Send {
 
     /// What the engine has done so far.
     fn stats(&self) -> EngineStats;
+
+    /// The vectors of texts, given as tokens, in their order. The vector of a text does not depend on the others.
+    ///
+    /// # Errors
+    /// `invalid-request` if this engine computes no embeddings, or if a text has no tokens or too many.
+    fn embed(&mut self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, Failure> {
+        let _ = texts;
+        Err(no_embeddings())
+    }
 
     /// How probable each token of a text is after those before it: natural logarithms, for all but the first. To be asked
     /// of an engine without sequences; for measurements.
@@ -198,6 +227,19 @@ impl EngineStats {
             forgotten_bytes: bytes(self.forgotten_pages),
         })
     }
+}
+
+fn no_embeddings() -> Failure {
+    Failure::new(
+        FailureCode::InvalidRequest,
+        "the model continues chats and computes no embeddings: send `messages`, or name another model",
+    )
+}
+
+/// How many threads compute: as many as may run at a time, where nobody says otherwise.
+fn threads(options: &LoadOptions) -> usize {
+    let possible = || std::thread::available_parallelism().map_or(1, usize::from);
+    options.threads.map_or_else(possible, |threads| threads as usize)
 }
 
 /// The context that is used, where `possible` tokens are the most that model and engine can hold.

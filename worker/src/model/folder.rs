@@ -189,7 +189,8 @@ fn ids(value: &Value) -> Vec<u32> {
     }
 }
 
-fn json(folder: &Path, name: &str) -> Result<Value, Failure> {
+/// A file as JSON; `Null` where there is none.
+pub(crate) fn json(folder: &Path, name: &str) -> Result<Value, Failure> {
     let Some(bytes) = bytes(folder, name)? else { return Ok(Value::Null) };
     serde_json::from_slice(&bytes).map_err(|cause| invalid(format!("its {name} is no JSON: {cause}")))
 }

@@ -4,8 +4,10 @@
 
 mod alphabet;
 pub mod architecture;
+pub mod bert;
 mod built_in;
 mod byte_pairs;
+pub mod config;
 mod dialect;
 mod extent;
 mod fields;
@@ -13,8 +15,11 @@ mod folder;
 pub mod gguf;
 pub mod header;
 mod kind;
+mod mapped;
 pub mod metadata;
 mod moment;
+pub mod passage;
+pub mod safetensors;
 mod sentence_piece;
 pub mod special;
 mod split;
@@ -22,6 +27,8 @@ pub mod template;
 pub mod text;
 pub mod tokenizer;
 mod vocabulary;
+
+pub(crate) use self::folder::json;
 
 use rbee_schema::{Failure, FailureCode};
 

@@ -37,7 +37,7 @@ fn check_tiny(tiny: Tiny, code: FailureCode, words: &str) {
 #[test]
 fn a_file_that_is_not_there_is_missing() {
     check("/nowhere/model.gguf".into(), FailureCode::ModelMissing, "no such file");
-    check("/".into(), FailureCode::ModelMissing, "not a file");
+    check("/".into(), FailureCode::ModelMissing, "no config.json");
 }
 
 #[test]

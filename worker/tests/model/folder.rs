@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::{reference, test_model, user};
 
 /// `tokenizer.json` of the test model.
-fn tokenizer(metadata: Metadata<'_>) -> Value {
+pub(crate) fn tokenizer(metadata: Metadata<'_>) -> Value {
     let tokens = metadata.texts("tokenizer.ggml.tokens").expect("in the file");
     let kinds = metadata.counts("tokenizer.ggml.token_type").expect("in the file");
     let ids = || tokens.iter().zip(&kinds).zip(0u32..);
@@ -44,12 +44,12 @@ fn tokenizer(metadata: Metadata<'_>) -> Value {
     })
 }
 
-fn write(folder: &TempDir, name: &str, content: &Value) {
+pub(crate) fn write(folder: &TempDir, name: &str, content: &Value) {
     fs::write(folder.path().join(name), content.to_string()).expect("writes");
 }
 
 /// A folder with the files of the test model.
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let gguf = Gguf::open(&test_model()).expect("opens");
     let metadata = gguf.metadata();
     let folder = TempDir::new().expect("a folder");

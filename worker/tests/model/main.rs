@@ -1,12 +1,14 @@
 //! Models from file to token: the real test model against llama.cpp, and tiny models that are broken in every way.
 
 mod damaged;
+mod embeddings;
 mod folder;
 mod prompts;
 mod reference;
 mod sequences;
 mod tiny;
 mod vocabulary;
+mod weights;
 
 use std::{env, path::PathBuf};
 

@@ -95,7 +95,11 @@ impl Answer {
     fn worker(&self) -> WorkerName {
         let of = |chunk: &Chunk| match chunk {
             Chunk::Started { worker, .. } | Chunk::Resumed { worker, .. } => Some(worker.clone()),
-            Chunk::Paused { .. } | Chunk::Tokens { .. } | Chunk::Done { .. } | Chunk::Error { .. } => None,
+            Chunk::Paused { .. }
+            | Chunk::Tokens { .. }
+            | Chunk::Embeddings { .. }
+            | Chunk::Done { .. }
+            | Chunk::Error { .. } => None,
         };
         self.chunks.iter().rev().find_map(of).expect("an answer begins with who answers")
     }

@@ -128,8 +128,8 @@ pub(super) const CUT_OFF_WITH_BROKER: Fault = Fault {
     detected_within: millis(15_000),
     // A queen who used it notices after 6 s, gives every hive its time anew, and leads again after 13 s.
     recovered_within: millis(30_000),
-    // When it is back some leaders are elected anew.
-    healed_within: millis(20_000),
+    // When it is back some leaders are elected anew, in up to 10 s, and then those of what hangs on them.
+    healed_within: millis(25_000),
     needs: Needs::Cluster,
     ..CUT_OFF
 };

@@ -3,19 +3,21 @@
 use std::{cell::RefCell, collections::BTreeSet, path::Path};
 
 use candle_core::quantized::GgmlDType;
-use rbee_decoder::{Kind, Tensor, TensorSize, Tensors};
+use rbee_decoder::{Kind, Pairs, Tensor, TensorSize, Tensors};
 use rbee_schema::Failure;
 
-use crate::model::{gguf::Gguf, metadata::Metadata, unsupported};
+use super::Source;
+use crate::model::{architecture, gguf::Gguf, metadata::Metadata, template::Bounds, text::ModelText, unsupported};
 
 pub(super) struct File {
     gguf: Gguf,
+    text: ModelText,
     /// Names of tensors that nobody has asked for.
     unused: RefCell<BTreeSet<String>>,
 }
 
 impl File {
-    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+    pub(super) fn open(path: &Path, bounds: Bounds) -> Result<Self, Failure> {
         let gguf = Gguf::open(path)?;
         let tensors = &gguf.content.tensor_infos;
         if let Some((name, tensor)) = tensors.iter().find(|(_, tensor)| kind(tensor.ggml_dtype).is_none()) {
@@ -24,32 +26,49 @@ impl File {
             return Err(unsupported(format!("its tensor {name} is stored as {found:?}: supported are {known}")));
         }
         let unused = RefCell::new(tensors.keys().cloned().collect());
-        Ok(Self { gguf, unused })
+        architecture::check(gguf.metadata())?;
+        let text = ModelText::from_metadata(gguf.metadata(), bounds)?;
+        Ok(Self { gguf, text, unused })
     }
+}
 
-    pub(super) fn metadata(&self) -> Metadata<'_> {
+impl Source for File {
+    fn metadata(&self) -> Metadata<'_> {
         self.gguf.metadata()
     }
 
-    /// Bytes of the file.
-    pub(super) fn length(&self) -> u64 {
+    fn into_text(self: Box<Self>) -> ModelText {
+        self.text
+    }
+
+    fn tokens(&self) -> usize {
+        self.text.tokens()
+    }
+
+    fn length(&self) -> u64 {
         self.gguf.length()
     }
 
-    /// Bytes before the tensors.
-    pub(super) fn header_bytes(&self) -> u64 {
+    fn header_bytes(&self) -> u64 {
         self.gguf.content.tensor_data_offset
     }
 
-    /// What the header says of each tensor.
-    pub(super) fn sizes(&self) -> impl Iterator<Item = TensorSize<'_>> + Clone {
+    fn sizes(&self) -> Vec<TensorSize<'_>> {
         let tensors = self.gguf.content.tensor_infos.values();
-        tensors.filter_map(|tensor| Some(TensorSize { kind: kind(tensor.ggml_dtype)?, shape: tensor.shape.dims() }))
+        let size = |kind, shape| TensorSize { kind, shape };
+        tensors.filter_map(|tensor| Some(size(kind(tensor.ggml_dtype)?, tensor.shape.dims()))).collect()
     }
 
-    /// A tensor that nobody has asked for.
-    pub(super) fn unused(&self) -> Option<String> {
+    fn text_bytes(&self) -> u64 {
+        self.header_bytes()
+    }
+
+    fn unused(&self) -> Option<String> {
         self.unused.borrow().first().cloned()
+    }
+
+    fn pairs(&self) -> Option<Pairs> {
+        None
     }
 }
 

@@ -3,22 +3,22 @@
 use rbee_decoder::{Description, Memory};
 use rbee_schema::{ByteSize, Failure, FailureCode, MemoryEstimate};
 
-use super::{engine::ROWS_WITH_GUESSES, file::File};
+use super::{Source, engine::ROWS_WITH_GUESSES};
 use crate::{decide::batch, engine::LoadOptions};
 
 /// The program before it has a model, with its threads and its connection: 21 MiB were measured.
 const PROGRAM: u64 = 21 << 20;
 
-/// What tokenizer and chat template take for each byte of the header, most of which is the vocabulary: 11 were measured with
+/// What tokenizer and chat template take for each byte that says what they are, most of which is the vocabulary: 11 were measured with
 /// 49,000 tokens and 15 with 262,000.
 const FOR_A_BYTE: u64 = 13;
 
 /// Reckons from the header alone, with so many pages of keys and values.
-pub(super) fn estimate(file: &File, description: &Description, slots: u32, pages: usize) -> MemoryEstimate {
+pub(super) fn estimate(source: &dyn Source, description: &Description, slots: u32, pages: usize) -> MemoryEstimate {
     let slots = slots as usize;
     let (rows, wanted) = (batch::most_rows(slots, ROWS_WITH_GUESSES), slots.max(ROWS_WITH_GUESSES));
-    let memory = Memory::of(description, file.sizes(), pages, rows, wanted);
-    let program = PROGRAM + FOR_A_BYTE * file.header_bytes();
+    let memory = Memory::of(description, source.sizes().into_iter(), pages, rows, wanted);
+    let program = PROGRAM + FOR_A_BYTE * source.text_bytes();
     MemoryEstimate {
         program_bytes: program,
         weights_bytes: memory.weights,

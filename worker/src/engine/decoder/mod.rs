@@ -1,4 +1,5 @@
-//! The engine that runs models on the processor: GGUF files of every architecture in [`crate::model::architecture`].
+//! The engine that runs models on the processor: GGUF files of every architecture in [`crate::model::architecture`], and folders
+//! with safetensors of those in [`crate::model::config`].
 //!
 //! One step computes the next tokens of all sequences together. Keys and values stand in pages; sequences that begin alike
 //! share them. A sequence that finds no room for its next page gives way to older ones and is read anew later: as its
@@ -6,6 +7,7 @@
 
 mod engine;
 mod file;
+mod folder;
 mod memory;
 mod running;
 mod score;
@@ -16,16 +18,46 @@ use std::{
     sync::Arc,
 };
 
-use rbee_decoder::{Cache, Decoder, Description, Isa, LoadError, Pool, Weights};
+use rbee_decoder::{Cache, Decoder, Description, Isa, LoadError, Pairs, Pool, TensorSize, Tensors, Weights};
 use rbee_kernels::PAGE;
 use rbee_schema::{Failure, FailureCode};
 
-use self::{engine::DecoderEngine, file::File};
-use super::{LoadOptions, LoadProgress, Loaded, context_size};
-use crate::model::{architecture, text::ModelText};
+use self::{engine::DecoderEngine, file::File, folder::Folder};
+use super::{LoadOptions, LoadProgress, Loaded, context_size, threads};
+use crate::model::{architecture, metadata::Metadata, text::ModelText};
 
 /// Tokens of a sequence where nobody says otherwise: what most chats stay below, and what memory is reckoned with.
 const DEFAULT_CONTEXT: u32 = 4096;
+
+/// What a model is read from.
+trait Source: Tensors {
+    /// What its header says, in the words of GGUF files.
+    fn metadata(&self) -> Metadata<'_>;
+
+    /// How many tokens its vocabulary has.
+    fn tokens(&self) -> usize;
+
+    /// Its text side.
+    fn into_text(self: Box<Self>) -> ModelText;
+
+    /// Its bytes.
+    fn length(&self) -> u64;
+
+    /// Bytes before the tensors.
+    fn header_bytes(&self) -> u64;
+
+    /// The size of each tensor.
+    fn sizes(&self) -> Vec<TensorSize<'_>>;
+
+    /// Bytes that say what its vocabulary and its template are.
+    fn text_bytes(&self) -> u64;
+
+    /// A tensor that nobody has asked for.
+    fn unused(&self) -> Option<String>;
+
+    /// Which numbers of a head turn together, where that is not what the architecture's GGUF files have.
+    fn pairs(&self) -> Option<Pairs>;
+}
 
 /// Loads a file. Failures name it.
 pub(super) fn load(
@@ -33,35 +65,44 @@ pub(super) fn load(
     options: &LoadOptions,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<Loaded, Failure> {
-    load_file(path, options, progress)
+    File::open(path, options.template)
+        .and_then(|file| load_from(Box::new(file), options, progress))
         .map_err(|failure| Failure { message: format!("{}: {}", path.display(), failure.message), ..failure })
 }
 
-fn load_file(path: &Path, options: &LoadOptions, progress: &mut dyn FnMut(LoadProgress)) -> Result<Loaded, Failure> {
-    let file = File::open(path)?;
-    architecture::check(file.metadata())?;
-    let text = ModelText::from_metadata(file.metadata(), options.template)?;
+/// Loads a folder.
+pub(super) fn load_folder(
+    path: &Path,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<Loaded, Failure> {
+    load_from(Box::new(Folder::open(path, options.template)?), options, progress)
+}
+
+fn load_from(
+    source: Box<dyn Source>,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<Loaded, Failure> {
     let wanted = options.context.unwrap_or(DEFAULT_CONTEXT);
-    let description = architecture::describe(file.metadata(), &file, text.tokens(), wanted)?;
+    let mut description = architecture::describe(source.metadata(), &*source, source.tokens(), wanted)?;
+    if let Some(pairs) = source.pairs() {
+        description.ropes.iter_mut().for_each(|rope| rope.pairs = pairs);
+    }
     let possible = u32::try_from(description.context).unwrap_or(u32::MAX);
     let context = context_size(options.context, possible)?.min(wanted);
     let pages = pages(options, &description, context)?;
-    let memory = memory::estimate(&file, &description, options.slots, pages);
+    let memory = memory::estimate(&*source, &description, options.slots, pages);
     let progress = &mut |at: LoadProgress| progress(LoadProgress { memory: Some(memory), ..at });
-    progress(LoadProgress { done_bytes: file.header_bytes(), total_bytes: file.length(), memory: None });
+    progress(LoadProgress { done_bytes: source.header_bytes(), total_bytes: source.length(), memory: None });
     memory::check(&memory, options, context)?;
-    let (pool, isa) = (Pool::new(options.threads.map_or_else(threads, |threads| threads as usize)), Isa::detect());
-    let weights = read_weights(&file, &pool, isa, &description, progress)?;
+    let (pool, isa) = (Pool::new(threads(options)), Isa::detect());
+    let weights = read_weights(&*source, &pool, isa, &description, progress)?;
     let cache = Cache::new(description.page_bytes() / 2, pages);
     let mut engine = DecoderEngine::new(Decoder::new(description, weights, pool, isa), cache, options.slots, context);
     engine.try_out()?;
-    progress(LoadProgress { done_bytes: file.length(), total_bytes: file.length(), memory: None });
-    Ok(Loaded { engine: Box::new(engine), text: Arc::new(text), context })
-}
-
-/// As many threads as may run at a time.
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    progress(LoadProgress { done_bytes: source.length(), total_bytes: source.length(), memory: None });
+    Ok(Loaded { engine: Box::new(engine), text: Arc::new(source.into_text()), context })
 }
 
 /// How many pages there may be: what is asked for, or a context for each slot and one more for what is remembered.
@@ -85,7 +126,7 @@ fn pages(options: &LoadOptions, description: &Description, context: u32) -> Resu
 }
 
 fn read_weights(
-    file: &File,
+    file: &dyn Source,
     pool: &Pool,
     isa: Isa,
     description: &Description,

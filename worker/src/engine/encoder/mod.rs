@@ -1,0 +1,155 @@
+//! The engine that turns texts into vectors on the processor: folders with safetensors of every architecture in
+//! [`crate::model::bert`]. Step 5 of a job's path.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+    time::Instant,
+};
+
+use rbee_encoder::{Encoder, Isa, LoadError, Pool, Weights};
+use rbee_schema::{Failure, FailureCode};
+
+use super::{
+    Engine, EngineStats, LoadOptions, LoadProgress, Loaded, Sequence, SequenceId, Token, context_size, threads,
+};
+use crate::model::{
+    bert::{self, Described},
+    passage::Passages,
+    safetensors::Safetensors,
+};
+
+/// Before the names of tensors, where a checkpoint holds more than the encoder.
+const PREFIXES: [&str; 3] = ["", "bert.", "roberta."];
+/// Told at most so often while weights are packed.
+const PARTS: u64 = 100;
+
+/// Loads a folder.
+pub(super) fn load(
+    path: &Path,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<Loaded, Failure> {
+    let Described { description, longest, prompt } = bert::describe(path)?;
+    let file = Safetensors::open(path)?;
+    let file = Prefixed::new(file)?;
+    let possible = u32::try_from(description.longest()).unwrap_or(u32::MAX);
+    let context = context_size(options.context, possible)?;
+    let context = options.context.map_or_else(|| u32::try_from(longest).unwrap_or(context), |asked| asked);
+    let text = Passages::from_folder(path, context as usize, prompt)?;
+    if text.tokens() > description.vocabulary {
+        let (tokens, rows) = (text.tokens(), description.vocabulary);
+        let message = format!("its tokenizer has {tokens} tokens and its embedding {rows} rows");
+        return Err(Failure::new(FailureCode::ModelInvalid, message));
+    }
+    let (pool, isa) = (Pool::new(threads(options)), Isa::detect());
+    let weights = read_weights(&file, &pool, isa, &description, progress)?;
+    let mut engine =
+        EncoderEngine { encoder: Encoder::new(description, weights, pool, isa), stats: EngineStats::default() };
+    engine.try_out()?;
+    progress(LoadProgress { done_bytes: file.tensors.length(), total_bytes: file.tensors.length(), memory: None });
+    Ok(Loaded { engine: Box::new(engine), text: Arc::new(text), context })
+}
+
+/// Tensors whose names begin alike.
+struct Prefixed {
+    tensors: Safetensors,
+    prefix: &'static str,
+}
+
+impl Prefixed {
+    fn new(tensors: Safetensors) -> Result<Self, Failure> {
+        let is_there = |prefix: &&str| tensors.shape(&format!("{prefix}embeddings.word_embeddings.weight")).is_some();
+        let prefix = PREFIXES.into_iter().find(is_there).unwrap_or_default();
+        tensors.check_types(|name| {
+            name.strip_prefix(prefix).is_some_and(|name| {
+                name.starts_with("encoder.") || (name.starts_with("embeddings.") && !name.ends_with("position_ids"))
+            })
+        })?;
+        Ok(Self { tensors, prefix })
+    }
+}
+
+impl rbee_encoder::Tensors for Prefixed {
+    fn tensor(&self, name: &str) -> Option<rbee_encoder::Tensor<'_>> {
+        self.tensors.tensor(&format!("{}{name}", self.prefix))
+    }
+
+    fn done(&self, tensor: &rbee_encoder::Tensor<'_>) {
+        self.tensors.done(tensor);
+    }
+}
+
+fn read_weights(
+    file: &Prefixed,
+    pool: &Pool,
+    isa: Isa,
+    description: &rbee_encoder::Description,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<Weights, Failure> {
+    let total_bytes = file.tensors.length();
+    let (mut done_bytes, mut told) = (0, 0);
+    let mut tell = |bytes: usize| {
+        done_bytes = (done_bytes + bytes as u64).min(total_bytes);
+        let part = done_bytes * PARTS / total_bytes.max(1);
+        if part > told {
+            told = part;
+            progress(LoadProgress { done_bytes, total_bytes, memory: None });
+        }
+    };
+    Weights::load(pool, isa, description, file, &mut tell).map_err(|error| match error {
+        LoadError::Missing { .. } | LoadError::Shape { .. } | LoadError::Pack { .. } => {
+            Failure::new(FailureCode::ModelInvalid, error.to_string())
+        }
+    })
+}
+
+struct EncoderEngine {
+    encoder: Encoder,
+    stats: EngineStats,
+}
+
+impl EncoderEngine {
+    /// Computes one vector. Finds a model that computes nonsense.
+    fn try_out(&mut self) -> Result<(), Failure> {
+        let made = catch_unwind(AssertUnwindSafe(|| self.encoder.encode(&[&[0, 0]])));
+        let is_sound = made.is_ok_and(|made| made.iter().flatten().all(|number| number.is_finite()));
+        let message = "it computes no numbers: its weights may be damaged";
+        if is_sound { Ok(()) } else { Err(Failure::new(FailureCode::ModelInvalid, message)) }
+    }
+}
+
+impl Engine for EncoderEngine {
+    fn admit(&mut self, _: SequenceId, _: Sequence) -> Result<(), Failure> {
+        Err(Failure::new(FailureCode::InvalidRequest, "this engine computes embeddings and continues no text"))
+    }
+
+    fn step(&mut self) -> Vec<(SequenceId, Result<Token, Failure>)> {
+        Vec::new()
+    }
+
+    fn release(&mut self, _: SequenceId) {}
+
+    fn stats(&self) -> EngineStats {
+        self.stats
+    }
+
+    fn embed(&mut self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, Failure> {
+        let started = Instant::now();
+        let description = self.encoder.description();
+        let (longest, vocabulary) = (description.longest(), description.vocabulary);
+        let is_sound = |text: &&[u32]| {
+            (1..=longest).contains(&text.len()) && text.iter().all(|token| (*token as usize) < vocabulary)
+        };
+        if !texts.iter().all(is_sound) {
+            let message = format!("a text has no tokens, more than {longest}, or one that is not of {vocabulary}");
+            return Err(Failure::new(FailureCode::InvalidRequest, message));
+        }
+        let vectors = self.encoder.encode(texts);
+        self.stats.prompt_tokens += texts.iter().map(|text| text.len() as u64).sum::<u64>();
+        self.stats.steps += 1;
+        self.stats.busy += started.elapsed();
+        Ok(vectors)
+    }
+}

@@ -1,0 +1,35 @@
+//! A model in a folder: which engine runs it.
+
+use std::path::Path;
+
+use rbee_schema::{Failure, FailureCode, ModelKind};
+
+use super::{LoadOptions, LoadProgress, Loaded, decoder, encoder};
+use crate::model::bert;
+
+/// Why a model of text is none of embeddings.
+pub(super) const CONTINUES_TEXT: &str =
+    "the model continues text and was declared for embeddings: declare it without --kind, or name an encoder";
+
+/// Loads a folder. Failures name it.
+pub(super) fn load(
+    path: &Path,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<Loaded, Failure> {
+    load_folder(path, options, progress)
+        .map_err(|failure| Failure { message: format!("{}: {}", path.display(), failure.message), ..failure })
+}
+
+fn load_folder(path: &Path, options: &LoadOptions, progress: &mut dyn FnMut(LoadProgress)) -> Result<Loaded, Failure> {
+    let architecture = bert::architecture(path)?;
+    let is_encoder = bert::ARCHITECTURES.contains(&architecture.as_str());
+    match options.kind {
+        ModelKind::Embeddings => encoder::load(path, options, progress),
+        ModelKind::Text if is_encoder => Err(Failure::new(
+            FailureCode::ModelUnsupported,
+            "the model computes embeddings and was declared to continue text: declare it with --kind embeddings",
+        )),
+        ModelKind::Text => decoder::load_folder(path, options, progress),
+    }
+}

@@ -1,0 +1,315 @@
+//! Holds the encoder against sentence-transformers: the same tokens, and the same vectors.
+//!
+//! The reference is written by `scripts/reference_embeddings.py`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use rbee_schema::{EmbeddingInput, Failure, FailureCode, ModelKind, ModelReference};
+use rbee_worker::engine::{LoadOptions, Loaded, Sequence, SequenceId, load};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{GREEDY, test_model, user};
+
+/// How far a number of a vector may be from the reference's; 1e-4 of the cosine are asked for, and that is 5e-9 of it.
+const FAR: f32 = 5e-6;
+
+#[derive(Deserialize)]
+struct Reference {
+    texts: Vec<Text>,
+    pooled: Vec<Pooled>,
+}
+
+#[derive(Deserialize)]
+struct Text {
+    text: String,
+    tokens: Vec<u32>,
+    vector: String,
+}
+
+#[derive(Deserialize)]
+struct Pooled {
+    index: usize,
+    first: String,
+    mean: String,
+}
+
+fn reference() -> Reference {
+    serde_json::from_str(include_str!("../reference/embeddings.json")).expect("written by the script")
+}
+
+fn numbers(base64: &str) -> Vec<f32> {
+    let bytes = BASE64_STANDARD.decode(base64).expect("base64");
+    bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+fn model() -> PathBuf {
+    test_model().with_file_name("all-MiniLM-L6-v2")
+}
+
+fn load_with(folder: &Path, options: LoadOptions) -> Result<Loaded, Failure> {
+    let options = LoadOptions { kind: ModelKind::Embeddings, slots: 1, ..options };
+    load(&ModelReference::File(folder.into()), &options, &mut |_| {})
+}
+
+fn loaded() -> Loaded {
+    load_with(&model(), LoadOptions::default()).expect("loads; `make setup` fetches the model")
+}
+
+fn tokens(loaded: &Loaded, text: &str) -> Vec<u32> {
+    loaded.text.passage(&EmbeddingInput::Text(text.to_owned())).expect("tokenises")
+}
+
+fn close(found: &[f32], expected: &[f32], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let far = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs()).fold(0.0, f32::max);
+    assert!(far <= FAR, "{what}: {far} away");
+    let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let cosine = product(found, expected) / (product(found, found) * product(expected, expected)).sqrt();
+    assert!(1.0 - cosine <= 1e-4, "{what}: a cosine of {cosine}");
+}
+
+#[test]
+fn texts_have_the_vectors_of_sentence_transformers() {
+    let mut loaded = loaded();
+    assert_eq!(loaded.context, 256);
+    let Reference { texts, .. } = reference();
+    assert!(texts.len() >= 20);
+    for Text { text, tokens: expected, vector } in &texts {
+        let found = tokens(&loaded, text);
+        assert_eq!(&found, expected, "{text}");
+        let vectors = loaded.engine.embed(&[&found]).expect("computes");
+        close(&vectors[0], &numbers(vector), text);
+    }
+}
+
+#[test]
+fn a_vector_does_not_depend_on_what_is_computed_beside_it() {
+    let mut loaded = loaded();
+    let texts: Vec<Vec<u32>> = reference().texts.into_iter().map(|text| text.tokens).collect();
+    let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+    let together = loaded.engine.embed(&texts).expect("computes");
+    let of_one_thread = LoadOptions { threads: Some(1), ..LoadOptions::default() };
+    let mut alone = load_with(&model(), of_one_thread).expect("loads");
+    for (text, together) in texts.iter().zip(&together) {
+        let alone = alone.engine.embed(&[text]).expect("computes");
+        assert!(alone[0] == *together, "a text of {} tokens", text.len());
+    }
+    let backwards: Vec<&[u32]> = texts.iter().rev().copied().collect();
+    let backwards = loaded.engine.embed(&backwards).expect("computes");
+    assert!(backwards.iter().rev().eq(&together));
+}
+
+/// The test model's folder, with links for what is not changed.
+fn folder() -> TempDir {
+    let folder = TempDir::new().expect("a folder");
+    for entry in fs::read_dir(model()).expect("`make setup` fetches the model") {
+        let entry = entry.expect("an entry");
+        std::os::unix::fs::symlink(entry.path(), folder.path().join(entry.file_name())).expect("links");
+    }
+    folder
+}
+
+fn replace(folder: &TempDir, name: &str, content: &[u8]) {
+    let path = folder.path().join(name);
+    if path.exists() {
+        fs::remove_file(&path).expect("removes");
+    }
+    fs::write(path, content).expect("writes");
+}
+
+fn change(folder: &TempDir, name: &str, change: impl FnOnce(&mut Value)) {
+    let mut document = serde_json::from_slice(&fs::read(model().join(name)).expect("reads")).expect("JSON");
+    change(&mut document);
+    replace(folder, name, document.to_string().as_bytes());
+}
+
+#[test]
+fn pooling_and_norm_are_what_the_folder_says() {
+    let Reference { texts, pooled } = reference();
+    let folder = folder();
+    change(&folder, "modules.json", |modules| {
+        modules.as_array_mut().expect("a list").truncate(2);
+    });
+    fs::remove_file(folder.path().join("1_Pooling")).expect("removes");
+    fs::create_dir(folder.path().join("1_Pooling")).expect("makes");
+    for (config, of) in [
+        (json!({"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}), 0),
+        (json!({"pooling_mode": "cls"}), 0),
+        (json!({"pooling_mode_mean_tokens": true, "pooling_mode_max_tokens": false}), 1),
+        (json!({"pooling_mode": ["mean"]}), 1),
+    ] {
+        fs::write(folder.path().join("1_Pooling/config.json"), config.to_string()).expect("writes");
+        let mut loaded = load_with(folder.path(), LoadOptions::default()).expect("loads");
+        for Pooled { index, first, mean } in &pooled {
+            let vectors = loaded.engine.embed(&[&texts[*index].tokens]).expect("computes");
+            close(&vectors[0], &numbers([first, mean][of]), &format!("{config}, text {index}"));
+        }
+    }
+}
+
+#[test]
+fn a_text_is_cut_where_the_declaration_says() {
+    let cut = |context| {
+        let loaded = load_with(&model(), LoadOptions { context, ..LoadOptions::default() }).expect("loads");
+        (loaded.context, tokens(&loaded, &"buzz ".repeat(1000)).len())
+    };
+    assert_eq!(cut(None), (256, 256));
+    assert_eq!(cut(Some(20)), (20, 20));
+    assert_eq!(cut(Some(512)), (512, 512), "as many as it has positions for");
+    let refused = load_with(&model(), LoadOptions { context: Some(513), ..LoadOptions::default() }).err();
+    assert!(refused.is_some_and(|failure| failure.message.contains("513") && failure.message.contains("512")));
+}
+
+#[test]
+fn tokens_stand_for_the_text_that_they_were_made_of() {
+    let loaded = loaded();
+    let passage = |tokens: Vec<u32>| loaded.text.passage(&EmbeddingInput::Tokens(tokens));
+    let of_text = tokens(&loaded, "Bees dance.");
+    assert_eq!(passage(of_text[1..of_text.len() - 1].to_vec()), Ok(of_text));
+    assert_eq!(passage(vec![12610; 1000]).map(|tokens| tokens.len()), Ok(256), "cut as a text is");
+    let failure = passage(vec![30522]).expect_err("not in the vocabulary");
+    assert!(failure.message.contains("30522"), "{failure}");
+}
+
+#[test]
+fn an_encoder_continues_no_chat_and_a_decoder_embeds_no_text() {
+    let mut loaded = loaded();
+    let failure = loaded.text.prompt(&user("Hi")).expect_err("no template");
+    assert!(failure.code == FailureCode::InvalidRequest && failure.message.contains("send `input`"), "{failure}");
+    let sequence = Sequence { prompt: vec![1], emitted: Vec::new(), sampling: GREEDY };
+    assert!(loaded.engine.admit(SequenceId(0), sequence).is_err());
+    assert_eq!(loaded.engine.step(), Vec::new());
+
+    let mut decoder = crate::load_path(test_model(), None, 1).expect("loads");
+    let failure = decoder.text.passage(&EmbeddingInput::Text("Hi".into())).expect_err("no vectors");
+    assert!(failure.message.contains("send `messages`"), "{failure}");
+    assert!(decoder.engine.embed(&[&[1]]).is_err());
+}
+
+#[test]
+fn a_model_of_another_kind_than_declared_is_refused() {
+    let as_text =
+        load(&ModelReference::File(model()), &LoadOptions { slots: 1, ..LoadOptions::default() }, &mut |_| {});
+    let failure = as_text.err().expect("refused");
+    assert!(failure.message.contains("--kind embeddings"), "{failure}");
+    let failure = load_with(&test_model(), LoadOptions::default()).err().expect("refused");
+    assert!(failure.message.contains("continues text"), "{failure}");
+    assert_eq!(failure.code, FailureCode::ModelUnsupported);
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_by_name() {
+    for (name, changed, words) in [
+        ("config.json", json!({"model_type": "t5"}), "\"t5\": supported for embeddings are bert, roberta"),
+        ("config.json", json!({"hidden_act": "mish"}), "its activation is \"mish\""),
+        ("config.json", json!({"position_embedding_type": "relative_key"}), "its positions are \"relative_key\""),
+        ("config.json", json!({"is_decoder": true}), "a decoder"),
+        ("config.json", json!({"num_attention_heads": 7}), "384 dimensions and 7 heads"),
+        ("config.json", json!({"hidden_size": 0}), "hidden_size in its config.json is 0"),
+        ("config.json", json!({"hidden_size": 1u64 << 60}), "hidden_size in its config.json"),
+        ("config.json", json!({"hidden_size": 192}), "has the shape [2, 384]: expected [2, 192]"),
+        (
+            "config.json",
+            json!({"num_hidden_layers": 1 << 20}),
+            "encoder.layer.6.attention.self.query.weight is missing",
+        ),
+        ("config.json", json!({"max_position_embeddings": 3}), "positions from 0 to 3"),
+        ("config.json", json!({"vocab_size": 30521}), "30522 tokens and its embedding 30521 rows"),
+        ("config.json", json!({"layer_norm_eps": -1}), "layer_norm_eps"),
+    ] {
+        let folder = folder();
+        change(&folder, name, |document| {
+            for (key, value) in changed.as_object().expect("an object") {
+                document[key] = value.clone();
+            }
+        });
+        let failure = load_with(folder.path(), LoadOptions::default()).err().expect(words);
+        assert!(failure.message.contains(words), "expected `{words}`: {failure}");
+        let codes = [FailureCode::ModelUnsupported, FailureCode::ModelInvalid];
+        assert!(codes.contains(&failure.code), "{failure:?}");
+    }
+    let folder = folder();
+    change(&folder, "modules.json", |modules| modules[2]["type"] = "sentence_transformers.models.Dense".into());
+    let failure = load_with(folder.path(), LoadOptions::default()).err().expect("refused");
+    assert!(failure.message.contains("\"Dense\""), "{failure}");
+}
+
+/// A file in the safetensors format with this header, and so many bytes behind it.
+fn written(header: &str, data: usize) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; data]].concat()
+}
+
+#[test]
+fn weights_that_lie_about_themselves_are_refused() {
+    let tensor =
+        |shape: &str, offsets: &str| format!(r#"{{"t":{{"dtype":"F32","shape":{shape},"data_offsets":{offsets}}}}}"#);
+    for (file, words) in [
+        (Vec::new(), "too few for a header"),
+        (vec![7; 4], "too few for a header"),
+        (u64::MAX.to_le_bytes().to_vec(), "says that its header has 18446744073709551615 bytes"),
+        (written("{", 0), "its header is no JSON of tensors"),
+        (written(&tensor("[1]", "[0,4]"), 3), "truncated"),
+        (written(&tensor("[1]", "[0,4]"), 5), "truncated, or longer"),
+        (written(&tensor("[2]", "[0,4]"), 4), "a shape that does not fit"),
+        (written(&tensor("[4611686018427387904,4]", "[0,0]"), 0), "a shape that does not fit"),
+        (written(&tensor("[1]", "[4,8]"), 8), "does not begin where"),
+        (written(&tensor("[1]", "[4,0]"), 8), "does not begin where"),
+        (written(&tensor("[1]", "[0,4]").replace("F32", "F99"), 4), "its header is no JSON of tensors"),
+        (written(&tensor("[1]", "[0,4]"), 4), "embeddings.token_type_embeddings.weight is missing"),
+        (
+            written(&tensor("[4]", "[0,4]").replace("F32", "I8").replace("\"t\"", "\"encoder.t\""), 4),
+            "its tensor encoder.t is stored as I8: supported are F32, F16, BF16",
+        ),
+    ] {
+        let folder = folder();
+        replace(&folder, "model.safetensors", &file);
+        let failure = load_with(folder.path(), LoadOptions::default()).err().expect(words);
+        assert!(failure.message.contains(words), "expected `{words}`: {failure}");
+    }
+}
+
+#[test]
+fn files_that_are_not_there_are_named() {
+    for (name, words) in [
+        ("config.json", "no config.json"),
+        ("tokenizer.json", "no tokenizer.json"),
+        ("model.safetensors", "neither model.safetensors nor model.safetensors.index.json"),
+    ] {
+        let folder = folder();
+        fs::remove_file(folder.path().join(name)).expect("removes");
+        let failure = load_with(folder.path(), LoadOptions::default()).err().expect(words);
+        assert!(failure.code == FailureCode::ModelMissing && failure.message.contains(words), "{failure}");
+    }
+}
+
+#[test]
+fn weights_in_several_files_are_one_model() {
+    let folder = folder();
+    fs::remove_file(folder.path().join("model.safetensors")).expect("removes");
+    std::os::unix::fs::symlink(model().join("model.safetensors"), folder.path().join("a.safetensors")).expect("links");
+    let index = |names: &[&str]| {
+        let map: serde_json::Map<String, Value> = names.iter().map(|name| ((*name).to_owned(), json!(name))).collect();
+        json!({ "weight_map": map }).to_string()
+    };
+    let more = written(r#"{"another":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, 4);
+    replace(&folder, "b.safetensors", &more);
+    replace(&folder, "model.safetensors.index.json", index(&["a.safetensors", "b.safetensors"]).as_bytes());
+    let mut loaded = load_with(folder.path(), LoadOptions::default()).expect("loads");
+    let Text { tokens, vector, .. } = &reference().texts[0];
+    close(&loaded.engine.embed(&[tokens]).expect("computes")[0], &numbers(vector), "several files");
+
+    replace(&folder, "b.safetensors", &fs::read(model().join("model.safetensors")).expect("reads"));
+    let failure = load_with(folder.path(), LoadOptions::default()).err().expect("twice");
+    assert!(failure.message.contains("b.safetensors") && failure.message.contains("another file has too"), "{failure}");
+    for names in [&["../a.safetensors"][..], &["a.bin"], &[]] {
+        replace(&folder, "model.safetensors.index.json", index(names).as_bytes());
+        let failure = load_with(folder.path(), LoadOptions::default()).err().expect("refused");
+        assert!(failure.message.contains("in the same folder"), "{failure}");
+    }
+}

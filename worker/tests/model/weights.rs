@@ -1,0 +1,296 @@
+//! Decoders in folders with safetensors: here they are written from GGUF files, and say what those say.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use candle_core::{
+    DType, Device, Tensor,
+    quantized::{
+        GgmlDType, QTensor,
+        gguf_file::{self, Value as Entry},
+    },
+};
+use rbee_schema::FailureCode;
+use rbee_worker::{
+    engine::{Loaded, Sequence, SequenceId},
+    model::{config::name_in_folder, gguf::Gguf},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{GREEDY, folder, load_path, test_model, tiny::Tiny, user};
+
+/// How far a logarithm of a probability may be off where the numbers are the same and only the order of some sums is not.
+const FAR: f32 = 1e-3;
+
+/// A model as numbers, under the names of GGUF files.
+struct Numbers {
+    metadata: HashMap<String, Entry>,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Numbers {
+    /// Of a file, with so many of its layers.
+    fn of(path: &Path, layers: usize) -> Self {
+        let gguf = Gguf::open(path).expect("opens");
+        let (content, mut file) = (&gguf.content, File::open(path).expect("opens"));
+        let is_wanted = |name: &&String| {
+            let layer = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+            layer.is_none_or(|layer| layer < layers)
+        };
+        let mut number = |name: &String| {
+            let tensor = content.tensor(&mut file, name, &Device::Cpu).expect("reads");
+            (name.clone(), tensor.dequantize(&Device::Cpu).expect("dequantises"))
+        };
+        let tensors = content.tensor_infos.keys().filter(is_wanted).map(&mut number).collect();
+        let mut metadata = content.metadata.clone();
+        let name = format!("{}.block_count", gguf.metadata().text("general.architecture").expect("named"));
+        metadata.insert(name, Entry::U32(layers as u32));
+        Self { metadata, tensors }
+    }
+
+    fn architecture(&self) -> &str {
+        self.metadata["general.architecture"].to_string().expect("a text")
+    }
+
+    fn count(&self, key: &str) -> Option<u32> {
+        self.metadata.get(&format!("{}.{key}", self.architecture())).map(|entry| entry.to_u32().expect("a count"))
+    }
+
+    fn number(&self, key: &str) -> Option<f32> {
+        self.metadata.get(&format!("{}.{key}", self.architecture())).map(|entry| entry.to_f32().expect("a number"))
+    }
+
+    /// Writes them as a GGUF file of floats.
+    fn write_file(&self, kind: GgmlDType) -> (TempDir, PathBuf) {
+        let folder = TempDir::new().expect("a folder");
+        let path = folder.path().join("floats.gguf");
+        let kind_of = |tensor: &Tensor| if tensor.rank() == 1 { GgmlDType::F32 } else { kind };
+        let floats: BTreeMap<&str, QTensor> = self
+            .tensors
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), QTensor::quantize(tensor, kind_of(tensor)).expect("converts")))
+            .collect();
+        let metadata: Vec<(&str, &Entry)> = self.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
+        let tensors: Vec<(&str, &QTensor)> = floats.iter().map(|(name, tensor)| (*name, tensor)).collect();
+        gguf_file::write(&mut File::create(&path).expect("creates"), &metadata, &tensors).expect("writes");
+        (folder, path)
+    }
+
+    /// Writes them as transformers does, in so many files.
+    fn write_folder(&self, kind: DType, files: usize) -> TempDir {
+        let folder = TempDir::new().expect("a folder");
+        folder::write(&folder, "config.json", &self.config());
+        let mut parts: Vec<HashMap<String, Tensor>> = vec![HashMap::new(); files];
+        let mut map = serde_json::Map::new();
+        for (index, (name, tensor)) in self.tensors.iter().enumerate() {
+            let tensor = if self.architecture() == "llama" { self.as_trained(name, tensor) } else { tensor.clone() };
+            let kind = if tensor.rank() == 1 { DType::F32 } else { kind };
+            let name = name_in_folder(name).expect("known");
+            map.insert(name.clone(), format!("{}.safetensors", index % files).into());
+            parts[index % files].insert(name, tensor.to_dtype(kind).expect("converts"));
+        }
+        if let [whole] = parts.as_slice() {
+            candle_core::safetensors::save(whole, folder.path().join("model.safetensors")).expect("writes");
+            return folder;
+        }
+        folder::write(&folder, "model.safetensors.index.json", &json!({ "weight_map": map }));
+        for (index, part) in parts.iter().enumerate() {
+            candle_core::safetensors::save(part, folder.path().join(format!("{index}.safetensors"))).expect("writes");
+        }
+        folder
+    }
+
+    /// Converters make the numbers of llama's queries and keys neighbours that turn together; this undoes it.
+    fn as_trained(&self, name: &str, tensor: &Tensor) -> Tensor {
+        let heads = match name.rsplit('.').nth(1) {
+            Some("attn_q") => self.count("attention.head_count"),
+            Some("attn_k") => self.count("attention.head_count_kv"),
+            _ => None,
+        };
+        let Some(heads) = heads else { return tensor.clone() };
+        let (rows, columns) = tensor.dims2().expect("a matrix");
+        let pairs = rows / heads as usize / 2;
+        let turned = tensor.reshape((heads as usize, pairs, 2, columns)).and_then(|tensor| tensor.transpose(1, 2));
+        turned.and_then(|tensor| tensor.contiguous()?.reshape((rows, columns))).expect("turns")
+    }
+
+    fn config(&self) -> Value {
+        json!({
+            "model_type": self.architecture(),
+            "num_hidden_layers": self.count("block_count"),
+            "max_position_embeddings": self.count("context_length"),
+            "hidden_size": self.count("embedding_length"),
+            "intermediate_size": self.count("feed_forward_length"),
+            "num_attention_heads": self.count("attention.head_count"),
+            "num_key_value_heads": self.count("attention.head_count_kv"),
+            "rms_norm_eps": self.number("attention.layer_norm_rms_epsilon"),
+            "rope_theta": self.number("rope.freq_base"),
+            "tie_word_embeddings": !self.tensors.contains_key("output.weight"),
+            "hidden_act": "silu",
+        })
+    }
+}
+
+fn load(path: &Path) -> Loaded {
+    load_path(path.to_path_buf(), Some(256), 1).expect("loads")
+}
+
+/// Of a text that the model has not seen: so many tokens, which are no control tokens.
+fn text(count: usize) -> Vec<u32> {
+    (0..count as u32).map(|index| 20 + index * 7919 % 200).collect()
+}
+
+fn greedy(loaded: &mut Loaded, prompt: &[u32], count: usize) -> Vec<u32> {
+    let sequence = Sequence { prompt: prompt.to_vec(), emitted: Vec::new(), sampling: GREEDY };
+    loaded.engine.admit(SequenceId(0), sequence).expect("admitted");
+    let mut made = Vec::new();
+    while made.len() < count {
+        made.extend(loaded.engine.step().into_iter().map(|(_, token)| token.expect("no failure").id));
+    }
+    loaded.engine.release(SequenceId(0));
+    made.truncate(count);
+    made
+}
+
+/// Holds that two models say the same of a text, and go on with it alike.
+fn assert_alike(one: &mut Loaded, other: &mut Loaded, what: &str) {
+    let text = text(120);
+    let [scores, others] = [&mut *one, &mut *other].map(|loaded| loaded.engine.score(&text).expect("scores"));
+    let far = scores.iter().zip(&others).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max);
+    println!("{what}: {far} apart");
+    assert!(far <= FAR, "{what}: {far} apart");
+    assert_eq!(greedy(one, &text, 32), greedy(other, &text, 32), "{what}");
+}
+
+/// Writes the files of the text side beside weights.
+fn with_text(weights: TempDir) -> TempDir {
+    let text = folder::folder();
+    for entry in fs::read_dir(text.path()).expect("reads") {
+        let entry = entry.expect("an entry");
+        fs::copy(entry.path(), weights.path().join(entry.file_name())).expect("copies");
+    }
+    weights
+}
+
+#[test]
+fn a_folder_answers_as_the_gguf_file_of_the_same_floats() {
+    // Some of its layers: all of them would be a gigabyte on the disk.
+    let numbers = Numbers::of(&test_model(), 3);
+    for (dtype, kind, files) in
+        [(DType::F32, GgmlDType::F32, 1), (DType::BF16, GgmlDType::BF16, 2), (DType::F16, GgmlDType::F16, 1)]
+    {
+        let (_kept, file) = numbers.write_file(kind);
+        let folder = with_text(numbers.write_folder(dtype, files));
+        assert_alike(&mut load(&file), &mut load(folder.path()), &format!("{dtype:?}"));
+    }
+}
+
+#[test]
+fn a_chat_is_answered_from_a_folder() {
+    let numbers = Numbers::of(&test_model(), 30);
+    let folder = with_text(numbers.write_folder(DType::BF16, 1));
+    let (mut from_folder, mut from_file) = (load(folder.path()), load(&test_model()));
+    let prompt = from_folder.text.prompt(&user("What is the capital of France?")).expect("renders");
+    assert_eq!(Ok(&prompt), from_file.text.prompt(&user("What is the capital of France?")).as_ref());
+    let answer = greedy(&mut from_folder, &prompt, 8);
+    let said: Vec<u8> = answer.iter().flat_map(|token| from_folder.text.piece(*token)).copied().collect();
+    assert_eq!(String::from_utf8_lossy(&said), "The capital of France is Paris.");
+    // The file's inputs are rounded to 8 bits and its weights are not; here it is the other way round.
+    let mean = |loaded: &mut Loaded| {
+        let scores = loaded.engine.score(&prompt).expect("scores");
+        scores.iter().sum::<f32>() / scores.len() as f32
+    };
+    let (one, other) = (mean(&mut from_folder), mean(&mut from_file));
+    assert!((one - other).abs() < 0.05, "{one}, {other}");
+}
+
+/// A small model of another architecture.
+fn tiny(architecture: &str) -> Numbers {
+    let mut tiny = Tiny::new();
+    let renamed = std::mem::take(&mut tiny.metadata).into_iter();
+    tiny.metadata = renamed.map(|(key, value)| (key.replace("llama.", &format!("{architecture}.")), value)).collect();
+    tiny = tiny.with("general.architecture", Entry::String(architecture.into()));
+    tiny.tensor("output", &[258, 64], GgmlDType::F32);
+    let extra: &[(&str, usize)] = match architecture {
+        "qwen2" => &[("attn_q.bias", 64), ("attn_k.bias", 32), ("attn_v.bias", 32)],
+        "qwen3" => &[("attn_q_norm.weight", 16), ("attn_k_norm.weight", 16)],
+        _ => &[],
+    };
+    let folder = TempDir::new().expect("a folder");
+    let path = tiny.write(&folder);
+    let mut numbers = Numbers::of(&path, 1);
+    for (name, length) in extra {
+        let values: Vec<f32> = (0..*length).map(|index| 1.0 + 0.3 * (index as f32).sin()).collect();
+        let tensor = Tensor::from_vec(values, *length, &Device::Cpu).expect("a vector");
+        numbers.tensors.insert(format!("blk.0.{name}"), tensor);
+    }
+    numbers
+}
+
+#[test]
+fn every_architecture_of_folders_answers_as_its_gguf_file() {
+    for architecture in ["llama", "qwen2", "qwen3"] {
+        let numbers = tiny(architecture);
+        let (_kept, file) = numbers.write_file(GgmlDType::F32);
+        let folder = numbers.write_folder(DType::F32, 1);
+        let gguf = Gguf::open(&file).expect("opens");
+        folder::write(&folder, "tokenizer.json", &folder::tokenizer(gguf.metadata()));
+        assert_alike(&mut load(&file), &mut load(folder.path()), architecture);
+    }
+}
+
+#[test]
+fn a_folder_that_is_not_whole_is_refused() {
+    let numbers = tiny("llama");
+    let refused = |change: &dyn Fn(&TempDir), words: &str| {
+        let folder = numbers.write_folder(DType::F32, 1);
+        let (_kept, file) = numbers.write_file(GgmlDType::F32);
+        let gguf = Gguf::open(&file).expect("opens");
+        folder::write(&folder, "tokenizer.json", &folder::tokenizer(gguf.metadata()));
+        change(&folder);
+        let failure = load_path(folder.path().into(), None, 1).err().expect(words);
+        assert!(failure.message.contains(words), "expected `{words}`: {failure}");
+        assert!(failure.message.contains(&folder.path().display().to_string()), "it is named: {failure}");
+        failure.code
+    };
+    let config = |key: &'static str, value: Value| {
+        let mut config = numbers.config();
+        config[key] = value;
+        move |folder: &TempDir| folder::write(folder, "config.json", &config)
+    };
+    let code = refused(&config("model_type", json!("mamba")), "\"mamba\": supported in folders are llama");
+    assert_eq!(code, FailureCode::ModelUnsupported);
+    refused(&config("num_hidden_layers", json!(2)), "2 blocks, but it has no tensors of the last");
+    refused(&config("num_hidden_layers", json!(u32::MAX)), "has no tensors of the last");
+    refused(&config("hidden_size", json!(128)), "has the shape");
+    refused(&config("num_attention_heads", json!(0)), "head_count in its header is 0");
+    let removed =
+        |name: &'static str| move |folder: &TempDir| fs::remove_file(folder.path().join(name)).expect("removes");
+    assert_eq!(refused(&removed("config.json"), "no config.json"), FailureCode::ModelMissing);
+    assert_eq!(refused(&removed("tokenizer.json"), "no tokenizer.json"), FailureCode::ModelMissing);
+    assert_eq!(refused(&removed("model.safetensors"), "neither model.safetensors"), FailureCode::ModelMissing);
+    let changed = |change: fn(&mut HashMap<String, Tensor>)| {
+        move |folder: &TempDir| {
+            let path = folder.path().join("model.safetensors");
+            let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).expect("reads");
+            change(&mut tensors);
+            candle_core::safetensors::save(&tensors, &path).expect("writes");
+        }
+    };
+    let without_head = changed(|tensors| drop(tensors.remove("lm_head.weight")));
+    refused(&without_head, "lm_head.weight is missing");
+    let with_bias = changed(|tensors| {
+        let bias = Tensor::zeros(64, DType::F32, &Device::Cpu).expect("zeros");
+        tensors.insert("model.layers.0.self_attn.q_proj.bias".into(), bias);
+    });
+    refused(&with_bias, "it has the tensor model.layers.0.self_attn.q_proj.bias");
+    let whole_numbers = changed(|tensors| {
+        let norm = Tensor::ones(64, DType::I64, &Device::Cpu).expect("ones");
+        tensors.insert("model.norm.weight".into(), norm);
+    });
+    refused(&whole_numbers, "its tensor model.norm.weight is stored as I64");
+}
