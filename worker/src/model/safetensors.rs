@@ -91,8 +91,7 @@ impl Safetensors {
 
     /// The size of each tensor that the engines compute with.
     pub fn sizes(&self) -> impl Iterator<Item = TensorSize<'_>> {
-        let size = |place: &'_ Place| Some(TensorSize { kind: kind(place.dtype)?, shape: &place.shape });
-        self.tensors.values().filter_map(size)
+        self.tensors.values().filter_map(|place| Some(TensorSize { kind: kind(place.dtype)?, shape: &place.shape }))
     }
 
     /// A tensor that nobody has asked for and whose name does not end with one of `ignored`.
