@@ -22,7 +22,7 @@ mod portable;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
+use std::{ops::Range, slice};
 
 use crate::{
     Inputs, Isa, Kind, Matrix, Pool,
@@ -33,6 +33,10 @@ use crate::{
 
 /// How many rows of inputs share what is unpacked of the weights.
 const BATCH: usize = 128;
+/// How many bytes of weights a thread takes at once, at most, for one row of inputs; for more rows less.
+const PIECE: usize = 1 << 20;
+/// Into how many parts the share of a thread is cut, at least where there are so many strips.
+const PARTS: usize = 4;
 /// From how many rows of inputs on AMX is faster than dot products.
 const TILES_FROM: usize = 6;
 
@@ -52,16 +56,34 @@ pub fn multiply(pool: &Pool, isa: Isa, inputs: &Inputs, products: &mut [(&Matrix
     let products: Vec<Product> =
         products.iter_mut().map(|(matrix, out)| Product { matrix, inputs, out: Pieces(out.as_mut_ptr()) }).collect();
     let strips: usize = products.iter().map(|product| product.matrix.strips()).sum();
-    pool.run(strips * rows.div_ceil(BATCH), |piece| {
-        let first = piece / strips * BATCH;
-        let mut strip = piece % strips;
-        for product in &products {
-            if strip < product.matrix.strips() {
-                return product.compute(isa, strip, first..rows.min(first + BATCH));
-            }
-            strip -= product.matrix.strips();
-        }
+    let bytes: usize = products.iter().map(|product| product.matrix.bytes()).sum();
+    let together = strips_together(strips, bytes, rows, pool.threads());
+    let pieces = strips.div_ceil(together);
+    pool.run(pieces * rows.div_ceil(BATCH), |piece| {
+        let first = piece % pieces * together;
+        let batch = piece / pieces * BATCH;
+        compute(isa, &products, first..strips.min(first + together), batch..rows.min(batch + BATCH));
     });
+}
+
+/// How many strips a thread takes at once: so many that it reads some memory in a row, which is what a few rows of inputs
+/// wait for, and so few that no thread waits long for another one at the end.
+fn strips_together(strips: usize, bytes: usize, rows: usize, threads: usize) -> usize {
+    let much = PIECE / rows.clamp(1, BATCH) * strips / bytes.max(1);
+    let fair = strips / (PARTS * threads);
+    much.min(fair).max(1)
+}
+
+/// Computes the outputs of some strips, which are numbered through all products.
+fn compute(isa: Isa, products: &[Product], strips: Range<usize>, rows: Range<usize>) {
+    let mut before = 0;
+    for product in products {
+        let all = before..before + product.matrix.strips();
+        for strip in strips.start.max(all.start)..strips.end.min(all.end) {
+            product.compute(isa, strip - before, rows.clone());
+        }
+        before = all.end;
+    }
 }
 
 struct Product<'a> {
@@ -73,8 +95,14 @@ struct Product<'a> {
 impl Product<'_> {
     /// Computes the outputs of a strip.
     fn compute(&self, isa: Isa, strip: usize, rows: Range<usize>) {
-        let mut sums = [[0.0; ROWS]; BATCH];
-        let sums = &mut sums[..rows.len().next_multiple_of(GROUP)];
+        let mut few = [[0.0; ROWS]; GROUP];
+        let mut many;
+        let sums = if rows.len() <= GROUP {
+            &mut few[..]
+        } else {
+            many = [[0.0; ROWS]; BATCH];
+            &mut many[..rows.len().next_multiple_of(GROUP)]
+        };
         let kind = self.matrix.kind();
         let weights = self.matrix.strip(strip);
         let excess = if kind.is_float() {
@@ -86,16 +114,19 @@ impl Product<'_> {
             multiply_quants(isa, kind, weights, self.inputs.quants(rows.start, rows.end), sums);
             Form::of(kind as u8).excess()
         };
-        self.store(strip, rows.start, &sums[..rows.len()], excess);
+        self.store(strip, rows.start, &sums[..rows.len()], 1.0 / excess);
     }
 
-    fn store(&self, strip: usize, first: usize, sums: &[[f32; ROWS]], excess: f32) {
+    /// Writes what a strip gives for rows from `first` on.
+    fn store(&self, strip: usize, first: usize, sums: &[[f32; ROWS]], factor: f32) {
         let width = self.matrix.rows();
         let count = ROWS.min(width - strip * ROWS);
         for (row, sums) in sums.iter().enumerate() {
-            for (index, sum) in sums[..count].iter().enumerate() {
-                // SAFETY: within the output, and no other piece has these rows and this strip.
-                unsafe { self.out.at((first + row) * width + strip * ROWS + index).write(sum / excess) };
+            // SAFETY: within the output, and no other piece has these rows and this strip.
+            let out = unsafe { slice::from_raw_parts_mut(self.out.at((first + row) * width + strip * ROWS), count) };
+            match out.as_mut_array::<ROWS>() {
+                Some(out) => *out = sums.map(|sum| sum * factor),
+                None => out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * factor),
             }
         }
     }

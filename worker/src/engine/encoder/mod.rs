@@ -36,7 +36,7 @@ pub(super) fn load(
     let file = Prefixed::new(file)?;
     let possible = u32::try_from(description.longest()).unwrap_or(u32::MAX);
     let context = context_size(options.context, possible)?;
-    let context = options.context.map_or_else(|| u32::try_from(longest).unwrap_or(context), |asked| asked);
+    let context = options.context.unwrap_or_else(|| u32::try_from(longest).unwrap_or(context));
     let text = Passages::from_folder(path, context as usize, prompt)?;
     if text.tokens() > description.vocabulary {
         let (tokens, rows) = (text.tokens(), description.vocabulary);
