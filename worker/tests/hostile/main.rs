@@ -27,7 +27,7 @@ fn a_sound_file_is_read() {
 
 #[test]
 fn known_hostile_files_do_no_harm() {
-    // Those that somebody thought of, and those that the fuzzer has found to reach something of their own.
+    // Those that somebody thought of, and seeds and finds of the fuzzer.
     for folder in ["gguf", "found"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(folder);
         let mut count = 0;
