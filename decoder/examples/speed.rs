@@ -235,7 +235,7 @@ fn numbers(kind: Kind, count: usize) -> Vec<u8> {
         _ => &[0],
     };
     let mut bytes: Vec<u8> =
-        (0..count / kind.block() * kind.block_bytes()).map(|index| (index * 131 >> 3) as u8).collect();
+        (0..count / kind.block() * kind.block_bytes()).map(|index| ((index * 131) >> 3) as u8).collect();
     for block in bytes.chunks_exact_mut(kind.block_bytes()) {
         scales.iter().for_each(|at| block[*at..at + 2].copy_from_slice(&scale));
     }

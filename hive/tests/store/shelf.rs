@@ -72,6 +72,21 @@ async fn what_another_program_fetched_into_the_folder_is_used() {
 }
 
 #[tokio::test]
+async fn a_folder_with_a_model_is_as_large_as_its_weights() {
+    let hub = FakeHub::start(&[]).await;
+    let folder = tempdir().expect("a folder");
+    let store = hub.store(folder.path());
+    let path = folder.path().join("minilm");
+    fs::create_dir_all(&path).expect("made");
+    for (name, content) in [("config.json", "{}"), ("a.safetensors", "weights"), ("b.safetensors", "more")] {
+        fs::write(path.join(name), content).expect("written");
+    }
+    let model = ModelReference::File(path.clone());
+    assert_eq!(store.provide(&model, |_| {}).await, Ok(path));
+    assert_eq!(store.size_of(&model).await, Some(11));
+}
+
+#[tokio::test]
 async fn a_file_of_the_machine_must_be_there_and_the_test_engine_needs_none() {
     let hub = FakeHub::start(&[]).await;
     let folder = tempdir().expect("a folder");

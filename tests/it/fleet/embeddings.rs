@@ -78,7 +78,7 @@ async fn a_job_whose_worker_is_killed_goes_on_elsewhere_and_no_vector_is_lost_or
 
     let (_, mut output) = fleet.submit("minilm", json!({ "input": texts })).await;
     let mut chunks = Vec::new();
-    for kill_at in [4, 30] {
+    for kill_at in [4, 20] {
         while vectors(&chunks).len() < kill_at {
             chunks.push(output.next(PATIENCE).await.expect("the answer goes on").expect("it is not over").chunk);
         }

@@ -98,6 +98,14 @@ fn a_mock_worker_needs_next_to_nothing() {
 }
 
 #[test]
+fn an_encoder_needs_no_room_for_what_it_remembers() {
+    let encoder = ModelSpec { kind: rbee_schema::ModelKind::Embeddings, ..spec("file:/models/minilm") };
+    let need = |slots| Need::of(&ModelSpec { slots, ..encoder.clone() }, Some(GIB)).memory;
+    assert_eq!(need(1), need(64));
+    assert!(need(1) > GIB && need(1) < Need::of(&spec("file:/m.gguf"), Some(GIB)).memory);
+}
+
+#[test]
 fn an_estimate_has_room_for_weights_and_full_caches_of_known_models() {
     const KIB: u64 = 1 << 10;
     // The file, and its cache for a token.

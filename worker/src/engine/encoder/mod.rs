@@ -35,8 +35,8 @@ pub(super) fn load(
     let file = Safetensors::open(path)?;
     let file = Prefixed::new(file)?;
     let possible = u32::try_from(description.longest()).unwrap_or(u32::MAX);
-    let context = context_size(options.context, possible)?;
-    let context = options.context.unwrap_or_else(|| u32::try_from(longest).unwrap_or(context));
+    context_size(options.context, possible)?;
+    let context = options.context.unwrap_or_else(|| u32::try_from(longest).unwrap_or(possible));
     let text = Passages::from_folder(path, context as usize, prompt)?;
     if text.tokens() > description.vocabulary {
         let (tokens, rows) = (text.tokens(), description.vocabulary);
