@@ -4,7 +4,7 @@
 SHELL := bash
 CARGO := cargo
 
-.PHONY: help setup run up build test check bench bench-fleet bench-engine chaos generate clean
+.PHONY: help setup run up build test check bench bench-fleet bench-engine chaos fuzz generate clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -69,6 +69,10 @@ chaos: ## Inject every fault twenty times and print what becomes of it
 	@scripts/setup test
 	$(CARGO) build --release --bins
 	RBEE_TEST_NATS=child $(CARGO) run --release --package rbee-bench --bin rbee-chaos -- $(CHAOS)
+
+# FUZZ may hold libFuzzer's options, such as FUZZ="-max_total_time=3600", or be `minimise`.
+fuzz: ## Look for model files that do harm, for five minutes
+	@scripts/fuzz $(FUZZ)
 
 generate: ## Write JSON Schema, AsyncAPI and the example configuration anew
 	$(CARGO) run --package rbee-cli -- schema --write schema/schemas

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use rbee_kernels::PAGE;
+use rbee_kernels::{Numbers, PAGE};
 
 /// A page of a [`Cache`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,7 +53,7 @@ struct Key {
 }
 
 struct Slot {
-    numbers: Box<[u16]>,
+    numbers: Numbers,
     users: u32,
     /// The key by which it is known, and its own number.
     key: Option<(Key, u64)>,
@@ -177,7 +177,7 @@ impl Cache {
         if self.pages.len() == self.most {
             return None;
         }
-        let numbers = vec![0; self.size].into_boxed_slice();
+        let numbers = Numbers::zeroed(self.size);
         self.pages.push(Slot { numbers, users: 0, key: None, idle_since: 0 });
         Some(Page(self.pages.len() as u32 - 1))
     }

@@ -72,6 +72,15 @@ impl Decoder {
         &self.pool
     }
 
+    /// Bytes of what stands between products, in steps of at most so many rows, of which so many want logits.
+    pub(crate) fn workspace(description: &Description, rows: usize, wanted: usize) -> usize {
+        let (width, inner) = (description.width, description.inner);
+        let (queries, keys) = (description.query_width(), description.key_width());
+        let row = 2 * (width + queries + keys + inner) * size_of::<f32>();
+        rows * (row + Inputs::row_bytes(width.max(queries).max(inner)))
+            + wanted * description.vocabulary * size_of::<f32>()
+    }
+
     /// Computes the tokens of `spans`: writes their keys and values into `cache`, and the logits that are wanted to where
     /// [`Decoder::logits`] finds them.
     ///

@@ -10,6 +10,7 @@
 mod cache;
 mod decoder;
 mod description;
+mod memory;
 mod positions;
 mod tensors;
 mod weights;
@@ -17,6 +18,7 @@ mod weights;
 pub use cache::{Cache, CacheStats, Page};
 pub use decoder::{Decoder, Span};
 pub use description::{Description, Layer, Rope, Scaling};
+pub use memory::{Memory, TensorSize};
 pub use rbee_kernels::{Activation, Isa, Kind, Pairs, Pool};
 pub use tensors::{LoadError, Packer, Tensor, Tensors};
 pub use weights::Weights;

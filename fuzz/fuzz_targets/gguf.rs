@@ -1,10 +1,12 @@
-//! Everything that a worker does with a file before it packs a weight.
+//! Everything that a worker does with a file before it packs a weight, and what no file may do.
 
 #![no_main]
 
+#[path = "../../worker/tests/hostile/check.rs"]
+mod check;
+#[path = "../../worker/tests/hostile/counting.rs"]
+mod counting;
 #[path = "../../worker/tests/hostile/reading.rs"]
 mod reading;
 
-libfuzzer_sys::fuzz_target!(|file: &[u8]| {
-    let _ = reading::read(file);
-});
+libfuzzer_sys::fuzz_target!(|file: &[u8]| check::check(file, "the file"));

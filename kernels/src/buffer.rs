@@ -1,12 +1,12 @@
-//! Memory for the weights of a matrix.
+//! Memory for many numbers: the weights of a matrix, a page of keys and values.
 
 use std::{
     alloc::{Layout, alloc, dealloc, handle_alloc_error},
     ptr::NonNull,
 };
 
-/// The size of a huge page. With them, the processor finds where gigabytes of weights are without a walk for each 4 KiB.
-const HUGE: usize = 2 << 20;
+use crate::huge::{self, HUGE};
+
 /// A line of the cache, and the widest vector.
 const ALIGNMENT: usize = 64;
 
@@ -25,12 +25,12 @@ impl Buffer {
     /// Bytes that hold nothing yet: whoever fills them must do so before anyone reads them.
     pub(crate) fn new(bytes: usize) -> Self {
         let alignment = if bytes >= HUGE { HUGE } else { ALIGNMENT };
-        let layout = Layout::from_size_align(bytes.max(1), alignment).expect("a matrix is smaller than memory");
+        let layout = Layout::from_size_align(bytes.max(1), alignment).expect("it is smaller than memory");
         // SAFETY: the layout is not empty.
         let start = unsafe { alloc(layout) };
         let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
         if alignment == HUGE {
-            ask_for_huge_pages(start, bytes);
+            huge::ask(start.as_ptr(), bytes);
         }
         Self { start, layout }
     }
@@ -50,15 +50,3 @@ impl Drop for Buffer {
         unsafe { dealloc(self.start.as_ptr(), self.layout) }
     }
 }
-
-#[cfg(target_os = "linux")]
-fn ask_for_huge_pages(start: NonNull<u8>, bytes: usize) {
-    let bytes = bytes / HUGE * HUGE;
-    // SAFETY: the whole pages within a fresh allocation; how large they are changes nothing in what they hold.
-    let asked = unsafe { rustix::mm::madvise(start.as_ptr().cast(), bytes, rustix::mm::Advice::LinuxHugepage) };
-    // A kernel without huge pages refuses; small ones do as well, only slower.
-    let _ = asked;
-}
-
-#[cfg(not(target_os = "linux"))]
-fn ask_for_huge_pages(_start: NonNull<u8>, _bytes: usize) {}

@@ -63,6 +63,12 @@ impl Inputs {
         });
     }
 
+    /// Bytes that a row of so many columns takes.
+    #[must_use]
+    pub fn row_bytes(columns: usize) -> usize {
+        columns * size_of::<f32>() + columns.div_ceil(COLUMNS) * size_of::<Block>()
+    }
+
     pub(crate) fn rows(&self) -> usize {
         self.rows
     }

@@ -71,7 +71,7 @@ impl Matrix {
             return Err(PackError::Length { kind, rows, columns, expected, found: bytes.len() });
         }
         let size = strip_bytes(kind, columns);
-        let strips = Buffer::new(rows.div_ceil(ROWS) * size);
+        let strips = Buffer::new(Self::packed_bytes(kind, rows, columns));
         let start = Pieces(strips.start());
         let file: Vec<&[u8]> = bytes.chunks_exact(row_bytes).collect();
         pool.run(rows.div_ceil(ROWS), |index| {
@@ -84,6 +84,12 @@ impl Matrix {
             if kind.is_float() { pack_floats(kind, rows, strip) } else { pack_strip(kind, rows, columns, strip) }
         });
         Ok(Self { kind, rows, columns, strips })
+    }
+
+    /// How many bytes a matrix of this size takes when it is packed.
+    #[must_use]
+    pub fn packed_bytes(kind: Kind, rows: usize, columns: usize) -> usize {
+        rows.div_ceil(ROWS).saturating_mul(strip_bytes(kind, columns))
     }
 
     /// How many outputs it gives.

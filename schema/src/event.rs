@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AlertEvent, AlertKind, Failure, FinishReason, HiveName, HostName, JobId, ModelName, ModelReference, ModelSpec,
-    QueenName, Tenant, Usage, WorkerName,
+    AlertEvent, AlertKind, Failure, FinishReason, HiveName, HostName, JobId, MemoryEstimate, ModelName, ModelReference,
+    ModelSpec, QueenName, Tenant, Usage, WorkerName,
 };
 
 /// Any event, with whom it is about. Subjects carry the names, bodies the rest; see `rbee_nats::Subject`.
@@ -77,6 +77,9 @@ pub enum WorkerEvent {
         done_bytes: u64,
         /// Bytes to read.
         total_bytes: u64,
+        /// The memory that it will take, once its header is read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        memory: Option<MemoryEstimate>,
     },
     /// It takes jobs.
     Ready {

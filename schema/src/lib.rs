@@ -11,6 +11,7 @@ mod chunk;
 mod command;
 mod document;
 mod embedding;
+mod estimate;
 mod event;
 mod failure;
 mod job;
@@ -29,6 +30,7 @@ pub use chunk::{Chunk, FinishReason, Scored, TokenLogprob, Usage};
 pub use command::{Haste, HiveCommand, QueenControl, WorkerControl};
 pub use document::{Document, documents};
 pub use embedding::{EmbeddingInput, EmbeddingsRequest, EncodingFormat};
+pub use estimate::MemoryEstimate;
 pub use event::{Event, ExitClass, HiveEvent, JobEvent, ModelEvent, PortEvent, QueenEvent, WorkerEvent};
 pub use failure::{Failure, FailureCode};
 pub use job::{

@@ -10,9 +10,11 @@ pub mod grammar;
 pub mod model;
 pub mod sample;
 
+mod device;
 mod embed;
 mod engine_thread;
 mod http;
+mod huge_pages;
 mod job;
 mod metrics;
 mod prepare;

@@ -8,8 +8,8 @@ use std::{
 use clap::Parser;
 use rbee_nats::{Bus, Connection, ConnectionSettings, JobQueue, Namespace, Outbox, worker_connection};
 use rbee_schema::{
-    ByteSize, Event, Failure, FailureCode, HiveName, ModelKind, ModelName, ModelReference, WorkerEvent, WorkerName,
-    WorkerSettings,
+    ByteSize, Event, Failure, FailureCode, HiveName, MemoryEstimate, ModelKind, ModelName, ModelReference, WorkerEvent,
+    WorkerName, WorkerSettings,
 };
 use rbee_trace::TraceContext;
 use tokio::{
@@ -20,10 +20,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use crate::{
+    device::ComputeDevice,
     engine::{self, LoadOptions, LoadProgress, Loaded},
     engine_thread::EngineThread,
     grammar::Grammars,
     http,
+    huge_pages::HugePages,
     job::Desk,
     metrics,
     model::template::Bounds,
@@ -67,6 +69,15 @@ pub struct Options {
     /// for what is remembered of jobs that are done.
     #[arg(long, env = "RBEE_CACHE_MEMORY")]
     cache_memory: Option<ByteSize>,
+    /// The memory that it may take in all, such as 8GiB: a model that needs more is refused before it is loaded.
+    #[arg(long, env = "RBEE_MEMORY")]
+    memory: Option<ByteSize>,
+    /// What it computes on: cpu, cuda:N with the number of a card, or metal. Only what the program was built for.
+    #[arg(long, env = "RBEE_DEVICE", default_value = "cpu")]
+    device: ComputeDevice,
+    /// Whether weights and cache are in huge pages, where the kernel has some.
+    #[arg(long, env = "RBEE_HUGE_PAGES", default_value = "on")]
+    huge_pages: HugePages,
     /// The server to use.
     #[arg(long, env = "RBEE_NATS", default_value = "nats://127.0.0.1:4222")]
     nats: String,
@@ -119,7 +130,10 @@ impl Ended {
 impl From<Failure> for Ended {
     /// The model cannot be used, or it was asked for what it cannot do.
     fn from(failure: Failure) -> Self {
-        let code = if failure.code == FailureCode::InvalidRequest { 78 } else { 65 };
+        let code = match failure.code {
+            FailureCode::InvalidRequest | FailureCode::DeviceMissing | FailureCode::OutOfMemory => 78,
+            _ => 65,
+        };
         Self::new(code, failure)
     }
 }
@@ -130,6 +144,8 @@ impl From<Failure> for Ended {
 /// When it cannot begin; the code says whether another try can help.
 pub async fn run(options: Options) -> Result<(), Ended> {
     let started = Instant::now();
+    options.device.check()?;
+    options.huge_pages.take_effect();
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|error| Ended::internal("listen for signals", error))?;
     let (tell_ready, ready) = watch::channel(false);
@@ -154,8 +170,16 @@ pub async fn run(options: Options) -> Result<(), Ended> {
     let outbox = Outbox::start(&bus);
     let loading = load(&options, &identity, &outbox).instrument(span.clone());
     let loaded = tokio::select! {
-        loaded = loading => loaded?,
+        loaded = loading => loaded,
         _ = terminate.recv() => return Ok(()),
+    };
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(ended) => {
+            // What it has told of the load is part of why it ends.
+            outbox.drained(options.settings.last_words).await;
+            return Err(ended);
+        }
     };
 
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
@@ -239,6 +263,7 @@ async fn load(options: &Options, identity: &Identity, outbox: &Outbox) -> Result
         template: Bounds::of(&options.settings),
         threads: options.threads,
         cache_bytes: options.cache_memory.map(ByteSize::bytes),
+        memory_bytes: options.memory.map(ByteSize::bytes),
     };
     let reference = options.reference.clone();
     let loader = std::thread::Builder::new().name("load".into()).spawn(move || {
@@ -250,12 +275,18 @@ async fn load(options: &Options, identity: &Identity, outbox: &Outbox) -> Result
     });
     loader.map_err(|error| Ended::internal("start a thread", error))?;
     // The first word of this process: the hive waits for it.
-    publish(outbox, identity, loading(identity.epoch, LoadProgress { done_bytes: 0, total_bytes: 0 }));
-    let (mut last, mut read) = (Instant::now(), 0);
+    publish(outbox, identity, loading(identity.epoch, LoadProgress { done_bytes: 0, total_bytes: 0, memory: None }));
+    let (mut last, mut read, mut memory) = (Instant::now(), 0, None);
     loop {
         tokio::select! {
             biased;
             Some(at) = told.recv() => {
+                if memory != at.memory {
+                    memory = at.memory;
+                    tell_memory(memory);
+                    publish(outbox, identity, loading(identity.epoch, at));
+                    continue;
+                }
                 let is_new = at.done_bytes > read && (last.elapsed() >= PROGRESS || at.done_bytes == at.total_bytes);
                 if is_new {
                     publish(outbox, identity, loading(identity.epoch, at));
@@ -273,7 +304,21 @@ async fn load(options: &Options, identity: &Identity, outbox: &Outbox) -> Result
     }
 }
 
-fn loading(epoch: u64, LoadProgress { done_bytes, total_bytes }: LoadProgress) -> WorkerEvent {
+/// The memory that the model will take, for people.
+fn tell_memory(memory: Option<MemoryEstimate>) {
+    let Some(memory) = memory else { return };
+    let rounded = |bytes: u64| ByteSize(bytes.div_ceil(1 << 20) << 20).to_string();
+    info!(
+        total = rounded(memory.total_bytes),
+        weights = rounded(memory.weights_bytes),
+        cache = rounded(memory.cache_bytes),
+        workspace = rounded(memory.workspace_bytes),
+        program = rounded(memory.program_bytes),
+        "the memory that the model will take at the most"
+    );
+}
+
+fn loading(epoch: u64, LoadProgress { done_bytes, total_bytes, memory }: LoadProgress) -> WorkerEvent {
     let percent = (done_bytes * 100).checked_div(total_bytes).unwrap_or(0);
-    WorkerEvent::Loading { epoch, percent: u8::try_from(percent).unwrap_or(100), done_bytes, total_bytes }
+    WorkerEvent::Loading { epoch, percent: u8::try_from(percent).unwrap_or(100), done_bytes, total_bytes, memory }
 }

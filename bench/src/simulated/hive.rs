@@ -216,7 +216,7 @@ impl Hive {
                 Some(WorkerEvent::Spawned { model, epoch: worker.record.epoch, pid: 1, port })
             }
             WorkerPhase::Loading => {
-                Some(WorkerEvent::Loading { epoch, percent: 0, done_bytes: 0, total_bytes: 1 << 30 })
+                Some(WorkerEvent::Loading { epoch, percent: 0, done_bytes: 0, total_bytes: 1 << 30, memory: None })
             }
             WorkerPhase::Ready => Some(WorkerEvent::Ready { model, epoch, slots, context: 2048, load_ms: 100 }),
             WorkerPhase::Backoff => Some(WorkerEvent::Exited {

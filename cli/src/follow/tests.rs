@@ -90,7 +90,12 @@ fn a_reset_ends_when_its_worker_is_started_or_cannot_be() {
     check(&reset, of_worker("w", spawned()), "done", "process 7 on port 8080");
     check(&reset, of_worker("v", spawned()), "progress", "v");
     check(&reset, of_worker("w", failed()), "failed", "too little");
-    check(&reset, of_worker("w", WorkerEvent::Loading { epoch: 2, percent: 1, done_bytes: 1, total_bytes: 2 }), "", "");
+    check(
+        &reset,
+        of_worker("w", WorkerEvent::Loading { epoch: 2, percent: 1, done_bytes: 1, total_bytes: 2, memory: None }),
+        "",
+        "",
+    );
     check(&reset, refused(FailureCode::UnknownWorker), "failed", "no");
     check(&reset, of_hive(HiveEvent::Stopped { killed: 0 }), "failed", "stopped");
 }

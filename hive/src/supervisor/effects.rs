@@ -158,6 +158,12 @@ impl Supervisor {
         if let Some(context) = worker.spec.context {
             arguments.extend(["--context".to_owned(), context.to_string()]);
         }
+        if let Some(device) = worker.spec.device.or(self.config.devices.first().copied()) {
+            arguments.extend(["--device".to_owned(), device.as_str().to_owned()]);
+        }
+        if let Some(memory) = self.limits_of(charge).memory {
+            arguments.extend(["--memory".to_owned(), memory.to_string()]);
+        }
         arguments.push(reference.to_string());
         arguments.into_iter().map(OsString::from).collect()
     }

@@ -16,6 +16,7 @@ mod form;
 mod gateway;
 mod install;
 mod local_hive;
+mod memory;
 mod ports;
 mod queens;
 mod sampling;

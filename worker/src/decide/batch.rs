@@ -7,6 +7,11 @@ const ROWS_ALONE: usize = 256;
 /// Rows of prompts beside answers under way: so many take about as long as two or three tokens of the others.
 const ROWS_BESIDE: usize = 48;
 
+/// The most rows of a step, with so many slots, where so many rows of answers are guessed at most.
+pub fn most_rows(slots: usize, guessed: usize) -> usize {
+    ROWS_ALONE.max(ROWS_BESIDE + slots.max(guessed))
+}
+
 /// What a sequence could do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {

@@ -17,7 +17,9 @@ pub mod mock;
 
 use std::{sync::Arc, time::Duration};
 
-use rbee_schema::{CacheUse, EmbeddingInput, Failure, FailureCode, Message, ModelKind, ModelReference, Sampling};
+use rbee_schema::{
+    CacheUse, EmbeddingInput, Failure, FailureCode, MemoryEstimate, Message, ModelKind, ModelReference, Sampling,
+};
 
 pub use crate::{
     grammar::Constraint,
@@ -39,6 +41,8 @@ pub struct LoadOptions {
     pub threads: Option<u32>,
     /// Bytes that keys and values may take; `None` for a context for each slot and one more.
     pub cache_bytes: Option<u64>,
+    /// Bytes of memory that the whole process may take; `None` where nothing limits it.
+    pub memory_bytes: Option<u64>,
     /// How much its chat template may take.
     pub template: Bounds,
 }
@@ -50,6 +54,8 @@ pub struct LoadProgress {
     pub done_bytes: u64,
     /// Bytes of the model.
     pub total_bytes: u64,
+    /// The memory that it will take, once its header is read.
+    pub memory: Option<MemoryEstimate>,
 }
 
 /// A model that is ready to answer.
@@ -68,7 +74,8 @@ pub struct Loaded {
 /// - `model-missing`: the file is not there or cannot be read;
 /// - `model-invalid`: it is damaged, or not what its name says;
 /// - `model-unsupported`: no engine can run its kind, or it is none of [`LoadOptions::kind`];
-/// - `invalid-request`: a larger context than the model has was asked for, or an option of the mock is not known.
+/// - `invalid-request`: a larger context than the model has was asked for, or an option of the mock is not known;
+/// - `out-of-memory`: it needs more than it may take. Nothing of it was taken then.
 pub fn load(
     reference: &ModelReference,
     options: &LoadOptions,

@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use rbee_decoder::{Kind, Tensor, Tensors};
+use rbee_decoder::{Kind, Tensor, TensorSize, Tensors};
 use rbee_schema::{Failure, FailureCode};
 use safetensors::{
     SafeTensors,
@@ -87,6 +87,11 @@ impl Safetensors {
     /// The sizes of a tensor's dimensions, where there is one of this name.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|place| place.shape.as_slice())
+    }
+
+    /// The size of each tensor that the engines compute with.
+    pub fn sizes(&self) -> impl Iterator<Item = TensorSize<'_>> {
+        self.tensors.values().filter_map(|place| Some(TensorSize { kind: kind(place.dtype)?, shape: &place.shape }))
     }
 
     /// A tensor that nobody has asked for and whose name does not end with one of `ignored`.

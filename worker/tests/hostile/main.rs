@@ -1,6 +1,7 @@
 //! Files that mean harm: whatever a header says, reading it panics nowhere and takes no more memory than its file
 //! justifies. `fuzz/` looks for more of them.
 
+mod check;
 mod counting;
 mod mutation;
 mod reading;
@@ -11,32 +12,13 @@ mod tiny;
 use std::{
     fs::{self, File},
     io::Write,
-    panic::catch_unwind,
+    path::Path,
 };
 
 use candle_core::quantized::gguf_file::Value;
-use rbee_schema::FailureCode;
 use rbee_worker::model::gguf::Gguf;
 
-use crate::{counting::peak, mutation::Mutations, reading::read, tiny::Tiny};
-
-/// Bytes of memory for each byte of a file: a byte in a list becomes a value of 32, in a vector that has grown by
-/// doubling, beside the half that it has grown out of.
-const MEMORY_FOR_A_BYTE: usize = 100;
-/// What tokenizer and template take however small the model is; their rendering of one message is bounded too.
-const MEMORY_FOR_ANY_FILE: usize = 8 << 20;
-
-/// Reads it, and holds what that took against its size.
-fn check(file: &[u8], what: &str) {
-    let (result, bytes) = peak(|| catch_unwind(|| read(file)));
-    let result = result.unwrap_or_else(|_| panic!("{what}: reading it panics"));
-    let allowed = MEMORY_FOR_ANY_FILE + MEMORY_FOR_A_BYTE * file.len();
-    assert!(bytes <= allowed, "{what}: {bytes} bytes of memory for {} of the file: {result:?}", file.len());
-    if let Err(failure) = result {
-        let codes = [FailureCode::ModelInvalid, FailureCode::ModelUnsupported];
-        assert!(codes.contains(&failure.code) && failure.message.len() < 1000, "{what}: {failure}");
-    }
-}
+use crate::{check::check, counting::peak, mutation::Mutations, reading::read, tiny::Tiny};
 
 #[test]
 fn a_sound_file_is_read() {
@@ -45,14 +27,17 @@ fn a_sound_file_is_read() {
 
 #[test]
 fn known_hostile_files_do_no_harm() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/gguf");
-    let mut count = 0;
-    for entry in fs::read_dir(folder).expect("it is part of the repository") {
-        let path = entry.expect("an entry").path();
-        check(&fs::read(&path).expect("reads"), &path.display().to_string());
-        count += 1;
+    // Those that somebody thought of, and seeds and finds of the fuzzer.
+    for folder in ["gguf", "found"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(folder);
+        let mut count = 0;
+        for entry in fs::read_dir(&folder).expect("it is part of the repository") {
+            let path = entry.expect("an entry").path();
+            check(&fs::read(&path).expect("reads"), &path.display().to_string());
+            count += 1;
+        }
+        assert!(count > 10, "{count} files in {}", folder.display());
     }
-    assert!(count > 10, "{count} files in {folder}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Rows of answers up to which guesses are made: with more, a step is no longer bound by reading the weights.
-const ROWS_WITH_GUESSES: usize = 8;
+pub(super) const ROWS_WITH_GUESSES: usize = 8;
 
 pub(super) struct DecoderEngine {
     pub(super) decoder: Decoder,

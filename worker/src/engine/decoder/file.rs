@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeSet, path::Path};
 
 use candle_core::quantized::GgmlDType;
-use rbee_decoder::{Kind, Pairs, Tensor, Tensors};
+use rbee_decoder::{Kind, Pairs, Tensor, TensorSize, Tensors};
 use rbee_schema::Failure;
 
 use super::Source;
@@ -51,6 +51,16 @@ impl Source for File {
 
     fn header_bytes(&self) -> u64 {
         self.gguf.content.tensor_data_offset
+    }
+
+    fn sizes(&self) -> Vec<TensorSize<'_>> {
+        let tensors = self.gguf.content.tensor_infos.values();
+        let size = |kind, shape| TensorSize { kind, shape };
+        tensors.filter_map(|tensor| Some(size(kind(tensor.ggml_dtype)?, tensor.shape.dims()))).collect()
+    }
+
+    fn text_bytes(&self) -> u64 {
+        self.header_bytes()
     }
 
     fn unused(&self) -> Option<String> {

@@ -1,8 +1,8 @@
 //! The tensors of a folder in the safetensors format, as a decoder asks for them: by their names in GGUF files.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
-use rbee_decoder::{Kind, Pairs, Tensor, Tensors};
+use rbee_decoder::{Kind, Pairs, Tensor, TensorSize, Tensors};
 use rbee_schema::{Failure, FailureCode};
 
 use super::Source;
@@ -24,6 +24,8 @@ pub(super) struct Folder {
     config: Config,
     tensors: Safetensors,
     text: ModelText,
+    /// Bytes of its tokenizer.
+    text_bytes: u64,
     /// Factors of positions, as a tensor has them.
     factors: Option<(Vec<usize>, Vec<u8>)>,
 }
@@ -39,7 +41,9 @@ impl Folder {
         }
         let bytes = |factors: &Vec<f32>| factors.iter().flat_map(|factor| factor.to_le_bytes()).collect();
         let factors = config.rope_factors.as_ref().map(|factors| (vec![factors.len()], bytes(factors)));
-        Ok(Self { text: ModelText::from_folder(path, bounds)?, config, tensors, factors })
+        let text = ModelText::from_folder(path, bounds)?;
+        let text_bytes = fs::metadata(path.join("tokenizer.json")).map_or(0, |file| file.len());
+        Ok(Self { text, text_bytes, config, tensors, factors })
     }
 }
 
@@ -76,6 +80,14 @@ impl Source for Folder {
 
     fn header_bytes(&self) -> u64 {
         0
+    }
+
+    fn sizes(&self) -> Vec<TensorSize<'_>> {
+        self.tensors.sizes().collect()
+    }
+
+    fn text_bytes(&self) -> u64 {
+        self.text_bytes
     }
 
     fn unused(&self) -> Option<String> {

@@ -8,6 +8,7 @@
 mod engine;
 mod file;
 mod folder;
+mod memory;
 mod running;
 mod score;
 
@@ -17,7 +18,7 @@ use std::{
     sync::Arc,
 };
 
-use rbee_decoder::{Cache, Decoder, Description, Isa, LoadError, Pairs, Pool, Tensors, Weights};
+use rbee_decoder::{Cache, Decoder, Description, Isa, LoadError, Pairs, Pool, TensorSize, Tensors, Weights};
 use rbee_kernels::PAGE;
 use rbee_schema::{Failure, FailureCode};
 
@@ -44,6 +45,12 @@ trait Source: Tensors {
 
     /// Bytes before the tensors.
     fn header_bytes(&self) -> u64;
+
+    /// The size of each tensor.
+    fn sizes(&self) -> Vec<TensorSize<'_>>;
+
+    /// Bytes that say what its vocabulary and its template are.
+    fn text_bytes(&self) -> u64;
 
     /// A tensor that nobody has asked for.
     fn unused(&self) -> Option<String>;
@@ -84,12 +91,17 @@ fn load_from(
     }
     let possible = u32::try_from(description.context).unwrap_or(u32::MAX);
     let context = context_size(options.context, possible)?.min(wanted);
+    let pages = pages(options, &description, context)?;
+    let memory = memory::estimate(&*source, &description, options.slots, pages);
+    let progress = &mut |at: LoadProgress| progress(LoadProgress { memory: Some(memory), ..at });
+    progress(LoadProgress { done_bytes: source.header_bytes(), total_bytes: source.length(), memory: None });
+    memory::check(&memory, options, context)?;
     let (pool, isa) = (Pool::new(threads(options)), Isa::detect());
     let weights = read_weights(&*source, &pool, isa, &description, progress)?;
-    let cache = Cache::new(description.page_bytes() / 2, pages(options, &description, context)?);
+    let cache = Cache::new(description.page_bytes() / 2, pages);
     let mut engine = DecoderEngine::new(Decoder::new(description, weights, pool, isa), cache, options.slots, context);
     engine.try_out()?;
-    progress(LoadProgress { done_bytes: source.length(), total_bytes: source.length() });
+    progress(LoadProgress { done_bytes: source.length(), total_bytes: source.length(), memory: None });
     Ok(Loaded { engine: Box::new(engine), text: Arc::new(source.into_text()), context })
 }
 
@@ -128,7 +140,7 @@ fn read_weights(
         let percent = done_bytes * 100 / total_bytes.max(1);
         if percent > told {
             told = percent;
-            progress(LoadProgress { done_bytes, total_bytes });
+            progress(LoadProgress { done_bytes, total_bytes, memory: None });
         }
     };
     let read = catch_unwind(AssertUnwindSafe(|| Weights::load(pool, isa, description, file, &mut tell)));

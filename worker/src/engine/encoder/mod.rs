@@ -48,7 +48,7 @@ pub(super) fn load(
     let mut engine =
         EncoderEngine { encoder: Encoder::new(description, weights, pool, isa), stats: EngineStats::default() };
     engine.try_out()?;
-    progress(LoadProgress { done_bytes: file.tensors.length(), total_bytes: file.tensors.length() });
+    progress(LoadProgress { done_bytes: file.tensors.length(), total_bytes: file.tensors.length(), memory: None });
     Ok(Loaded { engine: Box::new(engine), text: Arc::new(text), context })
 }
 
@@ -95,7 +95,7 @@ fn read_weights(
         let part = done_bytes * PARTS / total_bytes.max(1);
         if part > told {
             told = part;
-            progress(LoadProgress { done_bytes, total_bytes });
+            progress(LoadProgress { done_bytes, total_bytes, memory: None });
         }
     };
     Weights::load(pool, isa, description, file, &mut tell).map_err(|error| match error {

@@ -39,13 +39,14 @@ pub(super) fn load(
         progress(LoadProgress {
             done_bytes: TOTAL_BYTES * u64::from(part) / u64::from(LOAD_PARTS),
             total_bytes: TOTAL_BYTES,
+            memory: None,
         });
         if part == LOAD_PARTS / 2 {
             strike(settings.load_fault)?;
         }
         thread::sleep(settings.load / LOAD_PARTS);
     }
-    progress(LoadProgress { done_bytes: TOTAL_BYTES, total_bytes: TOTAL_BYTES });
+    progress(LoadProgress { done_bytes: TOTAL_BYTES, total_bytes: TOTAL_BYTES, memory: None });
     let engine = Box::new(MockEngine::new(settings.job, options.slots, context));
     Ok(Loaded { engine, text: Arc::new(Vocabulary), context })
 }
