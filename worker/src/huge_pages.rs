@@ -22,7 +22,7 @@ impl HugePages {
         rbee_kernels::want_huge_pages(self == Self::On);
         if self == Self::On && gives_none(fs::read_to_string(KERNEL).ok().as_deref()) {
             info!(
-                "the kernel gives no huge pages ({KERNEL} is `never` or not there); weights are in small ones, and read slower"
+                "the kernel gives no huge pages ({KERNEL} is `never` or not there); weights and cache are in small ones"
             );
         }
     }

@@ -138,9 +138,8 @@ async fn a_job_without_a_trace_or_with_a_malformed_one_begins_its_own() {
 async fn a_trace_is_handed_on_also_where_nothing_is_exported() {
     let fleet = Fleet::start().await;
     // A job that comes before the declaration is known is found by a count of those that wait, which tells of no trace.
-    let mut told = fleet.bus.subscribe("rbee.evt.model.m.declared".to_owned()).await.expect("the server answers");
     fleet.serve_mock("m", "tokens=1", 0, 1).await;
-    next(&mut told, "declaration that is known").await;
+    fleet.known(&["m"]).await;
     let mut commands = fleet.bus.subscribe("rbee.cmd.hive.*".to_owned()).await.expect("the server answers");
     publish(&fleet, Some(&traceparent())).await;
     let command = next(&mut commands, "command").await;

@@ -15,7 +15,7 @@ use std::{
 use rbee_nats::{Bus, Follow, Registry, Submission};
 use rbee_schema::{
     Chunk, JobClass, JobId, ModelName, ModelReference, ModelSpec, Replicas, Tenant,
-    api::{Hives, Status, Worker, Workers},
+    api::{Hives, Models, Status, Worker, Workers},
 };
 use tempfile::TempDir;
 
@@ -296,6 +296,18 @@ impl Fleet {
     pub async fn workers(&self) -> Vec<Worker> {
         let reply: Workers = self.bus.ask("workers", &()).await.expect("the queen answers");
         reply.workers
+    }
+
+    /// Waits until the queen knows that these models are declared.
+    ///
+    /// # Panics
+    /// When she does not come to know it.
+    pub async fn known(&self, models: &[&str]) {
+        eventually(&format!("{models:?} are known"), PATIENCE, async || {
+            let reply: Models = self.bus.ask("models", &()).await.expect("the queen answers");
+            models.iter().all(|model| reply.models.iter().any(|known| known.name.as_str() == *model))
+        })
+        .await;
     }
 
     /// Waits until `count` workers are ready, and returns them.
