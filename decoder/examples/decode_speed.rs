@@ -1,4 +1,4 @@
-//! How fast models are computed here: `cargo run --release -p rbee-decoder --example speed [model ...]`.
+//! How fast models are computed here: `cargo run --release -p rbee-decoder --example decode_speed [model ...]`.
 //!
 //! The shapes and kinds of weights are those of known models; the weights are any. Each figure is the best of a few.
 
