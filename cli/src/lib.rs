@@ -12,6 +12,7 @@ mod outcome;
 mod prompt;
 mod show;
 mod signals;
+mod submission;
 mod target;
 mod telemetry;
 pub mod verb;

@@ -2,16 +2,17 @@
 
 use std::{
     fs,
-    io::Read as _,
     path::{Path, PathBuf},
 };
 
-use bytes::Bytes;
 use clap::Args;
 use rbee_nats::Submission;
-use rbee_schema::{JobClass, JobId, JobRequest, Message, ModelName, Role, StructuredOutputs, Tenant};
+use rbee_schema::{JobRequest, Message, ModelName, Role, StructuredOutputs};
 
-use crate::outcome::Outcome;
+use crate::{
+    outcome::Outcome,
+    submission::{SubmissionOptions, text},
+};
 
 /// A prompt and its options.
 #[derive(Debug, Clone, Args)]
@@ -75,30 +76,15 @@ pub(crate) struct PromptOptions {
     /// A file with a grammar in the syntax of Lark that the answer is to fit.
     #[arg(long, value_name = "FILE", group = "form")]
     grammar: Option<PathBuf>,
-    /// Run it when nothing more urgent waits.
-    #[arg(long)]
-    batch: bool,
-    /// The id of the job; the same id twice is the same job.
-    #[arg(long, value_name = "ID")]
-    id: Option<JobId>,
-    /// Whose job it is.
-    #[arg(long, default_value = "default", value_name = "NAME")]
-    tenant: Tenant,
+    #[command(flatten)]
+    how: SubmissionOptions,
 }
 
 impl PromptOptions {
     /// The job that these options describe.
     pub(crate) fn submission(self) -> Result<Submission, Outcome> {
         let structured_outputs = self.form()?;
-        let content = match self.prompt.as_str() {
-            "-" => {
-                let mut text = String::new();
-                let read = std::io::stdin().read_to_string(&mut text);
-                read.map_err(|error| Outcome::failed(format!("failed to read standard input: {error}")))?;
-                text
-            }
-            _ => self.prompt,
-        };
+        let content = text(self.prompt)?;
         let system = self.system.map(|content| Message { role: Role::System, content });
         let request = JobRequest {
             messages: system.into_iter().chain([Message { role: Role::User, content }]).collect(),
@@ -119,13 +105,7 @@ impl PromptOptions {
             ..JobRequest::default()
         };
         request.check().map_err(Outcome::usage)?;
-        Ok(Submission {
-            model: self.model,
-            class: if self.batch { JobClass::Batch } else { JobClass::Interactive },
-            tenant: self.tenant,
-            job: self.id.unwrap_or_else(JobId::generate),
-            body: Bytes::from(serde_json::to_vec(&request).map_err(Outcome::failed)?),
-        })
+        self.how.submission(self.model, &request)
     }
 
     /// What form the answer is to have.

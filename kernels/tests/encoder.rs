@@ -1,32 +1,13 @@
 //! Norms, activations and attention of encoders compute their formulas, with the same bits on every processor and whatever
 //! stands beside a text.
 
+mod same;
+
 use rbee_kernels::{Bend, Isa, Pool, attend_all, bend, layer_norm};
+use same::{close, everywhere};
 
 fn numbers(count: usize, seed: usize) -> Vec<f32> {
     (0..count).map(|index| ((index * 7919 + seed) as f32 * 0.37).sin() * 3.0).collect()
-}
-
-/// Computes with every set of instructions and holds that the bits are the same; returns them.
-fn everywhere(compute: impl Fn(&Pool, Isa) -> Vec<f32>) -> Vec<f32> {
-    let expected = compute(&Pool::new(1), Isa::Portable);
-    for isa in Isa::all() {
-        for threads in [1, 3] {
-            let found = compute(&Pool::new(threads), *isa);
-            let same = found.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits());
-            assert!(same, "{isa:?}, {threads} threads");
-        }
-    }
-    expected
-}
-
-fn close(found: &[f32], expected: impl Iterator<Item = f64>) {
-    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
-        assert!(
-            (f64::from(*found) - expected).abs() <= 1e-5 + 2e-6 * expected.abs(),
-            "{index}: {found}, not {expected}"
-        );
-    }
 }
 
 #[test]

@@ -1,19 +1,19 @@
 //! `rbee embed`: vectors of texts. Step 1 of a job's path.
 
-use std::io::Read as _;
-
-use bytes::Bytes;
 use clap::Args;
 use rbee_nats::Submission;
-use rbee_schema::{
-    Chunk, EmbeddingInput, EmbeddingsRequest, EncodingFormat, JobClass, JobId, ModelName, Tenant, Usage,
-};
+use rbee_schema::{Chunk, EmbeddingInput, EmbeddingsRequest, EncodingFormat, ModelName, Usage};
 use rbee_trace::TraceContext;
 use serde_json::{Value, json};
 use tokio::signal::ctrl_c;
 
 use super::attach::{Waiting, next};
-use crate::{Setting, outcome::Outcome, show};
+use crate::{
+    Setting,
+    outcome::Outcome,
+    show,
+    submission::{SubmissionOptions, text},
+};
 
 /// Options of `rbee embed`.
 #[derive(Debug, Args)]
@@ -30,15 +30,8 @@ pub struct Embed {
     /// Write vectors as 32-bit floats, little-endian, in base64.
     #[arg(long)]
     base64: bool,
-    /// Run it when nothing more urgent waits.
-    #[arg(long)]
-    batch: bool,
-    /// The id of the job; the same id twice is the same job.
-    #[arg(long, value_name = "ID")]
-    id: Option<JobId>,
-    /// Whose job it is.
-    #[arg(long, default_value = "default", value_name = "NAME")]
-    tenant: Tenant,
+    #[command(flatten)]
+    how: SubmissionOptions,
 }
 
 impl Embed {
@@ -75,7 +68,11 @@ impl Embed {
     }
 
     fn submission(self) -> Result<Submission, Outcome> {
-        let input = self.texts.into_iter().map(text).collect::<Result<Vec<EmbeddingInput>, Outcome>>()?;
+        let input = self
+            .texts
+            .into_iter()
+            .map(|argument| text(argument).map(EmbeddingInput::Text))
+            .collect::<Result<_, Outcome>>()?;
         let request = EmbeddingsRequest {
             model: None,
             input,
@@ -84,24 +81,8 @@ impl Embed {
         };
         let body = serde_json::to_vec(&request).map_err(Outcome::failed)?;
         EmbeddingsRequest::from_json(&body).map_err(Outcome::usage)?;
-        Ok(Submission {
-            model: self.model,
-            class: if self.batch { JobClass::Batch } else { JobClass::Interactive },
-            tenant: self.tenant,
-            job: self.id.unwrap_or_else(JobId::generate),
-            body: Bytes::from(body),
-        })
+        self.how.submission(self.model, &request)
     }
-}
-
-fn text(argument: String) -> Result<EmbeddingInput, Outcome> {
-    if argument != "-" {
-        return Ok(EmbeddingInput::Text(argument));
-    }
-    let mut text = String::new();
-    let read = std::io::stdin().read_to_string(&mut text);
-    read.map_err(|error| Outcome::failed(format!("failed to read standard input: {error}")))?;
-    Ok(EmbeddingInput::Text(text))
 }
 
 /// The shape of the OpenAI API.

@@ -77,6 +77,11 @@ impl JobRequest {
     }
 
     pub(super) fn check_shape(&self) -> Result<(), Failure> {
+        if self.ignores_the_end() && self.shape().is_some() {
+            return Err(invalid(
+                "ignore_eos goes on where the form of the answer is complete: leave one of the two out",
+            ));
+        }
         let Some(asked) = &self.structured_outputs else { return Ok(()) };
         let StructuredOutputs { json, regex, choice, grammar } = asked;
         let forms = [json.is_some(), regex.is_some(), !choice.is_empty(), grammar.is_some()];

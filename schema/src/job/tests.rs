@@ -94,6 +94,11 @@ fn a_bad_body_is_refused_with_the_place_and_what_is_expected() {
         (format!("{{{chat},\"max_tokens\":-1}}"), FailureCode::InvalidRequest, "max_tokens"),
         (format!("{{{chat},\"temperature\":3}}"), FailureCode::InvalidRequest, "0 to 2"),
         (format!("{{{chat},\"top_p\":0}}"), FailureCode::InvalidRequest, "more than 0 to 1"),
+        (
+            format!("{{{chat},\"ignore_eos\":true,\"structured_outputs\":{{\"regex\":\"a+\"}}}}"),
+            FailureCode::InvalidRequest,
+            "leave one of the two out",
+        ),
         (format!("{{{chat},\"stop\":[\"a\",\"\"]}}"), FailureCode::InvalidRequest, "empty text"),
         (format!("{{{chat},\"presence_penalty\":3}}"), FailureCode::InvalidRequest, "-2 to 2"),
         (format!("{{{chat},\"logit_bias\":{{\"7\":101}}}}"), FailureCode::InvalidRequest, "logit_bias.7 is 101"),
