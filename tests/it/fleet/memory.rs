@@ -8,7 +8,8 @@ use std::{
 
 use rbee_nats::recent_events;
 use rbee_schema::{
-    ByteSize, FailureCode, Limits, MemoryEstimate, ModelReference, ModelSpec, Replicas, WorkerEvent, WorkerPhase,
+    ByteSize, CacheUse, FailureCode, Limits, MemoryEstimate, ModelReference, ModelSpec, Replicas, WorkerEvent,
+    WorkerPhase,
 };
 use rbee_tests::{
     fleet::{Fleet, HiveSetup, chat, whole},
@@ -60,8 +61,13 @@ async fn a_worker_takes_about_as_much_memory_as_it_has_reckoned() {
             body["max_tokens"] = json!(2);
             whole(&mut fleet.submit("m", body).await.1).await;
         }
-        let cache = fleet.ready(1).await[0].cache.expect("it has one");
-        assert!(cache.idle_bytes > cache.most_bytes * 3 / 4, "the cache was filled: {cache:?}");
+        // A heartbeat after the last of them tells of it.
+        let mut cache = CacheUse::default();
+        eventually("the cache is filled", PATIENCE, async || {
+            cache = fleet.ready(1).await[0].cache.expect("it has one");
+            cache.idle_bytes > cache.most_bytes * 3 / 4
+        })
+        .await;
         assert_eq!(cache.most_bytes, estimate.cache_bytes);
         let peak = peak(worker.record.pid.expect("it runs"));
         let share = estimate.total_bytes as f64 / peak as f64;
