@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rbee_schema::{JobRequest, ModelReference};
-use rbee_worker::engine::{self, LoadOptions, Loaded, Sequence, SequenceId};
+use rbee_worker::engine::{self, Chat, LoadOptions, Loaded, Sequence, SequenceId};
 
 /// An engine that nobody else uses.
 pub(crate) struct Alone {
@@ -38,7 +38,7 @@ impl Alone {
         let id = SequenceId(self.next);
         self.next += 1;
         let begun = Instant::now();
-        let prompt = text.prompt(&request.messages).expect("the chat is valid");
+        let prompt = text.prompt(&Chat::from(request)).expect("the chat is valid");
         let sequence = Sequence::new(prompt, request.sampling(0));
         engine.admit(id, sequence).expect("the engine is free");
         let (mut ids, mut first, mut last) = (Vec::new(), Duration::ZERO, Duration::ZERO);

@@ -35,7 +35,7 @@ pub(crate) struct Published {
 /// A chat of one message, whose answer has `tokens` tokens at most and is the same each time.
 pub(crate) fn request(content: &str, tokens: u32) -> JobRequest {
     JobRequest {
-        messages: vec![Message { role: Role::User, content: content.to_owned() }],
+        messages: vec![Message::new(Role::User, content)],
         max_tokens: Some(tokens),
         temperature: Some(0.0),
         seed: Some(7),

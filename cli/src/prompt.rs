@@ -85,9 +85,9 @@ impl PromptOptions {
     pub(crate) fn submission(self) -> Result<Submission, Outcome> {
         let structured_outputs = self.form()?;
         let content = text(self.prompt)?;
-        let system = self.system.map(|content| Message { role: Role::System, content });
+        let system = self.system.map(|content| Message::new(Role::System, content));
         let request = JobRequest {
-            messages: system.into_iter().chain([Message { role: Role::User, content }]).collect(),
+            messages: system.into_iter().chain([Message::new(Role::User, content)]).collect(),
             max_tokens: self.max_tokens,
             temperature: self.temperature,
             top_p: self.top_p,

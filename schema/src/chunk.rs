@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Failure, HiveName, ModelName, WorkerName};
+use crate::{Failure, HiveName, ModelName, ToolCall, WorkerName};
 
 /// One appended piece of a job's output.
 ///
@@ -52,6 +52,12 @@ pub enum Chunk {
         /// The text that is certain now. It may lag behind the ids: a character is never split, and what could become
         /// a stop string is held back.
         text: String,
+        /// What the model thought there, before it answered; certain as `text` is.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reasoning: String,
+        /// Calls of tools that are complete there. What they were read from is in no text.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        calls: Vec<ToolCall>,
         /// How probable each of them was; empty where nobody has asked for it.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         logprobs: Vec<TokenLogprob>,
@@ -86,7 +92,14 @@ pub enum Chunk {
 impl Chunk {
     /// Tokens and their text, with nothing besides.
     pub fn tokens(index: u32, ids: Vec<u32>, text: impl Into<String>) -> Self {
-        Self::Tokens { index, ids, text: text.into(), logprobs: Vec::new() }
+        Self::Tokens {
+            index,
+            ids,
+            text: text.into(),
+            reasoning: String::new(),
+            calls: Vec::new(),
+            logprobs: Vec::new(),
+        }
     }
 
     /// Whether nothing comes after it.
@@ -149,6 +162,8 @@ pub enum FinishReason {
     Stop,
     /// The limit of tokens was reached.
     Length,
+    /// The model ended it, and called tools.
+    ToolCalls,
 }
 
 /// Tokens counted for a job (the names of the OpenAI API).

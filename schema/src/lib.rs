@@ -34,7 +34,8 @@ pub use estimate::MemoryEstimate;
 pub use event::{Event, ExitClass, HiveEvent, JobEvent, ModelEvent, PortEvent, QueenEvent, WorkerEvent};
 pub use failure::{Failure, FailureCode};
 pub use job::{
-    JobRequest, MAX_BODY_BYTES, Message, NamedSchema, ResponseFormat, Role, Sampling, Shape, StructuredOutputs,
+    CalledFunction, Function, FunctionName, JobRequest, MAX_BODY_BYTES, Message, NamedSchema, ResponseFormat, Role,
+    Sampling, Shape, StructuredOutputs, Tool, ToolCall, ToolChoice, ToolKind, ToolWord,
 };
 pub use model::{
     Device, HubFile, Labels, Limits, ModelKind, ModelReference, ModelSpec, Replicas, Spreading, check_labels,

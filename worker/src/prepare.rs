@@ -10,15 +10,19 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     decide::{
-        answer::Answer,
-        form::grammar,
+        answer::{Answer, Terms, released},
+        form::{self, Form},
+        parts::Expected,
         request::answer_limit,
         strikes::{is_out, lost_workers},
     },
-    engine::{Constraint, Sequence},
+    engine::{Chat, Constraint, Sequence},
     job::{Desk, ids},
     report::Identity,
 };
+
+/// Tokens at the end of a prompt in which a mark that opens a thought is found.
+const MARK: usize = 16;
 
 /// A job that can run.
 pub(crate) struct Prepared {
@@ -35,19 +39,28 @@ impl Desk {
     pub(crate) async fn prepare(&self, delivery: &Delivery, stored: &[Committed]) -> Result<Prepared, Failure> {
         let request = JobRequest::from_json(delivery.body())?;
         self.check_strikes(delivery, stored)?;
-        let prompt = self.text.prompt(&request.messages)?;
+        let prompt = self.text.prompt(&Chat::from(&request))?;
+        let expected = self.expected(&request, &prompt);
         let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         let limit = answer_limit(request.max_tokens, self.settings.answer_tokens, prompt_tokens, self.context)?;
         let ends = self.ends(&request);
-        let mut answer = Answer::new(request.stop.clone(), ends.clone(), prompt_tokens, limit);
+        let grammar = form::grammar(form(&request), &expected);
+        let mut answer = Answer::new(Terms {
+            job: delivery.job.clone(),
+            stops: request.stop.clone(),
+            ends: ends.clone(),
+            expected,
+            prompt_tokens,
+            limit,
+        });
 
         let emitted: Vec<u32> = stored.iter().flat_map(|committed| ids(&committed.chunk)).copied().collect();
-        let stored_text = stored.iter().map(|committed| text(&committed.chunk).len()).sum();
-        answer.resume(emitted.iter().map(|id| (*id, self.text.piece(*id))), stored_text);
+        let stored_size = stored.iter().map(|committed| released(&committed.chunk)).sum();
+        answer.resume(emitted.iter().map(|id| (*id, self.text.piece(*id))), stored_size);
 
         let sampling = sampling(&request, stored, ends);
         let first = self.first_chunk(delivery, stored, &sampling, &answer);
-        let constraint = self.constraint(request.shape().map(grammar), &emitted).await?;
+        let constraint = self.constraint(grammar, &emitted).await?;
         Ok(Prepared { answer, sequence: Sequence { prompt, emitted, sampling, constraint }, first })
     }
 
@@ -61,6 +74,22 @@ impl Desk {
             ));
         }
         Ok(())
+    }
+
+    /// What there is to tell from the answer's text.
+    fn expected(&self, request: &JobRequest, prompt: &[u32]) -> Expected {
+        let (mut format, offered) = (self.text.format(), request.offered());
+        if offered.is_empty() {
+            format.calls = None;
+        }
+        let end: Vec<u8> =
+            prompt[prompt.len().saturating_sub(MARK)..].iter().flat_map(|id| self.text.piece(*id)).copied().collect();
+        Expected {
+            format,
+            in_thought: format.begins_in_thought(&String::from_utf8_lossy(&end)),
+            tools: offered.iter().map(|tool| tool.function.name.clone()).collect(),
+            one_call: request.parallel_tool_calls == Some(false),
+        }
     }
 
     /// The tokens that end the answer.
@@ -102,16 +131,12 @@ fn sampling(request: &JobRequest, stored: &[Committed], ends: Vec<u32>) -> Sampl
     if sampling.min_tokens > 0 { Sampling { ends, ..sampling } } else { sampling }
 }
 
-fn text(chunk: &Chunk) -> &str {
-    match chunk {
-        Chunk::Tokens { text, .. } => text,
-        Chunk::Started { .. }
-        | Chunk::Resumed { .. }
-        | Chunk::Paused { .. }
-        | Chunk::Embeddings { .. }
-        | Chunk::Done { .. }
-        | Chunk::Error { .. } => "",
-    }
+/// What form the answer is to have.
+fn form(request: &JobRequest) -> Form<'_> {
+    let demanded = request.demanded();
+    let is_call = !demanded.is_empty();
+    let tools = if is_call { demanded } else { request.offered().iter().collect() };
+    Form { shape: request.shape(), tools, is_call }
 }
 
 /// A seed for a job that names none. JSON numbers are exact up to 2^53, and some readers know no larger ones.

@@ -86,8 +86,13 @@ pub(super) async fn print(output: &mut Follow, setting: &Setting) -> Result<Prin
         }
         match chunk {
             Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Paused { .. } => {}
-            Chunk::Tokens { text, .. } if !json => {
+            Chunk::Tokens { text, reasoning, calls, .. } if !json => {
+                // What the model thinks is not what it answers.
+                eprint!("{reasoning}");
                 print!("{text}");
+                for call in calls {
+                    println!("{}", serde_json::to_string(&call).map_err(Outcome::failed)?);
+                }
                 // A reader that is gone is noticed at the next line.
                 let _ = std::io::stdout().flush();
             }

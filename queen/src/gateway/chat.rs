@@ -17,7 +17,7 @@ use axum::{
 use bytes::Bytes;
 use futures::{Stream, stream};
 use rbee_nats::{Bus, Follow};
-use rbee_schema::{Chunk, Failure, FailureCode, JobId, JobRequest, MAX_BODY_BYTES, Tenant};
+use rbee_schema::{Chunk, Failure, FailureCode, JobId, JobRequest, MAX_BODY_BYTES, Tenant, ToolCall};
 use rbee_trace::{TRACEPARENT, TRACESTATE, TraceContext};
 use serde_json::{Value, json};
 use tracing::debug;
@@ -25,7 +25,7 @@ use tracing::debug;
 use crate::{
     gateway::{
         Door,
-        openai::{self, Completion},
+        openai::{self, Completion, Said},
     },
     infer::{self, Inference},
     metrics::Answer,
@@ -120,37 +120,68 @@ fn error_chunk(message: String) -> Chunk {
 }
 
 async fn whole(completion: Completion, mut reading: Reading) -> Response {
-    let (mut answer, mut probable) = (String::new(), Vec::new());
+    let mut said = Said::default();
     loop {
         match reading.next().await {
             Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Paused { .. } | Chunk::Embeddings { .. } => {}
-            Chunk::Tokens { text, logprobs, .. } => {
-                answer.push_str(&text);
-                probable.extend(logprobs);
+            Chunk::Tokens { text, reasoning, calls, logprobs, .. } => {
+                said.text.push_str(&text);
+                said.reasoning.push_str(&reasoning);
+                said.calls.extend(calls);
+                said.logprobs.extend(logprobs);
             }
             Chunk::Done { finish_reason, usage, .. } => {
-                return Json(completion.whole(&answer, &probable, finish_reason, usage)).into_response();
+                return Json(completion.whole(&said, finish_reason, usage)).into_response();
             }
             Chunk::Error { error } => return openai::refuse(&error),
         }
     }
 }
 
+/// What an event adds to the answer.
+fn delta(text: String, reasoning: String, calls: &[ToolCall], called: usize) -> Value {
+    let mut delta = json!({});
+    if !reasoning.is_empty() {
+        delta["reasoning_content"] = Value::String(reasoning);
+    }
+    if !text.is_empty() {
+        delta["content"] = Value::String(text);
+    }
+    if !calls.is_empty() {
+        let numbered = |(number, call): (usize, &ToolCall)| {
+            let mut call = json!(call);
+            call["index"] = json!(called + number);
+            call
+        };
+        delta["tool_calls"] = calls.iter().enumerate().map(numbered).collect();
+    }
+    delta
+}
+
 fn events(completion: Completion, reading: Reading, with_usage: bool) -> impl Stream<Item = Result<Event, Infallible>> {
-    let rounds = stream::unfold(Some(reading), move |reading| {
+    let rounds = stream::unfold(Some((reading, 0)), move |rest| {
         let completion = completion.clone();
         async move {
-            let mut reading = reading?;
+            let (mut reading, called) = rest?;
             let chunk = reading.next().await;
-            let rest = if chunk.is_last() { None } else { Some(reading) };
-            Some((stream::iter(round(&completion, chunk, with_usage)), rest))
+            let calls = calls(&chunk);
+            let rest = if chunk.is_last() { None } else { Some((reading, called + calls)) };
+            Some((stream::iter(round(&completion, chunk, called, with_usage)), rest))
         }
     });
     futures::StreamExt::flatten(rounds)
 }
 
-/// The events for one chunk.
-fn round(completion: &Completion, chunk: Chunk, with_usage: bool) -> Vec<Result<Event, Infallible>> {
+/// How many calls of tools a chunk has.
+fn calls(chunk: &Chunk) -> usize {
+    match chunk {
+        Chunk::Tokens { calls, .. } => calls.len(),
+        _ => 0,
+    }
+}
+
+/// The events for one chunk, before which so many tools were called.
+fn round(completion: &Completion, chunk: Chunk, called: usize, with_usage: bool) -> Vec<Result<Event, Infallible>> {
     let data = |value: Value| Ok(Event::default().data(value.to_string()));
     let last = || Ok(Event::default().data("[DONE]"));
     match chunk {
@@ -158,9 +189,10 @@ fn round(completion: &Completion, chunk: Chunk, with_usage: bool) -> Vec<Result<
             vec![data(completion.delta(&json!({ "role": "assistant", "content": "" }), &[], None))]
         }
         Chunk::Resumed { .. } | Chunk::Paused { .. } | Chunk::Embeddings { .. } => Vec::new(),
-        Chunk::Tokens { text, logprobs, .. } if text.is_empty() && logprobs.is_empty() => Vec::new(),
-        Chunk::Tokens { text, logprobs, .. } => {
-            vec![data(completion.delta(&json!({ "content": text }), &logprobs, None))]
+        Chunk::Tokens { text, reasoning, calls, logprobs, .. } => {
+            let delta = delta(text, reasoning, &calls, called);
+            let is_silent = delta == json!({}) && logprobs.is_empty();
+            if is_silent { Vec::new() } else { vec![data(completion.delta(&delta, &logprobs, None))] }
         }
         Chunk::Done { finish_reason, usage, .. } => {
             let mut events = vec![data(completion.delta(&json!({}), &[], Some(finish_reason)))];

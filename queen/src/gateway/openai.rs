@@ -5,7 +5,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use rbee_schema::{Failure, FailureCode, FinishReason, JobId, ModelName, Scored, TokenLogprob, Usage};
+use rbee_schema::{Failure, FailureCode, FinishReason, JobId, ModelName, Scored, TokenLogprob, ToolCall, Usage};
 use serde_json::{Value, json};
 
 /// An error with the status that HTTP has for it.
@@ -79,15 +79,9 @@ impl Completion {
     }
 
     /// The whole answer.
-    pub(super) fn whole(
-        &self,
-        text: &str,
-        probable: &[TokenLogprob],
-        finish_reason: FinishReason,
-        usage: Usage,
-    ) -> Value {
-        let message = json!({ "role": "assistant", "content": text, "refusal": null });
-        let logprobs = logprobs(probable);
+    pub(super) fn whole(&self, said: &Said, finish_reason: FinishReason, usage: Usage) -> Value {
+        let message = said.message();
+        let logprobs = logprobs(&said.logprobs);
         let choice = json!({ "index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish_reason });
         let mut object = self.object("chat.completion", &json!([choice]));
         object["usage"] = json!(usage);
@@ -102,6 +96,31 @@ impl Completion {
             "model": self.model,
             "choices": choices,
         })
+    }
+}
+
+/// An answer.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) text: String,
+    pub(super) reasoning: String,
+    pub(super) calls: Vec<ToolCall>,
+    pub(super) logprobs: Vec<TokenLogprob>,
+}
+
+impl Said {
+    /// The message that it is. An assistant that calls tools may say nothing.
+    fn message(&self) -> Value {
+        let is_silent = self.text.is_empty() && !self.calls.is_empty();
+        let content = if is_silent { Value::Null } else { json!(self.text) };
+        let mut message = json!({ "role": "assistant", "content": content, "refusal": null });
+        if !self.reasoning.is_empty() {
+            message["reasoning_content"] = json!(self.reasoning);
+        }
+        if !self.calls.is_empty() {
+            message["tool_calls"] = json!(self.calls);
+        }
+        message
     }
 }
 

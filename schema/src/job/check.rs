@@ -21,6 +21,7 @@ impl JobRequest {
         self.check_sampling()?;
         self.check_end()?;
         self.check_shape()?;
+        self.check_tools()?;
         if self.n.is_some_and(|n| n != 1) {
             return Err(invalid("n must be 1: send the job again for another answer"));
         }
@@ -67,7 +68,7 @@ pub(super) fn invalid(message: impl Into<String>) -> Failure {
     Failure::new(FailureCode::InvalidRequest, message)
 }
 
-fn at_most(field: &str, count: usize, most: usize, what: &str) -> Result<(), Failure> {
+pub(super) fn at_most(field: &str, count: usize, most: usize, what: &str) -> Result<(), Failure> {
     if count > most {
         return Err(invalid(format!("{field} has {count} {what}: at most {most} are possible")));
     }

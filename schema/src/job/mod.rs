@@ -7,11 +7,13 @@ mod message;
 mod reading;
 mod sampling;
 mod shape;
+mod tool;
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 
 use self::{
     check::invalid,
@@ -21,6 +23,7 @@ pub use self::{
     message::{Message, Role},
     sampling::Sampling,
     shape::{NamedSchema, ResponseFormat, Shape, StructuredOutputs},
+    tool::{CalledFunction, Function, FunctionName, Tool, ToolCall, ToolChoice, ToolKind, ToolWord},
 };
 use crate::{EmbeddingsRequest, Failure, FailureCode};
 
@@ -98,6 +101,18 @@ pub struct JobRequest {
     /// The same in other words: a JSON Schema, a regular expression, a choice of texts, or a grammar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structured_outputs: Option<StructuredOutputs>,
+    /// What the model may call instead of answering; at most 128. A model whose template has no place for tools refuses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub tools: Vec<Tool>,
+    /// Whether it is to call one: `none`, `auto`, `required`, or which; default `auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_choice: Option<ToolChoice>,
+    /// Whether one answer may call several times; default true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel_tool_calls: Option<bool>,
+    /// What the model's chat template is told besides, such as `enable_thinking`. What a template does not know does nothing.
+    #[serde(default, skip_serializing_if = "Map::is_empty", deserialize_with = "null_is_default")]
+    pub chat_template_kwargs: Map<String, Value>,
     /// Whether the HTTP answer is a stream of events. On the bus every answer is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,

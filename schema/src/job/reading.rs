@@ -51,7 +51,7 @@ pub(super) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     deserializer.deserialize_any(OneOrMany)
 }
 
-pub(super) fn text_or_parts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(super) fn text_or_parts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     struct TextOrParts;
 
     #[derive(Deserialize)]
@@ -62,13 +62,16 @@ pub(super) fn text_or_parts<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
     }
 
     impl<'de> Visitor<'de> for TextOrParts {
-        type Value = String;
+        type Value = Option<String>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a text or a list of parts such as {\"type\":\"text\",\"text\":\"...\"}")
         }
         fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-            Ok(text.to_owned())
+            Ok(Some(text.to_owned()))
+        }
+        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
         }
         fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Self::Value, A::Error> {
             let mut text = String::new();
@@ -81,7 +84,7 @@ pub(super) fn text_or_parts<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
                 }
                 text.push_str(&part.text);
             }
-            Ok(text)
+            Ok(Some(text))
         }
     }
 
@@ -100,9 +103,10 @@ pub(super) fn one_or_many_schema(_: &mut schemars::SchemaGenerator) -> schemars:
 
 pub(super) fn text_or_parts_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
-        "description": "What is said: a text, or a list of parts of type `text`, which are joined.",
+        "description": "What is said: a text, or a list of parts of type `text`, which are joined. \
+            An assistant that calls tools may leave it out.",
         "oneOf": [
-            { "type": "string" },
+            { "type": ["string", "null"] },
             {
                 "type": "array",
                 "items": {

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn the_shortest_job_is_one_message() {
     let job = JobRequest::from_json(br#"{"messages":[{"role":"user","content":"Hi"}]}"#).expect("valid");
-    assert_eq!(job.messages, [Message { role: Role::User, content: "Hi".into() }]);
+    assert_eq!(job.messages, [Message::new(Role::User, "Hi")]);
     assert_eq!(job.sampling(7).seed, 7);
 }
 
@@ -16,7 +16,7 @@ fn the_shapes_of_the_openai_api_are_understood() {
              "max_completion_tokens":5,"stop":"\n","stream":true,"seed":3,"user":"x","logit_bias":{}}"#,
     )
     .expect("valid");
-    assert_eq!((job.messages[0].role, job.messages[0].content.as_str()), (Role::System, "ab"));
+    assert_eq!((job.messages[0].role, job.messages[0].text()), (Role::System, "ab"));
     assert_eq!((job.max_tokens, job.stop, job.seed), (Some(5), vec!["\n".to_owned()], Some(3)));
 }
 
@@ -142,11 +142,78 @@ fn a_bad_body_is_refused_with_the_place_and_what_is_expected() {
 fn what_is_written_is_read_back() {
     let job = JobRequest {
         model: Some("m".into()),
-        messages: vec![Message { role: Role::User, content: "Hi".into() }],
+        messages: vec![Message::new(Role::User, "Hi")],
         stop: vec!["a".into(), "b".into()],
         temperature: Some(0.0),
         ..JobRequest::default()
     };
     let json = serde_json::to_vec(&job).expect("serializes");
     assert_eq!(JobRequest::from_json(&json).expect("valid"), job);
+}
+
+fn tools_and(fields: serde_json::Value) -> Result<JobRequest, Failure> {
+    let mut body = json!({
+        "messages": [{ "role": "user", "content": "Hi" }],
+        "tools": [{ "type": "function", "function": { "name": "sun", "strict": true, "parameters": { "type": "object" } } }],
+    });
+    body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+    JobRequest::from_json(body.to_string().as_bytes())
+}
+
+#[test]
+fn tools_are_offered_and_demanded_as_in_the_openai_api() {
+    let named = json!({ "type": "function", "function": { "name": "sun" } });
+    for (choice, offered, demanded) in
+        [(json!(null), 1, 0), (json!("auto"), 1, 0), (json!("none"), 0, 0), (json!("required"), 1, 1), (named, 1, 1)]
+    {
+        let job = tools_and(json!({ "tool_choice": choice })).expect("valid");
+        assert_eq!((job.offered().len(), job.demanded().len()), (offered, demanded), "{choice}");
+        assert_eq!(JobRequest::from_json(&serde_json::to_vec(&job).expect("serializes")), Ok(job));
+    }
+}
+
+#[test]
+fn an_assistant_that_calls_tools_may_say_nothing_and_others_may_not() {
+    let call = json!([{ "id": "abc123xyz", "function": { "name": "sun", "arguments": "{\"a\":1}" } }]);
+    let said = |message: serde_json::Value| tools_and(json!({ "messages": [message] }));
+    for content in [json!(null), json!(""), json!("Hm.")] {
+        let job = said(json!({ "role": "assistant", "content": content, "tool_calls": call })).expect("valid");
+        assert_eq!(job.messages[0].tool_calls[0].arguments().expect("an object")["a"], 1);
+    }
+    let result = said(json!({ "role": "tool", "content": "6:42", "tool_call_id": "abc123xyz" })).expect("valid");
+    assert_eq!(result.messages[0].tool_call_id.as_deref(), Some("abc123xyz"));
+    for (message, words) in [
+        (json!({ "role": "user" }), "messages[0] has no content"),
+        (json!({ "role": "assistant", "content": null }), "messages[0] has no content"),
+        (json!({ "role": "user", "content": "Hi", "tool_calls": call }), "only an assistant"),
+        (
+            json!({ "role": "assistant", "tool_calls": [{ "id": "a", "function": { "name": "sun", "arguments": "[1]" } }] }),
+            "messages[0].tool_calls[0].function.arguments",
+        ),
+    ] {
+        let failure = said(message).expect_err(words);
+        assert!(failure.code == FailureCode::InvalidRequest && failure.message.contains(words), "{failure}");
+    }
+}
+
+#[test]
+fn tools_that_cannot_be_offered_are_refused_by_the_field() {
+    let tool = |name: &str| json!({ "type": "function", "function": { "name": name } });
+    for (fields, words) in [
+        (json!({ "tools": [tool("a b")] }), "tools[0].function.name"),
+        (json!({ "tools": [tool("a"), tool("a")] }), "tools[1].function.name"),
+        (json!({ "tools": [{ "type": "code", "function": {} }] }), "tools[0].type"),
+        (json!({ "tools": (0..129).map(|n| tool(&format!("f{n}"))).collect::<Vec<_>>() }), "at most 128"),
+        (json!({ "tools": [], "tool_choice": "required" }), "there are no tools"),
+        (json!({ "tool_choice": { "type": "function", "function": { "name": "moon" } } }), "none of the tools"),
+        (json!({ "tool_choice": "maybe" }), "expected \"none\""),
+        (
+            json!({ "tool_choice": "required", "response_format": { "type": "json_object" } }),
+            "leave one of the two out",
+        ),
+        (json!({ "tool_choice": "required", "ignore_eos": true }), "leave one of the two out"),
+    ] {
+        let failure = tools_and(fields).expect_err(words);
+        assert!(failure.code == FailureCode::InvalidRequest && failure.message.contains(words), "{failure}");
+    }
 }

@@ -22,4 +22,5 @@ mod queens;
 mod sampling;
 mod settings;
 mod story;
+mod tools;
 mod trace;

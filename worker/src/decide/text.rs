@@ -99,7 +99,7 @@ fn first_stop(text: &str, stops: &[String]) -> Option<usize> {
 }
 
 /// How many bytes at the end of `text` are the beginning of `stop`, at most.
-fn overlap(text: &str, stop: &str) -> usize {
+pub(super) fn overlap(text: &str, stop: &str) -> usize {
     let longest = text.len().min(stop.len() - 1);
     (1..=longest).rev().find(|&length| text.as_bytes().ends_with(&stop.as_bytes()[..length])).unwrap_or(0)
 }

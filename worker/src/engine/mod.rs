@@ -10,6 +10,7 @@
 //!
 //! To add an engine: implement [`Engine`] and [`Text`] beside `decoder`, and choose it in [`load`].
 
+mod chat;
 mod decoder;
 mod encoder;
 mod folder;
@@ -18,15 +19,16 @@ pub mod mock;
 use std::{sync::Arc, time::Duration};
 
 use rbee_schema::{
-    CacheUse, EmbeddingInput, Failure, FailureCode, MemoryEstimate, Message, ModelKind, ModelReference, Sampling,
+    CacheUse, EmbeddingInput, Failure, FailureCode, MemoryEstimate, ModelKind, ModelReference, Sampling,
 };
 
+pub use self::chat::Chat;
 pub use crate::{
     grammar::Constraint,
     sample::{Logprobs, Token},
 };
 
-use crate::model::template::Bounds;
+use crate::{decide::format::AnswerFormat, model::template::Bounds};
 
 /// How a model is to be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,8 +102,12 @@ pub trait Text: Send + Sync {
     /// Renders a chat with the model's template, up to where the answer begins, and tokenises it.
     ///
     /// # Errors
-    /// `invalid-request`: the model's template refuses the chat, for example for the order of its roles.
-    fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, Failure>;
+    /// `invalid-request`: the model's template refuses the chat, for example for the order of its roles, or it has no place
+    /// for tools and the chat has some.
+    fn prompt(&self, chat: &Chat<'_>) -> Result<Vec<u32>, Failure>;
+
+    /// How the model writes thoughts and calls of tools.
+    fn format(&self) -> AnswerFormat;
 
     /// The tokens of a text whose vector is wanted, as the model reads them: with those that stand before and behind every
     /// text, and cut where the model ends.
@@ -113,8 +119,8 @@ pub trait Text: Send + Sync {
         Err(no_embeddings())
     }
 
-    /// The bytes of a token: any part of a UTF-8 text, not always whole characters. Empty for control tokens and for
-    /// ids that the vocabulary does not have.
+    /// The bytes of a token: any part of a UTF-8 text, not always whole characters. Empty for ids that
+    /// the vocabulary does not have, and for control tokens but those that are marks of [`Text::format`].
     fn piece(&self, token: u32) -> &[u8];
 
     /// How many tokens the vocabulary has: ids are from 0 to below this.

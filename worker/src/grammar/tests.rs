@@ -2,15 +2,24 @@
 
 use llguidance::api::TopLevelGrammar;
 use proptest::prelude::*;
-use rbee_schema::{ModelReference, Sampling, Shape};
+use rbee_schema::{ModelReference, Sampling, Shape, Tool};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    decide::form,
+    decide::{
+        form::{self, Form},
+        format::{AnswerFormat, CallFormat, HERMES, LLAMA, MISTRAL, MISTRAL_NAMED, PHI, THINK},
+        parts::Expected,
+    },
     engine::{LoadOptions, load},
     sample::choose,
 };
+
+/// The grammar of a form that nothing else is expected beside.
+fn grammar(shape: &Shape) -> TopLevelGrammar {
+    form::grammar(Form { shape: Some(shape.clone()), ..Form::default() }, &Expected::default()).expect("a form")
+}
 
 fn text() -> Arc<dyn Text> {
     let options = LoadOptions { slots: 1, ..LoadOptions::default() };
@@ -35,7 +44,7 @@ fn fits(grammar: TopLevelGrammar, answer: &str) -> bool {
 fn answer(grammars: &Grammars, shape: &Shape, seed: u64, wanted: u32) -> Vec<u32> {
     let text = text();
     let end = text.ends()[0];
-    let mut constraint = Some(grammars.constraint(form::grammar(shape.clone()), &[]).expect("possible"));
+    let mut constraint = Some(grammars.constraint(grammar(shape), &[]).expect("possible"));
     let (mut tokens, sampling) = (Vec::new(), Sampling { temperature: 1.0, seed, ..Sampling::GREEDY });
     for index in 0..400 {
         let likely = |token: u32| match token {
@@ -78,8 +87,8 @@ fn an_answer_fits_the_form_or_it_is_refused() {
         (Shape::Choice(choice), "蜂", "蜂蜂"),
         (Shape::Grammar("start: \"a\" b+\nb: \"b\" | \"c\"".into()), "abcb", "a"),
     ] {
-        assert!(fits(form::grammar(shape.clone()), good), "{shape:?}: {good}");
-        assert!(!fits(form::grammar(shape.clone()), bad), "{shape:?}: {bad}");
+        assert!(fits(grammar(&shape), good), "{shape:?}: {good}");
+        assert!(!fits(grammar(&shape), bad), "{shape:?}: {bad}");
     }
 }
 
@@ -100,10 +109,77 @@ fn a_form_that_is_none_is_refused_with_the_reason() {
         (Shape::Grammar("start: nothing".into()), "nothing"),
         (Shape::Grammar(String::new()), "not possible"),
     ] {
-        let failure = grammars.constraint(form::grammar(shape.clone()), &[]).map(|_| ()).expect_err("no form");
+        let failure = grammars.constraint(grammar(&shape), &[]).map(|_| ()).expect_err("no form");
         assert_eq!(failure.code, FailureCode::InvalidRequest, "{shape:?}");
         assert!(failure.message.contains(words) && !failure.message.contains('\n'), "{shape:?}: {failure}");
     }
+}
+
+/// A form of calls of tools, in one family.
+fn of_calls(format: CallFormat, is_call: bool, expected: Expected, shape: Option<Shape>) -> TopLevelGrammar {
+    let tools: Vec<Tool> = serde_json::from_value(json!([
+        { "type": "function", "function": { "name": "sun", "parameters": {
+            "properties": { "town": { "$ref": "#/$defs/town" } }, "required": ["town"], "additionalProperties": false,
+            "$defs": { "town": { "enum": ["Ulm", "Bonn"] } },
+        } } },
+        { "type": "function", "function": { "name": "moon" } },
+    ]))
+    .expect("tools");
+    let expected = Expected { format: AnswerFormat { calls: Some(format), ..expected.format }, ..expected };
+    form::grammar(Form { shape, tools: tools.iter().collect(), is_call }, &expected).expect("a form")
+}
+
+#[test]
+fn a_call_that_is_demanded_is_written_as_its_family_does_with_arguments_that_fit() {
+    let sun = r#"{"name": "sun", "arguments": {"town":"Ulm"}}"#;
+    let bare = sun.replace("arguments", "parameters");
+    for (format, good, bad) in [
+        (HERMES, format!("<tool_call>\n{sun}\n</tool_call>"), format!("{sun}\n</tool_call>")),
+        (
+            HERMES,
+            format!("<tool_call>\n{sun}\n</tool_call>\n<tool_call>\n{sun}\n</tool_call>"),
+            sun.replace("Ulm", "Rom"),
+        ),
+        (HERMES, "<tool_call>\n{\"name\": \"moon\", \"arguments\": {}}\n</tool_call>".into(), "Hi".into()),
+        (LLAMA, bare.clone(), sun.into()),
+        (LLAMA, format!("{bare}; {bare}"), format!("{bare}{bare}")),
+        (MISTRAL, format!("[TOOL_CALLS][{sun}, {sun}]"), format!("[TOOL_CALLS]{sun}")),
+        (
+            MISTRAL_NAMED,
+            r#"[TOOL_CALLS]sun[ARGS]{"town":"Bonn"}"#.into(),
+            r#"[TOOL_CALLS]sun[ARGS]{"town":"Rom"}"#.into(),
+        ),
+        (PHI, format!("<|tool_call|>[{sun}]<|/tool_call|>"), format!("<|tool_call|>[{sun}]")),
+    ] {
+        assert!(fits(of_calls(format, true, Expected::default(), None), &good), "{good}");
+        assert!(!fits(of_calls(format, true, Expected::default(), None), &bad), "{bad}");
+    }
+    let one = Expected { one_call: true, ..Expected::default() };
+    assert!(!fits(of_calls(MISTRAL, true, one, None), &format!("[TOOL_CALLS][{sun}, {sun}]")), "only one");
+}
+
+#[test]
+fn where_a_form_and_tools_are_given_the_answer_is_one_or_the_other() {
+    let shape = Some(Shape::Choice(vec!["yes".into()]));
+    let grammar = || of_calls(HERMES, false, Expected::default(), shape.clone());
+    assert!(fits(grammar(), "yes"));
+    assert!(fits(grammar(), "<tool_call>\n{\"name\": \"moon\", \"arguments\": {}}\n</tool_call>"));
+    assert!(!fits(grammar(), "no"));
+}
+
+#[test]
+fn a_thought_may_stand_before_a_form_or_must_end_where_the_prompt_has_begun_it() {
+    let format = AnswerFormat { thoughts: Some(THINK), calls: None };
+    let closed = Expected { format, ..Expected::default() };
+    let open = Expected { in_thought: true, ..closed.clone() };
+    let shape = || Shape::Json(json!({ "type": "integer" }));
+    let fits = |expected: &Expected, answer: &str| {
+        fits(form::grammar(Form { shape: Some(shape()), ..Form::default() }, expected).expect("a form"), answer)
+    };
+    assert!(fits(&closed, "7") && fits(&closed, "<think>Is it 6?\n</think>\n\n7"));
+    assert!(!fits(&closed, "Is it 6? </think>7") && !fits(&closed, "<think>Is it 6? 7"));
+    assert!(fits(&open, "Is it <6>?</think>7") && !fits(&open, "7"));
+    assert!(!fits(&open, "Is it 6?</think>x"));
 }
 
 proptest! {
@@ -127,12 +203,12 @@ proptest! {
         let shape = Shape::Json(json!({ "type": "object" }));
         let whole = answer(&grammars, &shape, seed, 20);
         let cut = cut.min(whole.len());
-        let mut first = grammars.constraint(form::grammar(shape.clone()), &[]).expect("possible");
+        let mut first = grammars.constraint(grammar(&shape), &[]).expect("possible");
         for token in &whole[..cut] {
             first.allowed().expect("it goes on");
             first.accept(*token).expect("one of them");
         }
-        let mut second = grammars.constraint(form::grammar(shape), &whole[..cut]).expect("possible");
+        let mut second = grammars.constraint(grammar(&shape), &whole[..cut]).expect("possible");
         for token in &whole[cut..] {
             prop_assert_eq!(first.allowed(), second.allowed());
             first.accept(*token).expect("one of them");

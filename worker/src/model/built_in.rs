@@ -77,19 +77,23 @@ pub(super) fn template(control: &FixedTokens) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use rbee_schema::Role;
+    use rbee_schema::{Message, Role};
 
     use super::{
-        super::template::{Bounds, Template, Turn},
+        super::{
+            template::{Bounds, Template},
+            turns::Turns,
+        },
         *,
     };
+    use crate::engine::Chat;
 
     fn check(tokens: &[&str], turns: &[(Role, &str)], expected: &str) {
         let control = FixedTokens::new(tokens.iter().map(|token| (*token).to_owned()).zip(0..));
-        let turn = |&(role, content): &(Role, &str)| Turn { role, content: content.into() };
-        let turns: Vec<Turn> = turns.iter().map(turn).collect();
+        let messages: Vec<Message> = turns.iter().map(|&(role, content)| Message::new(role, content)).collect();
+        let turns = Turns::new(&Chat::new(&messages), &str::to_owned).expect("no calls");
         let rendered = Template::new(template(&control), "<bos>", "<eos>", Bounds::default())
-            .and_then(|template| template.render(&turns));
+            .and_then(|template| template.render(turns));
         assert_eq!(rendered.as_deref(), Ok(expected));
     }
 

@@ -26,6 +26,7 @@ mod split;
 pub mod template;
 pub mod text;
 pub mod tokenizer;
+pub mod turns;
 mod vocabulary;
 
 pub(crate) use self::folder::json;

@@ -3,11 +3,14 @@
 
 use std::path::Path;
 
-use rbee_schema::{EmbeddingInput, Failure, FailureCode, Message};
+use rbee_schema::{EmbeddingInput, Failure, FailureCode};
 use tokenizers::{Encoding, Token, Tokenizer, TruncationParams};
 
 use super::{invalid, shown};
-use crate::engine::Text;
+use crate::{
+    decide::format::AnswerFormat,
+    engine::{Chat, Text},
+};
 
 /// The tokenizer of an encoder.
 pub struct Passages {
@@ -62,11 +65,15 @@ impl Passages {
 }
 
 impl Text for Passages {
-    fn prompt(&self, _: &[Message]) -> Result<Vec<u32>, Failure> {
+    fn prompt(&self, _: &Chat<'_>) -> Result<Vec<u32>, Failure> {
         Err(Failure::new(
             FailureCode::InvalidRequest,
             "the model computes embeddings and continues no chat: send `input`, or name another model",
         ))
+    }
+
+    fn format(&self) -> AnswerFormat {
+        AnswerFormat::default()
     }
 
     fn passage(&self, input: &EmbeddingInput) -> Result<Vec<u32>, Failure> {

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use rbee_schema::{Failure, FailureCode, Message};
+use rbee_schema::{Failure, FailureCode};
 
 /// Tokens that are found by their text.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +55,11 @@ impl FixedTokens {
     fn any_begins_with(&self, text: &str) -> bool {
         let longest = text.bytes().next().and_then(|first| self.lengths.get(&first)?.first());
         longest.is_none_or(|&longest| text.len() <= longest) && self.tokens.keys().any(|token| token.starts_with(text))
+    }
+
+    /// The token of exactly this text.
+    pub fn id(&self, text: &str) -> Option<u32> {
+        self.tokens.get(text).copied()
     }
 
     /// Whether there is a token of exactly this text.
@@ -111,23 +116,22 @@ impl FixedTokens {
     }
 }
 
-/// A character that is in none of the messages.
+/// A character that the text has not.
 ///
 /// # Errors
-/// `invalid-request` if the messages use up all noncharacters and private characters, which nobody does by accident.
-pub fn unused_character(messages: &[Message]) -> Result<char, Failure> {
+/// `invalid-request` if it uses up all noncharacters and private characters, which nobody does by accident.
+pub fn unused_character(text: &str) -> Result<char, Failure> {
     // U+FDD0 to U+FDEF are set aside by Unicode for a program's own use and have no meaning in a text.
     let mut candidates = ('\u{FDD0}'..='\u{FDEF}').chain('\u{E000}'..='\u{F8FF}');
-    let unused = candidates.find(|&candidate| messages.iter().all(|message| !message.content.contains(candidate)));
+    let unused = candidates.find(|&candidate| !text.contains(candidate));
     unused.ok_or_else(|| {
-        Failure::new(FailureCode::InvalidRequest, "the messages contain every character of Unicode's private areas")
+        Failure::new(FailureCode::InvalidRequest, "the chat contains every character of Unicode's private areas")
     })
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rbee_schema::Role;
 
     use super::*;
 
@@ -166,9 +170,8 @@ mod tests {
 
     #[test]
     fn the_shield_is_a_character_that_nobody_wrote() {
-        let message = |content: &str| Message { role: Role::User, content: content.into() };
-        assert_eq!(unused_character(&[message("Hi")]), Ok('\u{FDD0}'));
-        assert_eq!(unused_character(&[message("\u{FDD0}"), message("\u{FDD1}")]), Ok('\u{FDD2}'));
+        assert_eq!(unused_character("Hi"), Ok('\u{FDD0}'));
+        assert_eq!(unused_character("\u{FDD1}, \u{FDD0}"), Ok('\u{FDD2}'));
     }
 
     proptest! {

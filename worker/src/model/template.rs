@@ -2,18 +2,21 @@
 //!
 //! Templates are written for Jinja in Python (<https://huggingface.co/docs/transformers/chat_templating>) and come from
 //! wherever the file comes from: how long one runs, how deep it recurses and how much it writes are bounded. It sees
-//! `messages`, `add_generation_prompt`, `bos_token`, `eos_token`, and `tools` and `documents` that are none.
+//! `messages`, `add_generation_prompt`, `bos_token`, `eos_token`, `tools` (none where none are offered), `documents` that
+//! are none, and whatever values a request brings along.
 
 use std::io::{self, Write};
 
-use minijinja::{Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig};
+use minijinja::{Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig, value::Serde};
 use minijinja_contrib::pycompat::unknown_method_callback;
-use rbee_schema::{Failure, FailureCode, Role, WorkerSettings};
+use rbee_schema::{Failure, FailureCode, Message, Role, WorkerSettings};
 
 use super::{
     dialect::{self, Refusal},
+    turns::Turns,
     unsupported,
 };
+use crate::engine::Chat;
 
 const NAME: &str = "chat template";
 
@@ -35,15 +38,8 @@ pub struct Template {
     end: String,
     /// Bytes that a rendering may write.
     most: usize,
-}
-
-/// A message as templates see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turn {
-    /// Who says it.
-    pub role: Role,
-    /// What is said.
-    pub content: String,
+    /// Whether it looks for tools in the system's message.
+    has_tools_in_system: bool,
 }
 
 impl Bounds {
@@ -76,8 +72,11 @@ impl Template {
         environment.set_unknown_method_callback(unknown_method_callback);
         dialect::speak(&mut environment);
         environment.add_template_owned(NAME, dialect::without_marks(source)).map_err(|error| failure(&error))?;
-        let template = Self { environment, begin: begin.into(), end: end.into(), most: bounds.bytes };
-        match template.render(&[Turn { role: Role::User, content: "Hi".into() }]) {
+        let has_tools_in_system = source.contains("message['tools']");
+        let template =
+            Self { environment, begin: begin.into(), end: end.into(), most: bounds.bytes, has_tools_in_system };
+        let greeting = [Message::new(Role::User, "Hi")];
+        match template.render(Turns::new(&Chat::new(&greeting), &str::to_owned)?) {
             Err(failure) if failure.code != FailureCode::InvalidRequest => Err(failure),
             Ok(_) | Err(_) => Ok(template),
         }
@@ -88,34 +87,26 @@ impl Template {
     /// # Errors
     /// - `invalid-request`: the template refuses the chat by `raise_exception`, or the chat is too much for its bounds;
     /// - `model-unsupported`: it fails in another way.
-    pub fn render(&self, turns: &[Turn]) -> Result<String, Failure> {
-        let messages: Vec<Value> = turns.iter().map(Turn::value).collect();
+    pub fn render(&self, turns: Turns) -> Result<String, Failure> {
+        let Turns { messages, tools, values } =
+            if self.has_tools_in_system { turns.with_tools_in_system() } else { turns };
+        let tools = Value::from(Serde(tools));
         let values = context! {
-            messages => messages,
+            messages => Value::from(Serde(messages)),
             add_generation_prompt => true,
-            // What is offered to none is there for templates, and is none.
-            tools => Value::from(()),
+            tools => tools.clone(),
+            // SmolLM 3 knows two kinds of tools, and these are of that one.
+            xml_tools => tools,
             documents => Value::from(()),
             bos_token => self.begin.as_str(),
             eos_token => self.end.as_str(),
+            ..Value::from(Serde(values))
         };
         let mut output = Bounded { written: Vec::new(), most: self.most };
         let template = self.environment.get_template(NAME).map_err(|error| failure(&error))?;
         template.render_captured_to(values, &mut output).map_err(|error| failure(&error))?;
         String::from_utf8(output.written)
             .map_err(|_| unsupported("its chat template writes something that is not text"))
-    }
-}
-
-impl Turn {
-    fn value(&self) -> Value {
-        let role = match self.role {
-            Role::System => "system",
-            Role::User => "user",
-            Role::Assistant => "assistant",
-            Role::Tool => "tool",
-        };
-        context! { role => role, content => self.content.as_str() }
     }
 }
 
@@ -164,7 +155,8 @@ impl Write for Bounded {
 
 #[cfg(test)]
 mod tests {
-    use rbee_schema::MAX_BODY_BYTES;
+    use rbee_schema::{JobRequest, MAX_BODY_BYTES};
+    use serde_json::json;
 
     use super::*;
 
@@ -175,30 +167,34 @@ mod tests {
 {{ '<|im_start|>assistant\\n' }}
 {% endif %}";
 
-    fn turn(role: Role, content: &str) -> Turn {
-        Turn { role, content: content.into() }
+    fn turn(role: Role, content: &str) -> Message {
+        Message::new(role, content)
     }
 
-    fn render(source: &str, turns: &[Turn]) -> Result<String, Failure> {
-        Template::new(source, "<s>", "</s>", Bounds::default())?.render(turns)
+    fn turns(messages: &[Message]) -> Turns {
+        Turns::new(&Chat::new(messages), &str::to_owned).expect("no calls")
+    }
+
+    fn render(source: &str, messages: &[Message]) -> Result<String, Failure> {
+        Template::new(source, "<s>", "</s>", Bounds::default())?.render(turns(messages))
     }
 
     #[test]
     fn a_template_renders_as_in_python() {
-        let turns = [turn(Role::System, "Be brief."), turn(Role::User, " Hi ")];
+        let chat = [turn(Role::System, "Be brief."), turn(Role::User, " Hi ")];
         let expected = concat!(
             "    <|im_start|>system\nBe brief.<|im_end|>\n\n",
             "    <|im_start|>user\nHi<|im_end|>\n\n",
             "<|im_start|>assistant\n\n"
         );
-        assert_eq!(render(CHATML, &turns).as_deref(), Ok(expected));
+        assert_eq!(render(CHATML, &chat).as_deref(), Ok(expected));
         let methods = "{{ bos_token }}\
             {% for m in messages if m.role.startswith('u') %}{{ m.content.strip().upper() }}{% endfor %}";
-        assert_eq!(render(methods, &turns).as_deref(), Ok("<s>HI"));
+        assert_eq!(render(methods, &chat).as_deref(), Ok("<s>HI"));
     }
 
     /// The turns of [`a_template_may_use_what_those_of_known_models_use`].
-    fn chat() -> Vec<Turn> {
+    fn chat() -> Vec<Message> {
         vec![
             turn(Role::System, "Be brief."),
             turn(Role::User, "Hi"),
@@ -277,6 +273,70 @@ mod tests {
         }
     }
 
+    /// A question with a tool, a call of it, and its result.
+    fn about_the_sun() -> JobRequest {
+        let body = json!({
+            "messages": [
+                { "role": "user", "content": "When does it rise?" },
+                { "role": "assistant", "content": null, "tool_calls": [
+                    { "id": "abc123xyz", "type": "function", "function":
+                        { "name": "sun", "arguments": "{\"town\": \"Ulm\", \"at\": 1.5}" } },
+                ] },
+                { "role": "tool", "tool_call_id": "abc123xyz", "name": "sun", "content": "6:42" },
+            ],
+            "tools": [{ "type": "function", "function": {
+                "name": "sun", "description": "When it rises.",
+                "parameters": { "type": "object", "properties": { "town": { "type": "string" } }, "required": ["town"] },
+            } }],
+            "chat_template_kwargs": { "enable_thinking": false, "bos_token": "mine" },
+        });
+        JobRequest::from_json(body.to_string().as_bytes()).expect("valid")
+    }
+
+    #[test]
+    fn a_template_sees_tools_calls_and_results_as_in_transformers() {
+        for (source, expected) in [
+            (
+                "{%- for tool in tools -%}{{ tool | tojson }}{%- endfor -%}",
+                concat!(
+                    r#"{"type": "function", "function": {"name": "sun", "description": "When it rises.", "parameters": "#,
+                    r#"{"type": "object", "properties": {"town": {"type": "string"}}, "required": ["town"]}}}"#
+                ),
+            ),
+            (
+                "{%- for m in messages if m.tool_calls -%}{%- for call in m.tool_calls -%}
+                    {%- if call.function -%}{%- set call = call.function -%}{%- endif -%}
+                    {{- '{\"name\": \"' ~ call.name ~ '\", \"arguments\": ' }}
+                    {{- call.arguments if call.arguments is string else call.arguments | tojson }}}
+                {%- endfor -%}{%- endfor -%}",
+                r#"{"name": "sun", "arguments": {"town": "Ulm", "at": 1.5}}"#,
+            ),
+            (
+                "{%- for m in messages -%}{{ m.role }}{{ m.tool_call_id | default('-') }}{{ m.name | default('-') }};
+                {%- endfor -%}",
+                "user--;assistant--;toolabc123xyzsun;",
+            ),
+            (
+                "{%- for m in messages if m.tool_calls -%}{{ m.content | length }}{{ m.tool_calls[0].id }}{%- endfor -%}",
+                "0abc123xyz",
+            ),
+            ("{{ xml_tools is none }}{{ tools is none }}", "FalseFalse"),
+            ("{{ enable_thinking }}{{ bos_token }}", "False<s>"),
+            // Phi 4 mini looks for them in `message['tools']`, as a text.
+            (
+                "{%- for message in messages if message.role == 'system' and 'tools' in message -%}
+                    {{ message.role }}:{{ message['tools'] is string }}{%- endfor -%}",
+                "system:True",
+            ),
+        ] {
+            let request = about_the_sun();
+            let turns = Turns::new(&Chat::from(&request), &str::to_owned).expect("sound");
+            let rendered =
+                Template::new(source, "<s>", "</s>", Bounds::default()).and_then(|template| template.render(turns));
+            assert_eq!(rendered.as_deref(), Ok(expected), "{source}");
+        }
+    }
+
     #[test]
     fn a_template_may_refuse_a_chat() {
         let source = "{% if messages[0].role == 'system' %}{{ raise_exception('no system messages') }}{% endif %}ok";
@@ -303,17 +363,17 @@ mod tests {
             "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
         ] {
             let template = Template::new(source, "", "", Bounds::default());
-            let rendered = template.and_then(|template| template.render(&[turn(Role::User, "x")]));
+            let rendered = template.and_then(|template| template.render(turns(&[turn(Role::User, "x")])));
             assert!(rendered.is_err(), "{source}");
         }
     }
 
     #[test]
     fn each_bound_can_be_set() {
-        let turns = vec![turn(Role::User, "x"); 10];
+        let chat = vec![turn(Role::User, "x"); 10];
         let render = |settings: &str, source: &str| {
             let bounds = Bounds::of(&settings.parse().expect("settings"));
-            Template::new(source, "", "", bounds).and_then(|template| template.render(&turns))
+            Template::new(source, "", "", bounds).and_then(|template| template.render(turns(&chat)))
         };
         assert!(render("", CHATML).is_ok());
         for settings in ["template_steps=100", "template_size=100B"] {
@@ -326,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_chat_of_the_largest_size_is_rendered() {
-        let turns = vec![turn(Role::User, "x"); MAX_BODY_BYTES / 30];
-        assert!(render(CHATML, &turns).is_ok());
+        let chat = vec![turn(Role::User, "x"); MAX_BODY_BYTES / 30];
+        assert!(render(CHATML, &chat).is_ok());
     }
 }

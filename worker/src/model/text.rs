@@ -2,21 +2,31 @@
 
 use std::path::Path;
 
-use rbee_schema::{Failure, Message};
+use rbee_schema::{Failure, FailureCode};
 
 use super::{
     built_in,
     folder::Folder,
+    invalid,
     metadata::Metadata,
     special::unused_character,
-    template::{Bounds, Template, Turn},
+    template::{Bounds, Template},
     tokenizer::Tokenizer,
+    turns::Turns,
 };
-use crate::engine::Text;
+use crate::{
+    decide::format::AnswerFormat,
+    engine::{Chat, Text},
+};
+
+const NO_TOOLS: &str = "the model's chat template has no place for tools, or its calls of them cannot be read: leave out \
+    `tools` and `tool_calls`, or name a model whose template has (as those of Qwen 2.5 and 3, SmolLM 3, Llama 3.1, Mistral \
+    and Phi 4 mini have)";
 
 /// Template and tokenizer of one model.
 pub struct ModelText {
     template: Template,
+    format: AnswerFormat,
     tokenizer: Tokenizer,
 }
 
@@ -41,10 +51,12 @@ impl ModelText {
         Self::new(files.tokenizer()?, files.template()?.as_deref(), bounds)
     }
 
-    fn new(tokenizer: Tokenizer, template: Option<&str>, bounds: Bounds) -> Result<Self, Failure> {
+    fn new(mut tokenizer: Tokenizer, template: Option<&str>, bounds: Bounds) -> Result<Self, Failure> {
         let source = template.unwrap_or_else(|| built_in::template(tokenizer.control()));
+        let format = AnswerFormat::of(source);
+        tokenizer.show(format.marks());
         let (begin, end) = tokenizer.begin_and_end();
-        Ok(Self { template: Template::new(source, begin, end, bounds)?, tokenizer })
+        Ok(Self { template: Template::new(source, begin, end, bounds)?, format, tokenizer })
     }
 
     /// How many tokens the vocabulary has.
@@ -54,12 +66,19 @@ impl ModelText {
 }
 
 impl Text for ModelText {
-    fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, Failure> {
-        let shield = unused_character(messages)?;
+    fn prompt(&self, chat: &Chat<'_>) -> Result<Vec<u32>, Failure> {
+        if chat.has_calls() && self.format.calls.is_none() {
+            return Err(Failure::new(FailureCode::InvalidRequest, NO_TOOLS));
+        }
+        let written = serde_json::to_string(&Turns::new(chat, &str::to_owned)?);
+        let shield = unused_character(&written.map_err(|cause| invalid(cause.to_string()))?)?;
         let control = self.tokenizer.control();
-        let turn = |message: &Message| Turn { role: message.role, content: control.shield(&message.content, shield) };
-        let rendered = self.template.render(&messages.iter().map(turn).collect::<Vec<Turn>>())?;
+        let rendered = self.template.render(Turns::new(chat, &|text| control.shield(text, shield))?)?;
         self.tokenizer.encode(&rendered, shield)
+    }
+
+    fn format(&self) -> AnswerFormat {
+        self.format
     }
 
     fn piece(&self, token: u32) -> &[u8] {

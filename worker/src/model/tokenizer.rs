@@ -169,9 +169,19 @@ impl Tokenizer {
         &self.control
     }
 
-    /// The bytes of a token; empty for control tokens and unknown ids.
+    /// The bytes of a token; empty for control tokens that are not shown, and for unknown ids.
     pub fn piece(&self, id: u32) -> &[u8] {
         self.pieces.get(id as usize).map_or(&[], |piece| piece)
+    }
+
+    /// Gives control tokens of these texts their texts as bytes, so that answers show them.
+    pub fn show(&mut self, texts: impl Iterator<Item = &'static str>) {
+        for text in texts {
+            let piece = self.control.id(text).and_then(|id| self.pieces.get_mut(id as usize));
+            if let Some(piece) = piece.filter(|piece| piece.is_empty()) {
+                *piece = text.as_bytes().into();
+            }
+        }
     }
 
     /// The tokens that end an answer.

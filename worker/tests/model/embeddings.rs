@@ -9,7 +9,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rbee_schema::{EmbeddingInput, Failure, FailureCode, ModelKind, ModelReference};
-use rbee_worker::engine::{LoadOptions, Loaded, Sequence, SequenceId, load};
+use rbee_worker::engine::{Chat, LoadOptions, Loaded, Sequence, SequenceId, load};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -180,7 +180,7 @@ fn tokens_stand_for_the_text_that_they_were_made_of() {
 #[test]
 fn an_encoder_continues_no_chat_and_a_decoder_embeds_no_text() {
     let mut loaded = loaded();
-    let failure = loaded.text.prompt(&user("Hi")).expect_err("no template");
+    let failure = loaded.text.prompt(&Chat::new(&user("Hi"))).expect_err("no template");
     assert!(failure.code == FailureCode::InvalidRequest && failure.message.contains("send `input`"), "{failure}");
     let sequence = Sequence { prompt: vec![1], emitted: Vec::new(), sampling: GREEDY, constraint: None };
     assert!(loaded.engine.admit(SequenceId(0), sequence).is_err());

@@ -31,5 +31,5 @@ fn load_path(path: PathBuf, context: Option<u32>, slots: u32) -> Result<Loaded, 
 }
 
 fn user(content: &str) -> Vec<Message> {
-    vec![Message { role: Role::User, content: content.into() }]
+    vec![Message::new(Role::User, content)]
 }

@@ -15,7 +15,7 @@ use candle_core::{
 };
 use rbee_schema::FailureCode;
 use rbee_worker::{
-    engine::{Loaded, Sequence, SequenceId},
+    engine::{Chat, Loaded, Sequence, SequenceId},
     model::{config::name_in_folder, gguf::Gguf},
 };
 use serde_json::{Value, json};
@@ -194,8 +194,8 @@ fn a_chat_is_answered_from_a_folder() {
     let numbers = Numbers::of(&test_model(), 30);
     let folder = with_text(numbers.write_folder(DType::BF16, 1));
     let (mut from_folder, mut from_file) = (load(folder.path()), load(&test_model()));
-    let prompt = from_folder.text.prompt(&user("What is the capital of France?")).expect("renders");
-    assert_eq!(Ok(&prompt), from_file.text.prompt(&user("What is the capital of France?")).as_ref());
+    let prompt = from_folder.text.prompt(&Chat::new(&user("What is the capital of France?"))).expect("renders");
+    assert_eq!(Ok(&prompt), from_file.text.prompt(&Chat::new(&user("What is the capital of France?"))).as_ref());
     let answer = greedy(&mut from_folder, &prompt, 8);
     let said: Vec<u8> = answer.iter().flat_map(|token| from_folder.text.piece(*token)).copied().collect();
     assert_eq!(String::from_utf8_lossy(&said), "The capital of France is Paris.");

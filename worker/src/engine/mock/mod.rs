@@ -48,7 +48,7 @@ pub(super) fn load(
     }
     progress(LoadProgress { done_bytes: TOTAL_BYTES, total_bytes: TOTAL_BYTES, memory: None });
     let engine = Box::new(MockEngine::new(settings.job, options.slots, context));
-    Ok(Loaded { engine, text: Arc::new(Vocabulary), context })
+    Ok(Loaded { engine, text: Arc::new(Vocabulary { thinks: settings.thinks }), context })
 }
 
 /// Carries out a fault of loading, halfway through.

@@ -103,7 +103,11 @@ impl Running {
             return Err(context_filled(context));
         }
         let (index, seed) = (self.index, self.sampling.seed);
-        let wanted = if index >= self.settings.tokens { END } else { vocabulary::token(seed, index) };
+        let wanted = match &self.settings.echo {
+            Some(text) => text.as_bytes().get(index as usize).map_or(END, |byte| u32::from(*byte)),
+            None if index >= self.settings.tokens => END,
+            None => vocabulary::token(seed, index),
+        };
         let logits = vocabulary::logits(seed, index, wanted);
         let token = choose(&logits, &self.tokens, &self.sampling, self.constraint.as_mut(), index)?;
         self.tokens.push(token.id);
@@ -117,15 +121,15 @@ mod tests {
     use rbee_schema::{JobRequest, Message, Role};
 
     use super::*;
-    use crate::engine::{Text, mock::vocabulary::Vocabulary};
+    use crate::engine::{Chat, Text, mock::vocabulary::Vocabulary};
 
     fn engine(context: u32) -> MockEngine {
         MockEngine::new(JobSettings { tokens: 5, ..JobSettings::default() }, 2, context)
     }
 
     fn sequence(content: &str, emitted: &[u32]) -> Sequence {
-        let chat = [Message { role: Role::User, content: content.into() }];
-        let prompt = Vocabulary.prompt(&chat).expect("renders");
+        let chat = [Message::new(Role::User, content)];
+        let prompt = Vocabulary::default().prompt(&Chat::new(&chat)).expect("renders");
         Sequence { emitted: emitted.to_vec(), ..Sequence::new(prompt, JobRequest::default().sampling(9)) }
     }
 
@@ -141,6 +145,7 @@ mod tests {
     fn an_answer_ends_by_itself() {
         assert_eq!(answer(sequence("Hi", &[])).len(), 5);
         assert_eq!(answer(sequence("mock: tokens=9", &[])).len(), 9);
+        assert_eq!(answer(sequence("mock: echo\nHi\n", &[])), [b'H', b'i', b'\n'].map(u32::from));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | `tokens=N` | the answer ends by itself after N tokens | 32 |
 //! | `interval=5ms` | how long a step takes (the longest of the admitted sequences counts) | 0 |
+//! | `echo` | the answer is the rest of the message, behind its first line, a token for each byte | |
 //! | `crash=N` | abort the process when about to make token N | |
 //! | `exit=N:CODE` | exit with CODE when about to make token N | |
 //! | `hang=N` | never return from the step that would make token N | |
@@ -24,6 +25,7 @@
 //! | `load-fail=CODE` | loading fails halfway, with that failure code | |
 //! | `load-stall` | loading stops halfway, for ever | |
 //! | `load-crash` | loading aborts the process halfway | |
+//! | `think` | answers may begin with a thought in `<think>` and `</think>` | |
 //! | `context=N` | tokens of prompt and answer; the mock's prompt has a token for each byte | 32768 |
 
 use std::time::Duration;
@@ -36,8 +38,8 @@ use serde::{
 
 use super::fault::{Fault, FaultKind};
 
-const JOB_SETTINGS: &str = "tokens, interval, crash, exit, hang, oom, oom-limit, poison";
-const MODEL_SETTINGS: &str = "load, load-fail, load-stall, load-crash, context";
+const JOB_SETTINGS: &str = "tokens, interval, echo, crash, exit, hang, oom, oom-limit, poison";
+const MODEL_SETTINGS: &str = "load, load-fail, load-stall, load-crash, think, context";
 
 /// What holds for a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct ModelSettings {
     pub load: Duration,
     /// What goes wrong halfway through.
     pub load_fault: LoadFault,
+    /// Whether answers may begin with a thought.
+    pub thinks: bool,
     /// Tokens of prompt and answer.
     pub context: u32,
     /// What holds for a job that says nothing else.
@@ -72,6 +76,8 @@ pub struct JobSettings {
     pub tokens: u32,
     /// How long a step takes.
     pub interval: Duration,
+    /// What the answer is, where it is told.
+    pub echo: Option<String>,
     /// What goes wrong.
     pub fault: Option<Fault>,
     /// The most memory that the fault `oom` takes, in bytes.
@@ -80,7 +86,7 @@ pub struct JobSettings {
 
 impl Default for JobSettings {
     fn default() -> Self {
-        Self { tokens: 32, interval: Duration::ZERO, fault: None, oom_limit: 4 << 30 }
+        Self { tokens: 32, interval: Duration::ZERO, echo: None, fault: None, oom_limit: 4 << 30 }
     }
 }
 
@@ -90,14 +96,20 @@ impl ModelSettings {
     /// # Errors
     /// `invalid-request`, naming the setting and what is expected.
     pub fn parse(text: &str) -> Result<Self, Failure> {
-        let mut settings =
-            Self { load: Duration::ZERO, load_fault: LoadFault::None, context: 32_768, job: JobSettings::default() };
+        let mut settings = Self {
+            load: Duration::ZERO,
+            load_fault: LoadFault::None,
+            thinks: false,
+            context: 32_768,
+            job: JobSettings::default(),
+        };
         for (name, value) in pairs(text) {
             match name {
                 "load" => settings.load = duration(name, value)?,
                 "load-fail" => settings.load_fault = LoadFault::Fail(code(value)?),
                 "load-stall" => settings.load_fault = LoadFault::Stall,
                 "load-crash" => settings.load_fault = LoadFault::Crash,
+                "think" => settings.thinks = true,
                 "context" => settings.context = number(name, value)?,
                 _ => settings.job.set(name, value, &format!("{JOB_SETTINGS}, {MODEL_SETTINGS}"))?,
             }
@@ -112,10 +124,11 @@ impl JobSettings {
     /// # Errors
     /// `invalid-request`, naming the setting and what is expected.
     pub fn with(mut self, message: &str) -> Result<Self, Failure> {
-        let first_line = message.trim_start().lines().next().unwrap_or_default();
+        let (first_line, rest) = message.trim_start().split_once('\n').unwrap_or((message.trim_start(), ""));
         for (name, value) in pairs(first_line.strip_prefix("mock:").unwrap_or_default()) {
             self.set(name, value, JOB_SETTINGS)?;
         }
+        self.echo = self.echo.map(|_| rest.to_owned());
         Ok(self)
     }
 
@@ -123,6 +136,7 @@ impl JobSettings {
         match name {
             "tokens" => self.tokens = number(name, value)?,
             "interval" => self.interval = duration(name, value)?,
+            "echo" => self.echo = Some(String::new()),
             "oom-limit" => self.oom_limit = size(name, value)?,
             "crash" => self.fault = Some(Fault { at: number(name, value)?, kind: FaultKind::Crash }),
             "poison" => self.fault = Some(Fault { at: number(name, value)?, kind: FaultKind::Poison }),
@@ -187,7 +201,8 @@ mod tests {
             ..JobSettings::default()
         };
         let load_fault = LoadFault::Fail(FailureCode::CrashLoop);
-        let expected = ModelSettings { load: Duration::from_millis(200), load_fault, context: 4096, job };
+        let expected =
+            ModelSettings { load: Duration::from_millis(200), load_fault, thinks: false, context: 4096, job };
         assert_eq!(settings, Ok(expected));
     }
 

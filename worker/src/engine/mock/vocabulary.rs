@@ -1,8 +1,12 @@
 //! The mock's tokens: bytes for prompts, marks for roles, words for answers, and parts of characters now and then.
 
-use rbee_schema::{Failure, Message, Role};
+use rbee_schema::{Failure, FailureCode, Role};
 
-use crate::{draw, engine::Text};
+use crate::{
+    decide::format::{AnswerFormat, HERMES, THINK},
+    draw,
+    engine::{Chat, Text},
+};
 
 /// Ids 0 to 255 are bytes.
 static BYTES: [u8; 256] = {
@@ -39,17 +43,35 @@ const SPLIT_EVERY: u64 = 8;
 pub(super) const SIZE: u32 = FIRST_PART + 2 * PARTS.len() as u32;
 
 /// The text side of the mock.
-pub(super) struct Vocabulary;
+#[derive(Default)]
+pub(super) struct Vocabulary {
+    pub(super) thinks: bool,
+}
 
 impl Text for Vocabulary {
-    fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, Failure> {
+    /// Each message behind the mark of its role. Tools stand at the beginning, and calls in their message, as JSON.
+    fn prompt(&self, chat: &Chat<'_>) -> Result<Vec<u32>, Failure> {
         let mut tokens = Vec::new();
-        for message in messages {
-            tokens.push(mark(message.role));
-            tokens.extend(message.content.bytes().map(u32::from));
+        let mut say = |role, text: &str| {
+            tokens.push(mark(role));
+            tokens.extend(text.bytes().map(u32::from));
+        };
+        let failed = |cause: serde_json::Error| Failure::new(FailureCode::Internal, cause.to_string());
+        if !chat.tools.is_empty() {
+            say(Role::System, &serde_json::to_string(chat.tools).map_err(failed)?);
+        }
+        for message in chat.messages {
+            say(message.role, message.text());
+            if !message.tool_calls.is_empty() {
+                say(message.role, &serde_json::to_string(&message.tool_calls).map_err(failed)?);
+            }
         }
         tokens.push(ASSISTANT);
         Ok(tokens)
+    }
+
+    fn format(&self) -> AnswerFormat {
+        AnswerFormat { thoughts: self.thinks.then_some(THINK), calls: Some(HERMES) }
     }
 
     fn piece(&self, token: u32) -> &[u8] {
@@ -117,17 +139,19 @@ pub(super) fn last_user_message(prompt: &[u32]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rbee_schema::Message;
+
     use super::*;
 
     fn message(role: Role, content: &str) -> Message {
-        Message { role, content: content.into() }
+        Message::new(role, content)
     }
 
     #[test]
     fn a_prompt_carries_the_last_user_message() {
         let chat =
             [message(Role::User, "first"), message(Role::Assistant, "é"), message(Role::User, "mock: crash=1 🐝")];
-        let prompt = Vocabulary.prompt(&chat).expect("renders");
+        let prompt = Vocabulary::default().prompt(&Chat::new(&chat)).expect("renders");
         assert_eq!(last_user_message(&prompt), "mock: crash=1 🐝");
         assert_eq!(last_user_message(&[SYSTEM, 65]), "");
     }
@@ -135,10 +159,11 @@ mod tests {
     #[test]
     fn answers_are_text_in_which_some_characters_are_split() {
         let tokens: Vec<u32> = (0..1_000).map(|index| token(5, index)).collect();
-        let bytes: Vec<u8> = tokens.iter().flat_map(|&token| Vocabulary.piece(token)).copied().collect();
+        let vocabulary = Vocabulary::default();
+        let bytes: Vec<u8> = tokens.iter().flat_map(|&token| vocabulary.piece(token)).copied().collect();
         let text = String::from_utf8(bytes).expect("split characters are complete");
         assert!(text.contains("🐝") && text.contains("€") && text.contains("naïve"), "{text}");
-        assert!(tokens.iter().any(|&token| std::str::from_utf8(Vocabulary.piece(token)).is_err()));
+        assert!(tokens.iter().any(|&token| std::str::from_utf8(Vocabulary::default().piece(token)).is_err()));
     }
 
     #[test]
@@ -151,8 +176,8 @@ mod tests {
     #[test]
     fn ids_that_do_not_exist_have_no_bytes() {
         for token in [SYSTEM, END, SIZE, u32::MAX] {
-            assert!(Vocabulary.piece(token).is_empty(), "{token}");
+            assert!(Vocabulary::default().piece(token).is_empty(), "{token}");
         }
-        assert_eq!(Vocabulary.piece(SIZE - 1), b"\xAFve");
+        assert_eq!(Vocabulary::default().piece(SIZE - 1), b"\xAFve");
     }
 }
