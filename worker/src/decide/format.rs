@@ -87,13 +87,14 @@ impl AnswerFormat {
     pub fn of(template: &str) -> Self {
         let has = |mark: &str| template.contains(mark);
         let thoughts = [THINK, BRACKETED_THINK].into_iter().find(|marks| has(marks.close));
+        // Some write a function's arguments as tags of their own: other languages, which are not read here.
+        let is_tagged = has("<function=") || has("<arg_key>");
         let known = [
-            // Some write a function's arguments as tags of their own: another language, which is not read here.
-            (has("<tool_call>") && !has("<function="), HERMES),
+            (has("<tool_call>") && !is_tagged, HERMES),
             (has("[TOOL_CALLS]") && has("[ARGS]"), MISTRAL_NAMED),
             (has("[TOOL_CALLS]"), MISTRAL),
             (has("<|tool|>"), PHI),
-            (has("<|start_header_id|>") && has("parameters"), LLAMA),
+            (has("<|start_header_id|>") && has("parameters") && !is_tagged, LLAMA),
         ];
         let calls = known.into_iter().find(|(is_meant, _)| *is_meant && offers_tools(template));
         Self { thoughts, calls: calls.map(|(_, format)| format) }
@@ -131,6 +132,7 @@ mod tests {
             ("{% if tools %}<tool_call>{% endif %}{{ '</think>' in content }}", Some(THINK), Some(HERMES)),
             ("{% if xml_tools %}<tool_call>{% endif %}", None, Some(HERMES)),
             ("{% if tools %}<tool_call><function=name>{% endif %}", None, None),
+            ("<|start_header_id|>{{ tools }}, parameters, <function=name>", None, None),
             ("{{ '[TOOL_CALLS]' + message.tool_calls }}", None, None),
             ("{{ tools }}[TOOL_CALLS]", None, Some(MISTRAL)),
             ("{{ tools }}[TOOL_CALLS]{{ name }}[ARGS][THINK][/THINK]", Some(BRACKETED_THINK), Some(MISTRAL_NAMED)),
