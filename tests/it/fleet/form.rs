@@ -1,6 +1,6 @@
 //! Answers that are to have a form, through worker and bus.
 
-use rbee_schema::{Chunk, FailureCode, FinishReason, ModelReference, ModelSpec};
+use rbee_schema::{Chunk, FailureCode, FinishReason, ModelReference, ModelSpec, Replicas};
 use rbee_tests::{
     fleet::{Fleet, chat, text, tokens, whole},
     tools::model,
@@ -107,7 +107,29 @@ async fn an_answer_keeps_its_form_when_its_worker_dies() {
     fleet.ready(2).await;
     let expected = whole(&mut fleet.submit("m", asked(&person())).await.1).await;
 
-    let (_, mut output) = fleet.submit("m", asked(&person())).await;
+    let chunks = answer_of_the_killed(&fleet, "m", asked(&person())).await;
+    assert!(is_person(&text(&chunks)), "{}", text(&chunks));
+    assert_eq!(tokens(&chunks), tokens(&expected));
+}
+
+#[tokio::test]
+async fn an_answer_of_a_real_model_keeps_its_form_when_its_worker_dies() {
+    let fleet = Fleet::start().await;
+    let mut spec = ModelSpec::new(ModelReference::File(model()));
+    spec.replicas = Replicas { min: 2, max: 2 };
+    fleet.serve("smollm2", spec).await;
+    fleet.ready(2).await;
+    let mut body = asked(&json!({ "structured_outputs": { "regex": "([a-z]{2,9} ){40}end" } }));
+    (body["temperature"], body["max_tokens"]) = (json!(1.2), json!(500));
+    let expected = whole(&mut fleet.submit("smollm2", body.clone()).await.1).await;
+    let chunks = answer_of_the_killed(&fleet, "smollm2", body).await;
+    assert!(text(&chunks).ends_with(" end") && text(&chunks).split(' ').count() == 41, "{}", text(&chunks));
+    assert_eq!(tokens(&chunks), tokens(&expected));
+}
+
+/// What a job answers whose worker is killed when there are 25 tokens.
+async fn answer_of_the_killed(fleet: &Fleet, model: &str, body: Value) -> Vec<Chunk> {
+    let (_, mut output) = fleet.submit(model, body).await;
     let mut chunks = Vec::new();
     while tokens(&chunks).len() < 25 {
         chunks.push(output.next(PATIENCE).await.expect("the answer goes on").expect("it is not over").chunk);
@@ -116,6 +138,5 @@ async fn an_answer_keeps_its_form_when_its_worker_dies() {
     fleet.kill(workers.iter().find(|worker| !worker.jobs.is_empty()).expect("somebody runs the job"));
     chunks.extend(whole(&mut output).await);
     assert!(chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. })));
-    assert!(is_person(&text(&chunks)), "{}", text(&chunks));
-    assert_eq!(tokens(&chunks), tokens(&expected));
+    chunks
 }
