@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
@@ -16,19 +16,13 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::{Stream, stream};
-use rbee_nats::{Bus, Follow};
-use rbee_schema::{Chunk, Failure, FailureCode, JobId, JobRequest, MAX_BODY_BYTES, Tenant, ToolCall};
-use rbee_trace::{TRACEPARENT, TRACESTATE, TraceContext};
+use rbee_schema::{Chunk, JobRequest, ToolCall};
 use serde_json::{Value, json};
-use tracing::debug;
 
-use crate::{
-    gateway::{
-        Door,
-        openai::{self, Completion, Said},
-    },
-    infer::{self, Inference},
-    metrics::Answer,
+use crate::gateway::{
+    Door,
+    openai::{self, Completion, Said},
+    reading::{Begun, Reading},
 };
 
 pub(super) async fn complete(
@@ -36,24 +30,14 @@ pub(super) async fn complete(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let Ok(body) = body else {
-        let message = format!("the body is larger than {MAX_BODY_BYTES} bytes: send a shorter chat");
-        return openai::refuse(&Failure::new(FailureCode::BodyTooLarge, message));
-    };
-    let tenant = Tenant::default();
-    let answer = Answer::begun();
-    let started = infer::start(&bus, &tenant, JobId::generate(), &body, trace(&headers)).await;
-    let Inference::<JobRequest> { job, model, request, output } = match started {
-        Ok(inference) => inference,
-        Err(failure) => {
-            answer.refused(&failure);
-            return openai::refuse(&failure);
-        }
+    let Ok(body) = body else { return openai::too_large("chat") };
+    let Begun::<JobRequest> { job, model, request, reading } = match Begun::new(bus, patience, &headers, &body).await {
+        Ok(begun) => begun,
+        Err(failure) => return openai::refuse(&failure),
     };
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let completion = Completion { job: job.clone(), model, created: since_1970.as_secs() };
+    let completion = Completion { job, model, created: since_1970.as_secs() };
     let with_usage = wants_usage(&body);
-    let reading = Reading { output, patience, answer, guard: Guard { bus, tenant, job, done: false } };
     if request.stream == Some(true) {
         let events = events(completion, reading, with_usage);
         Sse::new(events).keep_alive(KeepAlive::new().interval(keep_alive)).into_response()
@@ -62,61 +46,10 @@ pub(super) async fn complete(
     }
 }
 
-/// The trace that the client put it in.
-fn trace(headers: &HeaderMap) -> Option<TraceContext> {
-    let parent = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
-    let beside: Vec<&str> = headers.get_all(TRACESTATE).iter().filter_map(|value| value.to_str().ok()).collect();
-    Some(TraceContext::read(parent)?.beside(&beside.join(",")))
-}
-
 /// `stream_options.include_usage`: whether a stream ends with what it took.
 fn wants_usage(body: &Bytes) -> bool {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     body["stream_options"]["include_usage"] == Value::Bool(true)
-}
-
-/// Cancels the job when its client goes away before it is done.
-struct Guard {
-    bus: Bus,
-    tenant: Tenant,
-    job: JobId,
-    done: bool,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if self.done {
-            return;
-        }
-        debug!(job = %self.job, "the client is gone");
-        let (bus, tenant, job) = (self.bus.clone(), self.tenant.clone(), self.job.clone());
-        tokio::spawn(async move { bus.cancel(&tenant, &job).await });
-    }
-}
-
-struct Reading {
-    output: Follow,
-    patience: Duration,
-    answer: Answer,
-    guard: Guard,
-}
-
-impl Reading {
-    /// The next chunk; a failure to read is one too.
-    async fn next(&mut self) -> Chunk {
-        let chunk = match self.output.next(self.patience).await {
-            Ok(Some(committed)) => committed.chunk,
-            Ok(None) => error_chunk("the output has ended without a last chunk".to_owned()),
-            Err(error) => return error_chunk(error.to_string()),
-        };
-        self.answer.hear(&chunk);
-        self.guard.done = chunk.is_last();
-        chunk
-    }
-}
-
-fn error_chunk(message: String) -> Chunk {
-    Chunk::Error { error: Failure::new(FailureCode::TimedOut, message) }
 }
 
 async fn whole(completion: Completion, mut reading: Reading) -> Response {

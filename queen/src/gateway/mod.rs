@@ -1,9 +1,11 @@
-//! The HTTP door: the OpenAI chat API over the bus. It holds no state; any number may run.
+//! The HTTP door: the OpenAI API for chats and embeddings over the bus. It holds no state; any number may run.
 //!
 //! Shapes: <https://platform.openai.com/docs/api-reference/chat>.
 
 mod chat;
+mod embeddings;
 mod openai;
+mod reading;
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -59,6 +61,7 @@ pub async fn serve(
         .route("/metrics", get(move || std::future::ready(recorded())))
         .route("/v1/models", get(models))
         .route("/v1/chat/completions", post(chat::complete))
+        .route("/v1/embeddings", post(embeddings::embed))
         .fallback(not_found)
         // The reader of a job says what is too large; a little more than that is read so that it can.
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES + 1))

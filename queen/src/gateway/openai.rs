@@ -5,7 +5,10 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use rbee_schema::{Failure, FailureCode, FinishReason, JobId, ModelName, Scored, TokenLogprob, ToolCall, Usage};
+use rbee_schema::{
+    Failure, FailureCode, FinishReason, JobId, MAX_BODY_BYTES, ModelName, Scored, TokenLogprob, ToolCall, Usage,
+};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// An error with the status that HTTP has for it.
@@ -19,8 +22,14 @@ pub(super) fn error(failure: &Failure) -> Value {
     json!({ "error": { "message": failure.message, "type": kind, "param": null, "code": failure.code } })
 }
 
+/// A body of more than a job may have; `what` is to be shorter.
+pub(super) fn too_large(what: &str) -> Response {
+    let message = format!("the body is larger than {MAX_BODY_BYTES} bytes: send a shorter {what}");
+    refuse(&Failure::new(FailureCode::BodyTooLarge, message))
+}
+
 pub(super) fn no_such_path() -> Response {
-    let message = "there is no such path: try /v1/chat/completions, /v1/models or /healthz";
+    let message = "there is no such path: try /v1/chat/completions, /v1/embeddings, /v1/models or /healthz";
     let body = json!({ "error": { "message": message, "type": "invalid_request_error", "param": null, "code": null } });
     (StatusCode::NOT_FOUND, Json(body)).into_response()
 }
@@ -135,5 +144,38 @@ fn logprobs(tokens: &[TokenLogprob]) -> Value {
     match tokens {
         [] => Value::Null,
         tokens => json!({ "content": tokens.iter().map(of_token).collect::<Vec<Value>>(), "refusal": null }),
+    }
+}
+
+/// Vectors, in the order of their inputs.
+#[derive(Debug, Serialize)]
+pub(super) struct Embeddings {
+    object: &'static str,
+    data: Vec<Embedding>,
+    model: ModelName,
+    usage: Usage,
+}
+
+#[derive(Debug, Serialize)]
+struct Embedding {
+    object: &'static str,
+    index: usize,
+    embedding: Vector,
+}
+
+/// A vector, as it was asked for.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Vector {
+    /// As numbers.
+    Numbers(Vec<f32>),
+    /// As 32-bit floats, little-endian, in base64.
+    Base64(String),
+}
+
+impl Embeddings {
+    pub(super) fn new(vectors: Vec<Vector>, model: ModelName, usage: Usage) -> Self {
+        let embedding = |(index, embedding)| Embedding { object: "embedding", index, embedding };
+        Self { object: "list", data: vectors.into_iter().enumerate().map(embedding).collect(), model, usage }
     }
 }

@@ -66,6 +66,38 @@ async fn texts_are_turned_into_vectors_that_are_near_where_their_sense_is() {
 }
 
 #[tokio::test]
+async fn an_openai_client_gets_the_vectors_that_the_bus_has() {
+    let fleet = Fleet::start().await;
+    fleet.serve("minilm", spec(1, 1)).await;
+    let texts = ["The cat sleeps on the sofa.", "Interest rates were raised again."];
+    let expected = vectors(&whole(&mut fleet.submit("minilm", json!({ "input": texts })).await.1).await);
+    let url = format!("{}/v1/embeddings", fleet.http().await);
+    let post = async |body: Value| {
+        let sent = reqwest::Client::new().post(&url).json(&body).timeout(PATIENCE).send().await.expect("it answers");
+        (sent.status().as_u16(), sent.json::<Value>().await.expect("JSON"))
+    };
+    let (status, answer) = post(json!({ "model": "minilm", "input": texts })).await;
+    assert_eq!((status, &answer["object"], &answer["model"]), (200, &json!("list"), &json!("minilm")), "{answer}");
+    assert!(answer["usage"]["prompt_tokens"].as_u64().is_some_and(|tokens| tokens > 0), "{answer}");
+    let found = answer["data"].as_array().expect("a list").iter().map(|item| {
+        let vector: Vec<f32> = serde_json::from_value(item["embedding"].clone()).expect("numbers");
+        (item["index"].as_u64().expect("an index") as u32, vector)
+    });
+    assert_eq!(found.collect::<Vec<_>>(), expected, "to the last bit");
+
+    let (_, answer) = post(json!({ "model": "minilm", "input": texts[0], "encoding_format": "base64" })).await;
+    assert!(answer["data"][0]["embedding"].as_str().is_some_and(|text| text.len() == 384 * 4 / 3 * 4), "{answer}");
+    for (body, status, code) in [
+        (json!({ "model": "minilm", "messages": [{ "role": "user", "content": "Hi" }] }), 400, "invalid-request"),
+        (json!({ "model": "nobody", "input": "Hi" }), 404, "unknown-model"),
+        (json!({ "input": "Hi" }), 400, "invalid-request"),
+    ] {
+        let (found, answer) = post(body).await;
+        assert_eq!((found, answer["error"]["code"].as_str()), (status, Some(code)), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_job_whose_worker_is_killed_goes_on_elsewhere_and_no_vector_is_lost_or_doubled() {
     let fleet = Fleet::start().await;
     fleet.serve("minilm", spec(2, 2)).await;
