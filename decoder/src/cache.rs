@@ -1,8 +1,8 @@
 //! Keys and values of tokens, in pages that sequences share where they begin alike.
 //!
-//! A page that is full is known by its tokens and by the page before it. A sequence that begins with known pages uses
-//! them instead of computing them again; what it would compute has the same bits. Pages that nobody uses stay until their
-//! memory is needed, the longest unused first.
+//! A page is known by its tokens and by the page before it, and may be known before it is full. A sequence that begins with
+//! known pages uses them instead of computing them again, and a copy of the one that begins as it goes on: what it would
+//! compute has the same bits. Pages that nobody uses stay until their memory is needed, the longest unused first.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,10 +20,11 @@ pub struct Cache {
     pages: Vec<Slot>,
     /// Pages without users and without a key.
     free: Vec<Page>,
-    known: HashMap<Key, Page>,
+    /// Known pages, by the number of the one before.
+    known: HashMap<Option<u64>, Vec<Page>>,
     /// Known pages without users, by when that began.
     idle: BTreeMap<u64, Page>,
-    /// Counts what is numbered: keys and moments.
+    /// Counts what is numbered: known pages and moments.
     count: u64,
     stats: CacheStats,
 }
@@ -45,18 +46,18 @@ pub struct CacheStats {
     pub forgotten: u64,
 }
 
-/// The tokens of a page, and which page stands before it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
+/// What a known page holds: at most [`PAGE`] tokens, behind another page.
+struct Known {
     before: Option<u64>,
-    tokens: [u32; PAGE],
+    tokens: Vec<u32>,
+    /// Its own number.
+    number: u64,
 }
 
 struct Slot {
     numbers: Numbers,
     users: u32,
-    /// The key by which it is known, and its own number.
-    key: Option<(Key, u64)>,
+    known: Option<Known>,
     idle_since: u64,
 }
 
@@ -69,20 +70,27 @@ impl Cache {
         Self { size, most, pages, free, known: HashMap::new(), idle: BTreeMap::new(), count: 0, stats }
     }
 
-    /// The pages that are known to hold the beginning of `tokens`; the caller is a user of them from now on. The last token
-    /// is never among theirs, as its logits are yet to be computed.
-    pub fn begin(&mut self, tokens: &[u32]) -> Vec<Page> {
-        let mut pages = Vec::new();
-        let mut before = None;
-        for part in tokens[..tokens.len().saturating_sub(1)].as_chunks::<PAGE>().0 {
-            let Some(&page) = self.known.get(&Key { before, tokens: *part }) else { break };
+    /// The pages that hold the beginning of `tokens`, and how many of these; the caller is a user of them from now on. The
+    /// last token is never among them, as its logits are yet to be computed. A page that is not full is the caller's alone.
+    pub fn begin(&mut self, tokens: &[u32]) -> (Vec<Page>, usize) {
+        let (mut pages, mut before, mut held) = (Vec::new(), None, 0);
+        let most = tokens.len().saturating_sub(1);
+        while let Some((page, alike)) = self.likest(before, &tokens[held..most]) {
+            if alike < PAGE {
+                if let Some(copy) = self.copy(page) {
+                    pages.push(copy);
+                    held += alike;
+                }
+                break;
+            }
             before = self.number(page);
             self.take(page);
             pages.push(page);
+            held += PAGE;
         }
         self.stats.asked_tokens += tokens.len() as u64;
-        self.stats.found_tokens += (pages.len() * PAGE) as u64;
-        pages
+        self.stats.found_tokens += held as u64;
+        (pages, held)
     }
 
     /// An empty page for the caller; `None` when all are in use.
@@ -98,21 +106,23 @@ impl Cache {
         self.free.len() + self.idle.len() + self.most - self.pages.len()
     }
 
-    /// Makes the last of a sequence's `pages`, which holds `tokens`, known; all before it are known. Where one of the same
-    /// content is known already, the sequence gets that one instead.
-    pub fn keep(&mut self, pages: &mut [Page], tokens: &[u32; PAGE]) {
+    /// Makes the last of a sequence's `pages`, which holds `tokens`, known; all before it are known. Where one that holds them
+    /// is known already, the sequence gets that one instead. A page that is not full must not be written any more.
+    pub fn keep(&mut self, pages: &mut [Page], tokens: &[u32]) {
         let Some((last, before)) = pages.split_last_mut() else { return };
-        let key = Key { before: before.last().and_then(|page| self.number(*page)), tokens: *tokens };
-        if let Some(&same) = self.known.get(&key) {
+        let before = before.last().and_then(|page| self.number(*page));
+        if let Some((same, alike)) = self.likest(before, tokens)
+            && alike == tokens.len()
+        {
             self.take(same);
             self.release(&[*last]);
             *last = same;
             return;
         }
         self.count += 1;
-        let number = self.count;
-        self.slot(*last).key = Some((key.clone(), number));
-        self.known.insert(key, *last);
+        let known = Known { before, tokens: tokens.to_vec(), number: self.count };
+        self.slot(*last).known = Some(known);
+        self.known.entry(before).or_default().push(*last);
     }
 
     /// Says that a sequence does not use its pages any more.
@@ -126,7 +136,7 @@ impl Cache {
             if slot.users > 0 {
                 continue;
             }
-            if slot.key.is_some() {
+            if slot.known.is_some() {
                 slot.idle_since = now;
                 self.idle.insert(now, *page);
             } else {
@@ -135,8 +145,11 @@ impl Cache {
         }
     }
 
-    /// Counts tokens and forgotten pages from 0 again.
-    pub fn count_anew(&mut self) {
+    /// Forgets all pages without users, and counts from 0 again.
+    pub fn clear(&mut self) {
+        while let Some(page) = self.forget_oldest() {
+            self.free.push(page);
+        }
         self.stats = CacheStats { pages: self.most, ..CacheStats::default() };
     }
 
@@ -162,7 +175,31 @@ impl Cache {
     }
 
     fn number(&self, page: Page) -> Option<u64> {
-        self.pages[page.0 as usize].key.as_ref().map(|(_, number)| *number)
+        self.pages[page.0 as usize].known.as_ref().map(|known| known.number)
+    }
+
+    /// The known page behind `before` that begins with the most of `tokens`, and how many these are; `None` if it is none.
+    fn likest(&self, before: Option<u64>, tokens: &[u32]) -> Option<(Page, usize)> {
+        let alike = |page: &Page| {
+            let known = self.pages[page.0 as usize].known.as_ref();
+            let held = known.map_or(&[][..], |known| &known.tokens);
+            (*page, held.iter().zip(tokens).take_while(|(held, token)| held == token).count())
+        };
+        let found = self.known.get(&before)?.iter().map(alike).max_by_key(|(_, alike)| *alike);
+        found.filter(|(_, alike)| *alike > 0)
+    }
+
+    /// A page of the caller's with the numbers of another; `None` when all are in use.
+    fn copy(&mut self, page: Page) -> Option<Page> {
+        self.take(page);
+        let copy = self.page();
+        if let Some(copy) = copy
+            && let Ok([from, to]) = self.pages.get_disjoint_mut([page.0 as usize, copy.0 as usize])
+        {
+            to.numbers.copy_from_slice(&from.numbers);
+        }
+        self.release(&[page]);
+        copy
     }
 
     fn take(&mut self, page: Page) {
@@ -178,14 +215,18 @@ impl Cache {
             return None;
         }
         let numbers = Numbers::zeroed(self.size);
-        self.pages.push(Slot { numbers, users: 0, key: None, idle_since: 0 });
+        self.pages.push(Slot { numbers, users: 0, known: None, idle_since: 0 });
         Some(Page(self.pages.len() as u32 - 1))
     }
 
     fn forget_oldest(&mut self) -> Option<Page> {
         let (_, page) = self.idle.pop_first()?;
-        if let Some((key, _)) = self.slot(page).key.take() {
-            self.known.remove(&key);
+        if let Some(Known { before, .. }) = self.slot(page).known.take() {
+            let others = self.known.entry(before).or_default();
+            others.retain(|other| *other != page);
+            if others.is_empty() {
+                self.known.remove(&before);
+            }
             self.stats.forgotten += 1;
         }
         Some(page)
@@ -202,7 +243,7 @@ mod tests {
 
     /// A sequence that has filled pages with `tokens`.
     fn filled(cache: &mut Cache, tokens: &[u32]) -> Vec<Page> {
-        let mut pages = cache.begin(tokens);
+        let (mut pages, _) = cache.begin(tokens);
         for part in &tokens.as_chunks::<PAGE>().0[pages.len()..] {
             pages.push(cache.page().expect("there is room"));
             cache.keep(&mut pages, part);
@@ -211,17 +252,62 @@ mod tests {
     }
 
     #[test]
-    fn what_begins_alike_shares_its_pages_and_never_the_last_token() {
+    fn what_begins_alike_shares_its_full_pages_and_never_the_last_token() {
         let mut cache = Cache::new(8, 10);
         let first = filled(&mut cache, &tokens(3));
         let mut other = tokens(3);
         other[2 * PAGE] = 999;
-        assert_eq!(cache.begin(&other), first[..2]);
-        assert_eq!(cache.begin(&tokens(3)), first[..2], "its last token is the last of the third page");
-        assert_eq!(cache.begin(&[&tokens(3)[..], &[5]].concat()), first);
-        assert!(cache.begin(&tokens(3)[1..]).is_empty(), "the same tokens at other places");
+        assert_eq!(cache.begin(&other), (first[..2].to_vec(), 2 * PAGE));
+        assert_eq!(cache.begin(&[&tokens(3)[..], &[5]].concat()), (first.clone(), 3 * PAGE));
+        assert_eq!(cache.begin(&tokens(3)[1..]), (vec![], 0), "the same tokens at other places");
         assert_eq!(cache.stats().used, 3);
-        assert_eq!(cache.stats().found_tokens as usize, (2 + 2 + 3) * PAGE);
+        assert_eq!(cache.stats().found_tokens as usize, (2 + 3) * PAGE);
+        let (pages, held) = cache.begin(&tokens(3));
+        assert_eq!((&pages[..2], held), (&first[..2], 3 * PAGE - 1), "its last token is the last of the third page");
+        assert_ne!(pages[2], first[2], "what is not full is its own");
+    }
+
+    #[test]
+    fn a_page_that_begins_as_a_sequence_goes_on_is_copied() {
+        let mut cache = Cache::new(8, 10);
+        let mut first = filled(&mut cache, &tokens(1));
+        first.push(cache.page().expect("there is room"));
+        cache.numbers_mut(first[1]).fill(7);
+        let end = [500, 501, 502];
+        cache.keep(&mut first, &end);
+        cache.release(&first);
+        for (goes_on, alike) in [(&[500, 501, 502, 503][..], 3), (&[500, 501, 502], 2), (&[500, 9, 9], 1), (&[9, 9], 0)]
+        {
+            let asked = [&tokens(1)[..], goes_on].concat();
+            let (pages, held) = cache.begin(&asked);
+            assert_eq!((pages[0], held), (first[0], PAGE + alike), "{goes_on:?}");
+            if alike > 0 {
+                assert!(pages[1] != first[1] && cache.numbers(pages[1]).iter().all(|number| *number == 7));
+            }
+            cache.release(&pages);
+        }
+        assert_eq!((cache.stats().idle, cache.available()), (2, 10), "copies are nobody's");
+    }
+
+    #[test]
+    fn an_end_that_is_known_already_is_not_kept_twice() {
+        let mut cache = Cache::new(8, 10);
+        for (end, idle) in [(&[1, 2, 3][..], 1), (&[1, 2], 1), (&[1, 2, 3], 1), (&[1, 2, 4], 2)] {
+            let mut pages = vec![cache.page().expect("there is room")];
+            cache.keep(&mut pages, end);
+            cache.release(&pages);
+            assert_eq!(cache.stats().idle, idle, "{end:?}");
+        }
+    }
+
+    #[test]
+    fn a_copy_never_takes_the_page_that_it_is_made_of() {
+        let mut cache = Cache::new(8, 1);
+        let mut only = vec![cache.page().expect("there is room")];
+        cache.keep(&mut only, &[1, 2]);
+        cache.release(&only);
+        assert_eq!(cache.begin(&[1, 2, 3]), (vec![], 0));
+        assert_eq!((cache.stats().idle, cache.available()), (1, 1));
     }
 
     #[test]
@@ -249,11 +335,11 @@ mod tests {
         cache.release(&old);
         cache.release(&new);
         assert_eq!(cache.page(), Some(old[1]));
-        assert_eq!(cache.begin(&[&tokens(2)[..], &[1]].concat()), old[..1]);
+        assert_eq!(cache.begin(&[&tokens(2)[..], &[1]].concat()).0, old[..1]);
         assert_eq!(cache.page(), Some(new[1]), "the beginning of the old one is in use again");
         assert_eq!(cache.page(), Some(new[0]));
         assert_eq!(cache.page(), None);
-        assert!(cache.begin(&other).is_empty());
+        assert_eq!(cache.begin(&other), (vec![], 0));
         assert_eq!(cache.stats().forgotten, 3);
     }
 }

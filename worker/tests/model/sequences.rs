@@ -105,7 +105,30 @@ fn what_others_have_read_is_not_read_again() {
     loaded.engine.admit(SequenceId(3), sequence(100, &first, drawn())).expect("admitted");
     tokens(&mut loaded, &[3], 1);
     let stats = loaded.engine.stats();
-    assert_eq!(stats.found_tokens, 96 + 96, "three pages of 32 tokens, twice");
+    assert_eq!(stats.found_tokens, 96 + 119, "three pages of 32 tokens, and all but the last token");
+}
+
+#[test]
+fn what_begins_as_another_goes_on_as_if_there_were_none() {
+    let mut loaded = loaded(256, 8);
+    loaded.engine.admit(SequenceId(0), sequence(100, &[], drawn())).expect("admitted");
+    tokens(&mut loaded, &[0], 20);
+    loaded.engine.release(SequenceId(0));
+    let mut found = loaded.engine.stats().found_tokens;
+    for alike in [1, 31, 32, 33, 63, 90, 99, 110] {
+        let mut own = sequence(120, &[], drawn()).prompt;
+        own[alike..].iter_mut().for_each(|token| *token ^= 1);
+        let other = |prompt: &[u32]| Sequence::new(prompt.to_vec(), drawn());
+        loaded.engine.admit(SequenceId(1), other(&own)).expect("admitted");
+        let made = tokens(&mut loaded, &[1], 10);
+        loaded.engine.release(SequenceId(1));
+        let mut fresh = self::loaded(256, 8);
+        fresh.engine.admit(SequenceId(1), other(&own)).expect("admitted");
+        assert_eq!(made, tokens(&mut fresh, &[1], 10), "{alike} tokens alike");
+        let now = loaded.engine.stats().found_tokens;
+        assert!(now - found >= alike.min(100) as u64, "{alike} tokens alike, {} found", now - found);
+        found = now;
+    }
 }
 
 #[test]

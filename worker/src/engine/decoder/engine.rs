@@ -42,7 +42,7 @@ impl DecoderEngine {
         let made = catch_unwind(AssertUnwindSafe(|| self.step()));
         self.release(SequenceId(0));
         self.stats = EngineStats::default();
-        self.cache.count_anew();
+        self.cache.clear();
         let panicked = |_| Failure::new(FailureCode::ModelInvalid, "it cannot be computed: its header may be damaged");
         made.map_err(panicked)?.into_iter().try_for_each(|(_, token)| token.map(drop))
     }
@@ -77,9 +77,8 @@ impl DecoderEngine {
     fn begin(&mut self, index: usize) {
         let running = &mut self.running[index];
         self.cache.release(&std::mem::take(&mut running.pages));
-        running.pages = self.cache.begin(&running.tokens);
-        running.kept = running.pages.len();
-        running.cached = running.kept * PAGE;
+        (running.pages, running.cached) = self.cache.begin(&running.tokens);
+        running.kept = running.cached / PAGE;
     }
 
     /// Gives a sequence the pages for so many more tokens; younger ones lose theirs where there are no others.
@@ -99,9 +98,7 @@ impl DecoderEngine {
     }
 
     fn give_way(&mut self, index: usize) {
-        let running = &mut self.running[index];
-        self.cache.release(&std::mem::take(&mut running.pages));
-        (running.cached, running.kept) = (0, 0);
+        self.running[index].leave(&mut self.cache);
     }
 
     /// Computes the parts and returns what each sequence chose; nothing for those that are still being read.
@@ -189,7 +186,7 @@ impl Engine for DecoderEngine {
 
     fn release(&mut self, id: SequenceId) {
         if let Some(index) = self.running.iter().position(|running| running.id == id) {
-            self.cache.release(&self.running.remove(index).pages);
+            self.running.remove(index).leave(&mut self.cache);
         }
     }
 

@@ -103,4 +103,13 @@ impl Running {
             self.kept += 1;
         }
     }
+    /// Gives up its pages. They stay known, the last as far as it is filled.
+    pub(super) fn leave(&mut self, cache: &mut Cache) {
+        let end = &self.tokens[self.kept * PAGE..self.cached];
+        if !end.is_empty() {
+            cache.keep(&mut self.pages[..=self.kept], end);
+        }
+        cache.release(&std::mem::take(&mut self.pages));
+        (self.cached, self.kept) = (0, 0);
+    }
 }
