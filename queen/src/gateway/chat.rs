@@ -1,9 +1,9 @@
-//! `/v1/chat/completions`: a job, answered whole or as a stream of events. Step 1 of a job's path.
+//! `/v1/chat/completions`: a chat that is answered whole or as a stream of events. Step 1 of a job's path.
+//!
+//! Several choices (`n`) are as many jobs, each with a seed of its own: they run side by side and share their prompt in the
+//! cache.
 
-use std::{
-    convert::Infallible,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::{
     Json,
@@ -11,19 +11,23 @@ use axum::{
     http::HeaderMap,
     response::{
         IntoResponse as _, Response,
-        sse::{Event, KeepAlive, Sse},
+        sse::{KeepAlive, Sse},
     },
 };
 use bytes::Bytes;
-use futures::{Stream, stream};
-use rbee_schema::{Chunk, JobRequest, ToolCall};
+use futures::future::try_join_all;
+use rbee_schema::{Chunk, Failure, FailureCode, JobRequest, Usage};
 use serde_json::{Value, json};
 
 use crate::gateway::{
     Door,
-    openai::{self, Completion, Said},
+    events::events,
+    openai::{self, Choice, Completion, Said},
     reading::{Begun, Reading},
 };
+
+/// Choices that one request may ask for.
+const MAX_CHOICES: u64 = 8;
 
 pub(super) async fn complete(
     State(Door { bus, patience, keep_alive }): State<Door>,
@@ -31,19 +35,49 @@ pub(super) async fn complete(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let Ok(body) = body else { return openai::too_large("chat") };
-    let Begun::<JobRequest> { job, model, request, reading } = match Begun::new(bus, patience, &headers, &body).await {
+    let jobs =
+        async { try_join_all(bodies(&body)?.iter().map(|one| Begun::new(bus.clone(), patience, &headers, one))).await };
+    let begun: Vec<Begun<JobRequest>> = match jobs.await {
         Ok(begun) => begun,
         Err(failure) => return openai::refuse(&failure),
     };
+    let Some(first) = begun.first() else { return openai::refuse(&none()) };
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let completion = Completion { job, model, created: since_1970.as_secs() };
-    let with_usage = wants_usage(&body);
-    if request.stream == Some(true) {
-        let events = events(completion, reading, with_usage);
+    let completion = Completion { job: first.job.clone(), model: first.model.clone(), created: since_1970.as_secs() };
+    let is_streamed = first.request.stream == Some(true);
+    let readings: Vec<Reading> = begun.into_iter().map(|begun| begun.reading).collect();
+    if is_streamed {
+        let events = events(completion, readings, wants_usage(&body));
         Sse::new(events).keep_alive(KeepAlive::new().interval(keep_alive)).into_response()
     } else {
-        whole(completion, reading).await
+        whole(&completion, readings).await
     }
+}
+
+/// The body of each choice's job.
+fn bodies(body: &Bytes) -> Result<Vec<Bytes>, Failure> {
+    let mut request: Value = serde_json::from_slice(body).unwrap_or_default();
+    let count = match request["n"].as_u64() {
+        None | Some(0 | 1) => return Ok(vec![body.clone()]),
+        Some(count @ ..=MAX_CHOICES) => count,
+        Some(count) => {
+            let message = format!("n is {count}: at most {MAX_CHOICES} choices are possible");
+            return Err(Failure::new(FailureCode::InvalidRequest, message));
+        }
+    };
+    request["n"] = json!(1);
+    let seed = request["seed"].as_u64();
+    let body = |index: u64| {
+        if let Some(seed) = seed {
+            request["seed"] = json!(seed.wrapping_add(index));
+        }
+        Bytes::from(request.to_string())
+    };
+    Ok((0..count).map(body).collect())
+}
+
+fn none() -> Failure {
+    Failure::new(FailureCode::Internal, "the request has become no job")
 }
 
 /// `stream_options.include_usage`: whether a stream ends with what it took.
@@ -52,7 +86,19 @@ fn wants_usage(body: &Bytes) -> bool {
     body["stream_options"]["include_usage"] == Value::Bool(true)
 }
 
-async fn whole(completion: Completion, mut reading: Reading) -> Response {
+async fn whole(completion: &Completion, readings: Vec<Reading>) -> Response {
+    match try_join_all(readings.into_iter().map(choice)).await {
+        Ok(choices) => {
+            let usage = choices.iter().fold(Usage::default(), |sum, (_, usage)| openai::together(sum, *usage));
+            let choices: Vec<Choice> = choices.into_iter().map(|(choice, _)| choice).collect();
+            Json(completion.whole(&choices, usage)).into_response()
+        }
+        Err(failure) => openai::refuse(&failure),
+    }
+}
+
+/// One answer, when it is complete.
+async fn choice(mut reading: Reading) -> Result<(Choice, Usage), Failure> {
     let mut said = Said::default();
     loop {
         match reading.next().await {
@@ -63,78 +109,8 @@ async fn whole(completion: Completion, mut reading: Reading) -> Response {
                 said.calls.extend(calls);
                 said.logprobs.extend(logprobs);
             }
-            Chunk::Done { finish_reason, usage, .. } => {
-                return Json(completion.whole(&said, finish_reason, usage)).into_response();
-            }
-            Chunk::Error { error } => return openai::refuse(&error),
+            Chunk::Done { finish_reason, usage, .. } => return Ok((Choice { said, finish_reason }, usage)),
+            Chunk::Error { error } => return Err(error),
         }
-    }
-}
-
-/// What an event adds to the answer.
-fn delta(text: String, reasoning: String, calls: &[ToolCall], called: usize) -> Value {
-    let mut delta = json!({});
-    if !reasoning.is_empty() {
-        delta["reasoning_content"] = Value::String(reasoning);
-    }
-    if !text.is_empty() {
-        delta["content"] = Value::String(text);
-    }
-    if !calls.is_empty() {
-        let numbered = |(number, call): (usize, &ToolCall)| {
-            let mut call = json!(call);
-            call["index"] = json!(called + number);
-            call
-        };
-        delta["tool_calls"] = calls.iter().enumerate().map(numbered).collect();
-    }
-    delta
-}
-
-fn events(completion: Completion, reading: Reading, with_usage: bool) -> impl Stream<Item = Result<Event, Infallible>> {
-    let rounds = stream::unfold(Some((reading, 0)), move |rest| {
-        let completion = completion.clone();
-        async move {
-            let (mut reading, called) = rest?;
-            let chunk = reading.next().await;
-            let calls = calls(&chunk);
-            let rest = if chunk.is_last() { None } else { Some((reading, called + calls)) };
-            Some((stream::iter(round(&completion, chunk, called, with_usage)), rest))
-        }
-    });
-    futures::StreamExt::flatten(rounds)
-}
-
-/// How many calls of tools a chunk has.
-fn calls(chunk: &Chunk) -> usize {
-    match chunk {
-        Chunk::Tokens { calls, .. } => calls.len(),
-        _ => 0,
-    }
-}
-
-/// The events for one chunk, before which so many tools were called.
-fn round(completion: &Completion, chunk: Chunk, called: usize, with_usage: bool) -> Vec<Result<Event, Infallible>> {
-    let data = |value: Value| Ok(Event::default().data(value.to_string()));
-    let last = || Ok(Event::default().data("[DONE]"));
-    match chunk {
-        Chunk::Started { .. } => {
-            vec![data(completion.delta(&json!({ "role": "assistant", "content": "" }), &[], None))]
-        }
-        Chunk::Resumed { .. } | Chunk::Paused { .. } | Chunk::Embeddings { .. } => Vec::new(),
-        Chunk::Tokens { text, reasoning, calls, logprobs, .. } => {
-            let delta = delta(text, reasoning, &calls, called);
-            let is_silent = delta == json!({}) && logprobs.is_empty();
-            if is_silent { Vec::new() } else { vec![data(completion.delta(&delta, &logprobs, None))] }
-        }
-        Chunk::Done { finish_reason, usage, .. } => {
-            let mut events = vec![data(completion.delta(&json!({}), &[], Some(finish_reason)))];
-            if with_usage {
-                events.push(data(completion.usage(usage)));
-            }
-            events.push(last());
-            events
-        }
-        Chunk::Error { error } => vec![data(openai::error(&error)), last()],
     }
 }

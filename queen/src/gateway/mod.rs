@@ -4,6 +4,7 @@
 
 mod chat;
 mod embeddings;
+mod events;
 mod openai;
 mod reading;
 

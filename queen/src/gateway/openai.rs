@@ -71,12 +71,18 @@ pub(super) struct Completion {
 }
 
 impl Completion {
-    /// One event of a stream.
-    pub(super) fn delta(&self, delta: &Value, probable: &[TokenLogprob], finish_reason: Option<FinishReason>) -> Value {
+    /// One event of the choice of this index.
+    pub(super) fn delta(
+        &self,
+        index: usize,
+        delta: &Value,
+        probable: &[TokenLogprob],
+        finish_reason: Option<FinishReason>,
+    ) -> Value {
         let logprobs = logprobs(probable);
         self.object(
             "chat.completion.chunk",
-            &json!([{ "index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason }]),
+            &json!([{ "index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason }]),
         )
     }
 
@@ -88,11 +94,12 @@ impl Completion {
     }
 
     /// The whole answer.
-    pub(super) fn whole(&self, said: &Said, finish_reason: FinishReason, usage: Usage) -> Value {
-        let message = said.message();
-        let logprobs = logprobs(&said.logprobs);
-        let choice = json!({ "index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish_reason });
-        let mut object = self.object("chat.completion", &json!([choice]));
+    pub(super) fn whole(&self, choices: &[Choice], usage: Usage) -> Value {
+        let choice = |(index, Choice { said, finish_reason }): (usize, &Choice)| {
+            let (message, logprobs) = (said.message(), logprobs(&said.logprobs));
+            json!({ "index": index, "message": message, "logprobs": logprobs, "finish_reason": finish_reason })
+        };
+        let mut object = self.object("chat.completion", &choices.iter().enumerate().map(choice).collect());
         object["usage"] = json!(usage);
         object
     }
@@ -108,7 +115,19 @@ impl Completion {
     }
 }
 
-/// An answer.
+/// What several answers to one prompt took.
+pub(super) fn together(one: Usage, other: Usage) -> Usage {
+    Usage::new(one.prompt_tokens.max(other.prompt_tokens), one.completion_tokens + other.completion_tokens)
+}
+
+/// A complete answer.
+#[derive(Debug)]
+pub(super) struct Choice {
+    pub(super) said: Said,
+    pub(super) finish_reason: FinishReason,
+}
+
+/// What an answer says.
 #[derive(Debug, Default)]
 pub(super) struct Said {
     pub(super) text: String,

@@ -23,7 +23,9 @@ impl JobRequest {
         self.check_shape()?;
         self.check_tools()?;
         if self.n.is_some_and(|n| n != 1) {
-            return Err(invalid("n must be 1: send the job again for another answer"));
+            return Err(invalid(
+                "n must be 1, as a job has one answer: send it again with another seed for another (the HTTP gateway does so)",
+            ));
         }
         Ok(())
     }

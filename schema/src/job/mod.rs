@@ -116,7 +116,7 @@ pub struct JobRequest {
     /// Whether the HTTP answer is a stream of events. On the bus every answer is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
-    /// How many answers; only 1 is possible.
+    /// How many answers. A job has one; the HTTP gateway makes as many jobs, at most 8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1))]
     pub n: Option<u32>,

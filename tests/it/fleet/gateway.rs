@@ -75,6 +75,46 @@ async fn probabilities_come_in_the_shape_of_the_api() {
 }
 
 #[tokio::test]
+async fn several_choices_are_the_answers_of_as_many_seeds() {
+    let fleet = fleet_with_model().await;
+    let mut one = request("Hi");
+    let mut expected = Vec::new();
+    for seed in 1..=3 {
+        one["seed"] = json!(seed);
+        let whole: Value = post(&fleet, &one).await.json().await.expect("JSON");
+        expected.push(whole["choices"][0]["message"]["content"].as_str().expect("a text").to_owned());
+    }
+    let mut three = request("Hi");
+    three["n"] = json!(3);
+    let whole: Value = post(&fleet, &three).await.json().await.expect("JSON");
+    let choices = whole["choices"].as_array().expect("a list").iter();
+    let said =
+        choices.map(|choice| (choice["index"].as_u64(), choice["message"]["content"].as_str().map(str::to_owned)));
+    let numbered: Vec<_> = (0..).map(Some).zip(expected.iter().cloned().map(Some)).collect();
+    assert_eq!(said.collect::<Vec<_>>(), numbered, "{whole}");
+    assert_eq!(whole["usage"]["completion_tokens"], 18);
+
+    three["stream"] = json!(true);
+    three["stream_options"] = json!({ "include_usage": true });
+    let events = post(&fleet, &three).await.text().await.expect("a body");
+    let data: Vec<&str> = events.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    assert_eq!(data.iter().filter(|data| **data == "[DONE]").count(), 1);
+    let objects: Vec<Value> =
+        data[..data.len() - 1].iter().map(|data| serde_json::from_str(data).expect("JSON")).collect();
+    for (index, expected) in expected.iter().enumerate() {
+        let own = objects.iter().map(|object| &object["choices"][0]).filter(|choice| choice["index"] == index);
+        let text: String = own.filter_map(|choice| choice["delta"]["content"].as_str()).collect();
+        assert_eq!(text, *expected);
+    }
+    assert_eq!(objects.last().expect("an object")["usage"]["completion_tokens"], 18);
+
+    three["n"] = json!(9);
+    let refused = post(&fleet, &three).await;
+    assert_eq!(refused.status(), 400);
+    assert!(refused.text().await.expect("a body").contains("at most 8"));
+}
+
+#[tokio::test]
 async fn models_are_listed_and_health_is_told() {
     let fleet = fleet_with_model().await;
     let url = fleet.http().await;
