@@ -219,7 +219,7 @@ impl Tensors for File {
         Some(Tensor { kind: *kind, shape, bytes })
     }
 
-    fn done(&self, _: &Tensor<'_>) {}
+    fn done(&self, _: &[u8]) {}
 }
 
 /// Weights whose scales are ordinary numbers.

@@ -1,6 +1,6 @@
 //! How much memory a model takes, reckoned from what a file says of its tensors before any of it is taken.
 
-use rbee_kernels::{Kind, Matrix};
+use rbee_kernels::{Kind, Matrix, PART};
 
 use crate::{Decoder, Description};
 
@@ -18,7 +18,7 @@ pub struct TensorSize<'a> {
 pub struct Memory {
     /// All weights, packed.
     pub weights: u64,
-    /// The largest tensor as it stands in the file: it is in memory while it is packed.
+    /// What of the file is in memory while it is packed: the largest tensor, or a part of it.
     pub packing: u64,
     /// Keys and values.
     pub cache: u64,
@@ -39,7 +39,7 @@ impl Memory {
     ) -> Self {
         Self {
             weights: tensors.clone().map(|tensor| tensor.packed()).sum(),
-            packing: tensors.map(|tensor| tensor.stored()).max().unwrap_or(0),
+            packing: tensors.map(|tensor| tensor.stored()).max().unwrap_or(0).min(PART as u64),
             cache: (pages as u64).saturating_mul(description.page_bytes() as u64),
             workspace: Decoder::workspace(description, rows, wanted) as u64,
         }

@@ -18,8 +18,8 @@ pub trait Tensors {
     /// The tensor of this name, if there is one.
     fn tensor(&self, name: &str) -> Option<Tensor<'_>>;
 
-    /// Says that so many bytes of a tensor were packed and are not needed any more.
-    fn done(&self, tensor: &Tensor<'_>);
+    /// Says that these bytes of a tensor were packed and are not needed any more.
+    fn done(&self, bytes: &[u8]);
 }
 
 /// Why tensors are no weights.
@@ -93,17 +93,17 @@ impl<'a> Packer<'a> {
         let tensor = self.find(name, &[rows.iter().sum(), columns])?;
         let row_bytes = tensor.bytes.len() / rows.iter().sum::<usize>().max(1);
         let mut first = 0;
-        let mut packed = Vec::with_capacity(N);
+        let mut matrices = Vec::with_capacity(N);
         for rows in rows {
             let bytes = &tensor.bytes[first * row_bytes..(first + rows) * row_bytes];
-            let matrix = Matrix::pack(self.pool, self.isa, tensor.kind, rows, columns, bytes)
+            let mut packed = |part: &[u8]| self.tensors.done(part);
+            let matrix = Matrix::pack(self.pool, self.isa, tensor.kind, rows, columns, bytes, &mut packed)
                 .map_err(|source| LoadError::Pack { name: name.to_owned(), source })?;
-            packed.push(matrix);
+            matrices.push(matrix);
             first += rows;
         }
-        self.tensors.done(&tensor);
         (self.progress)(tensor.bytes.len());
-        packed.try_into().map_err(|_| LoadError::Missing { name: name.to_owned() })
+        matrices.try_into().map_err(|_| LoadError::Missing { name: name.to_owned() })
     }
 
     /// The numbers of the tensor of this name and length.
@@ -113,7 +113,8 @@ impl<'a> Packer<'a> {
     pub fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {
         let tensor = self.find(name, &[length])?;
         let failed = |source| LoadError::Pack { name: name.to_owned(), source };
-        let matrix = Matrix::pack(self.pool, self.isa, tensor.kind, 1, length, tensor.bytes).map_err(failed)?;
+        let matrix =
+            Matrix::pack(self.pool, self.isa, tensor.kind, 1, length, tensor.bytes, &mut |_| {}).map_err(failed)?;
         let mut numbers = vec![0.0; length];
         matrix.row(0, &mut numbers);
         (self.progress)(tensor.bytes.len());

@@ -137,7 +137,7 @@ fn best(times: usize, mut work: impl FnMut()) -> Duration {
 }
 
 fn pack(pool: &Pool, isa: Isa, kind: Kind, rows: usize, columns: usize, file: &[u8]) -> Matrix {
-    Matrix::pack(pool, isa, kind, rows, columns, file).expect("whole blocks")
+    Matrix::pack(pool, isa, kind, rows, columns, file, &mut |_| {}).expect("whole blocks")
 }
 
 fn numbers(count: usize) -> Vec<f32> {

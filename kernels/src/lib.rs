@@ -35,7 +35,7 @@ pub use huge::want_huge_pages;
 pub use inputs::Inputs;
 pub use isa::Isa;
 pub use kind::Kind;
-pub use matrix::{Matrix, PackError};
+pub use matrix::{Matrix, PART, PackError};
 pub use multiply::multiply;
 pub use numbers::Numbers;
 pub use pool::Pool;

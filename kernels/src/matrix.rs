@@ -49,8 +49,12 @@ pub enum PackError {
     },
 }
 
+/// Bytes of a file that are packed before others are looked at: a file's pages can be given back as the weights take theirs.
+pub const PART: usize = 16 << 20;
+
 impl Matrix {
-    /// Packs `bytes`, which stand row after row as in a GGUF file.
+    /// Packs `bytes`, which stand row after row as in a GGUF file, in parts of about [`PART`] bytes; `packed` hears of each
+    /// part that is not needed any more.
     ///
     /// # Errors
     /// If rows are not whole blocks, or if `bytes` are not that many rows.
@@ -61,6 +65,7 @@ impl Matrix {
         rows: usize,
         columns: usize,
         bytes: &[u8],
+        packed: &mut dyn FnMut(&[u8]),
     ) -> Result<Self, PackError> {
         if columns == 0 || !columns.is_multiple_of(kind.block()) {
             return Err(PackError::Columns { kind, columns });
@@ -73,16 +78,21 @@ impl Matrix {
         let size = strip_bytes(kind, columns);
         let strips = Buffer::new(Self::packed_bytes(kind, rows, columns));
         let start = Pieces(strips.start());
-        let file: Vec<&[u8]> = bytes.chunks_exact(row_bytes).collect();
-        pool.run(rows.div_ceil(ROWS), |index| {
-            // SAFETY: each strip lies within the buffer and is written by one call alone, which makes it zero first.
-            let strip = unsafe {
-                start.at(index * size).write_bytes(0, size);
-                slice::from_raw_parts_mut(start.at(index * size), size)
-            };
-            let rows = &file[index * ROWS..rows.min((index + 1) * ROWS)];
-            if kind.is_float() { pack_floats(kind, rows, strip) } else { pack_strip(kind, rows, columns, strip) }
-        });
+        let together = (PART / (ROWS * row_bytes)).max(pool.threads());
+        for (part, bytes) in bytes.chunks(together * ROWS * row_bytes).enumerate() {
+            let file: Vec<&[u8]> = bytes.chunks_exact(row_bytes).collect();
+            let strips: Vec<&[&[u8]]> = file.chunks(ROWS).collect();
+            pool.run(strips.len(), |index| {
+                let (rows, at) = (strips[index], (part * together + index) * size);
+                // SAFETY: each strip lies within the buffer and is written by one call alone, which makes it zero first.
+                let strip = unsafe {
+                    start.at(at).write_bytes(0, size);
+                    slice::from_raw_parts_mut(start.at(at), size)
+                };
+                if kind.is_float() { pack_floats(kind, rows, strip) } else { pack_strip(kind, rows, columns, strip) }
+            });
+            packed(bytes);
+        }
         Ok(Self { kind, rows, columns, strips })
     }
 
@@ -165,7 +175,7 @@ mod tests {
     use crate::samples::{Noise, weight};
 
     fn pack(kind: Kind, rows: usize, columns: usize, bytes: &[u8]) -> Result<Matrix, PackError> {
-        Matrix::pack(&Pool::new(2), Isa::detect(), kind, rows, columns, bytes)
+        Matrix::pack(&Pool::new(2), Isa::detect(), kind, rows, columns, bytes, &mut |_| {})
     }
 
     #[test]
@@ -196,6 +206,21 @@ mod tests {
             let limit = if kind == Kind::Q2K { 1.2 } else { 1.06 };
             assert!(matrix.bytes() as f64 <= limit * bytes.len() as f64, "{kind:?}: {}", matrix.bytes());
         }
+    }
+
+    #[test]
+    fn a_large_matrix_is_packed_in_parts_which_are_the_whole() {
+        let (kind, rows, columns) = (Kind::Q8_0, 5 * ROWS, 256 * 1024);
+        let bytes = Noise(3).weights(kind, rows, columns);
+        let mut parts = Vec::new();
+        let mut hear = |part: &[u8]| parts.push(part.len());
+        let matrix = Matrix::pack(&Pool::new(2), Isa::detect(), kind, rows, columns, &bytes, &mut hear).unwrap();
+        assert!(parts.len() > 1 && parts.iter().sum::<usize>() == bytes.len(), "{parts:?}");
+        let mut out = vec![0.0; columns];
+        let last = rows - 1;
+        matrix.row(last, &mut out);
+        let block = last * columns / kind.block();
+        assert_eq!(out[33], weight(kind, &bytes[(block + 1) * kind.block_bytes()..][..kind.block_bytes()], 1));
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub struct MemoryEstimate {
     pub cache_bytes: u64,
     /// What a step of all sequences writes between products.
     pub workspace_bytes: u64,
-    /// The most of it at any time. The largest tensor as it stands in the file is part of it while the model is loaded, and
-    /// cache and workspace are afterwards.
+    /// The most of it at any time. Some of the file is part of it while the model is loaded, and cache and workspace are
+    /// afterwards.
     pub total_bytes: u64,
 }

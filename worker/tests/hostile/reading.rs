@@ -29,5 +29,5 @@ impl Tensors for File<'_> {
         Some(Tensor { kind, shape: tensor.shape, bytes: tensor.bytes })
     }
 
-    fn done(&self, _tensor: &Tensor<'_>) {}
+    fn done(&self, _: &[u8]) {}
 }

@@ -79,8 +79,8 @@ impl Tensors for File {
         Some(Tensor { kind: kind(tensor.kind)?, shape: tensor.shape, bytes: tensor.bytes })
     }
 
-    fn done(&self, tensor: &Tensor<'_>) {
-        self.gguf.forget(tensor.bytes);
+    fn done(&self, bytes: &[u8]) {
+        self.gguf.forget(bytes);
     }
 }
 

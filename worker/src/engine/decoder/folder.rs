@@ -56,8 +56,8 @@ impl Tensors for Folder {
         self.tensors.tensor(&name_in_folder(name)?)
     }
 
-    fn done(&self, tensor: &Tensor<'_>) {
-        self.tensors.done(tensor);
+    fn done(&self, bytes: &[u8]) {
+        self.tensors.done(bytes);
     }
 }
 

@@ -76,8 +76,8 @@ impl rbee_encoder::Tensors for Prefixed {
         self.tensors.tensor(&format!("{}{name}", self.prefix))
     }
 
-    fn done(&self, tensor: &rbee_encoder::Tensor<'_>) {
-        self.tensors.done(tensor);
+    fn done(&self, bytes: &[u8]) {
+        self.tensors.done(bytes);
     }
 }
 
