@@ -29,6 +29,7 @@ fn multiply_kind<const KIND: u8>(strip: &[u8], inputs: Rows, sums: &mut [[f32; R
     let form = const { Form::of(KIND) };
     let _tiles = TileRegisters::configure(8 / form.groups() as u8);
     let mut unpacked = Chunk::new();
+    let mut dots = [Dots::new(), Dots::new(), Dots::new(), Dots::new()];
     let mut rest = strip;
     for first in (0..inputs.blocks()).step_by(TILES) {
         let tiles = TILES.min(inputs.blocks() - first);
@@ -37,8 +38,8 @@ fn multiply_kind<const KIND: u8>(strip: &[u8], inputs: Rows, sums: &mut [[f32; R
         for (group, sums) in sums.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
             let (blocks, count) = inputs.chunk(group, first, tiles);
             match sums.first_chunk_mut() {
-                Some(sums) if count <= 8 => unpacked.multiply::<KIND, 8>(blocks, count, tiles, sums),
-                _ => unpacked.multiply::<KIND, GROUP>(blocks, count, tiles, sums),
+                Some(sums) if count <= 8 => unpacked.multiply::<KIND, 8>(blocks, count, tiles, &mut dots, sums),
+                _ => unpacked.multiply::<KIND, GROUP>(blocks, count, tiles, &mut dots, sums),
             }
         }
         rest = after;
@@ -96,7 +97,8 @@ impl Chunk {
         }
     }
 
-    /// Adds the products with `N` rows of inputs, of which `count` stand together in `blocks`, to the rows' sums.
+    /// Adds the products with `N` rows of inputs, of which `count` stand together in `blocks`, to the rows' sums; `dots` are
+    /// for what comes between.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     fn multiply<const KIND: u8, const N: usize>(
@@ -104,6 +106,7 @@ impl Chunk {
         blocks: &[Block],
         count: usize,
         tiles: usize,
+        dots: &mut [Dots; 4],
         sums: &mut [[f32; ROWS]; N],
     ) {
         let mut all = [_mm512_setzero_ps(); N];
@@ -113,8 +116,6 @@ impl Chunk {
         }
         let rows = |tile: usize| blocks[tile * count..].first_chunk::<N>().expect("blocks behind the last row");
         // The dot products of the next tile are under way while those of this one are added.
-        let mut dots =
-            [Dots([[0; ROWS]; GROUP]), Dots([[0; ROWS]; GROUP]), Dots([[0; ROWS]; GROUP]), Dots([[0; ROWS]; GROUP])];
         self.dots::<KIND, N>(0, rows(0), &mut dots[..2]);
         for tile in 0..tiles {
             let (this, next) = dots.split_at_mut(2);
@@ -176,6 +177,10 @@ impl Chunk {
 struct Dots([[i32; ROWS]; GROUP]);
 
 impl Dots {
+    fn new() -> Self {
+        Self([[0; ROWS]; GROUP])
+    }
+
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn row(&self, row: usize) -> __m512 {

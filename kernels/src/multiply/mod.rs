@@ -37,9 +37,9 @@ const BATCH: usize = 128;
 const PIECE: usize = 1 << 20;
 /// Into how many parts the share of a thread is cut, at least where there are so many strips.
 const PARTS: usize = 4;
-/// From how many rows of inputs on AMX is faster than dot products: its tiles cost almost the same for fewer rows, and so
-/// does the chunk that is unpacked for them.
-const TILES_FROM: usize = 9;
+/// From how many rows of inputs on AMX is faster than dot products: a tile costs almost the same for fewer rows, and so does
+/// the chunk that is unpacked for it.
+const TILES_FROM: usize = 17;
 
 /// Multiplies `inputs` with each of the matrices; an output has a row for each row of inputs, as long as the matrix has
 /// rows. Matrices that are multiplied with the same inputs should come in one call: their work is shared out together.
