@@ -88,7 +88,7 @@ impl Desk {
             format,
             in_thought: format.begins_in_thought(&String::from_utf8_lossy(&end)),
             tools: offered.iter().map(|tool| tool.function.name.clone()).collect(),
-            one_call: request.parallel_tool_calls == Some(false),
+            one_call: request.calls_once(),
         }
     }
 

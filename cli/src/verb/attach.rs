@@ -78,7 +78,7 @@ pub(super) async fn next(output: &mut Follow, waiting: &mut Waiting) -> Result<O
 
 /// Prints an answer as it comes: its text or its vectors, or its chunks as JSON lines.
 pub(super) async fn print(output: &mut Follow, setting: &Setting) -> Result<Printed, Outcome> {
-    let (json, mut waiting) = (setting.json, Waiting::of(setting));
+    let (json, mut waiting, mut is_thinking) = (setting.json, Waiting::of(setting), false);
     loop {
         let Some(chunk) = next(output, &mut waiting).await? else { return Ok(Printed::Done) };
         if json {
@@ -89,6 +89,11 @@ pub(super) async fn print(output: &mut Follow, setting: &Setting) -> Result<Prin
             Chunk::Tokens { text, reasoning, calls, .. } if !json => {
                 // What the model thinks is not what it answers.
                 eprint!("{reasoning}");
+                is_thinking |= !reasoning.is_empty();
+                if is_thinking && !(text.is_empty() && calls.is_empty()) {
+                    eprintln!("\n");
+                    is_thinking = false;
+                }
                 print!("{text}");
                 for call in calls {
                     println!("{}", serde_json::to_string(&call).map_err(Outcome::failed)?);

@@ -1,4 +1,4 @@
-//! `/v1/embeddings`: a job for vectors, answered whole.
+//! `/v1/embeddings`: a job for vectors, answered whole. Step 1 of a job's path.
 //!
 //! Shapes: <https://platform.openai.com/docs/api-reference/embeddings>.
 

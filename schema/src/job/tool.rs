@@ -136,6 +136,11 @@ impl JobRequest {
         }
     }
 
+    /// Whether the answer has one call at most: where that was asked for, or where the tool was named.
+    pub fn calls_once(&self) -> bool {
+        self.parallel_tool_calls == Some(false) || matches!(self.tool_choice, Some(ToolChoice::Named { .. }))
+    }
+
     fn tool(&self, name: &str) -> Option<&Tool> {
         self.tools.iter().find(|tool| tool.function.name == name)
     }
