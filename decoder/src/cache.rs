@@ -107,7 +107,8 @@ impl Cache {
     }
 
     /// Makes the last of a sequence's `pages`, which holds `tokens`, known; all before it are known. Where one that holds them
-    /// is known already, the sequence gets that one instead. A page that is not full must not be written any more.
+    /// is known already, the sequence gets that one instead, and one that holds but the beginning of them is given up. A page
+    /// that is not full must not be written any more.
     pub fn keep(&mut self, pages: &mut [Page], tokens: &[u32]) {
         let Some((last, before)) = pages.split_last_mut() else { return };
         let before = before.last().and_then(|page| self.number(*page));
@@ -119,6 +120,7 @@ impl Cache {
             *last = same;
             return;
         }
+        self.give_up_beginnings(before, tokens);
         self.count += 1;
         let known = Known { before, tokens: tokens.to_vec(), number: self.count };
         self.slot(*last).known = Some(known);
@@ -219,17 +221,35 @@ impl Cache {
         Some(Page(self.pages.len() as u32 - 1))
     }
 
+    /// Frees the pages behind `before` that nobody uses and that hold the beginning of `tokens` and nothing else.
+    fn give_up_beginnings(&mut self, before: Option<u64>, tokens: &[u32]) {
+        let is_beginning = |page: &Page| {
+            let slot = &self.pages[page.0 as usize];
+            slot.users == 0 && slot.known.as_ref().is_some_and(|known| tokens.starts_with(&known.tokens))
+        };
+        let pages = self.known.get(&before).into_iter().flatten().copied();
+        for page in pages.filter(is_beginning).collect::<Vec<_>>() {
+            self.idle.remove(&self.pages[page.0 as usize].idle_since);
+            self.forget(page);
+            self.free.push(page);
+        }
+    }
+
     fn forget_oldest(&mut self) -> Option<Page> {
         let (_, page) = self.idle.pop_first()?;
-        if let Some(Known { before, .. }) = self.slot(page).known.take() {
-            let others = self.known.entry(before).or_default();
-            others.retain(|other| *other != page);
-            if others.is_empty() {
-                self.known.remove(&before);
-            }
-            self.stats.forgotten += 1;
-        }
+        self.forget(page);
+        self.stats.forgotten += 1;
         Some(page)
+    }
+
+    /// Makes a page unknown.
+    fn forget(&mut self, page: Page) {
+        let Some(Known { before, .. }) = self.slot(page).known.take() else { return };
+        let others = self.known.entry(before).or_default();
+        others.retain(|other| *other != page);
+        if others.is_empty() {
+            self.known.remove(&before);
+        }
     }
 }
 
@@ -292,12 +312,21 @@ mod tests {
     #[test]
     fn an_end_that_is_known_already_is_not_kept_twice() {
         let mut cache = Cache::new(8, 10);
-        for (end, idle) in [(&[1, 2, 3][..], 1), (&[1, 2], 1), (&[1, 2, 3], 1), (&[1, 2, 4], 2)] {
+        let longer = [1, 2, 3, 9, 9];
+        for (end, idle) in
+            [(&[1, 2, 3][..], 1), (&[1, 2], 1), (&[1, 2, 3], 1), (&[1, 2, 4], 2), (&longer, 2), (&[1, 2, 3], 2)]
+        {
             let mut pages = vec![cache.page().expect("there is room")];
             cache.keep(&mut pages, end);
             cache.release(&pages);
-            assert_eq!(cache.stats().idle, idle, "{end:?}");
+            assert_eq!((cache.stats().idle, cache.available()), (idle, 10), "{end:?}");
         }
+        assert_eq!(
+            cache.begin(&[&longer[..], &[1]].concat()).1,
+            longer.len(),
+            "the longer one took the shorter one's place"
+        );
+        assert_eq!(cache.stats().forgotten, 0, "and nothing was forgotten");
     }
 
     #[test]

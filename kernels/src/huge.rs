@@ -13,18 +13,16 @@ pub fn want_huge_pages(wanted: bool) {
     WANTED.store(wanted, Ordering::Relaxed);
 }
 
-/// Asks for huge pages for fresh memory, where they are wanted.
+/// Asks for huge pages for fresh memory, as far as it has whole ones and they are wanted.
 #[cfg(target_os = "linux")]
-pub(crate) fn ask(start: *mut u8, bytes: usize) {
-    if !WANTED.load(Ordering::Relaxed) {
+pub(crate) fn ask(map: &memmap2::MmapMut, start: usize, bytes: usize) {
+    if bytes < HUGE || !WANTED.load(Ordering::Relaxed) {
         return;
     }
-    // SAFETY: the whole pages within a fresh allocation; how large they are changes nothing in what they hold.
-    let asked = unsafe { rustix::mm::madvise(start.cast(), bytes / HUGE * HUGE, rustix::mm::Advice::LinuxHugepage) };
     // A kernel without huge pages refuses; small ones do as well, only slower.
-    let _ = asked;
+    let _ = map.advise_range(memmap2::Advice::HugePage, start, bytes / HUGE * HUGE);
 }
 
 /// Elsewhere the operating system decides by itself.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn ask(_start: *mut u8, _bytes: usize) {}
+pub(crate) fn ask(_map: &memmap2::MmapMut, _start: usize, _bytes: usize) {}

@@ -76,19 +76,16 @@ impl Matrix {
             return Err(PackError::Length { kind, rows, columns, expected, found: bytes.len() });
         }
         let size = strip_bytes(kind, columns);
-        let strips = Buffer::new(Self::packed_bytes(kind, rows, columns));
-        let start = Pieces(strips.start());
+        let mut strips = Buffer::zeroed(Self::packed_bytes(kind, rows, columns));
+        let start = Pieces(strips.as_mut_ptr());
         let together = (PART / (ROWS * row_bytes)).max(pool.threads());
         for (part, bytes) in bytes.chunks(together * ROWS * row_bytes).enumerate() {
             let file: Vec<&[u8]> = bytes.chunks_exact(row_bytes).collect();
-            let strips: Vec<&[&[u8]]> = file.chunks(ROWS).collect();
-            pool.run(strips.len(), |index| {
-                let (rows, at) = (strips[index], (part * together + index) * size);
-                // SAFETY: each strip lies within the buffer and is written by one call alone, which makes it zero first.
-                let strip = unsafe {
-                    start.at(at).write_bytes(0, size);
-                    slice::from_raw_parts_mut(start.at(at), size)
-                };
+            let files: Vec<&[&[u8]]> = file.chunks(ROWS).collect();
+            pool.run(files.len(), |index| {
+                let (rows, at) = (files[index], (part * together + index) * size);
+                // SAFETY: each strip lies within the buffer and is written by one call alone.
+                let strip = unsafe { slice::from_raw_parts_mut(start.at(at), size) };
                 if kind.is_float() { pack_floats(kind, rows, strip) } else { pack_strip(kind, rows, columns, strip) }
             });
             packed(bytes);
@@ -117,7 +114,7 @@ impl Matrix {
     /// How many bytes it takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.strips.bytes()
+        self.strips.len()
     }
 
     /// The weights of one row, exactly as the file means them.
@@ -147,10 +144,8 @@ impl Matrix {
 
     /// Strip `index`: 16 rows, as [`crate::form`] says, or for floats column after column.
     pub(crate) fn strip(&self, index: usize) -> &[u8] {
-        assert!(index < self.strips());
         let size = strip_bytes(self.kind, self.columns);
-        // SAFETY: all strips lie within the buffer, and `pack` wrote them.
-        unsafe { slice::from_raw_parts(self.strips.start().add(index * size), size) }
+        &self.strips[index * size..][..size]
     }
 }
 

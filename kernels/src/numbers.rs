@@ -17,10 +17,7 @@ impl Numbers {
     /// All of them zero.
     #[must_use]
     pub fn zeroed(count: usize) -> Self {
-        let buffer = Buffer::new(count * size_of::<u16>());
-        // SAFETY: the buffer has room for so many.
-        unsafe { buffer.start().cast::<u16>().write_bytes(0, count) }
-        Self { buffer, count }
+        Self { buffer: Buffer::zeroed(count * size_of::<u16>()), count }
     }
 }
 
@@ -28,15 +25,15 @@ impl Deref for Numbers {
     type Target = [u16];
 
     fn deref(&self) -> &[u16] {
-        // SAFETY: `zeroed` wrote them, and the buffer begins at a line of the cache.
-        unsafe { slice::from_raw_parts(self.buffer.start().cast(), self.count) }
+        // SAFETY: the buffer has room for so many, and begins at a page of memory.
+        unsafe { slice::from_raw_parts(self.buffer.as_ptr().cast(), self.count) }
     }
 }
 
 impl DerefMut for Numbers {
     fn deref_mut(&mut self) -> &mut [u16] {
-        // SAFETY: as above, and they are borrowed from this alone.
-        unsafe { slice::from_raw_parts_mut(self.buffer.start().cast(), self.count) }
+        // SAFETY: as above.
+        unsafe { slice::from_raw_parts_mut(self.buffer.as_mut_ptr().cast(), self.count) }
     }
 }
 

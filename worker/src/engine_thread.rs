@@ -38,11 +38,14 @@ struct Done {
 
 /// What the thread is asked for.
 enum Admission {
-    /// A sequence, and who hears its tokens.
-    Sequence(Box<Sequence>, mpsc::UnboundedSender<Result<Token, Failure>>),
+    /// A sequence, how many tokens it may make, and who hears them.
+    Sequence(Box<Sequence>, u32, Hearer),
     /// Texts, and who hears their vectors.
     Texts(Vec<Vec<u32>>, Asker),
 }
+
+/// Who hears tokens.
+type Hearer = mpsc::UnboundedSender<Result<Token, Failure>>;
 
 /// Who hears vectors.
 type Asker = oneshot::Sender<Result<Vec<Vec<f32>>, Failure>>;
@@ -65,11 +68,11 @@ impl EngineThread {
         Ok(Self { admissions, done, stats })
     }
 
-    /// Hands over a sequence.
-    pub(crate) async fn admit(&self, sequence: Sequence) -> Tokens {
+    /// Hands over a sequence, which is released when it has made `limit` tokens, or one that ends it.
+    pub(crate) async fn admit(&self, sequence: Sequence, limit: u32) -> Tokens {
         let (tokens, receiver) = mpsc::unbounded_channel();
         // A closed channel means that the thread has panicked; then the receiver is closed too.
-        let _ = self.admissions.send(Admission::Sequence(Box::new(sequence), tokens)).await;
+        let _ = self.admissions.send(Admission::Sequence(Box::new(sequence), limit, tokens)).await;
         receiver
     }
 
@@ -98,10 +101,20 @@ impl EngineThread {
     }
 }
 
+/// A sequence that the engine runs.
+struct Running {
+    id: SequenceId,
+    /// Tokens that it may still make.
+    left: u32,
+    /// Those that end it.
+    ends: Vec<u32>,
+    hearer: Hearer,
+}
+
 /// The engine and the sequences that it runs.
 struct Lives {
     engine: Box<dyn Engine>,
-    running: Vec<(SequenceId, mpsc::UnboundedSender<Result<Token, Failure>>)>,
+    running: Vec<Running>,
     /// Texts whose vectors are still to be computed, in the order in which they came.
     texts: VecDeque<(Vec<Vec<u32>>, Asker)>,
     next: u64,
@@ -136,18 +149,19 @@ impl Lives {
     }
 
     fn admit(&mut self, admission: Admission) {
-        let (sequence, tokens) = match admission {
-            Admission::Sequence(sequence, tokens) => (sequence, tokens),
+        let (sequence, left, hearer) = match admission {
+            Admission::Sequence(sequence, left, hearer) => (sequence, left, hearer),
             Admission::Texts(texts, asker) => return self.texts.push_back((texts, asker)),
         };
         let id = SequenceId(self.next);
         self.next += 1;
         // The slot of the job before may have become free just now.
         self.release_unwanted();
+        let ends = sequence.sampling.ends.clone();
         match self.engine.admit(id, *sequence) {
-            Ok(()) => self.running.push((id, tokens)),
+            Ok(()) => self.running.push(Running { id, left, ends, hearer }),
             Err(failure) => {
-                let _ = tokens.send(Err(failure));
+                let _ = hearer.send(Err(failure));
             }
         }
     }
@@ -179,22 +193,25 @@ impl Lives {
 
     fn release_unwanted(&mut self) {
         let engine = &mut self.engine;
-        self.running.retain(|(id, tokens)| {
+        self.running.retain(|running| {
             // Asked once: it may be closed at any moment, and a sequence that we forget must be released.
-            let is_wanted = !tokens.is_closed();
+            let is_wanted = !running.hearer.is_closed();
             if !is_wanted {
-                engine.release(*id);
+                engine.release(running.id);
             }
             is_wanted
         });
     }
 
     fn hand_out(&mut self, id: SequenceId, token: Result<Token, Failure>) {
-        let Some(at) = self.running.iter().position(|(running, _)| *running == id) else { return };
-        let ended = token.is_err();
+        let Some(at) = self.running.iter().position(|running| running.id == id) else { return };
+        let running = &mut self.running[at];
+        running.left = running.left.saturating_sub(1);
+        let is_last = token.as_ref().map_or(true, |token| running.left == 0 || running.ends.contains(&token.id));
         // Whoever listens may be gone; the next round releases the sequence then.
-        let _ = self.running[at].1.send(token);
-        if ended {
+        let _ = running.hearer.send(token);
+        if is_last {
+            self.engine.release(id);
             self.running.remove(at);
         }
     }
@@ -202,7 +219,7 @@ impl Lives {
 
 #[cfg(test)]
 mod tests {
-    use rbee_schema::{JobRequest, ModelReference};
+    use rbee_schema::{JobRequest, ModelReference, Sampling};
 
     use super::*;
     use crate::engine::{LoadOptions, load};
@@ -215,9 +232,29 @@ mod tests {
         // Dropping races with the thread's own look at the channel: often enough to meet it at every point.
         for round in 0..20_000 {
             let sequence = Sequence::new(vec![1], JobRequest::default().sampling(0));
-            let mut tokens = engine.admit(sequence).await;
+            let mut tokens = engine.admit(sequence, 1000).await;
             let first = tokens.recv().await.expect("the thread lives");
             assert!(first.is_ok(), "round {round}: {first:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_step_is_made_for_a_sequence_that_has_its_last_token() {
+        let options = LoadOptions { context: None, slots: 1, ..LoadOptions::default() };
+        let loaded = load(&ModelReference::Mock("tokens=5".into()), &options, &mut |_| {}).expect("loads");
+        let engine = EngineThread::start(loaded.engine, options.slots).expect("a thread");
+        let sampling = Sampling { ends: loaded.text.ends(), ..JobRequest::default().sampling(0) };
+        let mut made = 0;
+        // The mock ends an answer of five tokens with a sixth.
+        for (limit, expected) in [(3, 3), (5, 5), (100, 6)] {
+            let mut tokens = engine.admit(Sequence::new(vec![1], sampling.clone()), limit).await;
+            let mut heard = 0;
+            while let Some(token) = tokens.recv().await {
+                token.expect("a token");
+                heard += 1;
+            }
+            made += heard;
+            assert_eq!((heard, engine.tokens_made()), (expected, made), "at most {limit}");
         }
     }
 }

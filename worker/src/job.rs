@@ -131,7 +131,7 @@ impl Desk {
         writer.append(&first).await?;
         self.tell_started(delivery);
         if !answer.is_finished() {
-            let tokens = self.engine.admit(sequence).await;
+            let tokens = self.engine.admit(sequence, answer.left()).await;
             match self.stream(delivery, &mut answer, tokens, &mut writer, cancelled, taken).await {
                 Ok(()) => {}
                 Err(ended) => return self.broken(ended, answer.index() as usize, delivery, &mut writer).await,

@@ -145,6 +145,11 @@ impl Answer {
         self.index
     }
 
+    /// How many tokens it may still have.
+    pub fn left(&self) -> u32 {
+        self.limit.saturating_sub(self.index)
+    }
+
     /// Whether it is complete.
     pub fn is_finished(&self) -> bool {
         self.finished.is_some()
