@@ -42,8 +42,7 @@ fn measure(name: &str, model: &Model, threads: usize) {
     for _ in 0..TIMES {
         drop(weights.take());
         let begun = Instant::now();
-        weights =
-            Some(Weights::load(&pool, isa, &model.description, &file, &mut |_| {}).expect("all tensors are there"));
+        weights = Some(Weights::load(&pool, &model.description, &file, &mut |_| {}).expect("all tensors are there"));
         load = load.min(begun.elapsed());
     }
     let weights = weights.expect("loaded");

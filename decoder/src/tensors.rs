@@ -1,6 +1,6 @@
 //! Tensors as they stand in a file, and how they become matrices.
 
-use rbee_kernels::{Isa, Kind, Matrix, PackError, Pool};
+use rbee_kernels::{Kind, Matrix, PackError, Pool};
 
 /// A tensor as it stands in a file.
 #[derive(Debug, Clone, Copy)]
@@ -54,15 +54,14 @@ pub enum LoadError {
 /// Packs tensors, one after another, each by all threads.
 pub struct Packer<'a> {
     pool: &'a Pool,
-    isa: Isa,
     tensors: &'a dyn Tensors,
     progress: &'a mut dyn FnMut(usize),
 }
 
 impl<'a> Packer<'a> {
     /// Packs what `tensors` has; `progress` hears how many bytes were packed.
-    pub fn new(pool: &'a Pool, isa: Isa, tensors: &'a dyn Tensors, progress: &'a mut dyn FnMut(usize)) -> Self {
-        Self { pool, isa, tensors, progress }
+    pub fn new(pool: &'a Pool, tensors: &'a dyn Tensors, progress: &'a mut dyn FnMut(usize)) -> Self {
+        Self { pool, tensors, progress }
     }
 
     /// Whether there is a tensor of this name.
@@ -97,7 +96,7 @@ impl<'a> Packer<'a> {
         for rows in rows {
             let bytes = &tensor.bytes[first * row_bytes..(first + rows) * row_bytes];
             let mut packed = |part: &[u8]| self.tensors.done(part);
-            let matrix = Matrix::pack(self.pool, self.isa, tensor.kind, rows, columns, bytes, &mut packed)
+            let matrix = Matrix::pack(self.pool, tensor.kind, rows, columns, bytes, &mut packed)
                 .map_err(|source| LoadError::Pack { name: name.to_owned(), source })?;
             matrices.push(matrix);
             first += rows;
@@ -113,8 +112,8 @@ impl<'a> Packer<'a> {
     pub fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {
         let tensor = self.find(name, &[length])?;
         let failed = |source| LoadError::Pack { name: name.to_owned(), source };
-        let matrix =
-            Matrix::pack(self.pool, self.isa, tensor.kind, 1, length, tensor.bytes, &mut |_| {}).map_err(failed)?;
+        let mut packed = |part: &[u8]| self.tensors.done(part);
+        let matrix = Matrix::pack(self.pool, tensor.kind, 1, length, tensor.bytes, &mut packed).map_err(failed)?;
         let mut numbers = vec![0.0; length];
         matrix.row(0, &mut numbers);
         (self.progress)(tensor.bytes.len());
@@ -128,5 +127,44 @@ impl<'a> Packer<'a> {
             return Err(LoadError::Shape { name: name.to_owned(), expected, found });
         }
         Ok(tensor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A tensor of any name, and how many bytes of it are done with.
+    struct One {
+        shape: Vec<usize>,
+        bytes: Vec<u8>,
+        done: Cell<usize>,
+    }
+
+    impl Tensors for One {
+        fn tensor(&self, _name: &str) -> Option<Tensor<'_>> {
+            Some(Tensor { kind: Kind::F32, shape: &self.shape, bytes: &self.bytes })
+        }
+
+        fn done(&self, bytes: &[u8]) {
+            self.done.set(self.done.get() + bytes.len());
+        }
+    }
+
+    #[test]
+    fn every_byte_that_was_packed_is_done_with() {
+        for shape in [vec![96], vec![24, 4]] {
+            let one = One { shape: shape.clone(), bytes: vec![0; 4 * 96], done: Cell::new(0) };
+            let (pool, mut heard) = (Pool::new(1), 0);
+            let mut progress = |bytes: usize| heard += bytes;
+            let mut packer = Packer::new(&pool, &one, &mut progress);
+            match shape[..] {
+                [length] => assert_eq!(packer.vector("any", length).map(|numbers| numbers.len()), Ok(length)),
+                _ => assert!(packer.matrices("any", [8, 16], 4).is_ok()),
+            }
+            assert_eq!((one.done.get(), heard), (4 * 96, 4 * 96), "{shape:?}");
+        }
     }
 }

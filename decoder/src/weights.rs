@@ -1,6 +1,6 @@
 //! A model's weights, packed for products.
 
-use rbee_kernels::{Isa, Matrix, Pool};
+use rbee_kernels::{Matrix, Pool};
 
 use crate::{Description, LoadError, Packer, Tensors};
 
@@ -39,12 +39,11 @@ impl Weights {
     /// If a tensor is missing, has another shape or cannot be packed.
     pub fn load(
         pool: &Pool,
-        isa: Isa,
         description: &Description,
         tensors: &dyn Tensors,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Self, LoadError> {
-        Loading { description, packer: Packer::new(pool, isa, tensors, progress) }.weights()
+        Loading { description, packer: Packer::new(pool, tensors, progress) }.weights()
     }
 
     /// Bytes that the matrices take.

@@ -1,7 +1,7 @@
 //! A model's weights, packed for products.
 
 use rbee_decoder::{LoadError, Packer, Tensors};
-use rbee_kernels::{Isa, Matrix, Pool};
+use rbee_kernels::{Matrix, Pool};
 
 use crate::Description;
 
@@ -43,12 +43,11 @@ impl Weights {
     /// If a tensor is missing, has another shape or cannot be packed.
     pub fn load(
         pool: &Pool,
-        isa: Isa,
         description: &Description,
         tensors: &dyn Tensors,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Self, LoadError> {
-        let mut loading = Loading { packer: Packer::new(pool, isa, tensors, progress) };
+        let mut loading = Loading { packer: Packer::new(pool, tensors, progress) };
         let Description { vocabulary, positions, kinds, width, inner, layers, .. } = *description;
         let matrix = |loading: &mut Loading<'_>, name: &str, rows| {
             loading.packer.matrix(&format!("embeddings.{name}_embeddings.weight"), rows, width)

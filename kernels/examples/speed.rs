@@ -40,9 +40,9 @@ fn large(pool: &Pool, isa: Isa, kinds: &[Kind]) {
         let (rows, columns) = (5632, 2048);
         let file = weights(*kind, rows, columns);
         let start = Instant::now();
-        let mut matrices = vec![pack(pool, isa, *kind, rows, columns, &file)];
+        let mut matrices = vec![pack(pool, *kind, rows, columns, &file)];
         while matrices.len() * matrices[0].bytes() < LARGE {
-            matrices.push(pack(pool, isa, *kind, rows, columns, &file));
+            matrices.push(pack(pool, *kind, rows, columns, &file));
         }
         let bytes = matrices.len() * matrices[0].bytes();
         let packed = (matrices.len() * file.len()) as f64 / start.elapsed().as_secs_f64() / 1e9;
@@ -82,7 +82,7 @@ fn small(pool: &Pool, isa: Isa, kinds: &[Kind]) {
     ROWS.iter().for_each(|rows| print!(" {:>20}", format!("{rows} rows")));
     println!();
     for kind in kinds.iter().filter(|kind| kind.block() < 256) {
-        let pack = |rows, columns| pack(pool, isa, *kind, rows, columns, &weights(*kind, rows, columns));
+        let pack = |rows, columns| pack(pool, *kind, rows, columns, &weights(*kind, rows, columns));
         let layers: Vec<[Matrix; 7]> = (0..30)
             .map(|_| {
                 [
@@ -136,8 +136,8 @@ fn best(times: usize, mut work: impl FnMut()) -> Duration {
     (0..times).map(|_| measure()).min().unwrap_or_default()
 }
 
-fn pack(pool: &Pool, isa: Isa, kind: Kind, rows: usize, columns: usize, file: &[u8]) -> Matrix {
-    Matrix::pack(pool, isa, kind, rows, columns, file, &mut |_| {}).expect("whole blocks")
+fn pack(pool: &Pool, kind: Kind, rows: usize, columns: usize, file: &[u8]) -> Matrix {
+    Matrix::pack(pool, kind, rows, columns, file, &mut |_| {}).expect("whole blocks")
 }
 
 fn numbers(count: usize) -> Vec<f32> {

@@ -5,7 +5,7 @@ use std::slice;
 use half::{bf16, f16};
 
 use crate::{
-    Isa, Pool,
+    Pool,
     buffer::Buffer,
     form::{COLUMNS, Form, ROWS, for_kind},
     kind::Kind,
@@ -50,7 +50,7 @@ pub enum PackError {
 }
 
 /// Bytes of a file that are packed before others are looked at: a file's pages can be given back as the weights take theirs.
-pub const PART: usize = 16 << 20;
+pub const PART: usize = 4 << 20;
 
 impl Matrix {
     /// Packs `bytes`, which stand row after row as in a GGUF file, in parts of about [`PART`] bytes; `packed` hears of each
@@ -60,7 +60,6 @@ impl Matrix {
     /// If rows are not whole blocks, or if `bytes` are not that many rows.
     pub fn pack(
         pool: &Pool,
-        _isa: Isa,
         kind: Kind,
         rows: usize,
         columns: usize,
@@ -170,7 +169,7 @@ mod tests {
     use crate::samples::{Noise, weight};
 
     fn pack(kind: Kind, rows: usize, columns: usize, bytes: &[u8]) -> Result<Matrix, PackError> {
-        Matrix::pack(&Pool::new(2), Isa::detect(), kind, rows, columns, bytes, &mut |_| {})
+        Matrix::pack(&Pool::new(2), kind, rows, columns, bytes, &mut |_| {})
     }
 
     #[test]
@@ -209,7 +208,7 @@ mod tests {
         let bytes = Noise(3).weights(kind, rows, columns);
         let mut parts = Vec::new();
         let mut hear = |part: &[u8]| parts.push(part.len());
-        let matrix = Matrix::pack(&Pool::new(2), Isa::detect(), kind, rows, columns, &bytes, &mut hear).unwrap();
+        let matrix = Matrix::pack(&Pool::new(2), kind, rows, columns, &bytes, &mut hear).unwrap();
         assert!(parts.len() > 1 && parts.iter().sum::<usize>() == bytes.len(), "{parts:?}");
         let mut out = vec![0.0; columns];
         let last = rows - 1;

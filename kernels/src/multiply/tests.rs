@@ -11,7 +11,7 @@ impl Case {
     fn new(seed: u64, kind: Kind, rows: usize, columns: usize, batch: usize) -> Self {
         let mut noise = Noise(seed);
         let bytes = noise.weights(kind, rows, columns);
-        let matrix = Matrix::pack(&Pool::new(1), Isa::Portable, kind, rows, columns, &bytes, &mut |_| {}).unwrap();
+        let matrix = Matrix::pack(&Pool::new(1), kind, rows, columns, &bytes, &mut |_| {}).unwrap();
         Self { matrix, inputs: noise.numbers(batch * columns) }
     }
 

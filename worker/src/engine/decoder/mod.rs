@@ -97,7 +97,7 @@ fn load_from(
     progress(LoadProgress { done_bytes: source.header_bytes(), total_bytes: source.length(), memory: None });
     memory::check(&memory, options, context)?;
     let (pool, isa) = (Pool::new(threads(options)), Isa::detect());
-    let weights = read_weights(&*source, &pool, isa, &description, progress)?;
+    let weights = read_weights(&*source, &pool, &description, progress)?;
     let cache = Cache::new(description.page_bytes() / 2, pages);
     let mut engine = DecoderEngine::new(Decoder::new(description, weights, pool, isa), cache, options.slots, context);
     engine.try_out()?;
@@ -128,7 +128,6 @@ fn pages(options: &LoadOptions, description: &Description, context: u32) -> Resu
 fn read_weights(
     file: &dyn Source,
     pool: &Pool,
-    isa: Isa,
     description: &Description,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<Weights, Failure> {
@@ -143,7 +142,7 @@ fn read_weights(
             progress(LoadProgress { done_bytes, total_bytes, memory: None });
         }
     };
-    let read = catch_unwind(AssertUnwindSafe(|| Weights::load(pool, isa, description, file, &mut tell)));
+    let read = catch_unwind(AssertUnwindSafe(|| Weights::load(pool, description, file, &mut tell)));
     let invalid = |message: String| Failure::new(FailureCode::ModelInvalid, message);
     let weights =
         read.map_err(|_| invalid("its weights contradict its header".into()))?.map_err(|error| match error {

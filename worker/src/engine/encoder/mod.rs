@@ -44,7 +44,7 @@ pub(super) fn load(
         return Err(Failure::new(FailureCode::ModelInvalid, message));
     }
     let (pool, isa) = (Pool::new(threads(options)), Isa::detect());
-    let weights = read_weights(&file, &pool, isa, &description, progress)?;
+    let weights = read_weights(&file, &pool, &description, progress)?;
     let mut engine =
         EncoderEngine { encoder: Encoder::new(description, weights, pool, isa), stats: EngineStats::default() };
     engine.try_out()?;
@@ -84,7 +84,6 @@ impl rbee_encoder::Tensors for Prefixed {
 fn read_weights(
     file: &Prefixed,
     pool: &Pool,
-    isa: Isa,
     description: &rbee_encoder::Description,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<Weights, Failure> {
@@ -98,7 +97,7 @@ fn read_weights(
             progress(LoadProgress { done_bytes, total_bytes, memory: None });
         }
     };
-    Weights::load(pool, isa, description, file, &mut tell).map_err(|error| match error {
+    Weights::load(pool, description, file, &mut tell).map_err(|error| match error {
         LoadError::Missing { .. } | LoadError::Shape { .. } | LoadError::Pack { .. } => {
             Failure::new(FailureCode::ModelInvalid, error.to_string())
         }
