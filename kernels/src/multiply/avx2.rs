@@ -108,16 +108,18 @@ impl HalfTile {
         }
         if form.halves {
             let dots = self.dots::<KIND, N>(blocks, 1);
-            for (product, dot) in products.iter_mut().zip(dots) {
-                *product = _mm256_fmadd_ps(self.scales[1], dot, *product);
+            for row in 0..N {
+                products[row] = _mm256_fmadd_ps(self.scales[1], dots[row], products[row]);
             }
         }
-        for ((product, block), sums) in products.into_iter().zip(blocks).zip(sums) {
-            let product = self.add_minimums::<KIND>(product, block);
-            let sums = &mut sums[half * HALF..][..HALF];
+        // Counted, as all loops over rows here: to move vectors out of an array one by one costs more than the products.
+        for row in 0..N {
+            let product = self.add_minimums::<KIND>(products[row], &blocks[row]);
+            let sums = &mut sums[row].as_chunks_mut::<HALF>().0[half];
             // SAFETY: eight floats.
             unsafe {
-                let sum = _mm256_fmadd_ps(_mm256_set1_ps(block.scale), product, _mm256_loadu_ps(sums.as_ptr()));
+                let scale = _mm256_set1_ps(blocks[row].scale);
+                let sum = _mm256_fmadd_ps(scale, product, _mm256_loadu_ps(sums.as_ptr()));
                 _mm256_storeu_ps(sums.as_mut_ptr(), sum);
             }
         }
@@ -154,12 +156,13 @@ impl HalfTile {
         for first in (group * lines..(group + 1) * lines).step_by(together) {
             let mut pairs = self.pairs::<KIND, N>(blocks, first);
             for line in first + 1..first + together {
-                for (pairs, more) in pairs.iter_mut().zip(self.pairs::<KIND, N>(blocks, line)) {
-                    *pairs = _mm256_add_epi16(*pairs, more);
+                let more = self.pairs::<KIND, N>(blocks, line);
+                for row in 0..N {
+                    pairs[row] = _mm256_add_epi16(pairs[row], more[row]);
                 }
             }
-            for (dot, pairs) in dots.iter_mut().zip(pairs) {
-                *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+            for row in 0..N {
+                dots[row] = _mm256_add_epi32(dots[row], _mm256_madd_epi16(pairs[row], _mm256_set1_epi16(1)));
             }
         }
         let mut floats = [_mm256_setzero_ps(); N];
