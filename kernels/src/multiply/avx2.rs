@@ -112,7 +112,7 @@ impl HalfTile {
                 products[row] = _mm256_fmadd_ps(self.scales[1], dots[row], products[row]);
             }
         }
-        // Counted, as all loops over rows here: to move vectors out of an array one by one costs more than the products.
+        // Counted: to move vectors out of an array one by one, as a loop over the array does, costs as much as the products.
         for row in 0..N {
             let product = self.add_minimums::<KIND>(products[row], &blocks[row]);
             let sums = &mut sums[row].as_chunks_mut::<HALF>().0[half];
