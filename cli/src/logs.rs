@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use rbee_trace::Exporter;
+use rbee_nats::trace::Exporter;
 use tracing_subscriber::{
     EnvFilter, Layer as _,
     fmt::{self, writer::BoxMakeWriter},

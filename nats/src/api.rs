@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use crate::trace::TraceContext;
 use async_nats::{
     HeaderMap, header,
     service::{self, PingResponse, Service, ServiceExt as _, endpoint::Endpoint},
@@ -9,7 +10,6 @@ use async_nats::{
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::SelectAll};
 use rbee_schema::{Failure, QueenName};
-use rbee_trace::TraceContext;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::trace::TraceContext;
 use async_nats::jetstream::{
     AckKind,
     consumer::{AckPolicy, PullConsumer, pull},
@@ -9,7 +10,6 @@ use async_nats::jetstream::{
 };
 use futures::StreamExt as _;
 use rbee_schema::{Failure, FailureCode, HiveCommand, HiveName};
-use rbee_trace::TraceContext;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 use uuid::Uuid;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::trace::TraceContext;
 use async_nats::jetstream::{
     self, AckKind,
     consumer::{AckPolicy, PullConsumer, pull},
@@ -16,7 +17,6 @@ use rbee_schema::{
     DeadJob, Event, Failure, FailureCode, HiveName, JobClass, JobEvent, JobId, JobInFlight, MAX_BODY_BYTES, ModelName,
     Tenant, WorkerName,
 };
-use rbee_trace::TraceContext;
 use tokio::time::timeout;
 use tracing::{Instrument as _, field::Empty, info_span, warn};
 
@@ -80,8 +80,8 @@ impl Bus {
         let Submission { model, job, tenant, .. } = &submission;
         let span = info_span!(parent: None, "submit", %model, %job, %tenant, trace = Empty);
         let trace = match asked {
-            Some(asked) => rbee_trace::join(&span, &asked),
-            None => rbee_trace::begin(&span, &self.trace_of(tenant, job)),
+            Some(asked) => crate::trace::join(&span, &asked),
+            None => crate::trace::begin(&span, &self.trace_of(tenant, job)),
         };
         span.record("trace", trace.id());
         self.queue(submission, trace).instrument(span).await

@@ -23,7 +23,7 @@ mod server;
 mod settings;
 mod subject;
 mod topology;
-mod trace;
+pub mod trace;
 
 pub use address::without_secrets;
 pub use api::{Api, ApiRequest, OPERATIONS};

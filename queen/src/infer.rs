@@ -1,11 +1,11 @@
 //! One inference for somebody who asked by request and reply or by HTTP: a job is submitted and its output followed.
 
 use bytes::Bytes;
+use rbee_nats::trace::{STEPS, TraceContext};
 use rbee_nats::{Bus, Follow, Registry, Submission};
 use rbee_schema::{
     EmbeddingsRequest, Failure, FailureCode, JobClass, JobId, JobRequest, ModelKind, ModelName, ModelSpec, Tenant,
 };
-use rbee_trace::{STEPS, TraceContext};
 use tracing::{Span, debug, info_span};
 
 /// A job that was submitted, and its output.
@@ -73,7 +73,7 @@ pub(crate) async fn start<Q: Request>(
 /// The span of a job that is answered without a worker, in the trace that it belongs to.
 pub(crate) fn refusal(tenant: &Tenant, job: &JobId, trace: &TraceContext) -> Span {
     let span = info_span!(parent: None, "refuse", %job, %tenant, trace = trace.id());
-    rbee_trace::join(&span, trace);
+    rbee_nats::trace::join(&span, trace);
     span
 }
 

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use rbee_nats::trace::STEPS;
 use rbee_nats::{Committed, Delivery};
 use rbee_schema::{Chunk, EmbeddingsRequest, EncodingFormat, Failure, FailureCode, FinishReason, JobEvent, Usage};
-use rbee_trace::STEPS;
 use tokio::{
     task::spawn_blocking,
     time::{Instant, interval},

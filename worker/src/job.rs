@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
+use rbee_nats::trace::STEPS;
 use rbee_nats::{Bus, Delivery, Outbox};
 use rbee_schema::{
     Chunk, DeadJob, Event, Failure, FailureCode, JobEvent, ModelKind, Scored, TokenLogprob, WorkerSettings,
 };
-use rbee_trace::STEPS;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, info_span, warn};
@@ -75,7 +75,7 @@ impl Desk {
         let Delivery { job, tenant, attempt, trace, .. } = &delivery;
         let Identity { model, worker, .. } = &self.identity;
         let span = info_span!(parent: None, "job", %job, %tenant, attempt, %model, %worker, trace = trace.id());
-        rbee_trace::join(&span, trace);
+        rbee_nats::trace::join(&span, trace);
         self.serve_in_trace(&delivery).instrument(span).await;
     }
 

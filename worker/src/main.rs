@@ -7,8 +7,8 @@
 use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::Parser as _;
+use rbee_nats::trace::{ExportError, Exporter};
 use rbee_schema::{Failure, FailureCode};
-use rbee_trace::{ExportError, Exporter};
 use rbee_worker::{Ended, Options, run};
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 

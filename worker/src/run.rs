@@ -6,12 +6,12 @@ use std::{
 };
 
 use clap::Parser;
+use rbee_nats::trace::TraceContext;
 use rbee_nats::{Bus, Connection, ConnectionSettings, JobQueue, Namespace, Outbox, worker_connection};
 use rbee_schema::{
     ByteSize, Event, Failure, FailureCode, HiveName, MemoryEstimate, ModelKind, ModelName, ModelReference, WorkerEvent,
     WorkerName, WorkerSettings,
 };
-use rbee_trace::TraceContext;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
@@ -244,7 +244,7 @@ pub async fn run(options: Options) -> Result<(), Ended> {
 fn load_span(Identity { hive, worker, model, epoch, .. }: &Identity) -> Span {
     let trace = TraceContext::of_environment().unwrap_or_else(TraceContext::random);
     let span = info_span!(parent: None, "load", %model, %worker, %hive, epoch, trace = trace.id());
-    rbee_trace::join(&span, &trace);
+    rbee_nats::trace::join(&span, &trace);
     span
 }
 

@@ -2,8 +2,8 @@
 
 use clap::Args;
 use rbee_nats::Submission;
+use rbee_nats::trace::TraceContext;
 use rbee_schema::{Chunk, EmbeddingInput, EmbeddingsRequest, EncodingFormat, ModelName, Usage};
-use rbee_trace::TraceContext;
 use serde_json::{Value, json};
 use tokio::signal::ctrl_c;
 

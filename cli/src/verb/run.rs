@@ -1,8 +1,8 @@
 //! `rbee run`: a job, and its answer as it comes. Step 1 of a job's path.
 
 use clap::Args;
+use rbee_nats::trace::TraceContext;
 use rbee_schema::{JobId, Tenant};
-use rbee_trace::TraceContext;
 use tokio::signal::ctrl_c;
 
 use super::attach::{Printed, print};

@@ -1,7 +1,7 @@
 //! `rbee submit`: a job that nobody waits for.
 
 use clap::Args;
-use rbee_trace::TraceContext;
+use rbee_nats::trace::TraceContext;
 
 use crate::{Setting, outcome::Outcome, prompt::PromptOptions, show};
 

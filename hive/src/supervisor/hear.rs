@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use rbee_nats::trace::TraceContext;
 use rbee_nats::{Authority, Entry, Message, Order, PortClaim, Subject};
 use rbee_schema::{
     Failure, FailureCode, Haste, HiveCommand, HiveEvent, HiveRecord, LeaderRecord, ModelName, ModelSpec, PortEvent,
     PortLease, WorkerBeat, WorkerEvent, WorkerName, WorkerPhase,
 };
-use rbee_trace::TraceContext;
 use tokio::task::JoinError;
 use tracing::{debug, error, info, warn};
 

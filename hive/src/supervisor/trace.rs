@@ -1,8 +1,8 @@
 //! The first start of a worker, in the trace of whoever wanted it. Later ones are the hive's own doing, each in a trace of
 //! its own.
 
+use rbee_nats::trace::{STEPS, TRACEPARENT_VARIABLE, TRACESTATE_VARIABLE, TraceContext};
 use rbee_schema::{HiveName, ModelName, WorkerName};
-use rbee_trace::{STEPS, TRACEPARENT_VARIABLE, TRACESTATE_VARIABLE, TraceContext};
 use tracing::{Span, debug, info, info_span};
 
 use crate::decide::worker::Event;
@@ -18,7 +18,7 @@ impl Spawning {
     pub(super) fn begin(hive: &HiveName, worker: &WorkerName, model: &ModelName, asked: Option<TraceContext>) -> Self {
         let asked = asked.unwrap_or_else(TraceContext::random);
         let span = info_span!(parent: None, "spawn", %worker, %model, %hive, trace = asked.id());
-        let trace = rbee_trace::join(&span, &asked);
+        let trace = rbee_nats::trace::join(&span, &asked);
         span.in_scope(|| info!("a worker is wanted"));
         Self { span, trace }
     }

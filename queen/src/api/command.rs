@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use futures::future::try_join_all;
+use rbee_nats::trace::{STEPS, TraceContext};
 use rbee_nats::{ApiRequest, Authority, Bus, Order, Subject};
 use rbee_schema::{
     Event, Failure, FailureCode, HiveCommand, HiveName, QueenEvent, WorkerName,
     api::{Commanded, Drain, OfFile, OfWorker, Spawn, Stop},
 };
-use rbee_trace::{STEPS, TraceContext};
 use tracing::{Instrument as _, Span, debug, info_span};
 
 use super::{
@@ -53,7 +53,7 @@ pub(super) fn carry_out(context: &Context<'_>, request: ApiRequest) {
 fn begin(request: &ApiRequest) -> (Span, TraceContext) {
     let asked = request.trace().unwrap_or_else(TraceContext::random);
     let span = info_span!(parent: None, "command", operation = request.operation(), trace = asked.id());
-    let trace = rbee_trace::join(&span, &asked);
+    let trace = rbee_nats::trace::join(&span, &asked);
     (span, trace)
 }
 

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use rbee_nats::trace::STEPS;
 use rbee_nats::{AppendError, Authority, Bus, BusError, Order as HiveOrder, QueuedJob, Registry};
 use rbee_schema::{
     AlertEvent, AlertKind, Chunk, Event as BusEvent, Failure, Haste, HiveCommand, HiveName, JobId, JobInFlight,
     ModelName, ModelSpec, QueenEvent, Tenant, WorkerName,
 };
-use rbee_trace::STEPS;
 use tokio::time::sleep;
 use tracing::{Instrument as _, Span, debug, info, warn};
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use rbee_nats::trace::TraceContext;
 use rbee_schema::{HiveName, ModelName, WorkerName};
-use rbee_trace::TraceContext;
 use tracing::{Span, info_span};
 
 use crate::decide::fleet::Fleet;
@@ -37,7 +37,7 @@ impl Traces {
         let asked = self.oldest.get(model).filter(|_| waits(fleet, model));
         let trace = asked.cloned().unwrap_or_else(TraceContext::random);
         let span = info_span!(parent: None, "place", %model, %hive, %worker, trace = trace.id());
-        let trace = rbee_trace::join(&span, &trace);
+        let trace = rbee_nats::trace::join(&span, &trace);
         (span, trace)
     }
 }

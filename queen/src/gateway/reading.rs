@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
+use rbee_nats::trace::{TRACEPARENT, TRACESTATE, TraceContext};
 use rbee_nats::{Bus, Follow};
 use rbee_schema::{Chunk, Failure, FailureCode, JobId, ModelName, Tenant};
-use rbee_trace::{TRACEPARENT, TRACESTATE, TraceContext};
 use tracing::debug;
 
 use crate::{

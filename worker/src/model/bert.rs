@@ -6,8 +6,8 @@
 
 use std::path::Path;
 
-use rbee_encoder::{Bend, Description, Pooling};
 use rbee_schema::{Failure, FailureCode};
+use rbee_transformer::encoder::{Bend, Description, Pooling};
 use serde_json::Value;
 
 use super::{folder::json, invalid, shown, unsupported};

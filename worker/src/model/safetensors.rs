@@ -11,8 +11,8 @@ use std::{
     path::Path,
 };
 
-use rbee_decoder::{Kind, Tensor, TensorSize, Tensors};
 use rbee_schema::{Failure, FailureCode};
+use rbee_transformer::{Kind, Tensor, TensorSize, Tensors};
 use safetensors::{
     SafeTensors,
     tensor::{Dtype, SafeTensorError},

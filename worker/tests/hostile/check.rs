@@ -1,4 +1,4 @@
-//! What no file may do, for these tests and for `fuzz/`.
+//! What no file may do, for these tests and for `worker/fuzz/`.
 
 use std::panic::catch_unwind;
 

@@ -1,8 +1,8 @@
-//! What is tried with a file, by these tests and by `fuzz/`.
+//! What is tried with a file, by these tests and by `worker/fuzz/`.
 
 use candle_core::quantized::{GgmlDType, gguf_file::Content};
-use rbee_decoder::{Kind, Tensor, Tensors};
 use rbee_schema::Failure;
+use rbee_transformer::{Kind, Tensor, Tensors};
 use rbee_worker::model::{architecture, gguf, header, metadata::Metadata, template::Bounds, text::ModelText};
 
 /// Everything that a worker does with a file before it packs a weight.

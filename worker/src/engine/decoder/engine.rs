@@ -5,9 +5,9 @@ use std::{
     time::Instant,
 };
 
-use rbee_decoder::{Cache, Decoder, Span};
 use rbee_kernels::PAGE;
 use rbee_schema::{Failure, FailureCode, Sampling};
+use rbee_transformer::{Cache, Decoder, Span};
 
 use super::running::{Part, Running, Turn};
 use crate::{

@@ -3,8 +3,8 @@
 use std::{cell::RefCell, collections::BTreeSet, path::Path};
 
 use candle_core::quantized::GgmlDType;
-use rbee_decoder::{Kind, Pairs, Tensor, TensorSize, Tensors};
 use rbee_schema::Failure;
+use rbee_transformer::{Kind, Pairs, Tensor, TensorSize, Tensors};
 
 use super::Source;
 use crate::model::{architecture, gguf::Gguf, metadata::Metadata, template::Bounds, text::ModelText, unsupported};

@@ -2,8 +2,8 @@
 
 use std::{fs, path::Path};
 
-use rbee_decoder::{Kind, Pairs, Tensor, TensorSize, Tensors};
 use rbee_schema::{Failure, FailureCode};
+use rbee_transformer::{Kind, Pairs, Tensor, TensorSize, Tensors};
 
 use super::Source;
 use crate::model::{

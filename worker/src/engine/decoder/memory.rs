@@ -1,7 +1,7 @@
 //! The memory that a model will take, and whether it may.
 
-use rbee_decoder::{Description, Memory};
 use rbee_schema::{ByteSize, Failure, FailureCode, MemoryEstimate};
+use rbee_transformer::{Description, Memory};
 
 use super::{Source, engine::ROWS_WITH_GUESSES};
 use crate::{decide::batch, engine::LoadOptions};

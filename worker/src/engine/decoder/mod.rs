@@ -18,9 +18,9 @@ use std::{
     sync::Arc,
 };
 
-use rbee_decoder::{Cache, Decoder, Description, Isa, LoadError, Pairs, Pool, TensorSize, Tensors, Weights};
 use rbee_kernels::PAGE;
 use rbee_schema::{Failure, FailureCode};
+use rbee_transformer::{Cache, Decoder, Description, Isa, LoadError, Pairs, Pool, TensorSize, Tensors, Weights};
 
 use self::{engine::DecoderEngine, file::File, folder::Folder};
 use super::{LoadOptions, LoadProgress, Loaded, context_size, threads};

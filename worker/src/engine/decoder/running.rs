@@ -1,8 +1,8 @@
 //! One sequence: what it has, what it does next, and what it chooses.
 
-use rbee_decoder::{Cache, Page};
 use rbee_kernels::PAGE;
 use rbee_schema::{Failure, Sampling};
+use rbee_transformer::{Cache, Page};
 
 use crate::{
     decide::guess::Luck,

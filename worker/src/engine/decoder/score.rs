@@ -1,8 +1,8 @@
 //! How probable a text is, for measurements.
 
-use rbee_decoder::{Page, Span};
 use rbee_kernels::PAGE;
 use rbee_schema::{Failure, FailureCode};
+use rbee_transformer::{Page, Span};
 
 use super::engine::DecoderEngine;
 

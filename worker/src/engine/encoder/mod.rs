@@ -8,8 +8,8 @@ use std::{
     time::Instant,
 };
 
-use rbee_encoder::{Encoder, Isa, LoadError, Pool, Weights};
 use rbee_schema::{Failure, FailureCode};
+use rbee_transformer::encoder::{Encoder, Isa, LoadError, Pool, Weights};
 
 use super::{
     Engine, EngineStats, LoadOptions, LoadProgress, Loaded, Sequence, SequenceId, Token, context_size, threads,
@@ -71,8 +71,8 @@ impl Prefixed {
     }
 }
 
-impl rbee_encoder::Tensors for Prefixed {
-    fn tensor(&self, name: &str) -> Option<rbee_encoder::Tensor<'_>> {
+impl rbee_transformer::encoder::Tensors for Prefixed {
+    fn tensor(&self, name: &str) -> Option<rbee_transformer::encoder::Tensor<'_>> {
         self.tensors.tensor(&format!("{}{name}", self.prefix))
     }
 
@@ -84,7 +84,7 @@ impl rbee_encoder::Tensors for Prefixed {
 fn read_weights(
     file: &Prefixed,
     pool: &Pool,
-    description: &rbee_encoder::Description,
+    description: &rbee_transformer::encoder::Description,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<Weights, Failure> {
     let total_bytes = file.tensors.length();

@@ -1,7 +1,7 @@
 //! Gemma 2: norms after attention and feed-forward too, capped scores, and every other layer sees a part of the text.
 
-use rbee_decoder::{Activation, Description, Pairs};
 use rbee_schema::Failure;
+use rbee_transformer::{Activation, Description, Pairs};
 
 use super::header::Header;
 

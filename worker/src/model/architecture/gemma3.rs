@@ -1,7 +1,7 @@
 //! Gemma 3: five of six layers see a part of the text, with positions of their own; heads of queries and keys are normed.
 
-use rbee_decoder::{Activation, Description, Layer, Rope, Scaling};
 use rbee_schema::Failure;
+use rbee_transformer::{Activation, Description, Layer, Rope, Scaling};
 
 use super::header::Header;
 
@@ -13,7 +13,7 @@ const PERIOD: usize = 6;
 const WINDOW_BASE: f32 = 10_000.0;
 
 pub(super) fn describe(header: &Header<'_>) -> Result<Description, Failure> {
-    let plain = header.plain(rbee_decoder::Pairs::Halves)?;
+    let plain = header.plain(rbee_transformer::Pairs::Halves)?;
     let scaled_by = match plain.layers.len() {
         LAYERS_OF_27B => plain.width / plain.heads.queries,
         _ => plain.heads.size,

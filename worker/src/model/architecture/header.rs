@@ -1,8 +1,8 @@
 //! What all architectures have in common, read from a header whose every number is doubted.
 
-use rbee_decoder::{Activation, Description, Kind, Layer, Pairs, Rope, Scaling, Tensors};
 use rbee_kernels::{Heads, LARGEST_HEAD};
 use rbee_schema::Failure;
+use rbee_transformer::{Activation, Description, Kind, Layer, Pairs, Rope, Scaling, Tensors};
 
 use super::{Metadata, invalid, unsupported};
 

@@ -1,7 +1,7 @@
 //! Llama 1 to 3, SmolLM and Mistral: what the others are compared with.
 
-use rbee_decoder::{Description, Pairs};
 use rbee_schema::Failure;
+use rbee_transformer::{Description, Pairs};
 
 use super::header::Header;
 

@@ -1,7 +1,7 @@
 //! The architectures of decoder models: what the header of a GGUF file says about one becomes a [`Description`].
 //!
 //! To add an architecture: write a file beside `llama` that says how it differs from [`Header::plain`], and name it in
-//! [`ARCHITECTURES`]. Where it needs a step that no other has, give [`Description`] a field for it and `rbee_decoder` the
+//! [`ARCHITECTURES`]. Where it needs a step that no other has, give [`Description`] a field for it and `rbee_transformer` the
 //! step. The names of keys and tensors are those of <https://github.com/ggml-org/llama.cpp/blob/master/gguf-py/gguf/constants.py>.
 
 mod gemma2;
@@ -13,8 +13,8 @@ mod qwen2;
 mod qwen3;
 mod smollm3;
 
-use rbee_decoder::{Description, Tensors};
 use rbee_schema::Failure;
+use rbee_transformer::{Description, Tensors};
 
 use self::header::Header;
 use super::{invalid, metadata::Metadata, unsupported};

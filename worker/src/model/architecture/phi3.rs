@@ -1,7 +1,7 @@
 //! Phi 3 and 3.5: fused tensors, and factors of positions for short and for long texts.
 
-use rbee_decoder::{Description, Pairs, Scaling};
 use rbee_schema::Failure;
+use rbee_transformer::{Description, Pairs, Scaling};
 
 use super::header::Header;
 

@@ -1,7 +1,7 @@
 //! Qwen 2 and 2.5: queries, keys and values have biases.
 
-use rbee_decoder::{Description, Pairs};
 use rbee_schema::Failure;
+use rbee_transformer::{Description, Pairs};
 
 use super::header::Header;
 

@@ -1,7 +1,7 @@
 //! Qwen 3: each head of queries and keys is normed, and may be larger than its share of the width.
 
-use rbee_decoder::{Description, Pairs};
 use rbee_schema::Failure;
+use rbee_transformer::{Description, Pairs};
 
 use super::header::Header;
 

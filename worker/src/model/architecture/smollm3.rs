@@ -1,7 +1,7 @@
 //! SmolLM 3: every fourth layer has no positions.
 
-use rbee_decoder::{Description, Pairs};
 use rbee_schema::Failure;
+use rbee_transformer::{Description, Pairs};
 
 use super::header::Header;
 

@@ -10,8 +10,8 @@ mod description;
 mod encoder;
 mod weights;
 
+pub use crate::{LoadError, Tensor, Tensors};
 pub use description::{Description, Pooling};
 pub use encoder::Encoder;
-pub use rbee_decoder::{LoadError, Tensor, Tensors};
 pub use rbee_kernels::{Bend, Isa, Kind, Pool};
 pub use weights::Weights;

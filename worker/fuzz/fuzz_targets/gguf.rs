@@ -2,11 +2,11 @@
 
 #![no_main]
 
-#[path = "../../worker/tests/hostile/check.rs"]
+#[path = "../../tests/hostile/check.rs"]
 mod check;
-#[path = "../../worker/tests/hostile/counting.rs"]
+#[path = "../../tests/hostile/counting.rs"]
 mod counting;
-#[path = "../../worker/tests/hostile/reading.rs"]
+#[path = "../../tests/hostile/reading.rs"]
 mod reading;
 
 libfuzzer_sys::fuzz_target!(|file: &[u8]| check::check(file, "the file"));

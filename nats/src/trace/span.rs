@@ -7,7 +7,7 @@ use opentelemetry::{
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use crate::TraceContext;
+use super::TraceContext;
 
 /// The target of steps within a span: a collector gets them, log lines say them only to who asks for `debug`.
 pub const STEPS: &str = "rbee_trace";

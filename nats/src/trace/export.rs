@@ -20,7 +20,7 @@ use tracing::{Subscriber, info, level_filters::LevelFilter, warn};
 use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 use url::Url;
 
-use crate::STEPS;
+use super::STEPS;
 
 /// Spans are sent together, this often: who is killed loses no more than those.
 const EVERY: Duration = Duration::from_secs(1);

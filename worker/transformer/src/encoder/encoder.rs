@@ -2,7 +2,7 @@
 
 use rbee_kernels::{Inputs, Isa, Pool, add, add_to_rows, attend_all, bend, layer_norm, multiply};
 
-use crate::{
+use super::{
     Description, Pooling, Weights,
     weights::{Dense, LayerWeights, Norm},
 };

@@ -1,9 +1,9 @@
 //! A model's weights, packed for products.
 
-use rbee_decoder::{LoadError, Packer, Tensors};
+use crate::{LoadError, Packer, Tensors};
 use rbee_kernels::{Matrix, Pool};
 
-use crate::Description;
+use super::Description;
 
 /// All weights of a model, the only copy of them.
 pub struct Weights {

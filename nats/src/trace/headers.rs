@@ -1,8 +1,8 @@
 //! The trace that a message belongs to, in its headers.
 
+use crate::trace::{TRACEPARENT, TRACESTATE, TraceContext};
 use async_nats::{HeaderMap, jetstream::message::PublishMessage};
 use rbee_schema::{JobId, Tenant};
-use rbee_trace::{TRACEPARENT, TRACESTATE, TraceContext};
 
 use crate::Namespace;
 

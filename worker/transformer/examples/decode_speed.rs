@@ -1,4 +1,4 @@
-//! How fast models are computed here: `cargo run --release -p rbee-decoder --example decode_speed [model ...]`.
+//! How fast models are computed here: `cargo run --release -p rbee-transformer --example decode_speed [model ...]`.
 //!
 //! The shapes and kinds of weights are those of known models; the weights are any. Each figure is the best of a few.
 
@@ -7,11 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rbee_decoder::{
+use rbee_kernels::{Heads, PAGE};
+use rbee_transformer::{
     Activation, Cache, Decoder, Description, Isa, Kind, Layer, Page, Pairs, Pool, Rope, Scaling, Span, Tensor, Tensors,
     Weights,
 };
-use rbee_kernels::{Heads, PAGE};
 
 const PROMPT: usize = 128;
 /// Rows of a prompt in a step.

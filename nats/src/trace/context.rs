@@ -9,7 +9,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::state;
+use super::state;
 
 /// The header that holds a context, in messages and in HTTP requests.
 pub const TRACEPARENT: &str = "traceparent";

@@ -10,6 +10,7 @@
 mod cache;
 mod decoder;
 mod description;
+pub mod encoder;
 mod memory;
 mod positions;
 mod tensors;

@@ -5,9 +5,11 @@
 
 mod context;
 mod export;
+mod headers;
 mod span;
 mod state;
 
 pub use context::{TRACEPARENT, TRACEPARENT_VARIABLE, TRACESTATE, TRACESTATE_VARIABLE, TraceContext};
 pub use export::{ExportError, Exporter};
+pub(crate) use headers::{headers, trace, trace_of_job, within};
 pub use span::{STEPS, begin, join};
