@@ -1,4 +1,4 @@
-# Starts the hive. One that runs is killed first, and its workers are left alone: the next run adopts them.
+# Starts the hive. A running hive is killed first; its workers keep running, and the next run adopts them.
 if old=$(hive_pid); then
   kill -KILL "$old"
   while started "$old" >/dev/null; do moment; done
@@ -17,7 +17,7 @@ case $manager in
     ticks=$(started "$pid") || ticks=0
     echo "$pid $ticks" > "$pid_file.part"
     mv -f "$pid_file.part" "$pid_file"
-    # Until then it is a shell, setsid or nohup.
+    # Until it has become the hive, the process is a shell, setsid or nohup.
     while [ "$(started "$pid")" = "$ticks" ] && ! is_ours "$pid"; do moment; done
     ;;
   system)
@@ -33,7 +33,7 @@ case $manager in
       if loginctl enable-linger 2>/dev/null; then
         : > "$config/lingers"
       else
-        echo "the hive ends when $(id -un) logs out, and does not start with the machine: sudo loginctl enable-linger $(id -un)"
+        echo "the hive stops when $(id -un) logs out, and does not start at boot; to change that: sudo loginctl enable-linger $(id -un)"
       fi
     fi
     ;;
@@ -41,6 +41,6 @@ esac
 if [ "$manager" != none ]; then
   control daemon-reload
   control enable --quiet "$unit_name"
-  # Without waiting: that it has joined is heard on the bus.
+  # Does not wait: the caller learns from the bus that the hive has joined.
   control restart --no-block "$unit_name"
 fi

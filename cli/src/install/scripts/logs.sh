@@ -1,4 +1,4 @@
-# Prints what the hive wrote last, and goes on with what it writes until the input ends: that is when nobody reads.
+# Prints the end of the log of the hive. With $follow it keeps printing until the input closes, which means that nobody reads.
 case $manager in
   none) set -- tail -n "$lines" "$log" ;;
   user) set -- journalctl --user --unit "$unit_name" --lines "$lines" --no-pager ;;

@@ -1,4 +1,4 @@
-//! The programs that are copied: `rbee` and `rbee-worker`, built for one kind of machine.
+//! The programs to copy: `rbee` and `rbee-worker`, built for one architecture.
 
 use std::{
     env,
@@ -11,20 +11,20 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{fleet::worker_program, outcome::Outcome};
 
-/// Both programs.
+/// The two programs of a version.
 #[derive(Debug, Clone)]
 pub(super) struct Programs {
-    /// Which they are: the same for the same two files.
+    /// Id derived from the contents of both files.
     pub(super) id: String,
-    /// The machine that they run on, as `uname -m` calls it there.
+    /// Architecture the programs are built for, as `uname -m` names it.
     pub(super) machine: &'static str,
-    /// Both together.
+    /// Total size in bytes.
     pub(super) bytes: u64,
-    /// The files, each with the name that it gets.
+    /// The files, with their names on the remote machine.
     pub(super) files: [Program; 2],
 }
 
-/// One of them.
+/// One program.
 #[derive(Debug, Clone)]
 pub(super) struct Program {
     pub(super) name: &'static str,
@@ -33,7 +33,10 @@ pub(super) struct Program {
 }
 
 impl Programs {
-    /// Those in `folder`; without one this program, and the worker that a hive here would start.
+    /// Finds the programs in `folder`; by default this program, and the worker that a local hive would start.
+    ///
+    /// # Errors
+    /// A program is missing, unreadable, not a 64-bit Linux program, or the two are built for different architectures.
     pub(super) async fn find(folder: Option<&Path>) -> Result<Self, Outcome> {
         let (hive, worker) = match folder {
             Some(folder) => (folder.join("rbee"), folder.join("rbee-worker")),
@@ -54,13 +57,13 @@ impl Programs {
         let (worker, worker_machine, worker_bytes) = Program::read("rbee-worker", worker)?;
         if machine != worker_machine {
             return Err(format!(
-                "{} is built for {machine} and {} for {worker_machine}: name a folder with two that fit with --programs",
+                "{} is built for {machine} but {} for {worker_machine}: name a folder with matching programs with --programs",
                 hive.file.display(),
                 worker.file.display()
             ));
         }
         let mut id = hex(&Sha256::digest(format!("{} {}", hive.sha256, worker.sha256)));
-        // Enough to tell versions apart, and short enough to read.
+        // Long enough to distinguish versions, and short enough to read.
         id.truncate(16);
         Ok(Self { id, machine, bytes: hive_bytes + worker_bytes, files: [hive, worker] })
     }
@@ -79,7 +82,7 @@ impl Program {
         opened.read_exact(&mut head).map_err(failed)?;
         let Some(machine) = machine(&head) else {
             return Err(format!(
-                "{} is no program for 64-bit Linux: build rbee for the other machine, and name the folder with --programs",
+                "{} is not a program for 64-bit Linux: build rbee for the remote machine, and name the folder with --programs",
                 file.display()
             ));
         };
@@ -90,7 +93,7 @@ impl Program {
     }
 }
 
-/// The machine in the head of an ELF file: class 2 (64 bits), little endian, `e_machine` at byte 18 (elf(5)).
+/// Architecture in the header of an ELF file: class 2 (64 bits), little endian, `e_machine` at byte 18 (elf(5)).
 fn machine(head: &[u8; 20]) -> Option<&'static str> {
     if !head.starts_with(b"\x7fELF\x02\x01") {
         return None;
@@ -103,7 +106,7 @@ fn machine(head: &[u8; 20]) -> Option<&'static str> {
     }
 }
 
-/// The SHA-256 of a text, in hexadecimal.
+/// SHA-256 of a text, in hexadecimal.
 pub(super) fn digest(text: &str) -> String {
     hex(&Sha256::digest(text))
 }
@@ -117,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machine_of_a_program_stands_in_its_head() {
+    fn architecture_is_read_from_the_elf_header() {
         let head = |start: &[u8; 6], number: u8| {
             let mut head = [0; 20];
             head[..6].copy_from_slice(start);
@@ -132,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn programs_are_the_same_when_both_files_are() {
+    async fn program_id_depends_on_both_files() {
         let folder = tempfile::tempdir().expect("a folder");
         let write = |name: &str, more: &str| {
             let mut bytes = b"\x7fELF\x02\x01".to_vec();
@@ -143,7 +146,7 @@ mod tests {
         };
         let find = async || Programs::find(Some(folder.path())).await.map(|found| (found.id, found.bytes));
         write("rbee", "one");
-        assert!(find().await.expect_err("half of it").message().contains("rbee-worker"));
+        assert!(find().await.expect_err("one is missing").message().contains("rbee-worker"));
         write("rbee-worker", "one");
         let first = find().await.expect("both");
         assert_eq!((&first, first.1), (&find().await.expect("both"), 46));

@@ -1,4 +1,4 @@
-# Looks at the machine and changes nothing. What it finds are lines of NAME=VALUE; found.rs reads them.
+# Inspects the machine and changes nothing. Prints NAME=VALUE lines, which inspection.rs parses.
 echo "system=$(uname -s)"
 echo "machine=$(uname -m)"
 echo "host=$(uname -n)"
@@ -18,7 +18,7 @@ elif systemctl --user show --property Version >/dev/null 2>&1; then
 fi
 echo "systemd=$systemd"
 
-# Whether one of the servers takes a connection. What cannot be found out is found out by the hive.
+# Tries to connect to one of the servers. Without bash and timeout the result stays unknown, and the hive finds out itself.
 reach=unknown
 if command -v bash >/dev/null && command -v timeout >/dev/null; then
   for server in ${servers:-}; do
@@ -56,5 +56,5 @@ if [ -n "$installed" ]; then
   echo "installed_processes=$(ls -l /proc/[0-9]*/exe 2>/dev/null | grep -c -F " -> $programs/" || true)"
 fi
 
-# Last, so that the way back is all that makes it old.
+# Printed last, so that it is delayed by nothing but the connection.
 echo "clock=$(date +%s)"

@@ -1,4 +1,4 @@
-# Stops the hive in order: its workers finish their jobs. Waits until it has ended, and for no longer than $patience seconds.
+# Stops the hive cleanly: its workers finish their jobs. Waits until it has exited, at most $patience seconds.
 if [ "$manager" != none ]; then
   control disable --quiet "$unit_name" 2>/dev/null || true
   control stop "$unit_name"
@@ -8,7 +8,7 @@ elif pid=$(hive_pid); then
   limit=$(($(date +%s) + patience))
   while [ -n "$ticks" ] && [ "$(started "$pid")" = "$ticks" ]; do
     if [ "$(date +%s)" -ge "$limit" ]; then
-      echo "process $pid has not ended within $patience s; nothing was removed. Look at $log, and try again" >&2
+      echo "process $pid did not exit within $patience s; nothing was removed. Check $log and try again" >&2
       exit 1
     fi
     moment

@@ -1,19 +1,19 @@
-//! The scripts that run on the other machine, and how long each may take.
+//! The scripts that run on the remote machine, with their deadlines.
 
 use std::time::Duration;
 
 use super::ssh::Script;
 
-/// A hive gives its workers half a minute to finish and then ends them; systemd waits for 90 s.
+/// Default time for a hive to stop: it gives its workers 30 s and then kills them, and systemd waits for 90 s.
 pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(90);
 
-/// A connection, and something that takes no time.
+/// Deadline of scripts that do little more than connect.
 const SHORT: Duration = Duration::from_secs(30);
 
-/// Some hundred MiB over a slow line; a dead one is found sooner.
+/// Deadline of copying a few hundred MiB over a slow line. ssh detects a dead connection sooner.
 const COPY: Duration = Duration::from_secs(30 * 60);
 
-/// Some GiB of model files on a slow disk.
+/// Deadline of deleting several GiB of model files on a slow disk.
 const DELETION: Duration = Duration::from_secs(2 * 60);
 
 macro_rules! script {
@@ -27,24 +27,24 @@ macro_rules! script {
     };
 }
 
-script!(CHECK, "check.sh", "look at what is there", SHORT);
+script!(CHECK, "check.sh", "inspect the machine", SHORT);
 script!(PUT, "put.sh", "copy a file", COPY);
 script!(READ, "read.sh", "read a file", SHORT);
-script!(TRY, "try.sh", "run the programs that were copied", SHORT);
-script!(SWITCH, "switch.sh", "switch to the programs that were copied", SHORT);
+script!(TRY, "try.sh", "run the copied programs", SHORT);
+script!(SWITCH, "switch.sh", "switch to the copied programs", SHORT);
 script!(START, "start.sh", "start the hive", SHORT);
-// Whoever waits for the hive has a deadline of its own.
+// The caller that waits for the hive has a deadline of its own.
 script!(WATCH, "watch.sh", "keep the hive running", Duration::MAX);
 script!(STOP, "stop.sh", "stop the hive", Duration::MAX);
 script!(ERASE, "erase.sh", "remove what was installed", DELETION);
 script!(PRUNE, "prune.sh", "remove earlier versions", SHORT);
 script!(LOGS, "logs.sh", "print the log", Duration::MAX);
 
-/// The stop of a hive that is given so long, and the way there and back.
+/// The stop script with a deadline of `patience` plus the time to connect.
 pub(super) fn stop(patience: Duration) -> Script {
     Script { limit: patience.saturating_add(SHORT), ..STOP }
 }
 
-/// All of them.
+/// All scripts.
 #[cfg(test)]
 pub(super) const ALL: [Script; 11] = [CHECK, PUT, READ, TRY, SWITCH, START, WATCH, STOP, ERASE, PRUNE, LOGS];

@@ -1,4 +1,4 @@
-//! The options of an installed hive, as the variables that it reads when it starts.
+//! Options of an installed hive, written as the environment variables that it reads at start.
 
 use std::{env, net::SocketAddr, str::FromStr};
 
@@ -8,47 +8,47 @@ use rbee_schema::{ByteSize, HiveName};
 
 use crate::{Setting, fleet, outcome::Outcome};
 
-/// What the hive may be told. Whatever else it takes is given as a variable.
+/// Options with a flag of their own. All others are passed with `--variable`.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Settings {
-    /// The hive's name; default: the machine's.
+pub(super) struct HiveSettings {
+    /// Name of the hive; default: the machine's host name.
     #[arg(long, value_name = "NAME")]
     pub(super) name: Option<HiveName>,
-    /// Where the bus is, as that machine sees it; default: what --nats says.
+    /// Address of the bus as seen from that machine; default: the value of --nats.
     #[arg(long, value_name = "URL")]
     hive_nats: Option<String>,
-    /// The ports that workers may get, as FIRST-LAST.
+    /// Ports that workers may use, as FIRST-LAST.
     #[arg(long, value_parser = |text: &str| fleet::port_range(text).map(|_| text.to_owned()), value_name = "RANGE")]
     ports: Option<String>,
-    /// Where metrics and health are served.
+    /// Address at which metrics and health are served.
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
-    /// How many workers the hive runs at most.
+    /// Maximum number of workers on the hive.
     #[arg(long, value_name = "N")]
     max_workers: Option<u32>,
-    /// The memory that a worker may use where its model's declaration does not say, such as 8GiB.
+    /// Memory limit of workers whose declaration has none, such as 8GiB.
     #[arg(long, value_parser = valid::<ByteSize>, value_name = "SIZE")]
     worker_memory: Option<String>,
-    /// What the hive is called by, as NAME=VALUE with commas.
+    /// Labels of the hive, as NAME=VALUE separated by commas. Declarations select hives by them.
     #[arg(long, value_delimiter = ',', value_parser = fleet::label, value_name = "LABELS")]
     labels: Vec<(String, String)>,
-    /// How long the hive waits for what, as NAME=DURATION with commas.
+    /// Timers of the hive, as NAME=DURATION separated by commas.
     #[arg(long, value_parser = valid::<Timers>, value_name = "TIMERS")]
     timers: Option<String>,
-    /// The hive's data folder on that machine.
+    /// Data folder of the hive on that machine.
     #[arg(long, value_name = "FOLDER")]
     pub(super) data: Option<String>,
-    /// A further variable for the hive: NAME=VALUE, or NAME alone for what it holds here, such as HF_TOKEN.
+    /// Another environment variable for the hive: NAME=VALUE, or NAME to pass on the value it has here, such as HF_TOKEN.
     #[arg(long = "variable", value_parser = variable, value_name = "VARIABLE")]
     variables: Vec<(String, Option<String>)>,
 }
 
-/// Takes the text of something as it is, when it is that.
+/// Returns the text unchanged if it parses as a `T`.
 fn valid<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<String, String> {
     text.parse::<T>().map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// Reads `NAME=VALUE` or `NAME`.
+/// Parses `NAME=VALUE` or `NAME`.
 fn variable(text: &str) -> Result<(String, Option<String>), String> {
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value.to_owned())),
@@ -59,17 +59,20 @@ fn variable(text: &str) -> Result<(String, Option<String>), String> {
     if is_name {
         Ok((name.to_owned(), value))
     } else {
-        Err(format!("`{name}` is no name of a variable: expected NAME=VALUE or NAME, such as HF_TOKEN"))
+        Err(format!("`{name}` is not a variable name: expected NAME=VALUE or NAME, such as HF_TOKEN"))
     }
 }
 
-impl Settings {
-    /// Where the hive finds the bus.
+impl HiveSettings {
+    /// Address of the bus for the hive.
     pub(super) fn nats<'a>(&'a self, setting: &'a Setting) -> &'a str {
         self.hive_nats.as_deref().unwrap_or(&setting.nats)
     }
 
-    /// The file of variables, as systemd and a shell both read it.
+    /// Text of the environment file, in a form that systemd and a shell both read.
+    ///
+    /// # Errors
+    /// A label is invalid, a variable is not set here, or a value cannot be quoted.
     pub(super) fn text(&self, setting: &Setting, hive: &HiveName, data: &str) -> Result<String, Outcome> {
         fleet::labels(&self.labels)?;
         let labels: Vec<String> = self.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -100,14 +103,14 @@ impl Settings {
     }
 }
 
-/// Between single quotes systemd and a shell take everything as it is, but for what ends them.
+/// Writes the variables in single quotes, which systemd and a shell both take literally.
 fn write(variables: &[(&str, String)]) -> Result<String, String> {
     let mut text =
-        "# Written by `rbee hive install`. Every option of `rbee hive --help` has its variable.\n".to_owned();
+        "# FilesToWrite by `rbee hive install`. Every option of `rbee hive --help` has its variable.\n".to_owned();
     for (name, value) in variables {
         if value.contains(|c: char| c == '\'' || c == '\\' || c.is_control()) {
             return Err(format!(
-                "{name} holds a quote, a backslash or a line's end, which a file of variables cannot hold: give it \
+                "{name} holds a quote, a backslash or a line break, which an environment file cannot hold: choose \
                  another value"
             ));
         }
@@ -126,7 +129,7 @@ mod tests {
     #[derive(Debug, Parser)]
     struct Line {
         #[command(flatten)]
-        settings: Settings,
+        settings: HiveSettings,
     }
 
     fn text(arguments: &[&str]) -> Result<String, Outcome> {
@@ -144,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_becomes_a_variable_and_what_is_not_is_left_to_the_hive() {
+    fn only_given_options_are_written_as_variables() {
         let nothing = text(&[]).expect("settings");
         let lines: Vec<&str> = nothing.lines().skip(1).collect();
         assert_eq!(lines, ["RBEE_NATS='nats://user:word@one:4222'", "RBEE_HIVE='attic'", "RBEE_DATA='/data'"]);
@@ -157,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_file_cannot_hold_is_refused() {
+    fn values_that_cannot_be_quoted_are_refused() {
         for wrong in ["X=it's", "X=a\\b", "X=a\nb", "RBEE_TEST_THAT_IS_NOT_SET"] {
             let refused = text(&["--variable", wrong]).expect_err(wrong);
             assert!(refused.message().contains("X holds") || refused.message().contains("NOT_SET"), "{refused:?}");

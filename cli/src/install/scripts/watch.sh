@@ -1,4 +1,4 @@
-# Ends when the hive has ended, with what it wrote last. A line for each look: it fails, and this ends, when nobody reads.
+# Exits when the hive has exited, with the end of its log. Prints a line per check, which fails and ends the script when nobody reads.
 lives() {
   case $manager in
     none) hive_pid >/dev/null ;;

@@ -1,4 +1,4 @@
-# Tries programs that were copied, and gives their folder its name: only whole ones that run here have it.
+# Runs copied programs once and gives their folder its final name: only complete programs that run here have it.
 part=$programs/$id.part
 if ! "$part/rbee" --version; then
   rm -rf "$part"

@@ -1,48 +1,48 @@
-//! Where an installation has what on its machine.
+//! Paths of an installation on the remote machine.
 
-use super::ssh::Words;
+use super::ssh::Variables;
 
-/// Who starts a hive and watches over it.
+/// Service manager that starts and restarts the hive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Manager {
-    /// The systemd of the machine: only root may have that.
+pub(super) enum ServiceManager {
+    /// The system instance of systemd; requires root.
     System,
-    /// The systemd of a user.
+    /// The systemd instance of the user.
     User,
-    /// Nobody: it is a process in a session of its own.
-    Nobody,
+    /// No service manager: the hive is a process in a session of its own.
+    None,
 }
 
-impl Manager {
-    /// Its name in scripts.
+impl ServiceManager {
+    /// Name in scripts and in the installation record.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::System => "system",
             Self::User => "user",
-            Self::Nobody => "none",
+            Self::None => "none",
         }
     }
 
-    /// Reads its name.
+    /// Parses the name; `None` if it is unknown.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        [Self::System, Self::User, Self::Nobody].into_iter().find(|manager| manager.as_str() == text)
+        [Self::System, Self::User, Self::None].into_iter().find(|manager| manager.as_str() == text)
     }
 
-    /// In words.
+    /// Name for people.
     pub(super) fn describe(self) -> &'static str {
         match self {
             Self::System => "the machine's systemd",
             Self::User => "the user's systemd",
-            Self::Nobody => "no systemd",
+            Self::None => "no systemd",
         }
     }
 }
 
-/// The files and folders of an installation.
+/// Files and folders of an installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) manager: Manager,
-    /// Programs are below it: `versions/ID/rbee`, and `bin`, which is a link to the version that starts.
+pub(super) struct Layout {
+    pub(super) manager: ServiceManager,
+    /// Folder of the programs: `versions/ID/rbee`, and `bin`, a symbolic link to the active version.
     pub(super) prefix: String,
     /// The hive's data folder.
     pub(super) data: String,
@@ -51,21 +51,21 @@ pub(super) struct Place {
     unit: String,
 }
 
-impl Place {
-    /// Where things are for a user whose home folder is `home`, unless `prefix` and `data` say otherwise.
-    pub(super) fn new(manager: Manager, home: &str, prefix: Option<&str>, data: Option<&str>) -> Self {
+impl Layout {
+    /// Default layout for a user with home folder `home`; `prefix` and `data` override the folders.
+    pub(super) fn new(manager: ServiceManager, home: &str, prefix: Option<&str>, data: Option<&str>) -> Self {
         let of_user = |path: &str| format!("{home}/{path}");
         let (default_prefix, default_data, config, unit) = match manager {
-            Manager::System => (
+            ServiceManager::System => (
                 "/usr/local/lib/rbee".to_owned(),
                 "/var/lib/rbee".to_owned(),
                 "/etc/rbee".to_owned(),
                 "/etc/systemd/system/rbee-hive.service".to_owned(),
             ),
-            Manager::User | Manager::Nobody => {
+            ServiceManager::User | ServiceManager::None => {
                 let unit = match manager {
-                    Manager::User => of_user(".config/systemd/user/rbee-hive.service"),
-                    Manager::System | Manager::Nobody => String::new(),
+                    ServiceManager::User => of_user(".config/systemd/user/rbee-hive.service"),
+                    ServiceManager::System | ServiceManager::None => String::new(),
                 };
                 (of_user(".local/share/rbee"), of_user(".local/share/rbee"), of_user(".config/rbee"), unit)
             }
@@ -75,28 +75,28 @@ impl Place {
         Self { manager, prefix: at(prefix, default_prefix), data: at(data, default_data), config, state, unit }
     }
 
-    /// The programs of one version.
+    /// Folder of the programs of one version.
     pub(super) fn version(&self, id: &str) -> String {
         format!("{}/versions/{id}", self.prefix)
     }
 
-    /// The options of the hive, as variables.
+    /// File with the hive's options as environment variables.
     pub(super) fn settings(&self) -> String {
         format!("{}/hive.env", self.config)
     }
 
-    /// What was installed: it is there first and goes last.
+    /// Record of the installation. It is written first and removed last.
     pub(super) fn record(&self) -> String {
         format!("{}/hive.installed", self.config)
     }
 
-    /// The unit, where systemd has the hive.
+    /// Path of the unit; `None` if the hive is not managed by systemd.
     pub(super) fn unit(&self) -> Option<&str> {
         (!self.unit.is_empty()).then_some(self.unit.as_str())
     }
 
-    /// All of it, as scripts know it.
-    pub(super) fn words(&self) -> Words {
+    /// The layout as variables for the scripts.
+    pub(super) fn variables(&self) -> Variables {
         vec![
             ("manager", self.manager.as_str().to_owned()),
             ("prefix", self.prefix.clone()),
@@ -113,7 +113,7 @@ impl Place {
     }
 }
 
-/// A path of the other machine; one that is not absolute is below the home folder.
+/// Resolves a path on the remote machine; relative paths are below the home folder.
 fn absolute(home: &str, path: &str) -> String {
     let path = path.trim_end_matches('/');
     match path.strip_prefix("~/") {
@@ -128,20 +128,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_in_the_home_folder_unless_the_machine_or_the_user_says_otherwise() {
+    fn layout_defaults_to_the_home_folder() {
         let of = |manager, prefix, data| {
-            let place = Place::new(manager, "/home/pi", prefix, data);
-            [place.version("v"), place.data.clone(), place.settings(), place.unit].join(" ")
+            let layout = Layout::new(manager, "/home/pi", prefix, data);
+            [layout.version("v"), layout.data.clone(), layout.settings(), layout.unit].join(" ")
         };
         let share = "/home/pi/.local/share/rbee";
         let settings = "/home/pi/.config/rbee/hive.env";
-        assert_eq!(of(Manager::Nobody, None, None), format!("{share}/versions/v {share} {settings} "));
+        assert_eq!(of(ServiceManager::None, None, None), format!("{share}/versions/v {share} {settings} "));
         assert_eq!(
-            of(Manager::User, Some("apps/bees/"), Some("/data")),
+            of(ServiceManager::User, Some("apps/bees/"), Some("/data")),
             format!("/home/pi/apps/bees/versions/v /data {settings} /home/pi/.config/systemd/user/rbee-hive.service")
         );
         assert_eq!(
-            of(Manager::System, None, Some("~/bees")),
+            of(ServiceManager::System, None, Some("~/bees")),
             "/usr/local/lib/rbee/versions/v /home/pi/bees /etc/rbee/hive.env /etc/systemd/system/rbee-hive.service"
         );
     }

@@ -1,6 +1,6 @@
-# What every script begins with. It is given its words as environment variables; plan.rs and place.rs say which.
+# Prelude of every script. Its inputs are environment variables; layout.rs and execute.rs name them.
 #
-# No script holds a single quote or a backslash: ssh.rs puts it between single quotes for whatever shell the user has.
+# No script contains a single quote or a backslash, because ssh.rs quotes it with single quotes for the login shell of the user.
 set -eu
 LC_ALL=C
 XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/run/user/$(id -u)}
@@ -10,7 +10,7 @@ cd "$HOME"
 
 unit_name=rbee-hive.service
 
-# systemctl of the systemd that has the hive.
+# systemctl for the systemd instance that manages the hive.
 control() {
   case $manager in
     system) systemctl "$@" ;;
@@ -18,8 +18,8 @@ control() {
   esac
 }
 
-# When process $1 started, in ticks since boot; fails where it has ended, also where nobody has reaped it.
-# Field 22 of /proc/PID/stat (proc_pid_stat(5)); the name before it may hold anything.
+# Prints the start time of process $1 in ticks since boot. Fails if the process has exited, also if it is a zombie.
+# Field 22 of /proc/PID/stat (proc_pid_stat(5)); the name field before it may contain anything.
 started() {
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
   set -- ${stat##*) }
@@ -27,7 +27,7 @@ started() {
   echo "${20}"
 }
 
-# Whether the program of process $1 is one that was installed here.
+# Succeeds if process $1 runs a program of this installation.
 is_ours() {
   case $(readlink "/proc/$1/exe" 2>/dev/null) in
     "$(readlink -f "$programs")"/*) return 0 ;;
@@ -35,7 +35,7 @@ is_ours() {
   esac
 }
 
-# The process of the hive. Its number alone may be a stranger by now: when it started and what it runs has to be the same.
+# Prints the process number of the hive. The number may have been reused, so start time and program are compared too.
 hive_pid() {
   case $manager in
     none)
@@ -52,7 +52,7 @@ hive_pid() {
   echo "$pid"
 }
 
-# Pauses for a moment; some systems know whole seconds only.
+# Pauses briefly; some systems support whole seconds only.
 moment() {
   sleep 0.1 2>/dev/null || sleep 1
 }

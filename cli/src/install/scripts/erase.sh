@@ -1,5 +1,5 @@
-# Removes what an installation made, and the data only where $purge says so. The record of it goes last: what is cut off
-# can be begun again.
+# Removes an installation, and its data if $purge is yes. The record is removed last, so that an interrupted removal can be
+# repeated.
 if [ -n "$unit" ]; then
   rm -f "$unit"
   control daemon-reload
@@ -12,7 +12,7 @@ if [ "$purge" = yes ]; then
   if [ -e "$config/user-made" ]; then userdel rbee || true; fi
 fi
 rm -f "$log" "$pid_file" "$pid_file.part" "$settings" "$settings.part" "$config/lingers" "$config/user-made" "$installed"
-# Folders only where they are empty.
+# Folders are removed only if they are empty.
 for folder in "$prefix" "$data" "$state" "$config"; do
   rmdir "$folder" 2>/dev/null || true
 done

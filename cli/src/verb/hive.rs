@@ -1,15 +1,4 @@
-//! `rbee hive`: one role, in this process or installed on another machine.
-
-mod elsewhere;
-mod found;
-mod place;
-mod plan;
-mod programs;
-mod script;
-mod settings;
-mod ssh;
-mod unit;
-mod work;
+//! `rbee hive`: runs a hive in this process, or manages one on another machine.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -18,11 +7,11 @@ use rbee_hive::decide::rules::Rules;
 use rbee_nats::{hive_connection, without_secrets};
 use rbee_schema::HiveName;
 
-use self::elsewhere::Elsewhere;
 use super::Verb;
 use crate::{
     Setting, config,
     fleet::{self, DataOptions, HiveOptions},
+    install::RemoteHive,
     outcome::Outcome,
     show,
     signals::Signals,
@@ -34,7 +23,7 @@ use crate::{
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Hive {
     #[command(subcommand)]
-    elsewhere: Option<Elsewhere>,
+    remote: Option<RemoteHive>,
     #[command(flatten)]
     data: DataOptions,
     #[command(flatten)]
@@ -42,30 +31,32 @@ pub struct Hive {
 }
 
 impl Hive {
-    /// Whether it runs a hive in this process.
+    /// True if the command runs a hive in this process.
     pub(super) fn is_role(&self) -> bool {
-        self.elsewhere.is_none()
+        self.remote.is_none()
     }
 
-    /// The hive that a process with these arguments would run, its data folder, and the rules that it keeps to. Ends the
-    /// process as the parser does where one of its options is wrong.
-    pub(crate) fn told(arguments: Vec<OsString>) -> Result<(HiveName, PathBuf, Rules), Outcome> {
+    /// Parses the command line of a hive process: its name, its data folder, and its rules.
+    ///
+    /// # Errors
+    /// The arguments do not run a hive. An invalid option exits the process, as the parser does.
+    pub(crate) fn parse(arguments: Vec<OsString>) -> Result<(HiveName, PathBuf, Rules), Outcome> {
         let (cli, _) = config::command_line(arguments)?;
         match cli.verb {
             Verb::Hive(hive) => Ok((hive.hive.name(), hive.data.folder()?, hive.hive.rules())),
-            other => Err(Outcome::usage(format!("{other:?} runs no hive"))),
+            other => Err(Outcome::usage(format!("{other:?} does not run a hive"))),
         }
     }
 
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
-        match self.elsewhere {
-            Some(elsewhere) => elsewhere.run(setting).await,
-            None => run_here(&self.hive, &self.data, &setting).await,
+        match self.remote {
+            Some(remote) => remote.run(setting).await,
+            None => run_local(&self.hive, &self.data, &setting).await,
         }
     }
 }
 
-async fn run_here(options: &HiveOptions, data: &DataOptions, setting: &Setting) -> Result<(), Outcome> {
+async fn run_local(options: &HiveOptions, data: &DataOptions, setting: &Setting) -> Result<(), Outcome> {
     let bus = setting.bus(&hive_connection(&options.name())).await?;
     fleet::prepare(&bus, None).await?;
     let mut signals = Signals::listen()?;

@@ -1,83 +1,90 @@
-//! What `check.sh` found on the other machine.
+//! The state of the remote machine, as reported by `check.sh`.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use rbee_schema::{ByteSize, HiveName};
 
-use super::place::{Manager, Place};
+use super::layout::{Layout, ServiceManager};
 
-/// A machine, as it was when it was looked at.
+/// State of a remote machine.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Found {
-    /// Its system, as `uname -s` calls it.
+pub(super) struct Inspection {
+    /// Operating system (`uname -s`).
     pub(super) system: String,
-    /// What it is, as `uname -m` calls it.
+    /// Architecture (`uname -m`).
     pub(super) machine: String,
-    /// Its name.
+    /// Host name.
     pub(super) host: String,
-    /// The home folder of the user there.
+    /// Home folder of the remote user.
     pub(super) home: String,
-    /// Who would have a hive.
-    pub(super) manager: Manager,
-    /// What is free where the programs go.
+    /// Service manager that a new installation would use.
+    pub(super) manager: ServiceManager,
+    /// Free disk space where the programs are installed.
     pub(super) free: ByteSize,
-    /// Whether the bus can be reached from there.
-    pub(super) reach: Reach,
-    /// Its clock, in seconds since 1970.
+    /// Result of connecting to the bus from the machine.
+    pub(super) reach: BusReach,
+    /// The machine's clock, as time since 1970-01-01 UTC.
     pub(super) clock: Duration,
-    /// What is installed there.
+    /// The existing installation, if any.
     pub(super) installed: Option<Installed>,
 }
 
-/// Whether a connection to the bus can be made.
+/// Result of a test connection to the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum BusReach {
+    /// A server accepted the connection.
     Yes,
+    /// No server accepted a connection.
     No,
-    /// Nothing there could try it.
+    /// The machine lacks the programs for the test.
     Unknown,
 }
 
-/// An installation.
+/// An existing installation.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Installed {
-    pub(super) place: Place,
+    pub(super) layout: Layout,
     pub(super) hive: HiveName,
-    /// Which programs start; none when the installation was cut off before.
+    /// Id of the active programs; `None` if the installation was interrupted before the switch.
     pub(super) programs: Option<String>,
-    /// Their version in words.
+    /// Version of the active programs, for people.
     pub(super) version: String,
-    /// What was written to it, as a digest.
+    /// Digest of the options file; `unit` is the digest of the unit.
     pub(super) settings: String,
     pub(super) unit: String,
-    /// The process of the hive, where it runs.
+    /// Process number of the running hive.
     pub(super) pid: Option<u32>,
-    /// How many processes run installed programs.
+    /// Number of processes that run installed programs.
     pub(super) processes: u32,
 }
 
-impl Found {
-    /// Reads lines of NAME=VALUE; what a login shell may have written between them is passed over.
+impl Inspection {
+    /// Parses NAME=VALUE lines. Other lines, such as a login shell's greeting, are skipped.
+    ///
+    /// # Errors
+    /// A required value is missing or malformed.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let lines: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
         let word = |name: &str| {
             let found = lines.get(name).copied().filter(|word| !word.is_empty());
-            found.ok_or_else(|| format!("the machine was looked at, and did not say its `{name}`; it said: {text}"))
+            found.ok_or_else(|| format!("the inspection did not report `{name}`; its output was: {text}"))
         };
         let number = |name: &str| {
-            word(name)?.parse::<u64>().map_err(|_| format!("`{name}` of the machine is no number; it said: {text}"))
+            word(name)?
+                .parse::<u64>()
+                .map_err(|_| format!("the inspection reported a `{name}` that is not a number; its output was: {text}"))
         };
         Ok(Self {
             system: word("system")?.to_owned(),
             machine: word("machine")?.to_owned(),
             host: word("host")?.to_owned(),
             home: word("home")?.to_owned(),
-            manager: Manager::parse(word("systemd")?).unwrap_or(Manager::Nobody),
+            manager: ServiceManager::parse(word("systemd")?).unwrap_or(ServiceManager::None),
             free: ByteSize(number("disk_kib")?.saturating_mul(1024)),
             reach: match word("reach")? {
-                "yes" => Reach::Yes,
-                "no" => Reach::No,
-                _ => Reach::Unknown,
+                "yes" => BusReach::Yes,
+                "no" => BusReach::No,
+                _ => BusReach::Unknown,
             },
             clock: Duration::from_secs(number("clock")?),
             installed: match lines.contains_key("installed_manager") {
@@ -92,11 +99,12 @@ impl Installed {
     fn read<'a>(word: &impl Fn(&str) -> Result<&'a str, String>) -> Result<Self, String> {
         let or_empty = |name: &str| word(name).unwrap_or_default().to_owned();
         let manager = word("installed_manager")?;
-        let manager =
-            Manager::parse(manager).ok_or_else(|| format!("a newer rbee installed it: `{manager}` is unknown"))?;
-        let place = Place::new(manager, word("home")?, Some(word("installed_prefix")?), Some(word("installed_data")?));
+        let manager = ServiceManager::parse(manager)
+            .ok_or_else(|| format!("installed by a newer rbee: unknown service manager `{manager}`"))?;
+        let layout =
+            Layout::new(manager, word("home")?, Some(word("installed_prefix")?), Some(word("installed_data")?));
         Ok(Self {
-            place,
+            layout,
             hive: word("installed_hive")?.parse().map_err(|error| format!("the installed hive: {error}"))?,
             programs: word("installed_programs").ok().map(str::to_owned),
             version: or_empty("installed_version"),
@@ -116,21 +124,24 @@ mod tests {
                         disk_kib=2048\nsystemd=user\nreach=unknown\nclock=1795329665\n";
 
     #[test]
-    fn a_machine_is_read_from_its_lines_whatever_else_is_said() {
-        let found = Found::parse(BARE).expect("whole");
-        assert_eq!((found.machine.as_str(), found.free, found.manager), ("aarch64", ByteSize(2 << 20), Manager::User));
-        assert_eq!((found.reach, found.installed), (Reach::Unknown, None));
-        let error = Found::parse(&BARE.replace("home=", "")).expect_err("no home");
+    fn inspection_skips_unrelated_output() {
+        let found = Inspection::parse(BARE).expect("whole");
+        assert_eq!(
+            (found.machine.as_str(), found.free, found.manager),
+            ("aarch64", ByteSize(2 << 20), ServiceManager::User)
+        );
+        assert_eq!((found.reach, found.installed), (BusReach::Unknown, None));
+        let error = Inspection::parse(&BARE.replace("home=", "")).expect_err("no home");
         assert!(error.contains("`home`") && error.contains("Welcome"), "{error}");
     }
 
     #[test]
-    fn an_installation_is_what_its_record_says_and_what_runs() {
+    fn installation_is_read_from_record_and_processes() {
         let record = "installed_manager=none\ninstalled_prefix=/opt/bees\ninstalled_data=/data\ninstalled_hive=one\n\
                       installed_settings=\ninstalled_unit=\ninstalled_programs=\ninstalled_version=rbee 0.1.0\n\
                       installed_pid=42\ninstalled_processes=3\n";
-        let installed = Found::parse(&format!("{BARE}{record}")).expect("whole").installed.expect("installed");
-        assert_eq!(installed.place, Place::new(Manager::Nobody, "/home/pi", Some("/opt/bees"), Some("/data")));
+        let installed = Inspection::parse(&format!("{BARE}{record}")).expect("whole").installed.expect("installed");
+        assert_eq!(installed.layout, Layout::new(ServiceManager::None, "/home/pi", Some("/opt/bees"), Some("/data")));
         assert_eq!((installed.pid, installed.processes, installed.programs), (Some(42), 3, None));
     }
 }
