@@ -7,11 +7,12 @@
 //! [`rbee_kernels`]).
 
 mod description;
-mod forward;
+#[expect(clippy::module_inception, reason = "the forward pass is named after the model")]
+mod encoder;
 mod weights;
 
 pub use crate::{LoadError, Tensor, Tensors};
 pub use description::{Description, Pooling};
-pub use forward::Encoder;
+pub use encoder::Encoder;
 pub use rbee_kernels::{Bend, Isa, Kind, Pool};
 pub use weights::Weights;
