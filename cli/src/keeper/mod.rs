@@ -18,8 +18,8 @@ use tracing::{error, info, warn};
 
 use self::decide::{End, History, Next};
 use crate::{
-    Setting,
-    outcome::Outcome,
+    Context,
+    error::CliError,
     signals::{self, Signals},
     verb::hive::Hive,
 };
@@ -54,12 +54,12 @@ impl Keeper {
     ///
     /// # Errors
     /// The options of the hive are wrong.
-    pub(crate) fn new(setting: &Setting) -> Result<Self, Outcome> {
-        let mut arguments = setting.asked.again();
+    pub(crate) fn new(context: &Context) -> Result<Self, CliError> {
+        let mut arguments = context.config.arguments();
         arguments.push("hive".into());
         let (hive, data, rules) = Hive::told(std::iter::once("rbee".into()).chain(arguments.clone()).collect())?;
         let program = env::current_exe();
-        let program = program.map_err(|error| Outcome::failed(format!("this program is not found: {error}")))?;
+        let program = program.map_err(|error| CliError::failed(format!("this program is not found: {error}")))?;
         let local = LocalHive::new(&data, &hive);
         Ok(Self { hive, local, program, arguments, rules, history: History::default(), running: None })
     }
@@ -104,7 +104,7 @@ impl Keeper {
     }
 
     /// Ends it in order, each further signal faster. What it has not done in time it leaves to its next run.
-    pub(crate) async fn stop(self, signals: &mut Signals) -> Result<(), Outcome> {
+    pub(crate) async fn stop(self, signals: &mut Signals) -> Result<(), CliError> {
         let Some(Running { process, .. }) = self.running else { return Ok(()) };
         let (urgency, mut told) = watch::channel(None);
         let patience = decide::patience(&self.rules.timers) + GRACE;
@@ -123,13 +123,13 @@ impl Keeper {
             Ok(Ok(status)) => {
                 process.reap();
                 went_well(status).then_some(()).ok_or_else(|| {
-                    Outcome::failed(format!("the hive {} did not end well: {} says why", self.hive, log.display()))
+                    CliError::failed(format!("the hive {} did not end well: {} says why", self.hive, log.display()))
                 })
             }
-            Ok(Err(error)) => Err(Outcome::failed(format!("process {} cannot be watched: {error}", process.pid()))),
+            Ok(Err(error)) => Err(CliError::failed(format!("process {} cannot be watched: {error}", process.pid()))),
             Err(_) => {
                 process.kill();
-                Err(Outcome::failed(format!(
+                Err(CliError::failed(format!(
                     "the hive {} (process {}) had not ended after {patience:?} and was killed; `rbee hive` looks after \
                      workers that are left. {} says what it did",
                     self.hive,

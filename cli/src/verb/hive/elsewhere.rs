@@ -25,7 +25,7 @@ use super::{
     unit::unit,
     work::{Work, Written},
 };
-use crate::{Setting, outcome::Outcome, show};
+use crate::{Context, error::CliError, output};
 
 /// What is done with a hive on another machine, over ssh.
 #[derive(Debug, Subcommand)]
@@ -98,21 +98,21 @@ pub(super) struct Logs {
 }
 
 impl Elsewhere {
-    pub(super) async fn run(self, setting: Setting) -> Result<(), Outcome> {
+    pub(super) async fn run(self, context: Context) -> Result<(), CliError> {
         match self {
-            Self::Install(verb) => verb.run(&setting).await,
-            Self::Upgrade(verb) => verb.run(&setting).await,
-            Self::Remove(verb) => verb.run(&setting).await,
+            Self::Install(verb) => verb.run(&context).await,
+            Self::Upgrade(verb) => verb.run(&context).await,
+            Self::Remove(verb) => verb.run(&context).await,
             Self::Logs(verb) => verb.run().await,
         }
     }
 }
 
 impl Install {
-    async fn run(self, setting: &Setting) -> Result<(), Outcome> {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
         let ssh = Ssh::to(&self.machine)?;
-        let bus = setting.bus("cli/hive").await?;
-        let nats = self.settings.nats(setting);
+        let bus = context.bus("cli/hive").await?;
+        let nats = self.settings.nats(context);
         let found = look(&ssh, self.prefix.as_deref(), &servers(nats)).await?;
         let programs = Programs::find(self.source.programs.as_deref()).await?;
         let wishes = Wishes {
@@ -121,49 +121,49 @@ impl Install {
             name: self.settings.name.as_ref(),
             without_systemd: self.without_systemd,
         };
-        let (place, hive) = plan::settle(&found, wishes).map_err(Outcome::failed)?;
-        let settings = self.settings.text(setting, &hive, &place.data)?;
+        let (place, hive) = plan::settle(&found, wishes).map_err(CliError::failed)?;
+        let settings = self.settings.text(context, &hive, &place.data)?;
         let settings_digest = digest(&settings);
         let written = Written { settings: Some(settings), settings_digest, unit: unit(&place) };
         let wanted = wanted(&hive, &programs, &written);
         let seen = Registry::hives(&bus).get(hive.as_str()).await?;
-        let steps = plan::install(&found, &wanted, seen.as_ref(), &public(nats)).map_err(Outcome::failed)?;
-        describe(setting, &ssh, &found, &place);
-        let work = Work::new(setting, &ssh, &place, &hive, written).joins(&bus, seen.as_ref()).with(&programs, &found);
-        finish(setting, &ssh, &hive, seen, work.carry_out(&steps).await?)
+        let steps = plan::install(&found, &wanted, seen.as_ref(), &public(nats)).map_err(CliError::failed)?;
+        describe(context, &ssh, &found, &place);
+        let work = Work::new(context, &ssh, &place, &hive, written).joins(&bus, seen.as_ref()).with(&programs, &found);
+        finish(context, &ssh, &hive, seen, work.carry_out(&steps).await?)
     }
 }
 
 impl Upgrade {
-    async fn run(self, setting: &Setting) -> Result<(), Outcome> {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
         let ssh = Ssh::to(&self.machine)?;
-        let bus = setting.bus("cli/hive").await?;
+        let bus = context.bus("cli/hive").await?;
         let found = look(&ssh, None, "").await?;
         let programs = Programs::find(self.source.programs.as_deref()).await?;
-        let (place, hive) = plan::settle(&found, Wishes::default()).map_err(Outcome::failed)?;
+        let (place, hive) = plan::settle(&found, Wishes::default()).map_err(CliError::failed)?;
         // The options that are there stay.
         let settings_digest = found.installed.as_ref().map(|there| there.settings.clone()).unwrap_or_default();
         let written = Written { settings: None, settings_digest, unit: unit(&place) };
         let wanted = wanted(&hive, &programs, &written);
         let seen = Registry::hives(&bus).get(hive.as_str()).await?;
-        let steps = plan::upgrade(&found, &wanted, seen.as_ref()).map_err(Outcome::failed)?;
-        let work = Work::new(setting, &ssh, &place, &hive, written).joins(&bus, seen.as_ref()).with(&programs, &found);
-        finish(setting, &ssh, &hive, seen, work.carry_out(&steps).await?)
+        let steps = plan::upgrade(&found, &wanted, seen.as_ref()).map_err(CliError::failed)?;
+        let work = Work::new(context, &ssh, &place, &hive, written).joins(&bus, seen.as_ref()).with(&programs, &found);
+        finish(context, &ssh, &hive, seen, work.carry_out(&steps).await?)
     }
 }
 
 impl Remove {
-    async fn run(self, setting: &Setting) -> Result<(), Outcome> {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
         let ssh = Ssh::to(&self.machine)?;
         let found = look(&ssh, None, "").await?;
         let Some(Installed { place, hive, .. }) = &found.installed else {
-            tell_end(setting, &ssh, "no hive is installed: there is nothing to remove", json!({ "removed": false }));
+            tell_end(context, &ssh, "no hive is installed: there is nothing to remove", json!({ "removed": false }));
             return Ok(());
         };
         let steps = plan::remove(&found);
         // A hive that is only stopped tells the bus itself; one that is to join again is waited for there.
-        let bus = if steps.contains(&plan::Step::Join) { Some(setting.bus("cli/hive").await?) } else { None };
-        let mut work = Work::new(setting, &ssh, place, hive, Written::default());
+        let bus = if steps.contains(&plan::Step::Join) { Some(context.bus("cli/hive").await?) } else { None };
+        let mut work = Work::new(context, &ssh, place, hive, Written::default());
         work.purge = self.purge;
         if let Some(bus) = &bus {
             let seen = Registry::hives(bus).get(hive.as_str()).await?;
@@ -172,17 +172,17 @@ impl Remove {
         work.carry_out(&steps).await?;
         let kept = if self.purge { String::new() } else { format!("; its data in {} is kept", place.data) };
         let words = format!("hive {hive} is removed{kept}");
-        tell_end(setting, &ssh, &words, json!({ "removed": true, "hive": hive }));
+        tell_end(context, &ssh, &words, json!({ "removed": true, "hive": hive }));
         Ok(())
     }
 }
 
 impl Logs {
-    async fn run(self) -> Result<(), Outcome> {
+    async fn run(self) -> Result<(), CliError> {
         let ssh = Ssh::to(&self.machine)?;
         let found = look(&ssh, None, "").await?;
         let there = found.installed.as_ref();
-        let there = there.ok_or_else(|| Outcome::failed(plan::Refusal::NotInstalled { host: found.host.clone() }))?;
+        let there = there.ok_or_else(|| CliError::failed(plan::Refusal::NotInstalled { host: found.host.clone() }))?;
         let mut words = there.place.words();
         words.push(("lines", self.lines.to_string()));
         words.push(("follow", if self.follow { "yes" } else { "no" }.to_owned()));
@@ -194,16 +194,16 @@ impl Logs {
         match ended {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => {
-                Err(Outcome::failed(format!("the log of {} could not be read to its end: {status}", ssh.host())))
+                Err(CliError::failed(format!("the log of {} could not be read to its end: {status}", ssh.host())))
             }
-            Err(cause) => Err(Outcome::failed(format!("ssh could not be waited for: {cause}"))),
+            Err(cause) => Err(CliError::failed(format!("ssh could not be waited for: {cause}"))),
         }
     }
 }
 
 impl<'a> Work<'a> {
-    fn new(setting: &'a Setting, ssh: &'a Ssh, place: &'a Place, hive: &'a HiveName, written: Written) -> Self {
-        Self { setting, ssh, place, hive, written, programs: None, before: None, bus: None, epoch: 0, purge: false }
+    fn new(context: &'a Context, ssh: &'a Ssh, place: &'a Place, hive: &'a HiveName, written: Written) -> Self {
+        Self { context, ssh, place, hive, written, programs: None, before: None, bus: None, epoch: 0, purge: false }
     }
 
     fn joins(self, bus: &'a Bus, seen: Option<&HiveRecord>) -> Self {
@@ -217,10 +217,10 @@ impl<'a> Work<'a> {
 }
 
 /// Looks at a machine; the bus is tried from there where it has `servers`.
-async fn look(ssh: &Ssh, prefix: Option<&str>, servers: &str) -> Result<Found, Outcome> {
+async fn look(ssh: &Ssh, prefix: Option<&str>, servers: &str) -> Result<Found, CliError> {
     let words = vec![("where", prefix.unwrap_or_default().to_owned()), ("servers", servers.to_owned())];
     let said = ssh.run(&script::CHECK, &words, Input::Nothing).await?;
-    Found::parse(&said).map_err(|error| Outcome::failed(format!("{}: {error}", ssh.host())))
+    Found::parse(&said).map_err(|error| CliError::failed(format!("{}: {error}", ssh.host())))
 }
 
 fn wanted(hive: &HiveName, programs: &Programs, written: &Written) -> Wanted {
@@ -256,29 +256,29 @@ fn public(nats: &str) -> String {
     servers.collect::<Vec<_>>().join(",")
 }
 
-fn describe(setting: &Setting, ssh: &Ssh, found: &Found, place: &Place) {
-    if setting.json {
+fn describe(context: &Context, ssh: &Ssh, found: &Found, place: &Place) {
+    if context.json {
         return;
     }
     let Found { system, machine, free, .. } = found;
     let manager = place.manager.describe();
-    show::say(format_args!("{}: {system} {machine}, {manager}, {free} free", ssh.host()));
+    output::print_line(format_args!("{}: {system} {machine}, {manager}, {free} free", ssh.host()));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     for note in plan::notes(found, place, now) {
-        show::say(format_args!("{}: note: {note}", ssh.host()));
+        output::print_line(format_args!("{}: note: {note}", ssh.host()));
     }
 }
 
 /// Tells which hive is there now.
 fn finish(
-    setting: &Setting,
+    context: &Context,
     ssh: &Ssh,
     hive: &HiveName,
     seen: Option<HiveRecord>,
     joined: Option<HiveRecord>,
-) -> Result<(), Outcome> {
+) -> Result<(), CliError> {
     let is_new = joined.is_some();
-    let record = joined.or(seen).ok_or_else(|| Outcome::failed(format!("hive {hive} is not on the bus")))?;
+    let record = joined.or(seen).ok_or_else(|| CliError::failed(format!("hive {hive} is not on the bus")))?;
     let HiveRecord { epoch, version, host, first_port, last_port, pid, devices, .. } = &record;
     let names: Vec<&str> = devices.iter().map(|device| device.as_str()).collect();
     let news = if is_new { "has joined" } else { "runs there already, as it is to be" };
@@ -287,15 +287,15 @@ fn finish(
          {first_port}-{last_port}",
         if names.is_empty() { "an unknown device".to_owned() } else { names.join(", ") }
     );
-    tell_end(setting, ssh, &words, json!({ "hive": hive, "joined": is_new, "record": record }));
+    tell_end(context, ssh, &words, json!({ "hive": hive, "joined": is_new, "record": record }));
     Ok(())
 }
 
-fn tell_end(setting: &Setting, ssh: &Ssh, words: &str, document: serde_json::Value) {
-    if setting.json {
-        show::json(&document);
+fn tell_end(context: &Context, ssh: &Ssh, words: &str, document: serde_json::Value) {
+    if context.json {
+        output::json(&document);
     } else {
-        show::say(format_args!("{}: {words}", ssh.host()));
+        output::print_line(format_args!("{}: {words}", ssh.host()));
     }
 }
 

@@ -21,18 +21,17 @@ use rbee_schema::HiveName;
 use self::elsewhere::Elsewhere;
 use super::Verb;
 use crate::{
-    Setting, config,
-    fleet::{self, DataOptions, HiveOptions},
-    outcome::Outcome,
-    show,
+    Context, config,
+    error::CliError,
+    metrics, output,
+    roles::{DataOptions, HiveOptions, WorkerConnection, prepare_streams},
     signals::Signals,
-    telemetry,
 };
 
 /// Options of `rbee hive`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct Hive {
+pub(crate) struct Hive {
     #[command(subcommand)]
     elsewhere: Option<Elsewhere>,
     #[command(flatten)]
@@ -49,29 +48,34 @@ impl Hive {
 
     /// The hive that a process with these arguments would run, its data folder, and the rules that it keeps to. Ends the
     /// process as the parser does where one of its options is wrong.
-    pub(crate) fn told(arguments: Vec<OsString>) -> Result<(HiveName, PathBuf, Rules), Outcome> {
+    pub(crate) fn told(arguments: Vec<OsString>) -> Result<(HiveName, PathBuf, Rules), CliError> {
         let (cli, _) = config::command_line(arguments)?;
         match cli.verb {
             Verb::Hive(hive) => Ok((hive.hive.name(), hive.data.folder()?, hive.hive.rules())),
-            other => Err(Outcome::usage(format!("{other:?} runs no hive"))),
+            other => Err(CliError::usage(format!("{other:?} runs no hive"))),
         }
     }
 
-    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
+    pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
         match self.elsewhere {
-            Some(elsewhere) => elsewhere.run(setting).await,
-            None => run_here(&self.hive, &self.data, &setting).await,
+            Some(elsewhere) => elsewhere.run(context).await,
+            None => run_here(&self.hive, &self.data, &context).await,
         }
     }
 }
 
-async fn run_here(options: &HiveOptions, data: &DataOptions, setting: &Setting) -> Result<(), Outcome> {
-    let bus = setting.bus(&hive_connection(&options.name())).await?;
-    fleet::prepare(&bus, None).await?;
+async fn run_here(options: &HiveOptions, data: &DataOptions, context: &Context) -> Result<(), CliError> {
+    let bus = context.bus(&hive_connection(&options.name())).await?;
+    prepare_streams(&bus, None).await?;
     let mut signals = Signals::listen()?;
-    let recorded = telemetry::start()?;
-    let mut hive = fleet::hive(options, data.folder()?, &setting.nats, setting.otlp.as_deref(), bus.clone(), recorded)?;
-    show::say(format_args!("the hive is up: NATS {}, metrics {}", without_secrets(&setting.nats), hive.metrics));
+    let recorded = metrics::start()?;
+    let connection = WorkerConnection { nats_url: &context.nats, otlp: context.otlp.as_deref() };
+    let mut hive = options.start(data.folder()?, bus.clone(), connection, recorded)?;
+    output::print_line(format_args!(
+        "the hive is up: NATS {}, metrics {}",
+        without_secrets(&context.nats),
+        hive.metrics
+    ));
     let end = tokio::select! {
         () = signals.next() => hive.stop(&mut signals).await,
         ended = hive.ended() => ended,

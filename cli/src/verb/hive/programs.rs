@@ -9,7 +9,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{fleet::worker_program, outcome::Outcome};
+use crate::{error::CliError, worker_program::worker_program};
 
 /// Both programs.
 #[derive(Debug, Clone)]
@@ -34,19 +34,19 @@ pub(super) struct Program {
 
 impl Programs {
     /// Those in `folder`; without one this program, and the worker that a hive here would start.
-    pub(super) async fn find(folder: Option<&Path>) -> Result<Self, Outcome> {
+    pub(super) async fn find(folder: Option<&Path>) -> Result<Self, CliError> {
         let (hive, worker) = match folder {
             Some(folder) => (folder.join("rbee"), folder.join("rbee-worker")),
             None => {
                 let ours = env::current_exe()
-                    .map_err(|cause| Outcome::failed(format!("failed to find rbee itself: {cause}")))?;
+                    .map_err(|cause| CliError::failed(format!("failed to find rbee itself: {cause}")))?;
                 (ours, worker_program(None)?)
             }
         };
         let read = tokio::task::spawn_blocking(move || Self::read(hive, worker));
         read.await
-            .map_err(|error| Outcome::failed(format!("the programs could not be read: {error}")))?
-            .map_err(Outcome::failed)
+            .map_err(|error| CliError::failed(format!("the programs could not be read: {error}")))?
+            .map_err(CliError::failed)
     }
 
     fn read(hive: PathBuf, worker: PathBuf) -> Result<Self, String> {

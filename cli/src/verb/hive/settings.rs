@@ -4,9 +4,9 @@ use std::{env, net::SocketAddr, str::FromStr};
 
 use clap::Args;
 use rbee_hive::decide::timers::Timers;
-use rbee_schema::{ByteSize, HiveName};
+use rbee_schema::{ByteSize, HiveName, check_labels, parse_label};
 
-use crate::{Setting, fleet, outcome::Outcome};
+use crate::{Context, error::CliError, roles::parse_port_range};
 
 /// What the hive may be told. Whatever else it takes is given as a variable.
 #[derive(Debug, Clone, Args)]
@@ -18,7 +18,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "URL")]
     hive_nats: Option<String>,
     /// The ports that workers may get, as FIRST-LAST.
-    #[arg(long, value_parser = |text: &str| fleet::port_range(text).map(|_| text.to_owned()), value_name = "RANGE")]
+    #[arg(long, value_parser = |text: &str| parse_port_range(text).map(|_| text.to_owned()), value_name = "RANGE")]
     ports: Option<String>,
     /// Where metrics and health are served.
     #[arg(long, value_name = "ADDRESS")]
@@ -30,7 +30,7 @@ pub(super) struct Settings {
     #[arg(long, value_parser = valid::<ByteSize>, value_name = "SIZE")]
     worker_memory: Option<String>,
     /// What the hive is called by, as NAME=VALUE with commas.
-    #[arg(long, value_delimiter = ',', value_parser = fleet::label, value_name = "LABELS")]
+    #[arg(long, value_delimiter = ',', value_parser = parse_label, value_name = "LABELS")]
     labels: Vec<(String, String)>,
     /// How long the hive waits for what, as NAME=DURATION with commas.
     #[arg(long, value_parser = valid::<Timers>, value_name = "TIMERS")]
@@ -65,17 +65,17 @@ fn variable(text: &str) -> Result<(String, Option<String>), String> {
 
 impl Settings {
     /// Where the hive finds the bus.
-    pub(super) fn nats<'a>(&'a self, setting: &'a Setting) -> &'a str {
-        self.hive_nats.as_deref().unwrap_or(&setting.nats)
+    pub(super) fn nats<'a>(&'a self, context: &'a Context) -> &'a str {
+        self.hive_nats.as_deref().unwrap_or(&context.nats)
     }
 
     /// The file of variables, as systemd and a shell both read it.
-    pub(super) fn text(&self, setting: &Setting, hive: &HiveName, data: &str) -> Result<String, Outcome> {
-        fleet::labels(&self.labels)?;
+    pub(super) fn text(&self, context: &Context, hive: &HiveName, data: &str) -> Result<String, CliError> {
+        check_labels(&self.labels.iter().cloned().collect()).map_err(CliError::usage)?;
         let labels: Vec<String> = self.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let namespace = setting.namespace.to_string();
+        let namespace = context.namespace.to_string();
         let mut variables = vec![
-            ("RBEE_NATS", self.nats(setting).to_owned()),
+            ("RBEE_NATS", self.nats(context).to_owned()),
             ("RBEE_HIVE", hive.to_string()),
             ("RBEE_DATA", data.to_owned()),
         ];
@@ -92,11 +92,11 @@ impl Settings {
         for (name, value) in &self.variables {
             let value = match value {
                 Some(value) => value.clone(),
-                None => env::var(name).map_err(|error| Outcome::usage(format!("--variable {name}: {error}")))?,
+                None => env::var(name).map_err(|error| CliError::usage(format!("--variable {name}: {error}")))?,
             };
             variables.push((name, value));
         }
-        write(&variables).map_err(Outcome::usage)
+        write(&variables).map_err(CliError::usage)
     }
 }
 
@@ -129,18 +129,18 @@ mod tests {
         settings: Settings,
     }
 
-    fn text(arguments: &[&str]) -> Result<String, Outcome> {
+    fn text(arguments: &[&str]) -> Result<String, CliError> {
         let line = Line::try_parse_from([&["x"], arguments].concat()).expect("options");
-        let setting = Setting {
+        let context = Context {
             nats: "nats://user:word@one:4222".to_owned(),
             namespace: "rbee".parse().expect("a name"),
             connection: ConnectionSettings::default(),
             patience: None,
             json: false,
             otlp: None,
-            asked: crate::config::Asked::default(),
+            config: crate::config::ConfigRequest::default(),
         };
-        line.settings.text(&setting, &"attic".parse().expect("a name"), "/data")
+        line.settings.text(&context, &"attic".parse().expect("a name"), "/data")
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
     script,
     ssh::{Input, Script, Ssh, SshError, Words},
 };
-use crate::{Setting, outcome::Outcome, show};
+use crate::{Context, error::CliError, output};
 
 /// How long a hive may take from its start to its place on the bus: to look after its workers takes a few seconds, and a
 /// request to the bus five at most.
@@ -21,7 +21,7 @@ const JOIN_LIMIT: Duration = Duration::from_secs(60);
 
 /// Everything that steps need.
 pub(super) struct Work<'a> {
-    pub(super) setting: &'a Setting,
+    pub(super) context: &'a Context,
     pub(super) ssh: &'a Ssh,
     pub(super) place: &'a Place,
     pub(super) hive: &'a HiveName,
@@ -76,7 +76,7 @@ impl Written {
 
 impl Work<'_> {
     /// Carries out the steps; returns the hive that has joined, where one was to.
-    pub(super) async fn carry_out(&self, steps: &[Step]) -> Result<Option<HiveRecord>, Outcome> {
+    pub(super) async fn carry_out(&self, steps: &[Step]) -> Result<Option<HiveRecord>, CliError> {
         let mut way = Way::default();
         for step in steps {
             if let Err(outcome) = self.carry_out_one(*step, &mut way).await {
@@ -86,7 +86,7 @@ impl Work<'_> {
         Ok(way.joined)
     }
 
-    async fn carry_out_one(&self, step: Step, way: &mut Way) -> Result<(), Outcome> {
+    async fn carry_out_one(&self, step: Step, way: &mut Way) -> Result<(), CliError> {
         match step {
             Step::Begin => self.write_record("", "").await?,
             Step::Copy => self.copy().await?,
@@ -101,7 +101,7 @@ impl Work<'_> {
                 self.start().await?;
             }
             Step::Join => {
-                let events = way.events.take().ok_or_else(|| Outcome::failed("nobody listens for the hive"))?;
+                let events = way.events.take().ok_or_else(|| CliError::failed("nobody listens for the hive"))?;
                 way.joined = Some(self.join(events, self.epoch).await?);
             }
             Step::Prune => drop(self.run(&script::PRUNE, &[("id", self.programs()?.id.clone())]).await?),
@@ -114,13 +114,13 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn programs(&self) -> Result<&Programs, Outcome> {
-        self.programs.ok_or_else(|| Outcome::failed("there are no programs to copy"))
+    fn programs(&self) -> Result<&Programs, CliError> {
+        self.programs.ok_or_else(|| CliError::failed("there are no programs to copy"))
     }
 
-    async fn copy(&self) -> Result<(), Outcome> {
+    async fn copy(&self) -> Result<(), CliError> {
         let programs = self.programs()?;
-        self.tell(format_args!("copies rbee and rbee-worker: {}", show::bytes(programs.bytes)));
+        self.tell(format_args!("copies rbee and rbee-worker: {}", output::bytes(programs.bytes)));
         for program in &programs.files {
             let path = format!("{}.part/{}", self.place.version(&programs.id), program.name);
             self.put(&path, "755", &program.sha256, Input::File(program.file.clone())).await?;
@@ -130,14 +130,14 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn stop(&self) -> Result<(), Outcome> {
-        let patience = self.setting.patience(script::STOP_PATIENCE);
+    async fn stop(&self) -> Result<(), CliError> {
+        let patience = self.context.patience(script::STOP_PATIENCE);
         self.run(&script::stop(patience), &[("patience", patience.as_secs().to_string())]).await?;
         Ok(())
     }
 
     /// What is there of what [`write`](Self::write) writes.
-    async fn read(&self) -> Result<Vec<Before>, Outcome> {
+    async fn read(&self) -> Result<Vec<Before>, CliError> {
         let record = Some((self.place.record(), RECORD_MODE));
         let settings = self.written.settings.as_ref().map(|_| (self.place.settings(), SETTINGS_MODE));
         let unit = self.place.unit().map(|path| (path.to_owned(), UNIT_MODE));
@@ -149,7 +149,7 @@ impl Work<'_> {
         Ok(before)
     }
 
-    async fn write(&self) -> Result<(), Outcome> {
+    async fn write(&self) -> Result<(), CliError> {
         let Written { settings, unit, settings_digest } = &self.written;
         if let Some(settings) = settings {
             self.put_text(&self.place.settings(), SETTINGS_MODE, settings).await?;
@@ -161,7 +161,7 @@ impl Work<'_> {
     }
 
     /// The record is read by scripts, as they read the options.
-    async fn write_record(&self, settings: &str, unit: &str) -> Result<(), Outcome> {
+    async fn write_record(&self, settings: &str, unit: &str) -> Result<(), CliError> {
         let Place { manager, prefix, data, .. } = self.place;
         let text = format!(
             "# Written by `rbee hive install`, and read by `rbee hive upgrade`, `logs` and `remove`.\n\
@@ -172,22 +172,22 @@ impl Work<'_> {
         self.put_text(&self.place.record(), RECORD_MODE, &text).await
     }
 
-    async fn put_text(&self, path: &str, mode: &str, text: &str) -> Result<(), Outcome> {
+    async fn put_text(&self, path: &str, mode: &str, text: &str) -> Result<(), CliError> {
         self.put(path, mode, &digest(text), Input::Text(text.to_owned())).await
     }
 
-    async fn put(&self, path: &str, mode: &str, sha256: &str, content: Input) -> Result<(), Outcome> {
+    async fn put(&self, path: &str, mode: &str, sha256: &str, content: Input) -> Result<(), CliError> {
         let more = [("path", path.to_owned()), ("mode", mode.to_owned()), ("sha256", sha256.to_owned())];
         self.ssh.run(&script::PUT, &self.words(&more), content).await?;
         Ok(())
     }
 
-    async fn switch(&self, id: &str) -> Result<(), Outcome> {
+    async fn switch(&self, id: &str) -> Result<(), CliError> {
         self.run(&script::SWITCH, &[("id", id.to_owned())]).await?;
         Ok(())
     }
 
-    async fn start(&self) -> Result<(), Outcome> {
+    async fn start(&self) -> Result<(), CliError> {
         let said = self.run(&script::START, &[]).await?;
         for line in said.lines() {
             self.tell(format_args!("note: {line}"));
@@ -195,37 +195,37 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn listen(&self) -> Result<Events, Outcome> {
+    async fn listen(&self) -> Result<Events, CliError> {
         let bus = self.bus()?;
         Ok(Events::since(bus, &bus.subject(&Subject::HiveEvent(self.hive.clone(), "joined".to_owned())), None).await?)
     }
 
     /// Waits for a run of the hive after `epoch`, for as long as its process lives and the limit is not over.
-    async fn join(&self, events: Events, epoch: u64) -> Result<HiveRecord, Outcome> {
+    async fn join(&self, events: Events, epoch: u64) -> Result<HiveRecord, CliError> {
         self.tell(format_args!("waits for hive {} to join", self.hive));
         let words = self.words(&[]);
-        let patience = self.setting.patience(JOIN_LIMIT);
+        let patience = self.context.patience(JOIN_LIMIT);
         let joined = timeout(patience, self.joined(events, epoch));
         let lives = self.ssh.run(&script::WATCH, &words, Input::Nothing);
         tokio::select! {
-            joined = joined => joined.unwrap_or_else(|_| Err(Outcome::failed(format!(
+            joined = joined => joined.unwrap_or_else(|_| Err(CliError::failed(format!(
                 "hive {} did not join within {patience:?} (--patience): `rbee hive logs {}` tells what it does; does the bus that --nats names \
                  here and the one that --hive-nats names there have the same streams?",
                 self.hive, self.ssh.host()
             )))),
             ended = lives => Err(match ended {
                 Err(SshError::Failed { said, .. }) => {
-                    Outcome::failed(format!("hive {} ended before it had joined; its last words were:\n{said}", self.hive))
+                    CliError::failed(format!("hive {} ended before it had joined; its last words were:\n{said}", self.hive))
                 }
                 Err(error) => error.into(),
-                Ok(_) => Outcome::failed(format!("hive {} ended before it had joined", self.hive)),
+                Ok(_) => CliError::failed(format!("hive {} ended before it had joined", self.hive)),
             }),
         }
     }
 
-    async fn joined(&self, mut events: Events, after: u64) -> Result<HiveRecord, Outcome> {
+    async fn joined(&self, mut events: Events, after: u64) -> Result<HiveRecord, CliError> {
         let epoch = loop {
-            let Some(record) = events.next().await? else { return Err(Outcome::unavailable("the bus was closed")) };
+            let Some(record) = events.next().await? else { return Err(CliError::unavailable("the bus was closed")) };
             // What cannot be read comes from another version, and is no news of ours.
             if let Ok(HiveEvent::Joined { epoch, .. }) = serde_json::from_slice(&record.body)
                 && epoch > after
@@ -244,7 +244,7 @@ impl Work<'_> {
         }
     }
 
-    async fn erase(&self) -> Result<(), Outcome> {
+    async fn erase(&self) -> Result<(), CliError> {
         let purge = if self.purge { "yes" } else { "no" };
         let more = [("purge", purge.to_owned()), ("hive", self.hive.to_string())];
         self.run(&script::ERASE, &more).await?;
@@ -252,7 +252,7 @@ impl Work<'_> {
     }
 
     /// After a step that failed: what was there before is there again, as far as that can be.
-    async fn take_back(&self, steps: &[Step], failed: Step, before: &[Before], why: Outcome) -> Outcome {
+    async fn take_back(&self, steps: &[Step], failed: Step, before: &[Before], why: CliError) -> CliError {
         if steps.first() == Some(&Step::Begin) {
             return match self.take_away().await {
                 Ok(()) => why.and("nothing of it is left there"),
@@ -285,20 +285,20 @@ impl Work<'_> {
         }
     }
 
-    async fn write_again(&self, before: &[Before]) -> Result<(), Outcome> {
+    async fn write_again(&self, before: &[Before]) -> Result<(), CliError> {
         for Before { path, mode, text } in before {
             self.put_text(path, mode, text).await?;
         }
         Ok(())
     }
 
-    async fn take_away(&self) -> Result<(), Outcome> {
+    async fn take_away(&self) -> Result<(), CliError> {
         self.stop().await?;
         self.erase().await
     }
 
     /// Starts what was there before; `programs` where others have taken their place.
-    async fn go_back(&self, programs: Option<&str>) -> Result<HiveRecord, Outcome> {
+    async fn go_back(&self, programs: Option<&str>) -> Result<HiveRecord, CliError> {
         if let Some(programs) = programs {
             self.tell("goes back to the programs that were there before");
             self.switch(programs).await?;
@@ -320,13 +320,13 @@ impl Work<'_> {
         words
     }
 
-    fn bus(&self) -> Result<&Bus, Outcome> {
-        self.bus.ok_or_else(|| Outcome::failed("the hive was to join, and the bus was not connected"))
+    fn bus(&self) -> Result<&Bus, CliError> {
+        self.bus.ok_or_else(|| CliError::failed("the hive was to join, and the bus was not connected"))
     }
 
     fn tell(&self, line: impl std::fmt::Display) {
-        if !self.setting.json {
-            show::say(format_args!("{}: {line}", self.ssh.host()));
+        if !self.context.json {
+            output::print_line(format_args!("{}: {line}", self.ssh.host()));
         }
     }
 }
