@@ -7,6 +7,7 @@ mod error;
 mod help;
 mod hive_command;
 mod host;
+mod install;
 mod job_output;
 mod keeper;
 mod logs;

@@ -1,0 +1,76 @@
+//! `rbee hive`: runs a hive in this process, or manages one on another machine.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::Args;
+use rbee_hive::decide::rules::Rules;
+use rbee_nats::{hive_connection, without_secrets};
+use rbee_schema::HiveName;
+
+use super::Verb;
+use crate::{
+    Context, config,
+    error::CliError,
+    install::RemoteHive,
+    metrics, output,
+    roles::{DataOptions, HiveOptions, WorkerConnection, prepare_streams},
+    signals::Signals,
+};
+
+/// Options of `rbee hive`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Hive {
+    #[command(subcommand)]
+    remote: Option<RemoteHive>,
+    #[command(flatten)]
+    data: DataOptions,
+    #[command(flatten)]
+    hive: HiveOptions,
+}
+
+impl Hive {
+    /// True if the command runs a hive in this process.
+    pub(super) fn is_role(&self) -> bool {
+        self.remote.is_none()
+    }
+
+    /// Parses the command line of a hive process: its name, its data folder, and its rules.
+    ///
+    /// # Errors
+    /// The arguments do not run a hive. An invalid option exits the process, as the parser does.
+    pub(crate) fn parse(arguments: Vec<OsString>) -> Result<(HiveName, PathBuf, Rules), CliError> {
+        let (cli, _) = config::command_line(arguments)?;
+        match cli.verb {
+            Verb::Hive(hive) => Ok((hive.hive.name(), hive.data.folder()?, hive.hive.rules())),
+            other => Err(CliError::usage(format!("{other:?} does not run a hive"))),
+        }
+    }
+
+    pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
+        match self.remote {
+            Some(remote) => remote.run(context).await,
+            None => run_local(&self.hive, &self.data, &context).await,
+        }
+    }
+}
+
+async fn run_local(options: &HiveOptions, data: &DataOptions, context: &Context) -> Result<(), CliError> {
+    let bus = context.bus(&hive_connection(&options.name())).await?;
+    prepare_streams(&bus, None).await?;
+    let mut signals = Signals::listen()?;
+    let recorded = metrics::start()?;
+    let connection = WorkerConnection { nats_url: &context.nats, otlp: context.otlp.as_deref() };
+    let mut hive = options.start(data.folder()?, bus.clone(), connection, recorded)?;
+    output::print_line(format_args!(
+        "the hive is up: NATS {}, metrics {}",
+        without_secrets(&context.nats),
+        hive.metrics
+    ));
+    let end = tokio::select! {
+        () = signals.next() => hive.stop(&mut signals).await,
+        ended = hive.ended() => ended,
+    };
+    bus.close().await;
+    end
+}
