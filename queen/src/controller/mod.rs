@@ -48,7 +48,7 @@ use crate::{
         limits::QueenLimits,
         timers::Timers,
     },
-    leader, metrics,
+    leader,
 };
 
 /// Heartbeats handled in a row before another input is handled, if there is one.

@@ -208,18 +208,19 @@ mod tests {
     }
 
     /// Plans what is marked and applies the plan, until nothing is marked.
-    fn settle(fleet: &mut Fleet, now: Instant) {
-        for pass in 0..100 {
+    fn settle(fleet: &mut Fleet, spawned: &mut u32, now: Instant) {
+        for _ in 0..100 {
             if !fleet.needs_planning() {
                 return;
             }
             let scope = fleet.take_scope();
             let Plan { actions, pending } = plan(fleet, &scope, now);
             fleet.planned(&scope, pending);
-            for (number, action) in actions.into_iter().enumerate() {
+            for action in actions {
                 match action {
                     Action::Spawn(NewWorker { model, hive, .. }) => {
-                        fleet.spawn_commanded((hive, name(&format!("new-{pass}-{number}"))), model, now);
+                        *spawned += 1;
+                        fleet.spawn_commanded((hive, name(&format!("new-{spawned}"))), model, now);
                     }
                     Action::Stop { worker, .. } => fleet.stop_commanded(&worker, now),
                     Action::Refuse { model, .. } => fleet.jobs_refused(&model),
@@ -235,10 +236,10 @@ mod tests {
         fn planning_what_is_marked_leaves_nothing_for_a_pass_over_everything(
             inputs in prop::collection::vec(input(), 1..40),
         ) {
-            let (mut fleet, now) = (Fleet::default(), Instant::now());
+            let (mut fleet, mut spawned, now) = (Fleet::default(), 0, Instant::now());
             for input in inputs {
                 apply(&mut fleet, input, now);
-                settle(&mut fleet, now);
+                settle(&mut fleet, &mut spawned, now);
                 let left = plan(&fleet, &Scope::Everything, now);
                 let is_report = |action: &Action| matches!(action, Action::ReportUnplaceable { .. });
                 prop_assert!(left.actions.iter().all(is_report), "{left}");

@@ -336,6 +336,6 @@ fn waiting_jobs_start_workers_while_the_wait_exceeds_a_start() {
     fleet.queue_counted(&name("m"), 8, later);
     let plan = plan(&fleet, &Scope::Everything, later);
     assert_eq!(kinds(&plan.actions), ["spawn"; 3], "{plan}");
-    let why = "6 jobs wait for 4 slots, the last one for about 6.0s; a new worker starts in about 2.0s";
+    let why = "6 jobs wait for 2 slots, the last one for about 12.0s; a new worker starts in about 2.0s";
     assert!(plan.to_string().contains(why), "{plan}");
 }
