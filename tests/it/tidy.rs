@@ -93,7 +93,11 @@ const FIXED_TIMES: &[(&str, &str, &str)] = &[
     ("nats/src/server.rs", "VERSION", "backstop: a program that does not say its version"),
     ("nats/src/settings.rs", "SHORTEST_REDELIVERY", "derived: workers keep a job several times within it"),
     ("queen/src/sealer.rs", "RETRY_PAUSE", "pace: sealing again"),
-    ("queen/src/controller/commands.rs", "RETRY_PAUSE", "pace: sending a command again that the server did not confirm"),
+    (
+        "queen/src/controller/commands.rs",
+        "RETRY_PAUSE",
+        "pace: sending a command again that the server did not confirm",
+    ),
     ("queen/src/controller/clock.rs", "STOOD_STILL", "own measure: its own clock"),
     ("queen/src/controller/planning.rs", "SHORT_PASS", "own measure: a planning pass that delays no input"),
     ("queen/src/controller/planning.rs", "LONGEST_PAUSE", "own measure: a pause that no job notices"),
