@@ -4,7 +4,7 @@ use clap::Args;
 use rbee_nats::{Bus, BusLimits};
 use rbee_queen::{
     QueenConfig,
-    decide::{bounds::Bounds, timers::Timers},
+    decide::{limits::QueenLimits, timers::Timers},
 };
 use rbee_schema::QueenName;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ pub(crate) struct QueenOptions {
     pub(super) queen_timers: Timers,
     /// Limits of the queen (NAME=VALUE,...), such as low_disk=5GiB.
     #[arg(long, hide = true, env = "RBEE_QUEEN_BOUNDS", default_value = "", value_name = "NAME=VALUE")]
-    queen_bounds: Bounds,
+    queen_bounds: QueenLimits,
     /// Size and age limits of the streams (NAME=VALUE,...), such as events_age=7d,queued=1000. The queen that starts last
     /// sets them.
     #[arg(long, hide = true, env = "RBEE_BUS_LIMITS", default_value = "", value_name = "NAME=VALUE")]
@@ -40,9 +40,9 @@ impl QueenOptions {
 
     /// Starts a queen as a task of this process.
     pub(crate) fn start(&self, bus: Bus) -> RunningRole {
-        let (name, timers, bounds) = (self.name(), self.queen_timers.clone(), self.queen_bounds.clone());
+        let (name, timers, limits) = (self.name(), self.queen_timers.clone(), self.queen_bounds.clone());
         let stop = CancellationToken::new();
-        let run = rbee_queen::run(QueenConfig { name, timers, bounds }, bus, stop.clone());
+        let run = rbee_queen::run(QueenConfig { name, timers, limits }, bus, stop.clone());
         let task = tokio::spawn(async move { run.await.map_err(CliError::unavailable) });
         RunningRole::new("queen", stop, task)
     }
