@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use rbee_schema::{Failure, FailureCode};
-use rbee_transformer::encoder::{Bend, Description, Pooling};
+use rbee_transformer::{Activation, EncoderDescription, Pooling};
 use serde_json::Value;
 
 use super::{folder::json, invalid, shown, unsupported};
@@ -24,7 +24,7 @@ const SHORTEST: usize = 16;
 /// An encoder, as its folder describes it.
 pub struct Described {
     /// What it computes.
-    pub description: Description,
+    pub description: EncoderDescription,
     /// Tokens of a text behind which it is cut, where nobody says otherwise.
     pub longest: usize,
     /// What is put before every text.
@@ -56,36 +56,36 @@ pub fn describe(folder: &Path) -> Result<Described, Failure> {
         return Err(unsupported(format!("its architecture is {name:?}: supported for embeddings are {known}")));
     }
     let config = json(folder, "config.json")?;
-    let (pooling, is_normed) = pooling(folder)?;
+    let (pooling, is_normalized) = pooling(folder)?;
     let count = |key: &str| count(&config, key);
-    let description = Description {
+    let description = EncoderDescription {
         vocabulary: count("vocab_size")?,
         positions: count("max_position_embeddings")?,
         // RoBERTa's texts begin behind the position of padding.
         first_position: if name == "bert" { 0 } else { padding(&config)? + 1 },
-        kinds: count("type_vocab_size")?,
+        token_types: count("type_vocab_size")?,
         width: count("hidden_size")?,
         inner: count("intermediate_size")?,
         heads: count("num_attention_heads")?,
         layers: count("num_hidden_layers")?,
         epsilon: epsilon(&config)?,
-        bend: bend(&config)?,
+        activation: activation(&config)?,
         pooling,
-        is_normed,
+        is_normalized,
     };
     refuse_peculiarities(&config, &description)?;
     let longest = longest(folder, &description)?;
     Ok(Described { description, longest, prompt: prompt(folder)? })
 }
 
-fn refuse_peculiarities(config: &Value, description: &Description) -> Result<(), Failure> {
-    let Description { width, heads, first_position, positions, .. } = *description;
+fn refuse_peculiarities(config: &Value, description: &EncoderDescription) -> Result<(), Failure> {
+    let EncoderDescription { width, heads, first_position, positions, .. } = *description;
     if !width.is_multiple_of(heads) {
         return Err(invalid(format!(
             "{width} dimensions and {heads} heads in its config.json do not divide each other"
         )));
     }
-    if description.longest() < SHORTEST {
+    if description.max_tokens() < SHORTEST {
         let found = format!("positions from {first_position} to {positions}");
         return Err(invalid(format!("its config.json has {found}: expected at least {SHORTEST}")));
     }
@@ -129,11 +129,11 @@ fn epsilon(config: &Value) -> Result<f32, Failure> {
     }
 }
 
-fn bend(config: &Value) -> Result<Bend, Failure> {
+fn activation(config: &Value) -> Result<Activation, Failure> {
     match config["hidden_act"].as_str() {
-        None | Some("gelu") => Ok(Bend::Gelu),
-        Some("gelu_new" | "gelu_pytorch_tanh") => Ok(Bend::GeluTanh),
-        Some("relu") => Ok(Bend::Relu),
+        None | Some("gelu") => Ok(Activation::Gelu),
+        Some("gelu_new" | "gelu_pytorch_tanh") => Ok(Activation::GeluTanh),
+        Some("relu") => Ok(Activation::Relu),
         Some(other) => {
             Err(unsupported(format!("its activation is {:?}: supported are gelu, gelu_new, relu", shown(other))))
         }
@@ -147,13 +147,13 @@ fn pooling(folder: &Path) -> Result<(Pooling, bool), Failure> {
         return Ok((Pooling::Mean, false));
     }
     let modules = modules.as_array().ok_or_else(|| invalid("its modules.json is no list"))?;
-    let (mut pooling, mut is_normed) = (Pooling::Mean, false);
+    let (mut pooling, mut is_normalized) = (Pooling::Mean, false);
     for module in modules {
         let name = module["type"].as_str().and_then(|name| name.rsplit('.').next()).unwrap_or_default();
         match name {
             "Transformer" => {}
             "Pooling" => pooling = mode(folder, module["path"].as_str().unwrap_or_default())?,
-            "Normalize" => is_normed = true,
+            "Normalize" => is_normalized = true,
             other => {
                 let other = shown(other);
                 return Err(unsupported(format!(
@@ -162,7 +162,7 @@ fn pooling(folder: &Path) -> Result<(Pooling, bool), Failure> {
             }
         }
     }
-    Ok((pooling, is_normed))
+    Ok((pooling, is_normalized))
 }
 
 /// What the configuration of a Pooling says, which is in a folder of its own.
@@ -188,12 +188,12 @@ fn mode(folder: &Path, path: &str) -> Result<Pooling, Failure> {
 }
 
 /// Tokens behind which a text is cut, as sentence-transformers does.
-fn longest(folder: &Path, description: &Description) -> Result<usize, Failure> {
+fn longest(folder: &Path, description: &EncoderDescription) -> Result<usize, Failure> {
     let (own, tokenizer) = (json(folder, "sentence_bert_config.json")?, json(folder, "tokenizer_config.json")?);
     // Tokenizers without a bound say 1e30.
     let most = [&own["max_seq_length"], &tokenizer["model_max_length"]].into_iter().find_map(Value::as_u64);
     let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
-    Ok(most.clamp(SHORTEST, description.longest()))
+    Ok(most.clamp(SHORTEST, description.max_tokens()))
 }
 
 /// The text that its makers want before every other, where they name one as the default.

@@ -176,7 +176,7 @@ fn llama_3_factors(config: &Value, rope: &Value, scaling: &Value) -> Result<Vec<
             .checked_div(count(config, "num_attention_heads")?.unwrap_or(0))
             .unwrap_or(0),
     };
-    if head > rbee_kernels::LARGEST_HEAD as u32 || low >= high {
+    if head > rbee_kernels::MAX_HEAD_SIZE as u32 || low >= high {
         return Err(invalid(format!("its rope_scaling has the factors {low} and {high} for heads of {head} numbers")));
     }
     let of_pair = |pair: u32| {

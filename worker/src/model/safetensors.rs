@@ -12,7 +12,7 @@ use std::{
 };
 
 use rbee_schema::{Failure, FailureCode};
-use rbee_transformer::{Kind, Tensor, TensorSize, Tensors};
+use rbee_transformer::{Tensor, TensorSize, TensorSource, WeightType};
 use safetensors::{
     SafeTensors,
     tensor::{Dtype, SafeTensorError},
@@ -91,7 +91,9 @@ impl Safetensors {
 
     /// The size of each tensor that the engines compute with.
     pub fn sizes(&self) -> impl Iterator<Item = TensorSize<'_>> {
-        self.tensors.values().filter_map(|place| Some(TensorSize { kind: kind(place.dtype)?, shape: &place.shape }))
+        self.tensors
+            .values()
+            .filter_map(|place| Some(TensorSize { weight_type: weight_type(place.dtype)?, shape: &place.shape }))
     }
 
     /// A tensor that nobody has asked for and whose name does not end with one of `ignored`.
@@ -115,26 +117,30 @@ impl Safetensors {
     }
 }
 
-impl Tensors for Safetensors {
+impl TensorSource for Safetensors {
     fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         let place = self.tensors.get(name)?;
-        let kind = kind(place.dtype)?;
+        let weight_type = weight_type(place.dtype)?;
         self.unused.borrow_mut().remove(name);
-        Some(Tensor { kind, shape: &place.shape, bytes: self.files[place.file].bytes().get(place.bytes.clone())? })
+        Some(Tensor {
+            weight_type,
+            shape: &place.shape,
+            bytes: self.files[place.file].bytes().get(place.bytes.clone())?,
+        })
     }
 
-    fn done(&self, bytes: &[u8]) {
+    fn release(&self, bytes: &[u8]) {
         // All but one of them leave it alone.
         self.files.iter().for_each(|file| file.forget(bytes));
     }
 }
 
 /// The floats that products know. They are kept as they are: what a matrix takes in memory is what it takes in its file.
-fn kind(dtype: Dtype) -> Option<Kind> {
+fn weight_type(dtype: Dtype) -> Option<WeightType> {
     match dtype {
-        Dtype::F32 => Some(Kind::F32),
-        Dtype::F16 => Some(Kind::F16),
-        Dtype::BF16 => Some(Kind::BF16),
+        Dtype::F32 => Some(WeightType::F32),
+        Dtype::F16 => Some(WeightType::F16),
+        Dtype::BF16 => Some(WeightType::BF16),
         _ => None,
     }
 }

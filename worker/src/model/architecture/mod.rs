@@ -1,7 +1,7 @@
-//! The architectures of decoder models: what the header of a GGUF file says about one becomes a [`Description`].
+//! The architectures of decoder models: what the header of a GGUF file says about one becomes a [`DecoderDescription`].
 //!
 //! To add an architecture: write a file beside `llama` that says how it differs from [`Header::plain`], and name it in
-//! [`ARCHITECTURES`]. Where it needs a step that no other has, give [`Description`] a field for it and `rbee_transformer` the
+//! [`ARCHITECTURES`]. Where it needs a step that no other has, give [`DecoderDescription`] a field for it and `rbee_transformer` the
 //! step. The names of keys and tensors are those of <https://github.com/ggml-org/llama.cpp/blob/master/gguf-py/gguf/constants.py>.
 
 mod gemma2;
@@ -14,12 +14,12 @@ mod qwen3;
 mod smollm3;
 
 use rbee_schema::Failure;
-use rbee_transformer::{Description, Tensors};
+use rbee_transformer::{DecoderDescription, TensorSource};
 
 use self::header::Header;
 use super::{invalid, metadata::Metadata, unsupported};
 
-type Describe = fn(&Header<'_>) -> Result<Description, Failure>;
+type Describe = fn(&Header<'_>) -> Result<DecoderDescription, Failure>;
 
 /// The architectures that the engine runs, as in `general.architecture`. Mistral's models are `llama` there.
 const ARCHITECTURES: [(&str, Describe); 7] = [
@@ -39,10 +39,10 @@ const ARCHITECTURES: [(&str, Describe); 7] = [
 /// `model-unsupported`, naming what was found and what is supported; `model-invalid` where the header contradicts itself.
 pub fn describe(
     metadata: Metadata<'_>,
-    tensors: &dyn Tensors,
+    tensors: &dyn TensorSource,
     tokens: usize,
     context: u32,
-) -> Result<Description, Failure> {
+) -> Result<DecoderDescription, Failure> {
     let describe = architecture(metadata)?;
     let header = Header::new(metadata, tensors, context)?;
     let description = describe(&header)?;

@@ -1,12 +1,12 @@
 //! Phi 3 and 3.5: fused tensors, and factors of positions for short and for long texts.
 
 use rbee_schema::Failure;
-use rbee_transformer::{Description, Pairs, Scaling};
+use rbee_transformer::{DecoderDescription, RopePairing, RopeScaling};
 
 use super::header::Header;
 
-pub(super) fn describe(header: &Header<'_>) -> Result<Description, Failure> {
-    let mut description = Description { is_fused: true, ..header.plain(Pairs::Halves)? };
+pub(super) fn describe(header: &Header<'_>) -> Result<DecoderDescription, Failure> {
+    let mut description = DecoderDescription { is_fused: true, ..header.plain(RopePairing::Halves)? };
     let window = header.optional_count("attention.sliding_window")?.filter(|window| *window > 0);
     description.layers.iter_mut().for_each(|layer| layer.window = window);
     let first = header.optional_count("rope.scaling.original_context_length")?.unwrap_or(description.context);
@@ -16,7 +16,7 @@ pub(super) fn describe(header: &Header<'_>) -> Result<Description, Failure> {
     let rope = &mut description.ropes[0];
     if let Some(factors) = header.floats(name, rope.dimensions / 2)? {
         let magnitude = header.number("rope.scaling.attn_factor")?.unwrap_or(1.0);
-        rope.scaling = Scaling::Factors { factors, magnitude };
+        rope.scaling = RopeScaling::Factors { factors, magnitude };
     }
     Ok(description)
 }
