@@ -107,7 +107,7 @@ impl Safetensors {
     /// # Errors
     /// `model-unsupported`, naming the tensor and its type.
     pub fn check_types(&self, is_needed: impl Fn(&str) -> bool) -> Result<(), Failure> {
-        match self.tensors.iter().find(|(name, place)| kind(place.dtype).is_none() && is_needed(name)) {
+        match self.tensors.iter().find(|(name, place)| weight_type(place.dtype).is_none() && is_needed(name)) {
             None => Ok(()),
             Some((name, Place { dtype, .. })) => Err(unsupported(format!(
                 "its tensor {} is stored as {dtype:?}: supported are F32, F16, BF16",
