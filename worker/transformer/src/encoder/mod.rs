@@ -7,11 +7,11 @@
 //! [`rbee_kernels`]).
 
 mod description;
-mod encoder;
+mod forward;
 mod weights;
 
 pub use crate::{LoadError, Tensor, Tensors};
 pub use description::{Description, Pooling};
-pub use encoder::Encoder;
+pub use forward::Encoder;
 pub use rbee_kernels::{Bend, Isa, Kind, Pool};
 pub use weights::Weights;
