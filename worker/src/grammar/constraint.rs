@@ -1,4 +1,4 @@
-//! One answer's way through its grammar.
+//! The position of one answer in its grammar.
 
 use std::fmt;
 
@@ -6,23 +6,21 @@ use llguidance::Matcher;
 use rbee_schema::{Failure, FailureCode};
 
 use super::first_line;
-use crate::sample::Mask;
+use crate::{contract::Constraint, sample::Mask};
 
-/// What may come next, given the tokens so far.
-pub struct Constraint {
+/// The position of one answer in its grammar: says which tokens may come next, given the tokens so far.
+pub struct GrammarConstraint {
     matcher: Matcher,
 }
 
-impl Constraint {
+impl GrammarConstraint {
     pub(super) fn new(matcher: Matcher) -> Self {
         Self { matcher }
     }
+}
 
-    /// The tokens that may come next; where nothing may, those that end the answer.
-    ///
-    /// # Errors
-    /// `invalid-request` if the grammar is too much for the bounds of one step.
-    pub fn allowed(&mut self) -> Result<Mask, Failure> {
+impl Constraint for GrammarConstraint {
+    fn allowed(&mut self) -> Result<Mask, Failure> {
         let allowed = self.matcher.compute_mask_or_eos().map_err(|cause| {
             let reason = first_line(&cause.to_string());
             Failure::new(FailureCode::InvalidRequest, format!("the form that was asked for is too intricate: {reason}"))
@@ -30,11 +28,7 @@ impl Constraint {
         Ok(Mask::new(allowed.into()))
     }
 
-    /// Takes the token that has come.
-    ///
-    /// # Errors
-    /// `internal` if it is not one of those that may.
-    pub fn accept(&mut self, token: u32) -> Result<(), Failure> {
+    fn accept(&mut self, token: u32) -> Result<(), Failure> {
         // A token that comes after the end changes nothing: it is nobody's any more.
         if self.matcher.is_stopped() {
             return Ok(());
@@ -49,8 +43,8 @@ impl Constraint {
     }
 }
 
-impl fmt::Debug for Constraint {
+impl fmt::Debug for GrammarConstraint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Constraint").field("stopped", &self.matcher.is_stopped()).finish_non_exhaustive()
+        f.debug_struct("GrammarConstraint").field("stopped", &self.matcher.is_stopped()).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
 //! What an answer may be, token by token.
 //!
 //! A grammar is known by the crate `llguidance`: from the bytes of every token of a vocabulary and a grammar it tells
-//! which tokens may come next. A [`Constraint`] is one answer's way through its grammar. It depends on the grammar and
+//! which tokens may come next. A [`GrammarConstraint`] is one answer's way through its grammar. It depends on the grammar and
 //! the tokens so far alone: a worker that goes on with another's answer lets it take the tokens of that one first.
 
 mod constraint;
@@ -12,8 +12,8 @@ use std::sync::{Arc, OnceLock};
 use llguidance::{Matcher, ParserFactory, api::TopLevelGrammar};
 use rbee_schema::{Failure, FailureCode};
 
-pub use self::constraint::Constraint;
-use crate::engine::Text;
+pub use self::constraint::GrammarConstraint;
+use crate::contract::{Constraint as _, Text};
 
 /// The grammars of one model's answers.
 pub struct Grammars {
@@ -36,13 +36,13 @@ impl Grammars {
     /// - `invalid-request`: the grammar is none, or too large; with the reason;
     /// - `model-unsupported`: answers of this model do not end;
     /// - `internal`: the tokens so far do not fit the grammar.
-    pub fn constraint(&self, grammar: TopLevelGrammar, emitted: &[u32]) -> Result<Constraint, Failure> {
+    pub fn constraint(&self, grammar: TopLevelGrammar, emitted: &[u32]) -> Result<GrammarConstraint, Failure> {
         let factory = self.factory.get_or_init(|| vocabulary::factory(self.text.as_ref())).as_ref();
         let parser = factory.map_err(Clone::clone)?.create_parser(grammar).map_err(|cause| {
             let reason = first_line(&cause.to_string());
             Failure::new(FailureCode::InvalidRequest, format!("the form that was asked for is not possible: {reason}"))
         })?;
-        let mut constraint = Constraint::new(Matcher::new(Ok(parser)));
+        let mut constraint = GrammarConstraint::new(Matcher::new(Ok(parser)));
         emitted.iter().try_for_each(|token| constraint.accept(*token))?;
         Ok(constraint)
     }

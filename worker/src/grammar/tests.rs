@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    contract::LoadOptions,
     decide::{
         form::{self, Form},
         format::{AnswerFormat, CallFormat, HERMES, LLAMA, MISTRAL, MISTRAL_NAMED, PHI, THINK},
         parts::Expected,
     },
-    engine::{LoadOptions, load},
-    sample::choose,
+    engine::choose::choose,
+    load::load,
 };
 
 /// The grammar of a form that nothing else is expected beside.

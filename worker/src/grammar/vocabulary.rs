@@ -6,7 +6,7 @@ use llguidance::ParserFactory;
 use rbee_schema::{Failure, FailureCode};
 use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
-use crate::engine::Text;
+use crate::contract::Text;
 
 /// The longest token that the tree can hold with room to spare. No grammar needs a longer one: shorter ones say the same.
 const LONGEST: usize = 512;

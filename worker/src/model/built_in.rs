@@ -80,19 +80,16 @@ mod tests {
     use rbee_schema::{Message, Role};
 
     use super::{
-        super::{
-            template::{Bounds, Template},
-            turns::Turns,
-        },
+        super::{template::Template, turns::Turns},
         *,
     };
-    use crate::engine::Chat;
+    use crate::contract::{Chat, TemplateLimits};
 
     fn check(tokens: &[&str], turns: &[(Role, &str)], expected: &str) {
         let control = FixedTokens::new(tokens.iter().map(|token| (*token).to_owned()).zip(0..));
         let messages: Vec<Message> = turns.iter().map(|&(role, content)| Message::new(role, content)).collect();
         let turns = Turns::new(&Chat::new(&messages), &str::to_owned).expect("no calls");
-        let rendered = Template::new(template(&control), "<bos>", "<eos>", Bounds::default())
+        let rendered = Template::new(template(&control), "<bos>", "<eos>", TemplateLimits::default())
             .and_then(|template| template.render(turns));
         assert_eq!(rendered.as_deref(), Ok(expected));
     }

@@ -8,8 +8,8 @@ use tokenizers::{Encoding, Token, Tokenizer, TruncationParams};
 
 use super::{invalid, shown};
 use crate::{
+    contract::{Chat, Text},
     decide::format::AnswerFormat,
-    engine::{Chat, Text},
 };
 
 /// The tokenizer of an encoder.

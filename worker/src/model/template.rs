@@ -9,27 +9,16 @@ use std::io::{self, Write};
 
 use minijinja::{Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig, value::Serde};
 use minijinja_contrib::pycompat::unknown_method_callback;
-use rbee_schema::{Failure, FailureCode, Message, Role, WorkerSettings};
+use rbee_schema::{Failure, FailureCode, Message, Role};
 
 use super::{
     dialect::{self, Refusal},
     turns::Turns,
     unsupported,
 };
-use crate::engine::Chat;
+use crate::contract::{Chat, TemplateLimits};
 
 const NAME: &str = "chat template";
-
-/// How much a rendering may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
-    /// Instructions.
-    pub steps: u64,
-    /// Nested calls and loops.
-    pub depth: usize,
-    /// Bytes that are written.
-    pub bytes: usize,
-}
 
 /// A chat template that was tried out.
 pub struct Template {
@@ -42,39 +31,22 @@ pub struct Template {
     has_tools_in_system: bool,
 }
 
-impl Bounds {
-    /// What the settings of a worker say.
-    pub fn of(settings: &WorkerSettings) -> Self {
-        Self {
-            steps: u64::from(settings.template_steps),
-            depth: settings.template_depth as usize,
-            bytes: usize::try_from(settings.template_size.bytes()).unwrap_or(usize::MAX),
-        }
-    }
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self::of(&WorkerSettings::default())
-    }
-}
-
 impl Template {
     /// A template, and the texts of the tokens with which texts begin and end.
     ///
     /// # Errors
     /// `model-unsupported` if it cannot be parsed, or uses what is not known here.
-    pub fn new(source: &str, begin: &str, end: &str, bounds: Bounds) -> Result<Self, Failure> {
+    pub fn new(source: &str, begin: &str, end: &str, limits: TemplateLimits) -> Result<Self, Failure> {
         let mut environment = Environment::new();
         environment.set_syntax(python_syntax().map_err(|error| failure(&error))?);
-        environment.set_fuel(Some(bounds.steps));
-        environment.set_recursion_limit(bounds.depth);
+        environment.set_fuel(Some(limits.steps));
+        environment.set_recursion_limit(limits.depth);
         environment.set_unknown_method_callback(unknown_method_callback);
         dialect::speak(&mut environment);
         environment.add_template_owned(NAME, dialect::without_marks(source)).map_err(|error| failure(&error))?;
         let has_tools_in_system = source.contains("message['tools']");
         let template =
-            Self { environment, begin: begin.into(), end: end.into(), most: bounds.bytes, has_tools_in_system };
+            Self { environment, begin: begin.into(), end: end.into(), most: limits.bytes, has_tools_in_system };
         let greeting = [Message::new(Role::User, "Hi")];
         match template.render(Turns::new(&Chat::new(&greeting), &str::to_owned)?) {
             Err(failure) if failure.code != FailureCode::InvalidRequest => Err(failure),
@@ -176,7 +148,7 @@ mod tests {
     }
 
     fn render(source: &str, messages: &[Message]) -> Result<String, Failure> {
-        Template::new(source, "<s>", "</s>", Bounds::default())?.render(turns(messages))
+        Template::new(source, "<s>", "</s>", TemplateLimits::default())?.render(turns(messages))
     }
 
     #[test]
@@ -331,8 +303,8 @@ mod tests {
         ] {
             let request = about_the_sun();
             let turns = Turns::new(&Chat::from(&request), &str::to_owned).expect("sound");
-            let rendered =
-                Template::new(source, "<s>", "</s>", Bounds::default()).and_then(|template| template.render(turns));
+            let rendered = Template::new(source, "<s>", "</s>", TemplateLimits::default())
+                .and_then(|template| template.render(turns));
             assert_eq!(rendered.as_deref(), Ok(expected), "{source}");
         }
     }
@@ -349,7 +321,7 @@ mod tests {
     #[test]
     fn a_template_that_cannot_be_used_is_refused_at_once() {
         for source in ["{% for %}", "{{ frobnicate(messages) }}", "{{ messages | frobnicate }}", "{% include 'x' %}"] {
-            let failure = Template::new(source, "", "", Bounds::default()).err().expect(source);
+            let failure = Template::new(source, "", "", TemplateLimits::default()).err().expect(source);
             assert_eq!(failure.code, FailureCode::ModelUnsupported, "{failure}");
         }
     }
@@ -362,7 +334,7 @@ mod tests {
             "{{ 'x' * 99999999999 }}",
             "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
         ] {
-            let template = Template::new(source, "", "", Bounds::default());
+            let template = Template::new(source, "", "", TemplateLimits::default());
             let rendered = template.and_then(|template| template.render(turns(&[turn(Role::User, "x")])));
             assert!(rendered.is_err(), "{source}");
         }
@@ -372,8 +344,8 @@ mod tests {
     fn each_bound_can_be_set() {
         let chat = vec![turn(Role::User, "x"); 10];
         let render = |settings: &str, source: &str| {
-            let bounds = Bounds::of(&settings.parse().expect("settings"));
-            Template::new(source, "", "", bounds).and_then(|template| template.render(turns(&chat)))
+            let limits = TemplateLimits::from(&settings.parse().expect("settings"));
+            Template::new(source, "", "", limits).and_then(|template| template.render(turns(&chat)))
         };
         assert!(render("", CHATML).is_ok());
         for settings in ["template_steps=100", "template_size=100B"] {

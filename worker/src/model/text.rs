@@ -5,18 +5,12 @@ use std::path::Path;
 use rbee_schema::{Failure, FailureCode};
 
 use super::{
-    built_in,
-    folder::Folder,
-    invalid,
-    metadata::Metadata,
-    special::unused_character,
-    template::{Bounds, Template},
-    tokenizer::Tokenizer,
-    turns::Turns,
+    built_in, folder::Folder, invalid, metadata::Metadata, special::unused_character, template::Template,
+    tokenizer::Tokenizer, turns::Turns,
 };
 use crate::{
+    contract::{Chat, TemplateLimits, Text},
     decide::format::AnswerFormat,
-    engine::{Chat, Text},
 };
 
 const NO_TOOLS: &str = "the model's chat template has no place for tools, or its calls of them cannot be read: leave out \
@@ -31,14 +25,14 @@ pub struct ModelText {
 }
 
 impl ModelText {
-    /// From the metadata of a file; `bounds` say how much its chat template may take. Without a template there, one is chosen
+    /// From the metadata of a file; `limits` apply to its chat template. Without a template there, one is chosen
     /// by the control tokens.
     ///
     /// # Errors
     /// `model-unsupported` for a tokenizer or template that is not known here; `model-invalid` for a vocabulary that
     /// contradicts itself.
-    pub fn from_metadata(metadata: Metadata<'_>, bounds: Bounds) -> Result<Self, Failure> {
-        Self::new(Tokenizer::from_metadata(metadata)?, metadata.optional_text("tokenizer.chat_template")?, bounds)
+    pub fn from_metadata(metadata: Metadata<'_>, limits: TemplateLimits) -> Result<Self, Failure> {
+        Self::new(Tokenizer::from_metadata(metadata)?, metadata.optional_text("tokenizer.chat_template")?, limits)
     }
 
     /// From the files beside weights in the safetensors format: `tokenizer.json`, and what else is there of
@@ -46,17 +40,17 @@ impl ModelText {
     ///
     /// # Errors
     /// `model-missing` if there is no `tokenizer.json`; otherwise as [`ModelText::from_metadata`].
-    pub fn from_folder(folder: &Path, bounds: Bounds) -> Result<Self, Failure> {
+    pub fn from_folder(folder: &Path, limits: TemplateLimits) -> Result<Self, Failure> {
         let files = Folder::read(folder)?;
-        Self::new(files.tokenizer()?, files.template()?.as_deref(), bounds)
+        Self::new(files.tokenizer()?, files.template()?.as_deref(), limits)
     }
 
-    fn new(mut tokenizer: Tokenizer, template: Option<&str>, bounds: Bounds) -> Result<Self, Failure> {
+    fn new(mut tokenizer: Tokenizer, template: Option<&str>, limits: TemplateLimits) -> Result<Self, Failure> {
         let source = template.unwrap_or_else(|| built_in::template(tokenizer.control()));
         let format = AnswerFormat::of(source);
         tokenizer.show(format.marks());
         let (begin, end) = tokenizer.begin_and_end();
-        Ok(Self { template: Template::new(source, begin, end, bounds)?, format, tokenizer })
+        Ok(Self { template: Template::new(source, begin, end, limits)?, format, tokenizer })
     }
 
     /// How many tokens the vocabulary has.

@@ -3,14 +3,17 @@
 use candle_core::quantized::{GgmlDType, gguf_file::Content};
 use rbee_schema::Failure;
 use rbee_transformer::{Kind, Tensor, Tensors};
-use rbee_worker::model::{architecture, gguf, header, metadata::Metadata, template::Bounds, text::ModelText};
+use rbee_worker::{
+    contract::TemplateLimits,
+    model::{architecture, gguf, header, metadata::Metadata, text::ModelText},
+};
 
 /// Everything that a worker does with a file before it packs a weight.
 pub(crate) fn read(file: &[u8]) -> Result<(), Failure> {
     let content = header::read(file)?;
     let metadata = Metadata(&content.metadata);
     // Not one after the other, as a worker would: what is refused by one is tried with the others too.
-    let text = ModelText::from_metadata(metadata, Bounds::default());
+    let text = ModelText::from_metadata(metadata, TemplateLimits::default());
     let tokens = text.as_ref().map_or(0, ModelText::tokens);
     let described = architecture::describe(metadata, &File { content: &content, bytes: file }, tokens, 4096);
     text.and(described.map(drop))

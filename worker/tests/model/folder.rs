@@ -4,8 +4,8 @@ use std::{fs, path::Path};
 
 use rbee_schema::FailureCode;
 use rbee_worker::{
-    engine::{Chat, Text},
-    model::{gguf::Gguf, metadata::Metadata, template::Bounds, text::ModelText},
+    contract::{Chat, TemplateLimits, Text},
+    model::{gguf::Gguf, metadata::Metadata, text::ModelText},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -63,7 +63,7 @@ pub(crate) fn folder() -> TempDir {
 }
 
 fn read(folder: &TempDir) -> ModelText {
-    ModelText::from_folder(folder.path(), Bounds::default()).expect("sound")
+    ModelText::from_folder(folder.path(), TemplateLimits::default()).expect("sound")
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn chats_have_the_ids_of_llama_cpp() {
         text.piece(520),
         Gguf::open(&test_model())
             .map(|gguf| {
-                ModelText::from_metadata(gguf.metadata(), Bounds::default()).expect("sound").piece(520).to_vec()
+                ModelText::from_metadata(gguf.metadata(), TemplateLimits::default()).expect("sound").piece(520).to_vec()
             })
             .expect("opens")
     );
@@ -126,7 +126,7 @@ fn a_text_begins_with_a_token_where_the_files_say_so() {
 #[test]
 fn files_that_cannot_be_used_are_named() {
     let folder = folder();
-    let refused = |folder: &Path| ModelText::from_folder(folder, Bounds::default()).err().expect("refused");
+    let refused = |folder: &Path| ModelText::from_folder(folder, TemplateLimits::default()).err().expect("refused");
     assert_eq!(refused(Path::new("/nowhere")).code, FailureCode::ModelMissing);
     for (name, content, words) in [
         ("generation_config.json", "{", "generation_config.json is no JSON"),

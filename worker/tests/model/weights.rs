@@ -15,7 +15,7 @@ use candle_core::{
 };
 use rbee_schema::FailureCode;
 use rbee_worker::{
-    engine::{Chat, Loaded, Sequence, SequenceId},
+    contract::{Chat, Loaded, Sequence, SequenceId},
     model::{config::name_in_folder, gguf::Gguf},
 };
 use serde_json::{Value, json};

@@ -7,7 +7,10 @@ use rbee_schema::Failure;
 use rbee_transformer::{Kind, Pairs, Tensor, TensorSize, Tensors};
 
 use super::Source;
-use crate::model::{architecture, gguf::Gguf, metadata::Metadata, template::Bounds, text::ModelText, unsupported};
+use crate::{
+    contract::TemplateLimits,
+    model::{architecture, gguf::Gguf, metadata::Metadata, text::ModelText, unsupported},
+};
 
 pub(super) struct File {
     gguf: Gguf,
@@ -17,7 +20,7 @@ pub(super) struct File {
 }
 
 impl File {
-    pub(super) fn open(path: &Path, bounds: Bounds) -> Result<Self, Failure> {
+    pub(super) fn open(path: &Path, limits: TemplateLimits) -> Result<Self, Failure> {
         let gguf = Gguf::open(path)?;
         let tensors = &gguf.content.tensor_infos;
         if let Some((name, tensor)) = tensors.iter().find(|(_, tensor)| kind(tensor.ggml_dtype).is_none()) {
@@ -27,7 +30,7 @@ impl File {
         }
         let unused = RefCell::new(tensors.keys().cloned().collect());
         architecture::check(gguf.metadata())?;
-        let text = ModelText::from_metadata(gguf.metadata(), bounds)?;
+        let text = ModelText::from_metadata(gguf.metadata(), limits)?;
         Ok(Self { gguf, text, unused })
     }
 }

@@ -6,13 +6,15 @@ use rbee_schema::{Failure, FailureCode};
 use rbee_transformer::{Kind, Pairs, Tensor, TensorSize, Tensors};
 
 use super::Source;
-use crate::model::{
-    config::{Config, name_in_folder},
-    json,
-    metadata::Metadata,
-    safetensors::Safetensors,
-    template::Bounds,
-    text::ModelText,
+use crate::{
+    contract::TemplateLimits,
+    model::{
+        config::{Config, name_in_folder},
+        json,
+        metadata::Metadata,
+        safetensors::Safetensors,
+        text::ModelText,
+    },
 };
 
 /// What a file may have that nothing needs: angles of positions, which older checkpoints keep.
@@ -31,7 +33,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    pub(super) fn open(path: &Path, bounds: Bounds) -> Result<Self, Failure> {
+    pub(super) fn open(path: &Path, limits: TemplateLimits) -> Result<Self, Failure> {
         let config = Config::read(&json(path, "config.json")?)?;
         let tensors = Safetensors::open(path)?;
         tensors.check_types(|name| !IGNORED.iter().any(|end| name.ends_with(end)))?;
@@ -41,7 +43,7 @@ impl Folder {
         }
         let bytes = |factors: &Vec<f32>| factors.iter().flat_map(|factor| factor.to_le_bytes()).collect();
         let factors = config.rope_factors.as_ref().map(|factors| (vec![factors.len()], bytes(factors)));
-        let text = ModelText::from_folder(path, bounds)?;
+        let text = ModelText::from_folder(path, limits)?;
         let text_bytes = fs::metadata(path.join("tokenizer.json")).map_or(0, |file| file.len());
         Ok(Self { text, text_bytes, config, tensors, factors })
     }

@@ -23,8 +23,10 @@ use rbee_schema::{Failure, FailureCode};
 use rbee_transformer::{Cache, Decoder, Description, Isa, LoadError, Pairs, Pool, TensorSize, Tensors, Weights};
 
 use self::{engine::DecoderEngine, file::File, folder::Folder};
-use super::{LoadOptions, LoadProgress, Loaded, context_size, threads};
-use crate::model::{architecture, metadata::Metadata, text::ModelText};
+use crate::{
+    contract::{LoadOptions, LoadProgress, Loaded},
+    model::{architecture, metadata::Metadata, text::ModelText},
+};
 
 /// Tokens of a sequence where nobody says otherwise: what most chats stay below, and what memory is reckoned with.
 const DEFAULT_CONTEXT: u32 = 4096;
@@ -60,7 +62,7 @@ trait Source: Tensors {
 }
 
 /// Loads a file. Failures name it.
-pub(super) fn load(
+pub(crate) fn load(
     path: &Path,
     options: &LoadOptions,
     progress: &mut dyn FnMut(LoadProgress),
@@ -71,7 +73,7 @@ pub(super) fn load(
 }
 
 /// Loads a folder.
-pub(super) fn load_folder(
+pub(crate) fn load_folder(
     path: &Path,
     options: &LoadOptions,
     progress: &mut dyn FnMut(LoadProgress),
@@ -90,13 +92,13 @@ fn load_from(
         description.ropes.iter_mut().for_each(|rope| rope.pairs = pairs);
     }
     let possible = u32::try_from(description.context).unwrap_or(u32::MAX);
-    let context = context_size(options.context, possible)?.min(wanted);
+    let context = options.context_within(possible)?.min(wanted);
     let pages = pages(options, &description, context)?;
     let memory = memory::estimate(&*source, &description, options.slots, pages);
     let progress = &mut |at: LoadProgress| progress(LoadProgress { memory: Some(memory), ..at });
     progress(LoadProgress { done_bytes: source.header_bytes(), total_bytes: source.length(), memory: None });
     memory::check(&memory, options, context)?;
-    let (pool, isa) = (Pool::new(threads(options)), Isa::detect());
+    let (pool, isa) = (Pool::new(options.thread_count()), Isa::detect());
     let weights = read_weights(&*source, &pool, &description, progress)?;
     let cache = Cache::new(description.page_bytes() / 2, pages);
     let mut engine = DecoderEngine::new(Decoder::new(description, weights, pool, isa), cache, options.slots, context);

@@ -11,13 +11,14 @@ use std::{
 use rbee_schema::{Failure, FailureCode};
 use rbee_transformer::encoder::{Encoder, Isa, LoadError, Pool, Weights};
 
-use super::{
-    Engine, EngineStats, LoadOptions, LoadProgress, Loaded, Sequence, SequenceId, Token, context_size, threads,
-};
-use crate::model::{
-    bert::{self, Described},
-    passage::Passages,
-    safetensors::Safetensors,
+use crate::{
+    contract::{Engine, EngineStats, LoadOptions, LoadProgress, Loaded, Sequence, SequenceId},
+    model::{
+        bert::{self, Described},
+        passage::Passages,
+        safetensors::Safetensors,
+    },
+    sample::Token,
 };
 
 /// Before the names of tensors, where a checkpoint holds more than the encoder.
@@ -26,7 +27,7 @@ const PREFIXES: [&str; 3] = ["", "bert.", "roberta."];
 const PARTS: u64 = 100;
 
 /// Loads a folder.
-pub(super) fn load(
+pub(crate) fn load(
     path: &Path,
     options: &LoadOptions,
     progress: &mut dyn FnMut(LoadProgress),
@@ -35,7 +36,7 @@ pub(super) fn load(
     let file = Safetensors::open(path)?;
     let file = Prefixed::new(file)?;
     let possible = u32::try_from(description.longest()).unwrap_or(u32::MAX);
-    context_size(options.context, possible)?;
+    options.context_within(possible)?;
     let context = options.context.unwrap_or_else(|| u32::try_from(longest).unwrap_or(possible));
     let text = Passages::from_folder(path, context as usize, prompt)?;
     if text.tokens() > description.vocabulary {
@@ -43,7 +44,7 @@ pub(super) fn load(
         let message = format!("its tokenizer has {tokens} tokens and its embedding {rows} rows");
         return Err(Failure::new(FailureCode::ModelInvalid, message));
     }
-    let (pool, isa) = (Pool::new(threads(options)), Isa::detect());
+    let (pool, isa) = (Pool::new(options.thread_count()), Isa::detect());
     let weights = read_weights(&file, &pool, &description, progress)?;
     let mut engine =
         EncoderEngine { encoder: Encoder::new(description, weights, pool, isa), stats: EngineStats::default() };
