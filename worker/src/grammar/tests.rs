@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    contract::LoadOptions,
+    contract::{Constraint, LoadOptions},
     decide::{
         form::{self, Form},
         format::{AnswerFormat, CallFormat, HERMES, LLAMA, MISTRAL, MISTRAL_NAMED, PHI, THINK},
@@ -54,7 +54,14 @@ fn answer(grammars: &Grammars, shape: &Shape, seed: u64, wanted: u32) -> Vec<u32
             token => crate::draw::unit(seed, index * 1_000 + token) as f32,
         };
         let logits: Vec<f32> = (0..text.size()).map(likely).collect();
-        let token = choose(&logits, &tokens, &sampling, constraint.as_mut(), index).expect("it goes on");
+        let token = choose(
+            &logits,
+            &tokens,
+            &sampling,
+            constraint.as_mut().map(|constraint| constraint as &mut dyn Constraint),
+            index,
+        )
+        .expect("it goes on");
         if token.id == end {
             break;
         }
