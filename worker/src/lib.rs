@@ -3,14 +3,16 @@
 //! Two halves meet at [`contract`]. The bus half pulls jobs and appends their answers, and knows no tensor. The inference
 //! half makes tokens, and knows no message. [`load`] is the one place that knows every engine. Steps 4 to 6 of a job's path.
 
+pub mod architecture;
 pub mod contract;
 pub mod decide;
 pub mod draw;
 pub mod engine;
 pub mod grammar;
 pub mod load;
-pub mod model;
+pub mod model_file;
 pub mod sample;
+pub mod text;
 
 mod device;
 mod embed;

@@ -6,9 +6,9 @@ use std::path::Path;
 use rbee_schema::{Failure, FailureCode, ModelKind, ModelReference};
 
 use crate::{
+    architecture::{ENCODER_TYPES, model_type},
     contract::{LoadOptions, LoadProgress, Loaded},
     engine::{decoder, encoder, mock},
-    model::bert,
 };
 
 /// Loads a model. Blocks until the model is loaded; `progress` is called about a hundred times at most.
@@ -44,8 +44,7 @@ pub fn load(
 
 /// Loads a model in a folder with safetensors, by the architecture that its `config.json` names.
 fn load_folder(path: &Path, options: &LoadOptions, progress: &mut dyn FnMut(LoadProgress)) -> Result<Loaded, Failure> {
-    let architecture = bert::architecture(path)?;
-    let is_encoder = bert::ARCHITECTURES.contains(&architecture.as_str());
+    let is_encoder = ENCODER_TYPES.contains(&model_type(path)?.as_str());
     match options.kind {
         ModelKind::Embeddings => encoder::load(path, options, progress),
         ModelKind::Text if is_encoder => Err(Failure::new(

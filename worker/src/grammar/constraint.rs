@@ -1,4 +1,4 @@
-//! The position of one answer in its grammar.
+//! State of one answer in its grammar.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use rbee_schema::{Failure, FailureCode};
 use super::first_line;
 use crate::{contract::Constraint, sample::Mask};
 
-/// The position of one answer in its grammar: says which tokens may come next, given the tokens so far.
+/// Computes the allowed next tokens of one answer from its tokens so far.
 pub struct GrammarConstraint {
     matcher: Matcher,
 }
@@ -23,13 +23,13 @@ impl Constraint for GrammarConstraint {
     fn allowed(&mut self) -> Result<Mask, Failure> {
         let allowed = self.matcher.compute_mask_or_eos().map_err(|cause| {
             let reason = first_line(&cause.to_string());
-            Failure::new(FailureCode::InvalidRequest, format!("the form that was asked for is too intricate: {reason}"))
+            Failure::new(FailureCode::InvalidRequest, format!("the requested output format is too complex: {reason}"))
         })?;
         Ok(Mask::new(allowed.into()))
     }
 
     fn accept(&mut self, token: u32) -> Result<(), Failure> {
-        // A token that comes after the end changes nothing: it is nobody's any more.
+        // Tokens after the end are not part of the answer.
         if self.matcher.is_stopped() {
             return Ok(());
         }
@@ -37,7 +37,7 @@ impl Constraint for GrammarConstraint {
             let reason = first_line(&cause.to_string());
             Failure::new(
                 FailureCode::Internal,
-                format!("token {token} does not fit the form that was asked for: {reason}"),
+                format!("token {token} does not fit the requested output format: {reason}"),
             )
         })
     }

@@ -8,8 +8,13 @@ use rbee_transformer::{Kind, Pairs, Tensor, TensorSize, Tensors};
 
 use super::Source;
 use crate::{
+    architecture,
     contract::TemplateLimits,
-    model::{architecture, gguf::Gguf, metadata::Metadata, text::ModelText, unsupported},
+    model_file::{
+        error::unsupported,
+        gguf::{Gguf, Metadata},
+    },
+    text::ModelText,
 };
 
 pub(super) struct File {
@@ -26,10 +31,10 @@ impl File {
         if let Some((name, tensor)) = tensors.iter().find(|(_, tensor)| kind(tensor.ggml_dtype).is_none()) {
             let known: Vec<String> = Kind::ALL.iter().map(|kind| format!("{kind:?}")).collect();
             let (found, known) = (tensor.ggml_dtype, known.join(", "));
-            return Err(unsupported(format!("its tensor {name} is stored as {found:?}: supported are {known}")));
+            return Err(unsupported(format!("the tensor {name} is stored as {found:?}: supported are {known}")));
         }
         let unused = RefCell::new(tensors.keys().cloned().collect());
-        architecture::check(gguf.metadata())?;
+        architecture::check_supported(gguf.metadata())?;
         let text = ModelText::from_metadata(gguf.metadata(), limits)?;
         Ok(Self { gguf, text, unused })
     }
@@ -45,7 +50,7 @@ impl Source for File {
     }
 
     fn tokens(&self) -> usize {
-        self.text.tokens()
+        self.text.vocabulary_size()
     }
 
     fn length(&self) -> u64 {
@@ -83,7 +88,7 @@ impl Tensors for File {
     }
 
     fn done(&self, bytes: &[u8]) {
-        self.gguf.forget(bytes);
+        self.gguf.release_pages(bytes);
     }
 }
 
