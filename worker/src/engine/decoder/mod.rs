@@ -18,9 +18,11 @@ use std::{
     sync::Arc,
 };
 
-use rbee_kernels::PAGE;
+use rbee_kernels::PAGE_TOKENS;
 use rbee_schema::{Failure, FailureCode};
-use rbee_transformer::{Cache, Decoder, Description, Isa, LoadError, Pairs, Pool, TensorSize, Tensors, Weights};
+use rbee_transformer::{
+    Decoder, DecoderDescription, DecoderWeights, Isa, KvCache, LoadError, Pool, RopePairing, TensorSize, TensorSource,
+};
 
 use self::{engine::DecoderEngine, file::File, folder::Folder};
 use crate::{
@@ -34,7 +36,7 @@ use crate::{
 const DEFAULT_CONTEXT: u32 = 4096;
 
 /// What a model is read from.
-trait Source: Tensors {
+trait Source: TensorSource {
     /// What its header says, in the words of GGUF files.
     fn metadata(&self) -> Metadata<'_>;
 
@@ -60,7 +62,7 @@ trait Source: Tensors {
     fn unused(&self) -> Option<String>;
 
     /// Which numbers of a head turn together, where that is not what the architecture's GGUF files have.
-    fn pairs(&self) -> Option<Pairs>;
+    fn pairs(&self) -> Option<RopePairing>;
 }
 
 /// Loads a file. Failures name it.
@@ -91,7 +93,7 @@ fn load_from(
     let wanted = options.context.unwrap_or(DEFAULT_CONTEXT);
     let mut description = architecture::describe(source.metadata(), &*source, source.tokens(), wanted)?;
     if let Some(pairs) = source.pairs() {
-        description.ropes.iter_mut().for_each(|rope| rope.pairs = pairs);
+        description.ropes.iter_mut().for_each(|rope| rope.pairing = pairs);
     }
     let possible = u32::try_from(description.context).unwrap_or(u32::MAX);
     let context = options.context_within(possible)?.min(wanted);
@@ -102,7 +104,7 @@ fn load_from(
     memory::check(&memory, options, context)?;
     let (pool, isa) = (Pool::new(options.thread_count()), Isa::detect());
     let weights = read_weights(&*source, &pool, &description, progress)?;
-    let cache = Cache::new(description.page_bytes() / 2, pages);
+    let cache = KvCache::new(description.page_bytes() / 2, pages);
     let mut engine = DecoderEngine::new(Decoder::new(description, weights, pool, isa), cache, options.slots, context);
     engine.try_out()?;
     progress(LoadProgress { done_bytes: source.length(), total_bytes: source.length(), memory: None });
@@ -110,9 +112,9 @@ fn load_from(
 }
 
 /// How many pages there may be: what is asked for, or a context for each slot and one more for what is remembered.
-fn pages(options: &LoadOptions, description: &Description, context: u32) -> Result<usize, Failure> {
+fn pages(options: &LoadOptions, description: &DecoderDescription, context: u32) -> Result<usize, Failure> {
     let page = description.page_bytes() as u64;
-    let least = (context as usize).div_ceil(PAGE) + 1;
+    let least = (context as usize).div_ceil(PAGE_TOKENS) + 1;
     let Some(bytes) = options.cache_bytes else { return Ok((options.slots as usize + 1) * least) };
     let pages = usize::try_from(bytes / page).unwrap_or(usize::MAX);
     if pages < least {
@@ -132,9 +134,9 @@ fn pages(options: &LoadOptions, description: &Description, context: u32) -> Resu
 fn read_weights(
     file: &dyn Source,
     pool: &Pool,
-    description: &Description,
+    description: &DecoderDescription,
     progress: &mut dyn FnMut(LoadProgress),
-) -> Result<Weights, Failure> {
+) -> Result<DecoderWeights, Failure> {
     let total_bytes = file.length();
     let mut done_bytes = file.header_bytes();
     let mut told = 0;
@@ -146,7 +148,7 @@ fn read_weights(
             progress(LoadProgress { done_bytes, total_bytes, memory: None });
         }
     };
-    let read = catch_unwind(AssertUnwindSafe(|| Weights::load(pool, description, file, &mut tell)));
+    let read = catch_unwind(AssertUnwindSafe(|| DecoderWeights::load(pool, description, file, &mut tell)));
     let invalid = |message: String| Failure::new(FailureCode::ModelInvalid, message);
     let weights =
         read.map_err(|_| invalid("its weights contradict its header".into()))?.map_err(|error| match error {

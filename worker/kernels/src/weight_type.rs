@@ -1,41 +1,41 @@
-//! How weights stand in a GGUF file.
+//! Storage formats of weights, as in GGUF files.
 
-/// How the weights of a matrix are stored, named as ggml names it.
+/// Storage format of the weights of a matrix, named as in ggml (<https://github.com/ggml-org/ggml>, `enum ggml_type`).
 ///
-/// The numbers are the quantised kinds' parameters of generic kernels: [`crate::form::Form::of`].
+/// The discriminant of a quantized type is the parameter of generic kernels: [`crate::layout::PackedLayout::of`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub enum Kind {
+pub enum WeightType {
     /// 32-bit floats.
     F32,
-    /// 16-bit floats, IEEE 754.
+    /// 16-bit floats of IEEE 754.
     F16,
-    /// The upper half of 32-bit floats.
+    /// Upper 16 bits of 32-bit floats (bfloat16).
     BF16,
-    /// Blocks of 32: 4 bits and a scale.
+    /// Blocks of 32 weights: 4 bits each, one scale.
     Q4_0,
-    /// Blocks of 32: 4 bits, a scale and a minimum.
+    /// Blocks of 32 weights: 4 bits each, one scale and one minimum.
     Q4_1,
-    /// Blocks of 32: 5 bits and a scale.
+    /// Blocks of 32 weights: 5 bits each, one scale.
     Q5_0,
-    /// Blocks of 32: 5 bits, a scale and a minimum.
+    /// Blocks of 32 weights: 5 bits each, one scale and one minimum.
     Q5_1,
-    /// Blocks of 32: 8 bits and a scale.
+    /// Blocks of 32 weights: 8 bits each, one scale.
     Q8_0,
-    /// Blocks of 256: 2 bits, a scale and a minimum for each 16.
+    /// Blocks of 256 weights: 2 bits each, a scale and a minimum for every 16.
     Q2K,
-    /// Blocks of 256: 3 bits, a scale for each 16.
+    /// Blocks of 256 weights: 3 bits each, a scale for every 16.
     Q3K,
-    /// Blocks of 256: 4 bits, a scale and a minimum for each 32.
+    /// Blocks of 256 weights: 4 bits each, a scale and a minimum for every 32.
     Q4K,
-    /// Blocks of 256: 5 bits, a scale and a minimum for each 32.
+    /// Blocks of 256 weights: 5 bits each, a scale and a minimum for every 32.
     Q5K,
-    /// Blocks of 256: 6 bits, a scale for each 16.
+    /// Blocks of 256 weights: 6 bits each, a scale for every 16.
     Q6K,
 }
 
-impl Kind {
-    /// All of them.
+impl WeightType {
+    /// All types.
     pub const ALL: [Self; 13] = [
         Self::F32,
         Self::F16,
@@ -52,9 +52,9 @@ impl Kind {
         Self::Q6K,
     ];
 
-    /// How many weights make a block; rows are whole blocks.
+    /// Number of weights per block. A row has whole blocks only.
     #[must_use]
-    pub const fn block(self) -> usize {
+    pub const fn block_size(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
             Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
@@ -62,7 +62,7 @@ impl Kind {
         }
     }
 
-    /// How many bytes a block takes in a file.
+    /// Size of a block in a file, in bytes.
     #[must_use]
     pub const fn block_bytes(self) -> usize {
         match self {
@@ -81,7 +81,7 @@ impl Kind {
         }
     }
 
-    /// Whether weights are floats, not whole numbers with a scale.
+    /// True for floats, false for quantized types: whole numbers with a scale.
     #[must_use]
     pub const fn is_float(self) -> bool {
         matches!(self, Self::F32 | Self::F16 | Self::BF16)

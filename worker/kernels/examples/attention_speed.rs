@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use rbee_kernels::{Heads, Isa, Look, PAGE, Pool, Sight, attend};
+use rbee_kernels::{AttentionParams, Heads, Isa, KvView, PAGE_TOKENS, Pool, attend_paged};
 
 fn main() {
     let pool = Pool::new(2);
@@ -12,16 +12,16 @@ fn main() {
         ("4 heads of 256, 1 key-value head", Heads { queries: 4, key_values: 1, size: 256 }),
     ] {
         for (tokens, rows) in [(512, 256), (512, 1), (4096, 1)] {
-            let pages = vec![vec![0x3800u16; heads.page_layer()]; tokens / PAGE];
+            let pages = vec![vec![0x3800u16; heads.page_layer_len()]; tokens / PAGE_TOKENS];
             let queries = vec![0.1f32; rows * heads.queries * heads.size];
             let mut out = vec![0.0; queries.len()];
-            let look = Look { scale: 0.125, cap: None, window: None };
+            let params = AttentionParams { scale: 0.125, soft_cap: None, window: None };
             let mut times: Vec<f64> = (0..9)
                 .map(|_| {
                     let pages = pages.iter().map(Vec::as_slice).collect();
-                    let sight = Sight { pages, start: tokens - rows, rows: 0..rows };
+                    let view = KvView { pages, start: tokens - rows, rows: 0..rows };
                     let started = Instant::now();
-                    attend(&pool, Isa::detect(), &heads, &look, &queries, &[sight], &mut out);
+                    attend_paged(&pool, Isa::detect(), &heads, &params, &queries, &[view], &mut out);
                     started.elapsed().as_secs_f64()
                 })
                 .collect();

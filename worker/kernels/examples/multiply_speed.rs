@@ -1,4 +1,4 @@
-//! How fast products are here: `cargo run --release -p rbee-kernels --example speed [kind ...]`.
+//! How fast products are here: `cargo run --release -p rbee-kernels --example speed [weight_type ...]`.
 //!
 //! The first table is of matrices that together are larger than any cache, as a model is; the second one of the products
 //! of a small model, whose calls take microseconds. Each figure is the best of a few.
@@ -6,10 +6,20 @@
 use std::time::{Duration, Instant};
 
 use half::f16;
-use rbee_kernels::{Inputs, Isa, Kind, Matrix, Pool, multiply};
+use rbee_kernels::{InputRows, Isa, Matrix, Pool, WeightType, multiply};
 
-const QUANTISED: [Kind; 10] =
-    [Kind::Q4_0, Kind::Q4_1, Kind::Q5_0, Kind::Q5_1, Kind::Q8_0, Kind::Q2K, Kind::Q3K, Kind::Q4K, Kind::Q5K, Kind::Q6K];
+const QUANTISED: [WeightType; 10] = [
+    WeightType::Q4_0,
+    WeightType::Q4_1,
+    WeightType::Q5_0,
+    WeightType::Q5_1,
+    WeightType::Q8_0,
+    WeightType::Q2K,
+    WeightType::Q3K,
+    WeightType::Q4K,
+    WeightType::Q5K,
+    WeightType::Q6K,
+];
 const ROWS: [usize; 6] = [1, 2, 4, 8, 16, 128];
 /// Bytes of weights that no cache holds.
 const LARGE: usize = 300 << 20;
@@ -23,32 +33,34 @@ fn main() {
         if asked.is_empty() && *isa != Isa::detect() || !asked.is_empty() && !asked.contains(&format!("{isa:?}")) {
             continue;
         }
-        let kinds = [Kind::F32, Kind::F16, Kind::BF16].into_iter().chain(QUANTISED);
-        let named = asked.iter().any(|name| Kind::ALL.iter().any(|kind| format!("{kind:?}") == *name));
-        let kinds: Vec<Kind> = kinds.filter(|kind| !named || asked.contains(&format!("{kind:?}"))).collect();
-        large(&pool, *isa, &kinds);
-        small(&pool, *isa, &kinds);
+        let types = [WeightType::F32, WeightType::F16, WeightType::BF16].into_iter().chain(QUANTISED);
+        let named =
+            asked.iter().any(|name| WeightType::ALL.iter().any(|weight_type| format!("{weight_type:?}") == *name));
+        let types: Vec<WeightType> =
+            types.filter(|weight_type| !named || asked.contains(&format!("{weight_type:?}"))).collect();
+        large(&pool, *isa, &types);
+        small(&pool, *isa, &types);
     }
 }
 
-fn large(pool: &Pool, isa: Isa, kinds: &[Kind]) {
+fn large(pool: &Pool, isa: Isa, types: &[WeightType]) {
     println!("\n{isa:?}, matrices of 5632 x 2048: GB/s of packed weights, G multiply-adds/s\n");
-    print!("{:6} {:>6} {:>9}", "kind", "bits", "pack GB/s");
+    print!("{:6} {:>6} {:>9}", "weight_type", "bits", "pack GB/s");
     ROWS.iter().for_each(|rows| print!(" {:>15}", format!("{rows} rows")));
     println!();
-    for kind in kinds {
+    for weight_type in types {
         let (rows, columns) = (5632, 2048);
-        let file = weights(*kind, rows, columns);
+        let file = weights(*weight_type, rows, columns);
         let start = Instant::now();
-        let mut matrices = vec![pack(pool, *kind, rows, columns, &file)];
+        let mut matrices = vec![pack(pool, *weight_type, rows, columns, &file)];
         while matrices.len() * matrices[0].bytes() < LARGE {
-            matrices.push(pack(pool, *kind, rows, columns, &file));
+            matrices.push(pack(pool, *weight_type, rows, columns, &file));
         }
         let bytes = matrices.len() * matrices[0].bytes();
         let packed = (matrices.len() * file.len()) as f64 / start.elapsed().as_secs_f64() / 1e9;
         print!(
             "{:6} {:6.3} {packed:9.2}",
-            format!("{kind:?}"),
+            format!("{weight_type:?}"),
             8.0 * matrices[0].bytes() as f64 / (rows * columns) as f64
         );
         for count in ROWS {
@@ -65,7 +77,7 @@ fn large(pool: &Pool, isa: Isa, kinds: &[Kind]) {
 /// One product with each matrix.
 fn pass(pool: &Pool, isa: Isa, matrices: &[Matrix], count: usize) -> Duration {
     let columns = matrices[0].columns();
-    let mut inputs = Inputs::new();
+    let mut inputs = InputRows::new();
     inputs.set(pool, isa, &numbers(count * columns), columns);
     let mut out = vec![0.0; count * matrices[0].rows()];
     best(3, || {
@@ -76,13 +88,13 @@ fn pass(pool: &Pool, isa: Isa, matrices: &[Matrix], count: usize) -> Duration {
 }
 
 /// The products of SmolLM2-135M.
-fn small(pool: &Pool, isa: Isa, kinds: &[Kind]) {
+fn small(pool: &Pool, isa: Isa, types: &[WeightType]) {
     println!("\n{isa:?}, 30 layers of 576, 192 and 1536: ms for each pass, GB/s, G multiply-adds/s\n");
-    print!("{:6}", "kind");
+    print!("{:6}", "weight_type");
     ROWS.iter().for_each(|rows| print!(" {:>20}", format!("{rows} rows")));
     println!();
-    for kind in kinds.iter().filter(|kind| kind.block() < 256) {
-        let pack = |rows, columns| pack(pool, *kind, rows, columns, &weights(*kind, rows, columns));
+    for weight_type in types.iter().filter(|weight_type| weight_type.block_size() < 256) {
+        let pack = |rows, columns| pack(pool, *weight_type, rows, columns, &weights(*weight_type, rows, columns));
         let layers: Vec<[Matrix; 7]> = (0..30)
             .map(|_| {
                 [
@@ -98,7 +110,7 @@ fn small(pool: &Pool, isa: Isa, kinds: &[Kind]) {
             .collect();
         let bytes: usize = layers.iter().flatten().map(Matrix::bytes).sum();
         let weights: usize = layers.iter().flatten().map(|matrix| matrix.rows() * matrix.columns()).sum();
-        print!("{:6}", format!("{kind:?}"));
+        print!("{:6}", format!("{weight_type:?}"));
         for count in ROWS {
             let time = small_pass(pool, isa, &layers, count).as_secs_f64();
             let products = (weights * count) as f64 / time / 1e9;
@@ -110,7 +122,7 @@ fn small(pool: &Pool, isa: Isa, kinds: &[Kind]) {
 
 fn small_pass(pool: &Pool, isa: Isa, layers: &[[Matrix; 7]], count: usize) -> Duration {
     let (hidden, wide) = (numbers(count * 576), numbers(count * 1536));
-    let mut inputs = Inputs::new();
+    let mut inputs = InputRows::new();
     let mut outs: Vec<Vec<f32>> = layers[0].iter().map(|matrix| vec![0.0; count * matrix.rows()]).collect();
     best(5, || {
         for [query, key, value, output, gate, up, down] in layers {
@@ -136,8 +148,8 @@ fn best(times: usize, mut work: impl FnMut()) -> Duration {
     (0..times).map(|_| measure()).min().unwrap_or_default()
 }
 
-fn pack(pool: &Pool, kind: Kind, rows: usize, columns: usize, file: &[u8]) -> Matrix {
-    Matrix::pack(pool, kind, rows, columns, file, &mut |_| {}).expect("whole blocks")
+fn pack(pool: &Pool, weight_type: WeightType, rows: usize, columns: usize, file: &[u8]) -> Matrix {
+    Matrix::pack(pool, weight_type, rows, columns, file, &mut |_| {}).expect("whole blocks")
 }
 
 fn numbers(count: usize) -> Vec<f32> {
@@ -145,17 +157,17 @@ fn numbers(count: usize) -> Vec<f32> {
 }
 
 /// Blocks whose scales are ordinary numbers: others could be slower.
-fn weights(kind: Kind, rows: usize, columns: usize) -> Vec<u8> {
-    let mut file = vec![0x31; rows * columns / kind.block() * kind.block_bytes()];
+fn weights(weight_type: WeightType, rows: usize, columns: usize) -> Vec<u8> {
+    let mut file = vec![0x31; rows * columns / weight_type.block_size() * weight_type.block_bytes()];
     let scale = f16::from_f32(0.01).to_le_bytes();
-    for (index, block) in file.chunks_exact_mut(kind.block_bytes()).enumerate() {
-        let halves: &[usize] = match kind {
-            Kind::F32 => return numbers(rows * columns).iter().flat_map(|number| number.to_le_bytes()).collect(),
-            Kind::F16 | Kind::BF16 | Kind::Q4_0 | Kind::Q5_0 | Kind::Q8_0 => &[0],
-            Kind::Q4_1 | Kind::Q5_1 | Kind::Q4K | Kind::Q5K => &[0, 2],
-            Kind::Q2K => &[80, 82],
-            Kind::Q3K => &[108],
-            Kind::Q6K => &[208],
+    for (index, block) in file.chunks_exact_mut(weight_type.block_bytes()).enumerate() {
+        let halves: &[usize] = match weight_type {
+            WeightType::F32 => return numbers(rows * columns).iter().flat_map(|number| number.to_le_bytes()).collect(),
+            WeightType::F16 | WeightType::BF16 | WeightType::Q4_0 | WeightType::Q5_0 | WeightType::Q8_0 => &[0],
+            WeightType::Q4_1 | WeightType::Q5_1 | WeightType::Q4K | WeightType::Q5K => &[0, 2],
+            WeightType::Q2K => &[80, 82],
+            WeightType::Q3K => &[108],
+            WeightType::Q6K => &[208],
         };
         for (at, byte) in block.iter_mut().enumerate() {
             *byte = (index * 7 + at * 13) as u8;
