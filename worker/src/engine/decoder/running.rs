@@ -5,9 +5,10 @@ use rbee_schema::{Failure, Sampling};
 use rbee_transformer::{KvCache, PageId};
 
 use crate::{
+    contract::{Constraint, SequenceId},
     decide::guess::Luck,
-    engine::{Constraint, SequenceId, Token},
-    sample::choose,
+    engine::choose::choose,
+    sample::Token,
 };
 
 pub(super) struct Running {
@@ -23,7 +24,7 @@ pub(super) struct Running {
     pub(super) kept: usize,
     pub(super) sampling: Sampling,
     /// What form the answer has.
-    pub(super) constraint: Option<Constraint>,
+    pub(super) constraint: Option<Box<dyn Constraint>>,
     pub(super) luck: Luck,
     /// Whether it has made a token here.
     pub(super) made_any: bool,
@@ -76,7 +77,7 @@ impl Running {
                 break;
             }
             let index = (tokens.len() - self.prompt) as u32;
-            let token = choose(logits, &tokens, &self.sampling, self.constraint.as_mut(), index)?;
+            let token = choose(logits, &tokens, &self.sampling, self.constraint.as_deref_mut(), index)?;
             let id = token.id;
             chosen.push(token);
             tokens.push(id);
