@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use rbee_schema::Failure;
-use rbee_transformer::encoder::Pooling;
+use rbee_transformer::Pooling;
 use serde_json::Value;
 
 use crate::model_file::{
@@ -20,13 +20,13 @@ pub(super) fn read_pooling(folder: &Path) -> Result<(Pooling, bool), Failure> {
         return Ok((Pooling::Mean, false));
     }
     let modules = modules.as_array().ok_or_else(|| invalid("modules.json is not a list"))?;
-    let (mut pooling, mut is_normed) = (Pooling::Mean, false);
+    let (mut pooling, mut is_normalized) = (Pooling::Mean, false);
     for module in modules {
         let name = module["type"].as_str().and_then(|name| name.rsplit('.').next()).unwrap_or_default();
         match name {
             "Transformer" => {}
             "Pooling" => pooling = pooling_mode(folder, module["path"].as_str().unwrap_or_default())?,
-            "Normalize" => is_normed = true,
+            "Normalize" => is_normalized = true,
             other => {
                 let other = printable(other);
                 return Err(unsupported(format!(
@@ -35,7 +35,7 @@ pub(super) fn read_pooling(folder: &Path) -> Result<(Pooling, bool), Failure> {
             }
         }
     }
-    Ok((pooling, is_normed))
+    Ok((pooling, is_normalized))
 }
 
 /// Reads the configuration of a Pooling module, which is in its own folder.
