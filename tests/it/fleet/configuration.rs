@@ -1,4 +1,4 @@
-//! What a configuration file says, and what has precedence over it.
+//! The configuration file, and the precedence of variables and flags over it.
 
 use std::{
     fs,
@@ -15,29 +15,29 @@ fn written(folder: &Path, text: &str) -> PathBuf {
     file
 }
 
-/// `rbee` without a fleet.
+/// An `rbee` command without a fleet.
 fn rbee(file: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program("rbee"));
     without_configuration(&mut command).arg("--config").arg(file).args(arguments).env_remove("RBEE_NATS");
     command
 }
 
-fn said(mut command: Command) -> (Option<i32>, String) {
+fn run(mut command: Command) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } = command.output().expect("rbee runs");
     (status.code(), String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr))
 }
 
-/// What `rbee config show` says of an option: its value, and where that comes from.
+/// The value of an option in `rbee config show`, and its source.
 fn shown(mut command: Command, option: &str) -> (Value, Value) {
     let output = command.output().expect("rbee runs");
     let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let options = document["options"].as_array().expect("a list").clone();
-    let found = options.iter().find(|found| found["option"] == option).expect("there is such an option");
+    let found = options.iter().find(|found| found["option"] == option).expect("the option exists");
     (found["value"].clone(), found["from"].clone())
 }
 
 #[tokio::test]
-async fn a_hive_that_is_told_nothing_but_its_file_joins_as_that_says() {
+async fn hive_takes_its_settings_from_its_configuration_file() {
     let mut fleet = Fleet::bare().await;
     let text = format!(
         "nats = '{}'\n[hive]\nname = 'plain'\nports = '{}'\ndata = '{}'\nmetrics = '127.0.0.1:0'\n\
@@ -57,7 +57,7 @@ async fn a_hive_that_is_told_nothing_but_its_file_joins_as_that_says() {
 }
 
 #[test]
-fn a_flag_has_precedence_over_a_variable_and_a_variable_over_the_file() {
+fn flag_overrides_variable_and_variable_overrides_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = written(folder.path(), "nats = 'nats://me:word@file'\n[hive]\nports = '1-2'\n");
     let show = |flags: &[&str]| rbee(&file, &[&["config", "show", "--json"], flags].concat());
@@ -76,45 +76,45 @@ fn a_flag_has_precedence_over_a_variable_and_a_variable_over_the_file() {
 }
 
 #[test]
-fn nothing_starts_with_a_wrong_file_and_help_comes_nevertheless() {
+fn invalid_configuration_stops_every_verb_but_help() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = written(folder.path(), "[hive]\nmax-worker = 3\n[env.lab.hive]\nports = '0-0'\n");
     for arguments in [&["hive"][..], &["queen"], &["up"], &["ps"], &["config", "check"], &["config", "show"]] {
-        let (code, told) = said(rbee(&file, arguments));
-        assert_eq!(code, Some(2), "{arguments:?}: {told}");
+        let (code, output) = run(rbee(&file, arguments));
+        assert_eq!(code, Some(2), "{arguments:?}: {output}");
         for words in ["rbee.toml:2:1: [hive] max-worker: no such option; did you mean max-workers?", ":4:9: [env.lab"] {
-            assert!(told.contains(words), "{arguments:?}: {told}");
+            assert!(output.contains(words), "{arguments:?}: {output}");
         }
     }
     for arguments in [&["--help"][..], &["hive", "--help"], &["--version"], &["config", "example"]] {
-        let (code, told) = said(rbee(&file, arguments));
-        assert_eq!(code, Some(0), "{arguments:?}: {told}");
+        let (code, output) = run(rbee(&file, arguments));
+        assert_eq!(code, Some(0), "{arguments:?}: {output}");
     }
 }
 
 #[test]
-fn what_is_asked_for_and_not_there_is_told_with_what_is() {
+fn missing_file_or_environment_error_lists_what_exists() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (code, told) = said(rbee(&folder.path().join("no.toml"), &["hive"]));
-    assert_eq!((code, told.contains("no.toml is not there")), (Some(2), true), "{told}");
+    let (code, output) = run(rbee(&folder.path().join("no.toml"), &["hive"]));
+    assert_eq!((code, output.contains("no.toml is not there")), (Some(2), true), "{output}");
     let file = written(folder.path(), "[env.home]\n[env.lab]\n");
-    let (code, told) = said(rbee(&file, &["hive", "--env", "labs"]));
-    assert_eq!((code, told.contains("there are home, lab")), (Some(2), true), "{told}");
-    let (code, told) = said(rbee(&file, &["config", "check"]));
-    assert_eq!((code, told.contains("is right, with environments home, lab")), (Some(0), true), "{told}");
+    let (code, output) = run(rbee(&file, &["hive", "--env", "labs"]));
+    assert_eq!((code, output.contains("there are home, lab")), (Some(2), true), "{output}");
+    let (code, output) = run(rbee(&file, &["config", "check"]));
+    assert_eq!((code, output.contains("is right, with environments home, lab")), (Some(0), true), "{output}");
 }
 
 #[test]
-fn the_file_of_the_user_is_found_and_there_need_be_none() {
+fn configuration_file_of_the_user_is_optional() {
     let folder = tempfile::tempdir().expect("a folder");
     let check = || {
         let mut command = Command::new(program("rbee"));
         command.env_remove("RBEE_CONFIG").env_remove("RBEE_ENV").env("XDG_CONFIG_HOME", folder.path());
         command.args(["config", "check"]);
-        said(command)
+        run(command)
     };
-    let (_, told) = check();
-    assert!(!told.contains(&format!("{} is", folder.path().display())), "{told}");
+    let (code, output) = check();
+    assert_eq!((code, output.contains("there is no configuration file")), (Some(0), true), "{output}");
     fs::create_dir(folder.path().join("rbee")).expect("a folder can be made");
     let file = written(&folder.path().join("rbee"), "[hive]\n");
     assert_eq!(check(), (Some(0), format!("{} is right\n", file.display())));
