@@ -198,7 +198,7 @@ impl DotProducts {
     }
 }
 
-/// Guard for the configured tile registers of this thread. While they are configured, the kernel saves 8 KiB more with each
+/// Guard for the configured tile registers of this thread. While they are configured, Linux saves 8 KiB more with each
 /// context switch.
 struct TileRegisters;
 
@@ -213,7 +213,7 @@ impl TileRegisters {
             config.rows[register] = rows;
             config.bytes[register] = bytes;
         }
-        // SAFETY: the instruction reads 64 bytes, which are a valid configuration; the kernel has permitted AMX (`Isa::all`).
+        // SAFETY: the instruction reads 64 bytes, which are a valid configuration; the operating system has permitted AMX (`Isa::all`).
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly, preserves_flags)) };
         Self
     }

@@ -12,8 +12,8 @@ use rbee_transformer::{Decoder, KvCache, SequenceChunk};
 use super::running::{Part, Running, Turn};
 use crate::{
     decide::{
-        batch::{Want, rows},
-        guess::Luck,
+        batch::{Demand, divide_rows},
+        draft::Drafter,
     },
     engine::{Engine, EngineStats, Sequence, SequenceId, Token, check_admission, context_filled},
 };
@@ -48,13 +48,13 @@ impl DecoderEngine {
     }
 
     /// What each sequence could do next.
-    fn wants(&self) -> Vec<Want> {
+    fn wants(&self) -> Vec<Demand> {
         let answering = self.running.iter().filter(|running| running.is_answering()).count();
         let room = ROWS_WITH_GUESSES.checked_div(answering).map_or(0, |rows| rows.saturating_sub(1));
         let room = room.min(self.cache.available() * PAGE_TOKENS);
         let want = |running: &Running| match running.is_answering() {
-            true => Want::Answer(running.guess(room, self.context).len()),
-            false => Want::Read(running.tokens.len() - running.cached),
+            true => Demand::Decode(running.guess(room, self.context).len()),
+            false => Demand::Prefill(running.tokens.len() - running.cached),
         };
         self.running.iter().map(want).collect()
     }
@@ -62,7 +62,7 @@ impl DecoderEngine {
     /// What each sequence does, once it has the pages for it. The youngest give way to older ones that need theirs.
     fn parts(&mut self) -> Vec<Part> {
         let mut parts = Vec::new();
-        for (index, rows) in rows(&self.wants()).into_iter().enumerate() {
+        for (index, rows) in divide_rows(&self.wants()).into_iter().enumerate() {
             if self.running[index].cached == 0 && rows > 0 {
                 self.begin(index);
             }
@@ -140,7 +140,7 @@ impl Engine for DecoderEngine {
         if let Some(token) = tokens.iter().find(|&&token| token as usize >= size) {
             return Err(Failure::new(FailureCode::Internal, format!("token {token} is not one of the model's {size}")));
         }
-        let (pages, luck) = (Vec::new(), Luck::default());
+        let (pages, drafter) = (Vec::new(), Drafter::default());
         self.running.push(Running {
             id,
             tokens,
@@ -150,7 +150,7 @@ impl Engine for DecoderEngine {
             kept: 0,
             sampling,
             constraint,
-            luck,
+            drafter,
             made_any: false,
         });
         Ok(())

@@ -5,7 +5,7 @@ use rbee_schema::{Failure, Sampling};
 use rbee_transformer::{KvCache, PageId};
 
 use crate::{
-    decide::guess::Luck,
+    decide::draft::Drafter,
     engine::{Constraint, SequenceId, Token},
     sample::choose,
 };
@@ -24,7 +24,7 @@ pub(super) struct Running {
     pub(super) sampling: Sampling,
     /// What form the answer has.
     pub(super) constraint: Option<Constraint>,
-    pub(super) luck: Luck,
+    pub(super) drafter: Drafter,
     /// Whether it has made a token here.
     pub(super) made_any: bool,
 }
@@ -51,7 +51,7 @@ impl Running {
     /// What may follow, within `room` and within what is left of the context.
     pub(super) fn guess(&self, room: usize, context: u32) -> &[u32] {
         let left = (context as usize).saturating_sub(self.tokens.len() + 1);
-        self.luck.guess(&self.tokens, room.min(left))
+        self.drafter.draft(&self.tokens, room.min(left))
     }
 
     pub(super) fn part(&self, rows: usize) -> Part {
@@ -62,7 +62,7 @@ impl Running {
             let is_whole = tokens.len() == rest.len() && !tokens.is_empty();
             return Part { tokens, guessed: 0, wanted: usize::from(is_whole) };
         }
-        let guesses = self.luck.guess(&self.tokens, guessed);
+        let guesses = self.drafter.draft(&self.tokens, guessed);
         tokens.extend(guesses);
         Part { tokens, guessed: guesses.len(), wanted: 1 + guesses.len() }
     }
@@ -92,7 +92,7 @@ impl Running {
             return;
         }
         let right = chosen.len().saturating_sub(1);
-        self.luck.learn(part.guessed, right, chosen.len());
+        self.drafter.record(part.guessed, right, chosen.len());
         self.cached += part.tokens.len() - part.guessed + right;
         self.tokens.extend(chosen.iter().map(|token| token.id));
         self.made_any |= !chosen.is_empty();
