@@ -5,8 +5,9 @@ use rbee_schema::Failure;
 use rbee_transformer::{Tensor, TensorSource, WeightType};
 use rbee_worker::{
     architecture,
+    contract::TemplateLimits,
     model_file::gguf::{Metadata, find_tensor, read_header},
-    text::{ModelText, TemplateLimits},
+    text::ModelText,
 };
 
 /// Runs all steps of loading before the weights are packed.

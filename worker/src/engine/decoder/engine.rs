@@ -11,11 +11,13 @@ use rbee_transformer::{Decoder, KvCache, SequenceChunk};
 
 use super::running::{Part, Running, Turn};
 use crate::{
+    contract::{Engine, EngineStats, Sequence, SequenceId},
     decide::{
         batch::{Demand, divide_rows},
         draft::Drafter,
     },
-    engine::{Engine, EngineStats, Sequence, SequenceId, Token, check_admission, context_filled},
+    engine::admission::{check_admission, context_filled},
+    sample::Token,
 };
 
 /// Rows of answers up to which guesses are made: with more, a step is no longer bound by reading the weights.

@@ -9,11 +9,12 @@ use rbee_transformer::{RopePairing, Tensor, TensorSize, TensorSource, WeightType
 use super::Source;
 use crate::{
     architecture,
+    contract::TemplateLimits,
     model_file::{
         error::unsupported,
         gguf::{Gguf, Metadata},
     },
-    text::{ModelText, TemplateLimits},
+    text::ModelText,
 };
 
 pub(super) struct File {

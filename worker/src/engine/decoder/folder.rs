@@ -8,8 +8,9 @@ use rbee_transformer::{RopePairing, Tensor, TensorSize, TensorSource, WeightType
 use super::Source;
 use crate::{
     architecture::{DecoderConfig, tensor_name_in_folder},
+    contract::TemplateLimits,
     model_file::{Safetensors, gguf::Metadata, json_file::read_json},
-    text::{ModelText, TemplateLimits},
+    text::ModelText,
 };
 
 /// What a file may have that nothing needs: angles of positions, which older checkpoints keep.

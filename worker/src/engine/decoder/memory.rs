@@ -4,7 +4,7 @@ use rbee_schema::{ByteSize, Failure, FailureCode, MemoryEstimate};
 use rbee_transformer::{DecoderDescription, ModelMemory, StepLimits};
 
 use super::{Source, engine::ROWS_WITH_GUESSES};
-use crate::{decide::batch, engine::LoadOptions};
+use crate::{contract::LoadOptions, decide::batch};
 
 /// The program before it has a model, with its threads and its connection. This and [`FOR_A_BYTE`] were chosen, not measured
 /// apart: with them the whole estimate was 1.07 times the peak of SmolLM2-135M and 1.01 times that of Gemma 3 270M.

@@ -25,8 +25,12 @@ use rbee_transformer::{
 };
 
 use self::{engine::DecoderEngine, file::File, folder::Folder};
-use super::{LoadOptions, LoadProgress, Loaded, context_size, threads};
-use crate::{architecture, model_file::gguf::Metadata, text::ModelText};
+use crate::{
+    architecture,
+    contract::{LoadOptions, LoadProgress, Loaded},
+    model_file::gguf::Metadata,
+    text::ModelText,
+};
 
 /// Tokens of a sequence where nobody says otherwise: what most chats stay below, and what memory is reckoned with.
 const DEFAULT_CONTEXT: u32 = 4096;
@@ -62,7 +66,7 @@ trait Source: TensorSource {
 }
 
 /// Loads a file. Failures name it.
-pub(super) fn load(
+pub(crate) fn load(
     path: &Path,
     options: &LoadOptions,
     progress: &mut dyn FnMut(LoadProgress),
@@ -73,7 +77,7 @@ pub(super) fn load(
 }
 
 /// Loads a folder.
-pub(super) fn load_folder(
+pub(crate) fn load_folder(
     path: &Path,
     options: &LoadOptions,
     progress: &mut dyn FnMut(LoadProgress),
@@ -92,13 +96,13 @@ fn load_from(
         description.ropes.iter_mut().for_each(|rope| rope.pairing = pairs);
     }
     let possible = u32::try_from(description.context).unwrap_or(u32::MAX);
-    let context = context_size(options.context, possible)?.min(wanted);
+    let context = options.context_within(possible)?.min(wanted);
     let pages = pages(options, &description, context)?;
     let memory = memory::estimate(&*source, &description, options.slots, pages);
     let progress = &mut |at: LoadProgress| progress(LoadProgress { memory: Some(memory), ..at });
     progress(LoadProgress { done_bytes: source.header_bytes(), total_bytes: source.length(), memory: None });
     memory::check(&memory, options, context)?;
-    let (pool, isa) = (Pool::new(threads(options)), Isa::detect());
+    let (pool, isa) = (Pool::new(options.thread_count()), Isa::detect());
     let weights = read_weights(&*source, &pool, &description, progress)?;
     let cache = KvCache::new(description.page_bytes() / 2, pages);
     let mut engine = DecoderEngine::new(Decoder::new(description, weights, pool, isa), cache, options.slots, context);

@@ -5,9 +5,10 @@ use rbee_schema::{Failure, Sampling};
 use rbee_transformer::{KvCache, PageId};
 
 use crate::{
-    decide::draft::Drafter,
-    engine::{Constraint, SequenceId, Token},
-    sample::choose,
+    contract::{Constraint, SequenceId},
+    decide::guess::Luck,
+    engine::choose::choose,
+    sample::Token,
 };
 
 pub(super) struct Running {
@@ -23,8 +24,8 @@ pub(super) struct Running {
     pub(super) kept: usize,
     pub(super) sampling: Sampling,
     /// What form the answer has.
-    pub(super) constraint: Option<Constraint>,
-    pub(super) drafter: Drafter,
+    pub(super) constraint: Option<Box<dyn Constraint>>,
+    pub(super) luck: Luck,
     /// Whether it has made a token here.
     pub(super) made_any: bool,
 }
@@ -51,7 +52,7 @@ impl Running {
     /// What may follow, within `room` and within what is left of the context.
     pub(super) fn guess(&self, room: usize, context: u32) -> &[u32] {
         let left = (context as usize).saturating_sub(self.tokens.len() + 1);
-        self.drafter.draft(&self.tokens, room.min(left))
+        self.luck.guess(&self.tokens, room.min(left))
     }
 
     pub(super) fn part(&self, rows: usize) -> Part {
@@ -62,7 +63,7 @@ impl Running {
             let is_whole = tokens.len() == rest.len() && !tokens.is_empty();
             return Part { tokens, guessed: 0, wanted: usize::from(is_whole) };
         }
-        let guesses = self.drafter.draft(&self.tokens, guessed);
+        let guesses = self.luck.guess(&self.tokens, guessed);
         tokens.extend(guesses);
         Part { tokens, guessed: guesses.len(), wanted: 1 + guesses.len() }
     }
@@ -76,7 +77,7 @@ impl Running {
                 break;
             }
             let index = (tokens.len() - self.prompt) as u32;
-            let token = choose(logits, &tokens, &self.sampling, self.constraint.as_mut(), index)?;
+            let token = choose(logits, &tokens, &self.sampling, self.constraint.as_deref_mut(), index)?;
             let id = token.id;
             chosen.push(token);
             tokens.push(id);
@@ -92,7 +93,7 @@ impl Running {
             return;
         }
         let right = chosen.len().saturating_sub(1);
-        self.drafter.record(part.guessed, right, chosen.len());
+        self.luck.learn(part.guessed, right, chosen.len());
         self.cached += part.tokens.len() - part.guessed + right;
         self.tokens.extend(chosen.iter().map(|token| token.id));
         self.made_any |= !chosen.is_empty();

@@ -11,12 +11,11 @@ use std::{
 use rbee_schema::{Failure, FailureCode};
 use rbee_transformer::{Encoder, EncoderDescription, EncoderWeights, Isa, LoadError, Pool, Tensor, TensorSource};
 
-use super::{
-    Engine, EngineStats, LoadOptions, LoadProgress, Loaded, Sequence, SequenceId, Token, context_size, threads,
-};
 use crate::{
     architecture::{EncoderModel, describe_encoder},
+    contract::{Engine, EngineStats, LoadOptions, LoadProgress, Loaded, Sequence, SequenceId},
     model_file::Safetensors,
+    sample::Token,
     text::EncoderText,
 };
 
@@ -26,7 +25,7 @@ const PREFIXES: [&str; 3] = ["", "bert.", "roberta."];
 const PARTS: u64 = 100;
 
 /// Loads a folder.
-pub(super) fn load(
+pub(crate) fn load(
     path: &Path,
     options: &LoadOptions,
     progress: &mut dyn FnMut(LoadProgress),
@@ -35,7 +34,7 @@ pub(super) fn load(
     let file = Safetensors::open(path)?;
     let file = Prefixed::new(file)?;
     let possible = u32::try_from(description.max_tokens()).unwrap_or(u32::MAX);
-    context_size(options.context, possible)?;
+    options.context_within(possible)?;
     let context = options.context.unwrap_or_else(|| u32::try_from(max_tokens).unwrap_or(possible));
     let text = EncoderText::from_folder(path, context as usize, prompt)?;
     if text.vocabulary_size() > description.vocabulary {
@@ -43,7 +42,7 @@ pub(super) fn load(
         let message = format!("the tokenizer has {tokens} tokens and the embedding {rows} rows");
         return Err(Failure::new(FailureCode::ModelInvalid, message));
     }
-    let (pool, isa) = (Pool::new(threads(options)), Isa::detect());
+    let (pool, isa) = (Pool::new(options.thread_count()), Isa::detect());
     let weights = read_weights(&file, &pool, &description, progress)?;
     let mut engine =
         EncoderEngine { encoder: Encoder::new(description, weights, pool, isa), stats: EngineStats::default() };

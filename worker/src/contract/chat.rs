@@ -1,26 +1,26 @@
-//! What a model is asked to continue.
+//! The chat that a model continues.
 
 use rbee_schema::{JobRequest, Message, Tool};
 use serde_json::{Map, Value};
 
-/// A chat, and what its template is told besides.
+/// A chat, and the other inputs of the model's chat template.
 #[derive(Debug, Clone, Copy)]
 pub struct Chat<'a> {
-    /// What was said.
+    /// Messages of the chat, oldest first.
     pub messages: &'a [Message],
-    /// The tools that the model may call.
+    /// Tools that the model may call.
     pub tools: &'a [Tool],
-    /// Values for the template.
+    /// Additional template variables (`chat_template_kwargs` of the request).
     pub values: Option<&'a Map<String, Value>>,
 }
 
 impl<'a> Chat<'a> {
-    /// Of messages alone.
+    /// A chat without tools or additional template variables.
     pub fn new(messages: &'a [Message]) -> Self {
         Self { messages, tools: &[], values: None }
     }
 
-    /// Whether it is about calls of tools.
+    /// True if tools are offered, or if a message contains tool calls.
     pub fn has_calls(&self) -> bool {
         !self.tools.is_empty() || self.messages.iter().any(|message| !message.tool_calls.is_empty())
     }
