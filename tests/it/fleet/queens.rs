@@ -338,7 +338,7 @@ async fn everything_ends_in_order_and_nothing_is_left() {
     }
     assert_eq!(fleet.processes(), [0; 0], "no process is left");
     let again = fleet.rbee(&["down"]).await;
-    assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("nothing runs"));
+    assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("nothing is running"));
 }
 
 #[tokio::test]

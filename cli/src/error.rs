@@ -1,53 +1,53 @@
-//! How a verb ends when it does not end well: a code for programs, words for people.
+//! Error of a verb: an exit code for scripts and a message for people.
 
 use std::{fmt::Display, process::ExitCode};
 
 use rbee_schema::{Failure, FailureCode};
 
-/// An end that is not success.
+/// A verb that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Outcome {
+pub(crate) struct CliError {
     code: u8,
     message: String,
 }
 
-impl Outcome {
-    /// What was tried did not work.
+impl CliError {
+    /// The operation failed (exit code 1).
     pub(crate) fn failed(message: impl Display) -> Self {
         Self { code: 1, message: message.to_string() }
     }
 
-    /// What was asked for makes no sense.
+    /// An option or the configuration is invalid (exit code 2).
     pub(crate) fn usage(message: impl Display) -> Self {
         Self { code: 2, message: message.to_string() }
     }
 
-    /// The job was answered with an error.
+    /// The job was answered with an error (exit code 3).
     pub(crate) fn job(failure: &Failure) -> Self {
         Self { code: 3, message: failure.to_string() }
     }
 
-    /// The bus or the queen does not answer.
+    /// The bus or the queen does not answer (exit code 69, `EX_UNAVAILABLE`).
     pub(crate) fn unavailable(message: impl Display) -> Self {
         Self { code: 69, message: message.to_string() }
     }
 
-    /// Somebody pressed Ctrl-C.
+    /// The user pressed Ctrl-C (exit code 130).
     pub(crate) fn interrupted(message: impl Display) -> Self {
         Self { code: 130, message: message.to_string() }
     }
 
-    /// The same end, with more to say.
+    /// Appends to the message and keeps the exit code.
     pub(crate) fn and(self, more: impl Display) -> Self {
         Self { message: format!("{}; {more}", self.message), ..self }
     }
 
-    /// What it says.
+    /// The message for people.
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
 
-    /// Says it and returns the exit code.
+    /// Prints the message to standard error and returns the exit code.
     pub(crate) fn report(self) -> ExitCode {
         if !self.message.is_empty() {
             eprintln!("rbee: {}", self.message);
@@ -56,19 +56,19 @@ impl Outcome {
     }
 }
 
-impl From<Failure> for Outcome {
+impl From<Failure> for CliError {
     fn from(failure: Failure) -> Self {
         if failure.code == FailureCode::TimedOut { Self::unavailable(failure) } else { Self::failed(failure) }
     }
 }
 
-impl From<rbee_nats::BusError> for Outcome {
+impl From<rbee_nats::BusError> for CliError {
     fn from(error: rbee_nats::BusError) -> Self {
         Self::unavailable(error)
     }
 }
 
-impl From<rbee_hive::HiveError> for Outcome {
+impl From<rbee_hive::HiveError> for CliError {
     fn from(error: rbee_hive::HiveError) -> Self {
         if error.is_taken() {
             return Self { code: 75, message: error.to_string() };
@@ -80,7 +80,7 @@ impl From<rbee_hive::HiveError> for Outcome {
     }
 }
 
-impl From<rbee_nats::PlanError> for Outcome {
+impl From<rbee_nats::PlanError> for CliError {
     fn from(error: rbee_nats::PlanError) -> Self {
         Self::failed(error)
     }

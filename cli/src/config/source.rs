@@ -6,11 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::outcome::Outcome;
+use crate::error::CliError;
 
 /// Where a file is looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum ConfigSource {
     /// Where somebody said that it is: it has to be there.
     Named(PathBuf),
     /// In the usual places, the first that is there; there need be none.
@@ -24,7 +24,7 @@ pub(crate) struct File {
     pub(crate) text: String,
 }
 
-impl Place {
+impl ConfigSource {
     /// The named one, or else the user's and then the machine's.
     pub(crate) fn new(named: Option<PathBuf>) -> Self {
         named.map_or_else(Self::usual, Self::Named)
@@ -41,11 +41,11 @@ impl Place {
     ///
     /// # Errors
     /// It cannot be read, or is not there although it was named.
-    pub(crate) fn read(&self) -> Result<Option<File>, Outcome> {
+    pub(crate) fn read(&self) -> Result<Option<File>, CliError> {
         match self {
             Self::Named(path) => match read(path)? {
                 Some(file) => Ok(Some(file)),
-                None => Err(Outcome::usage(format!(
+                None => Err(CliError::usage(format!(
                     "{} is not there: --config or RBEE_CONFIG names it as the configuration file; `rbee config example` \
                      prints one to begin with",
                     path.display()
@@ -69,11 +69,11 @@ impl Place {
     }
 }
 
-fn read(path: &Path) -> Result<Option<File>, Outcome> {
+fn read(path: &Path) -> Result<Option<File>, CliError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(File { path: path.to_owned(), text })),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Outcome::usage(format!(
+        Err(error) => Err(CliError::usage(format!(
             "the configuration file {} cannot be read: {error}; make it readable, or name another with --config",
             path.display()
         ))),
@@ -88,24 +88,24 @@ mod tests {
     fn the_first_file_that_is_there_is_taken_and_there_need_be_none() {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let [user, machine] = ["user.toml", "machine.toml"].map(|name| folder.path().join(name));
-        let place = Place::Usual(vec![user.clone(), machine.clone()]);
-        assert_eq!(place.read(), Ok(None));
+        let source = ConfigSource::Usual(vec![user.clone(), machine.clone()]);
+        assert_eq!(source.read(), Ok(None));
         for (path, text) in [(&machine, "machine"), (&user, "user")] {
             fs::write(path, text).expect("a file can be written");
-            assert_eq!(place.read(), Ok(Some(File { path: path.clone(), text: text.to_owned() })));
+            assert_eq!(source.read(), Ok(Some(File { path: path.clone(), text: text.to_owned() })));
         }
     }
 
     #[test]
     fn a_file_that_was_named_has_to_be_there() {
-        let error = Place::Named("/nowhere/rbee.toml".into()).read().expect_err("it is not there");
+        let error = ConfigSource::Named("/nowhere/rbee.toml".into()).read().expect_err("it is not there");
         assert!(error.message().contains("/nowhere/rbee.toml is not there"), "{}", error.message());
     }
 
     #[test]
     fn a_file_that_cannot_be_read_is_an_error_wherever_it_is() {
         let folder = tempfile::tempdir().expect("a folder can be made");
-        let error = Place::Usual(vec![folder.path().to_owned()]).read().expect_err("a folder is no file");
+        let error = ConfigSource::Usual(vec![folder.path().to_owned()]).read().expect_err("a folder is no file");
         assert!(error.message().contains("cannot be read"), "{}", error.message());
     }
 }
