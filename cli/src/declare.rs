@@ -91,7 +91,7 @@ fn one(name: &str, mut value: toml::Value, folder: &Path) -> Result<(ModelName, 
 
 fn not_known(key: &str) -> String {
     let known = "reference, kind, replicas, slots, context, idle_timeout, pinned, limits, device, priority, labels, \
-                 spreading";
+                 placement";
     format!("`{key}` is not known; known are {known}")
 }
 

@@ -70,12 +70,12 @@ const HEADER_ROOM: usize = 4 * 1024;
 
 impl Topology {
     /// The table as it is where nobody says otherwise.
-    pub fn of(namespace: &Namespace) -> Self {
-        Self::within(namespace, &BusLimits::default())
+    pub fn new(namespace: &Namespace) -> Self {
+        Self::with_limits(namespace, &BusLimits::default())
     }
 
     /// The table with these limits.
-    pub fn within(namespace: &Namespace, limits: &BusLimits) -> Self {
+    pub fn with_limits(namespace: &Namespace, limits: &BusLimits) -> Self {
         let stream = |name: &str, description: &str, subjects: Vec<String>| StreamSpec {
             name: namespace.resource(name),
             description: description.to_owned(),
@@ -274,7 +274,7 @@ mod tests {
     use super::*;
 
     fn table(limits: &str) -> impl Fn(&str) -> StreamSpec {
-        let topology = Topology::within(&Namespace::default(), &limits.parse().expect("limits"));
+        let topology = Topology::with_limits(&Namespace::default(), &limits.parse().expect("limits"));
         move |name| topology.streams.iter().find(|stream| stream.name == name).expect("a stream").clone()
     }
 

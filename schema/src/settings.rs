@@ -47,9 +47,9 @@ macro_rules! settings {
                 self.check()
             }
 
-            fn declared() -> Vec<$crate::Declared> {
+            fn declared() -> Vec<$crate::SettingInfo> {
                 let default = Self::default();
-                vec![$($crate::Declared {
+                vec![$($crate::SettingInfo {
                     name: stringify!($name),
                     default: $crate::SettingValue::written(&default.$name),
                     reason: concat!($($doc),*).trim(),
@@ -98,12 +98,12 @@ pub trait Settings: Default {
     fn check(&self) -> Result<(), String>;
 
     /// All of them, for whoever documents them.
-    fn declared() -> Vec<Declared>;
+    fn declared() -> Vec<SettingInfo>;
 }
 
 /// One setting, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Declared {
+pub struct SettingInfo {
     /// Its name.
     pub name: &'static str,
     /// What it is where nobody says otherwise.
@@ -357,7 +357,7 @@ mod tests {
         let names: Vec<&str> = declared.iter().map(|setting| setting.name).collect();
         assert_eq!(names, Told::NAMES);
         assert_eq!(declared[0].reason, "How long it waits, at most.");
-        for Declared { name, default, .. } in declared {
+        for SettingInfo { name, default, .. } in declared {
             assert_eq!(format!("{name}={default}").parse(), Ok(Told::default()));
         }
     }

@@ -4,7 +4,7 @@ use clap::{Arg, ArgAction, Command};
 use rbee_hive::decide::{bounds::Bounds, timers::Timers};
 use rbee_nats::{BusLimits, ConnectionSettings};
 use rbee_queen::decide::{bounds::Bounds as QueenBounds, timers::Timers as QueenTimers};
-use rbee_schema::{Declared, Settings as _, WorkerSettings};
+use rbee_schema::{SettingInfo, Settings as _, WorkerSettings};
 
 /// The section without a name: what stands before the first `[section]`.
 pub(super) const TOP: &str = "";
@@ -70,7 +70,7 @@ pub(super) fn pair(option: &Arg) -> Option<(String, String)> {
 }
 
 /// The settings that an option holds by name, where it is one of those.
-pub(super) fn held(option: &Arg) -> Vec<Declared> {
+pub(super) fn held(option: &Arg) -> Vec<SettingInfo> {
     match option.get_id().as_str() {
         "connection" => ConnectionSettings::declared(),
         "timers" => Timers::declared(),

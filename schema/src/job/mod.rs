@@ -4,9 +4,9 @@
 
 mod check;
 mod message;
+mod output_format;
 mod reading;
 mod sampling;
-mod shape;
 mod tool;
 
 use std::collections::BTreeMap;
@@ -21,9 +21,9 @@ use self::{
 };
 pub use self::{
     message::{Message, Role},
+    output_format::{NamedSchema, OutputFormat, ResponseFormat, StructuredOutputs},
     sampling::Sampling,
-    shape::{NamedSchema, ResponseFormat, Shape, StructuredOutputs},
-    tool::{CalledFunction, Function, FunctionName, Tool, ToolCall, ToolChoice, ToolKind, ToolWord},
+    tool::{CalledFunction, Function, FunctionName, Tool, ToolCall, ToolChoice, ToolKind, ToolMode},
 };
 use crate::{EmbeddingsRequest, Failure, FailureCode};
 

@@ -58,7 +58,7 @@ pub struct Function {
 )]
 pub enum ToolChoice {
     /// As the word says.
-    Word(ToolWord),
+    Word(ToolMode),
     /// This one.
     Named {
         /// Always `function`.
@@ -71,7 +71,7 @@ pub enum ToolChoice {
 /// Whether the model is to call a tool, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum ToolWord {
+pub enum ToolMode {
     /// It hears of none.
     None,
     /// As it sees fit.
@@ -122,7 +122,7 @@ impl JobRequest {
     /// The tools that the model hears of.
     pub fn offered(&self) -> &[Tool] {
         match self.tool_choice {
-            Some(ToolChoice::Word(ToolWord::None)) => &[],
+            Some(ToolChoice::Mode(ToolMode::None)) => &[],
             _ => &self.tools,
         }
     }
@@ -130,9 +130,9 @@ impl JobRequest {
     /// The tools of which the model must call one; none where it need not.
     pub fn demanded(&self) -> Vec<&Tool> {
         match &self.tool_choice {
-            Some(ToolChoice::Word(ToolWord::Required)) => self.tools.iter().collect(),
+            Some(ToolChoice::Mode(ToolMode::Required)) => self.tools.iter().collect(),
             Some(ToolChoice::Named { function, .. }) => self.tool(&function.name).into_iter().collect(),
-            None | Some(ToolChoice::Word(ToolWord::None | ToolWord::Auto)) => Vec::new(),
+            None | Some(ToolChoice::Mode(ToolMode::None | ToolMode::Auto)) => Vec::new(),
         }
     }
 
@@ -165,16 +165,16 @@ impl JobRequest {
 
     fn check_tool_choice(&self) -> Result<(), Failure> {
         match &self.tool_choice {
-            None | Some(ToolChoice::Word(ToolWord::None | ToolWord::Auto)) => return Ok(()),
-            Some(ToolChoice::Word(ToolWord::Required)) if self.tools.is_empty() => {
+            None | Some(ToolChoice::Mode(ToolMode::None | ToolMode::Auto)) => return Ok(()),
+            Some(ToolChoice::Mode(ToolMode::Required)) if self.tools.is_empty() => {
                 return Err(invalid("tool_choice is \"required\" and there are no tools: offer one in `tools`"));
             }
             Some(ToolChoice::Named { function, .. }) if self.tool(&function.name).is_none() => {
                 return Err(invalid(format!("tool_choice names {:?}, which is none of the tools", function.name)));
             }
-            Some(ToolChoice::Word(ToolWord::Required) | ToolChoice::Named { .. }) => {}
+            Some(ToolChoice::Mode(ToolMode::Required) | ToolChoice::Named { .. }) => {}
         }
-        if self.shape().is_some() {
+        if self.output_format().is_some() {
             return Err(invalid(
                 "tool_choice demands a call, and a form of the answer is asked for: leave one of the two out",
             ));

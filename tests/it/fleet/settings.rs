@@ -57,7 +57,9 @@ async fn a_hive_and_its_workers_beat_renew_and_let_lapse_as_they_are_told() {
     let setup = hive(&fleet, timers, &["--worker-settings", worker, "--connection", "silence=2s"]);
     fleet.start_hive(&setup).await;
     let record = fleet.mocks_ready(&["w"], "m", "tokens=100").await.remove(0);
-    for filter in [fleet.bus.namespace().worker_beats_of(&"one".parse().expect("a name")), "rbee.beat.one".to_owned()] {
+    for filter in
+        [fleet.bus.namespace().worker_heartbeats_of(&"one".parse().expect("a name")), "rbee.beat.one".to_owned()]
+    {
         let mut beats = fleet.bus.subscribe(filter).await.expect("the server answers");
         let begun = Instant::now();
         for _ in 0..12 {
@@ -259,7 +261,7 @@ async fn a_batch_job_waits_for_interactive_ones_as_long_as_workers_were_told() {
     fleet.start_hive(&setup).await;
     fleet.mocks_ready(&["w"], "m", "tokens=1").await;
     let job = JobId::generate();
-    let mut output = fleet.bus.follow(&Tenant::default(), &job).await.expect("followed");
+    let mut output = fleet.bus.read_output(&Tenant::default(), &job).await.expect("followed");
     let body = chat("Hi").to_string().into();
     let (model, tenant) = ("m".parse().expect("a name"), Tenant::default());
     fleet.bus.submit(Submission { model, class: JobClass::Batch, tenant, job, body }).await.expect("accepted");
