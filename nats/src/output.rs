@@ -219,7 +219,7 @@ impl OutputReader {
                 },
                 // What was told while the connection was away was not heard.
                 Ok(()) = self.online.changed() => self.look().await,
-                () = sleep(left.min(self.bus.settings().silence)) => self.look().await,
+                () = sleep(left.min(self.bus.settings().output_recheck)) => self.look().await,
             }
         }
     }

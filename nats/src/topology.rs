@@ -114,7 +114,7 @@ impl Topology {
                 discard_new_per_subject: true,
                 max_messages_per_subject: i64::from(limits.queued),
                 max_bytes: limits.jobs_size.map_or(-1, bytes),
-                metadata: [(REDELIVERY.to_owned(), limits.redelivery.written())].into(),
+                metadata: [(REDELIVERY.to_owned(), limits.redelivery.to_text())].into(),
                 max_message_size: i32::try_from(MAX_BODY_BYTES + HEADER_ROOM).unwrap_or(i32::MAX),
                 republish: Some(Republish {
                     source: namespace.all_jobs(),

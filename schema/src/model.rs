@@ -184,7 +184,7 @@ impl ModelSpec {
     }
 
     /// Whether a worker that was started with `other` serves as this one says: what its process is told is the same.
-    pub fn is_served_like(&self, other: &Self) -> bool {
+    pub fn runs_like(&self, other: &Self) -> bool {
         self.told() == other.told()
     }
 

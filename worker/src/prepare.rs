@@ -78,7 +78,7 @@ impl Desk {
 
     /// What there is to tell from the answer's text.
     fn expected(&self, request: &JobRequest, prompt: &[u32]) -> Expected {
-        let (mut format, offered) = (self.text.format(), request.offered());
+        let (mut format, offered) = (self.text.format(), request.available_tools());
         if offered.is_empty() {
             format.calls = None;
         }
@@ -88,13 +88,13 @@ impl Desk {
             format,
             in_thought: format.begins_in_thought(&String::from_utf8_lossy(&end)),
             tools: offered.iter().map(|tool| tool.function.name.clone()).collect(),
-            one_call: request.calls_once(),
+            one_call: request.allows_one_call(),
         }
     }
 
     /// The tokens that end the answer.
     fn ends(&self, request: &JobRequest) -> Vec<u32> {
-        let own = if request.ignores_the_end() { Vec::new() } else { self.text.ends() };
+        let own = if request.ignores_eos() { Vec::new() } else { self.text.ends() };
         [own, request.stop_token_ids.clone()].concat()
     }
 
@@ -128,14 +128,14 @@ fn sampling(request: &JobRequest, stored: &[StoredChunk], ends: Vec<u32>) -> Sam
         _ => None,
     });
     let sampling = request.sampling(seed.unwrap_or_else(draw_seed));
-    if sampling.min_tokens > 0 { Sampling { ends, ..sampling } } else { sampling }
+    if sampling.min_tokens > 0 { Sampling { eos_tokens: ends, ..sampling } } else { sampling }
 }
 
 /// What form the answer is to have.
 fn form(request: &JobRequest) -> Form<'_> {
-    let demanded = request.demanded();
+    let demanded = request.required_tools();
     let is_call = !demanded.is_empty();
-    let tools = if is_call { demanded } else { request.offered().iter().collect() };
+    let tools = if is_call { demanded } else { request.available_tools().iter().collect() };
     Form { shape: request.output_format(), tools, is_call }
 }
 

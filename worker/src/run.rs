@@ -177,7 +177,7 @@ pub async fn run(options: Options) -> Result<(), Ended> {
         Ok(loaded) => loaded,
         Err(ended) => {
             // What it has told of the load is part of why it ends.
-            outbox.drained(options.settings.last_words).await;
+            outbox.drained(options.settings.final_flush).await;
             return Err(ended);
         }
     };
@@ -193,7 +193,7 @@ pub async fn run(options: Options) -> Result<(), Ended> {
     let reporter = reporter.map_err(Ended::bus)?;
     let queue = JobQueue::open(&bus, &identity.model).await.map_err(Ended::bus)?;
     let (text, kind) = (loaded.text, options.kind);
-    let last_words = settings.last_words;
+    let final_flush = settings.final_flush;
     let grammars = Arc::new(Grammars::new(Arc::clone(&text)));
     let desk = Desk {
         bus,
@@ -236,7 +236,7 @@ pub async fn run(options: Options) -> Result<(), Ended> {
             serving.await;
         }
     }
-    outbox.drained(last_words).await;
+    outbox.drained(final_flush).await;
     Ok(())
 }
 

@@ -72,13 +72,13 @@ pub(super) fn pair(option: &Arg) -> Option<(String, String)> {
 /// The settings that an option holds by name, where it is one of those.
 pub(super) fn held(option: &Arg) -> Vec<SettingInfo> {
     match option.get_id().as_str() {
-        "connection" => ConnectionSettings::declared(),
-        "timers" => Timers::declared(),
-        "bounds" => Bounds::declared(),
-        "worker_settings" => WorkerSettings::declared(),
-        "queen_timers" => QueenTimers::declared(),
-        "queen_bounds" => QueenBounds::declared(),
-        "bus_limits" => BusLimits::declared(),
+        "connection" => ConnectionSettings::describe(),
+        "timers" => Timers::describe(),
+        "bounds" => Bounds::describe(),
+        "worker_settings" => WorkerSettings::describe(),
+        "queen_timers" => QueenTimers::describe(),
+        "queen_bounds" => QueenBounds::describe(),
+        "bus_limits" => BusLimits::describe(),
         _ => Vec::new(),
     }
 }

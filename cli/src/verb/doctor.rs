@@ -16,7 +16,7 @@ use crate::{Setting, fleet::worker_program, listing, outcome::Outcome, show};
 #[derive(Debug, Args)]
 pub struct Doctor {
     /// By how much the clock of a hive may differ from the server's: its log lines are compared with events.
-    #[arg(long, default_value = "2s", value_parser = rbee_schema::duration, value_name = "TIME")]
+    #[arg(long, default_value = "2s", value_parser = rbee_schema::parse_duration, value_name = "TIME")]
     clock_skew: Duration,
 }
 

@@ -69,7 +69,7 @@ impl Down {
         let bus = setting.bus("cli/down").await?;
         let hives = Registry::hives(&bus).all().await?.into_iter();
         let hives = hives.filter_map(|(key, record)| Some((key.parse().ok()?, record.epoch))).collect();
-        let queens = bus.discover_queens(setting.connection.roll_call).await?.into_iter().collect();
+        let queens = bus.discover_queens(setting.connection.discovery).await?.into_iter().collect();
         let mut ending = Ending { queens, hives, gone: BTreeMap::new() };
         if ending.is_over() {
             return report(

@@ -23,7 +23,7 @@ impl Supervisor {
         let workers = self.charges.len();
         info!(workers, why, "the hive stops its workers");
         let timers = &self.config.rules.timers;
-        let at_most = timers.shutdown + timers.kill + 2 * timers.last_words;
+        let at_most = timers.shutdown + timers.kill + 2 * timers.final_flush;
         notify::stopping(&format!("stops {workers} workers"), at_most);
         self.draining = true;
         self.publish(HiveEvent::Draining { why: why.clone(), workers: number(workers) });
@@ -72,8 +72,8 @@ impl Supervisor {
             error!(%worker, pid, "a worker is there still although it was killed; the next run of this hive looks for it");
         }
         let killed = if mode == StopMode::Kill { number(self.charges.len()) } else { 0 };
-        let last_words = self.config.rules.timers.last_words;
-        let limit = Instant::now() + last_words;
+        let final_flush = self.config.rules.timers.final_flush;
+        let limit = Instant::now() + final_flush;
         // Leases that are being released, jobs that are being given back.
         while let Ok(Some(report)) = tokio::time::timeout_at(limit, self.tasks.join_next()).await {
             self.report(report);
@@ -82,7 +82,7 @@ impl Supervisor {
         if !matches!(self.end, Some(End::Fenced(_))) {
             Registry::hives(&self.bus).remove_ordered(&self.outbox, self.config.name.as_str());
         }
-        self.outbox.drained(last_words).await;
+        self.outbox.drained(final_flush).await;
         self.ledger.close();
         metrics::shut_down(begun.elapsed());
         info!(took = ?begun.elapsed(), "the hive has stopped");

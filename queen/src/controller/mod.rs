@@ -214,7 +214,7 @@ impl Controller {
         if let Err(error) = (&mut campaign).await {
             warn!(%error, "the lead could not be given up; it lapses");
         }
-        self.outbox.drained(self.fleet.timers.last_words).await;
+        self.outbox.drained(self.fleet.timers.final_flush).await;
         info!("the queen has stopped; hives and workers go on");
         Ok(())
     }

@@ -79,7 +79,7 @@ impl JobRequest {
     }
 
     pub(super) fn check_output_format(&self) -> Result<(), Failure> {
-        if self.ignores_the_end() && self.output_format().is_some() {
+        if self.ignores_eos() && self.output_format().is_some() {
             return Err(invalid(
                 "ignore_eos goes on where the form of the answer is complete: leave one of the two out",
             ));

@@ -173,7 +173,7 @@ fn tools_are_offered_and_demanded_as_in_the_openai_api() {
         [(json!(null), 1, 0), (json!("auto"), 1, 0), (json!("none"), 0, 0), (json!("required"), 1, 1), (named, 1, 1)]
     {
         let job = tools_and(json!({ "tool_choice": choice })).expect("valid");
-        assert_eq!((job.offered().len(), job.demanded().len()), (offered, demanded), "{choice}");
+        assert_eq!((job.available_tools().len(), job.required_tools().len()), (offered, demanded), "{choice}");
         assert_eq!(JobRequest::from_json(&serde_json::to_vec(&job).expect("serializes")), Ok(job));
     }
 }

@@ -120,7 +120,7 @@ impl ToolCall {
 
 impl JobRequest {
     /// The tools that the model hears of.
-    pub fn offered(&self) -> &[Tool] {
+    pub fn available_tools(&self) -> &[Tool] {
         match self.tool_choice {
             Some(ToolChoice::Mode(ToolMode::None)) => &[],
             _ => &self.tools,
@@ -128,7 +128,7 @@ impl JobRequest {
     }
 
     /// The tools of which the model must call one; none where it need not.
-    pub fn demanded(&self) -> Vec<&Tool> {
+    pub fn required_tools(&self) -> Vec<&Tool> {
         match &self.tool_choice {
             Some(ToolChoice::Mode(ToolMode::Required)) => self.tools.iter().collect(),
             Some(ToolChoice::Named { function, .. }) => self.tool(&function.name).into_iter().collect(),
@@ -137,7 +137,7 @@ impl JobRequest {
     }
 
     /// Whether the answer has one call at most: where that was asked for, or where the tool was named.
-    pub fn calls_once(&self) -> bool {
+    pub fn allows_one_call(&self) -> bool {
         self.parallel_tool_calls == Some(false) || matches!(self.tool_choice, Some(ToolChoice::Named { .. }))
     }
 
@@ -179,7 +179,7 @@ impl JobRequest {
                 "tool_choice demands a call, and a form of the answer is asked for: leave one of the two out",
             ));
         }
-        if self.ignores_the_end() {
+        if self.ignores_eos() {
             return Err(invalid(
                 "ignore_eos goes on where the call that tool_choice demands is complete: leave one of the two out",
             ));

@@ -92,7 +92,7 @@ async fn events_beyond_the_bound_of_the_outbox_are_lost_while_the_bus_is_away() 
 async fn a_follower_looks_at_the_stream_after_its_silence() {
     let server = NatsServer::start().await;
     let observer = server.bus("rbee").await;
-    let bus = connect_with(server.url(), "rbee", "silence=100ms").await.expect("connected");
+    let bus = connect_with(server.url(), "rbee", "output_recheck=100ms").await.expect("connected");
     let (tenant, id) = job("a");
     let mut follow = bus.read_output(&tenant, &id).await.expect("followed");
     let stream = observer.jetstream().get_stream("rbee_output").await.expect("the stream is there");
