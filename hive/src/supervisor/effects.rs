@@ -107,7 +107,7 @@ impl Supervisor {
             WorkerEvent::Failed { failure, .. } => decided(name, "a worker is given up", &failure.message),
             WorkerEvent::Removed { why, .. } => decided(name, "a worker is not wanted any more", why),
             WorkerEvent::Ignored { received, state } => {
-                warn!(worker = %name, received, state, "a message does not fit the state of the worker; it is ignored")
+                warn!(worker = %name, received, state, "a message does not fit the state of the worker; it is ignored");
             }
             WorkerEvent::Unkillable { pid, since_ms } => {
                 warn!(worker = %name, pid, since_ms, "a process does not end although it was killed");
