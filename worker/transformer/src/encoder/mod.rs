@@ -7,6 +7,7 @@
 //! [`rbee_kernels`]).
 
 mod description;
+#[expect(clippy::module_inception, reason = "the folder is named after its idea")]
 mod encoder;
 mod weights;
 
