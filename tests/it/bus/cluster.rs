@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use async_nats::jetstream::{consumer, stream::ClusterInfo};
 use futures::TryStreamExt as _;
-use rbee_nats::{Bus, Commands, Events, Outbox};
+use rbee_nats::{Bus, CommandQueue, EventReader, Outbox};
 use rbee_schema::{Event, HiveCommand, HiveEvent, HiveName};
 use rbee_tests::{
     chaos::Needs,
@@ -79,7 +79,7 @@ async fn event_reader_survives_the_loss_of_its_pushing_server() {
     let mut others = Vec::new();
     let mut events = loop {
         let before = servers.consumers_led_by("rbee_events", victim).await;
-        let events = Events::since(&bus, &bus.namespace().all_events(), None).await.expect("subscribed");
+        let events = EventReader::since(&bus, &bus.namespace().all_events(), None).await.expect("subscribed");
         if !servers.consumers_led_by("rbee_events", victim).await.is_subset(&before) {
             break events;
         }
@@ -100,7 +100,7 @@ async fn hive_gets_commands_after_the_server_of_its_pull_is_cut_off() {
     let (mut number, mut victim) = (0, stays);
     while victim == stays {
         number += 1;
-        Commands::of(&servers.bus, &hive(number)).await.expect("the consumer exists");
+        CommandQueue::open(&servers.bus, &hive(number)).await.expect("the consumer exists");
         let name = format!("hive-{}", hive(number));
         eventually("a server leads the consumer", NOTICED, async || {
             for at in 0..3 {
@@ -114,7 +114,7 @@ async fn hive_gets_commands_after_the_server_of_its_pull_is_cut_off() {
         .await;
     }
     let bus = servers.without(victim).await;
-    let mut commands = Commands::of(&bus, &hive(number)).await.expect("the consumer exists");
+    let mut commands = CommandQueue::open(&bus, &hive(number)).await.expect("the consumer exists");
     let listening = async move {
         loop {
             if let Ok(Some(order)) = commands.next().await {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use rbee_nats::{Bus, EventRecord, Events, Outbox, recent_events};
+use rbee_nats::{Bus, EventReader, EventRecord, Outbox, recent_events};
 use rbee_schema::{Event, WorkerEvent};
 use rbee_tests::{
     nats::{NatsServer, connect},
@@ -88,7 +88,7 @@ async fn outbox_drain_respects_its_timeout_without_a_server() {
 async fn event_subject_names_what_the_event_is_about() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let mut live = Events::since(&bus, &bus.namespace().all_events(), None).await.expect("subscribed");
+    let mut live = EventReader::since(&bus, &bus.namespace().all_events(), None).await.expect("subscribed");
     let outbox = Outbox::start(&bus);
     outbox.publish(&event(7));
     let record = soon("event", live.next()).await.expect("read").expect("an event");
@@ -104,7 +104,7 @@ async fn new_event_reader_gets_only_new_events() {
     let outbox = Outbox::start(&bus);
     outbox.publish(&event(0));
     outbox.drained(PATIENCE).await;
-    let mut live = Events::since(&bus, &bus.namespace().all_events(), None).await.expect("subscribed");
+    let mut live = EventReader::since(&bus, &bus.namespace().all_events(), None).await.expect("subscribed");
     outbox.publish(&event(1));
     assert_eq!(number(&soon("event", live.next()).await.expect("read").expect("an event")), 1);
 }
@@ -131,7 +131,7 @@ async fn event_reader_continues_after_a_server_restart() {
     let mut server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let outbox = Outbox::start(&bus);
-    let mut live = Events::since(&bus, &bus.namespace().all_events(), None).await.expect("subscribed");
+    let mut live = EventReader::since(&bus, &bus.namespace().all_events(), None).await.expect("subscribed");
     outbox.publish(&event(0));
     assert_eq!(number(&soon("event", live.next()).await.expect("read").expect("an event")), 0);
     server.kill().await;

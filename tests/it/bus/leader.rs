@@ -21,7 +21,7 @@ fn record(queen: &str, term: Option<u64>) -> LeaderRecord {
 #[tokio::test]
 async fn leader_lease_has_one_holder_and_terms_increase() {
     let server = NatsServer::start().await;
-    let lease = LeaderLease::of(&server.bus("rbee").await, 10 * LEASE);
+    let lease = LeaderLease::new(&server.bus("rbee").await, 10 * LEASE);
     let term = lease.take(&record("a", None)).await.expect("the server answers").expect("it is free");
     assert_eq!(lease.take(&record("b", None)).await.expect("the server answers"), None);
     let renewed = lease
@@ -54,7 +54,7 @@ async fn leader_lease_has_one_holder_and_terms_increase() {
 #[tokio::test]
 async fn unrenewed_leader_lease_expires() {
     let server = NatsServer::start().await;
-    let lease = LeaderLease::of(&server.bus("rbee").await, LEASE);
+    let lease = LeaderLease::new(&server.bus("rbee").await, LEASE);
     lease.take(&record("a", None)).await.expect("the server answers").expect("it is free");
     eventually("another queen has the lease", LEASE + PATIENCE, async || {
         lease.take(&record("b", None)).await.is_ok_and(|taken| taken.is_some())

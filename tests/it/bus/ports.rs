@@ -49,7 +49,7 @@ async fn concurrent_claims_of_300_ports_never_share_one() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let claimers = (0..8_u16).map(async |claimer| {
-        let leases = PortLeases::of(&server.connect("rbee").await, &host(), LEASE);
+        let leases = PortLeases::new(&server.connect("rbee").await, &host(), LEASE);
         let mine = lease(&format!("worker-{claimer}"));
         let mut claimed = Vec::new();
         for offset in 0..PORTS {
@@ -80,7 +80,7 @@ async fn concurrent_claims_of_300_ports_never_share_one() {
 async fn one_of_two_concurrent_claims_wins_a_free_port() {
     let server = NatsServer::start().await;
     let (one, two) = (server.bus("rbee").await, server.connect("rbee").await);
-    let (one, two) = (PortLeases::of(&one, &host(), LEASE), PortLeases::of(&two, &host(), LEASE));
+    let (one, two) = (PortLeases::new(&one, &host(), LEASE), PortLeases::new(&two, &host(), LEASE));
     let (by_one, by_two) = (lease("one"), lease("two"));
     for port in 9_000..9_050 {
         match futures::join!(one.claim(port, &by_one, 0), two.claim(port, &by_two, 0)) {
@@ -95,7 +95,7 @@ async fn one_of_two_concurrent_claims_wins_a_free_port() {
 async fn claim_of_a_held_port_names_its_holder() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let leases = PortLeases::of(&bus, &host(), LEASE);
+    let leases = PortLeases::new(&bus, &host(), LEASE);
     leases.claim(8_080, &lease("first"), 0).await.expect("claimed");
     let error = leases.claim(8_080, &lease("second"), 0).await.expect_err("held");
     assert_eq!(error.to_string(), "port is leased by hive hive for worker first");
@@ -107,7 +107,7 @@ async fn each_host_has_its_own_ports() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     for host in ["one", "two"] {
-        PortLeases::of(&bus, &name(host), LEASE).claim(8_080, &lease("w"), 0).await.expect("claimed");
+        PortLeases::new(&bus, &name(host), LEASE).claim(8_080, &lease("w"), 0).await.expect("claimed");
     }
 }
 
@@ -115,7 +115,7 @@ async fn each_host_has_its_own_ports() {
 async fn released_port_is_reclaimed_by_revision_with_full_lease_time() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let leases = PortLeases::of(&bus, &host(), LEASE);
+    let leases = PortLeases::new(&bus, &host(), LEASE);
     let mut revision = 0;
     for _ in 0..20 {
         let claim = leases.claim(8_080, &lease("w"), revision).await.expect("claimed");
@@ -129,7 +129,7 @@ async fn released_port_is_reclaimed_by_revision_with_full_lease_time() {
 async fn released_port_can_be_claimed_without_its_revision() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let leases = PortLeases::of(&bus, &host(), LEASE);
+    let leases = PortLeases::new(&bus, &host(), LEASE);
     let first = leases.claim(8_080, &lease("first"), 0).await.expect("claimed");
     leases.release(first, &lease("first")).await.expect("released");
     let second = leases.claim(8_080, &lease("second"), 0).await.expect("claimed");
@@ -140,7 +140,7 @@ async fn released_port_can_be_claimed_without_its_revision() {
 async fn released_port_can_be_claimed_after_its_marker_expired() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let leases = PortLeases::of(&bus, &host(), LEASE);
+    let leases = PortLeases::new(&bus, &host(), LEASE);
     let claim = leases.claim(8_080, &lease("first"), 0).await.expect("claimed");
     let revision = leases.release(claim, &lease("first")).await.expect("released");
     eventually("the marker of the release has expired", PATIENCE, async || stored(&bus, 8_080).await.is_none()).await;
@@ -161,7 +161,7 @@ async fn expired_port_lease_is_free_and_the_next_one_expires_too() {
         .expect("sent")
         .await
         .expect("stored");
-    let leases = PortLeases::of(&bus, &host(), LEASE);
+    let leases = PortLeases::new(&bus, &host(), LEASE);
     let mut claim = None;
     eventually("the port is free", PATIENCE, async || {
         claim = leases.claim(8_080, &lease("next"), 0).await.ok();
@@ -175,7 +175,7 @@ async fn expired_port_lease_is_free_and_the_next_one_expires_too() {
 async fn renewal_works_after_a_lost_acknowledgement_of_the_last_one() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let leases = PortLeases::of(&bus, &host(), LEASE);
+    let leases = PortLeases::new(&bus, &host(), LEASE);
     let first = leases.claim(8_080, &lease("w"), 0).await.expect("claimed");
     let second = leases.renew(first, &lease("w")).await.expect("renewed");
     check_time_to_live(&bus, second).await;
@@ -189,7 +189,7 @@ async fn renewal_works_after_a_lost_acknowledgement_of_the_last_one() {
 async fn former_holder_can_neither_renew_nor_release_a_lease() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let leases = PortLeases::of(&bus, &host(), LEASE);
+    let leases = PortLeases::new(&bus, &host(), LEASE);
     let old = leases.claim(8_080, &lease("old"), 0).await.expect("claimed");
     let revision = leases.release(old, &lease("old")).await.expect("released");
     let new = leases.claim(8_080, &lease("new"), revision).await.expect("claimed");
@@ -204,7 +204,7 @@ async fn former_holder_can_neither_renew_nor_release_a_lease() {
 async fn release_with_an_outdated_revision_still_frees_the_port() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let leases = PortLeases::of(&bus, &host(), LEASE);
+    let leases = PortLeases::new(&bus, &host(), LEASE);
     let known = leases.claim(8_080, &lease("w"), 0).await.expect("claimed");
     leases.renew(known, &lease("w")).await.expect("renewed");
     let revision = leases.release(known, &lease("w")).await.expect("released");
@@ -215,7 +215,7 @@ async fn release_with_an_outdated_revision_still_frees_the_port() {
 async fn releasing_a_free_port_again_changes_nothing() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let leases = PortLeases::of(&bus, &host(), LEASE);
+    let leases = PortLeases::new(&bus, &host(), LEASE);
     let claim = leases.claim(8_080, &lease("w"), 0).await.expect("claimed");
     let revision = leases.release(claim, &lease("w")).await.expect("released");
     assert_eq!(leases.release(claim, &lease("w")).await.expect("released already"), revision);
@@ -225,10 +225,10 @@ async fn releasing_a_free_port_again_changes_nothing() {
 async fn port_lease_survives_a_server_restart() {
     let mut server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let claim = PortLeases::of(&bus, &host(), LEASE).claim(8_080, &lease("w"), 0).await.expect("claimed");
+    let claim = PortLeases::new(&bus, &host(), LEASE).claim(8_080, &lease("w"), 0).await.expect("claimed");
     server.kill().await;
     server.restart().await;
-    let leases = PortLeases::of(&server.connect("rbee").await, &host(), LEASE);
+    let leases = PortLeases::new(&server.connect("rbee").await, &host(), LEASE);
     assert!(matches!(leases.claim(8_080, &lease("other"), 0).await, Err(ClaimError::Held(_))));
     leases.renew(claim, &lease("w")).await.expect("renewed");
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_nats::jetstream::stream::{Config, LastRawMessageErrorKind};
-use rbee_nats::{BusLimits, Events, Outbox, Plan, recent_events};
+use rbee_nats::{BusLimits, EventReader, Outbox, Plan, recent_events};
 use rbee_schema::{Event, HiveCommand, WorkerEvent};
 use rbee_tests::{
     nats::{NatsServer, connect_with},
@@ -52,7 +52,7 @@ async fn reader_that_cannot_be_reopened_fails() {
     let observer = server.bus("rbee").await;
     let relay = Relay::start(server.url()).await;
     let bus = connect_with(relay.url(), "rbee", "reader=200ms").await.expect("connected");
-    let mut events = Events::since(&bus, "rbee.evt.>", None).await.expect("subscribed");
+    let mut events = EventReader::since(&bus, "rbee.evt.>", None).await.expect("subscribed");
     observer.jetstream().delete_stream("rbee_events").await.expect("deleted");
     // The reader is reopened when the connection is back, and finds no stream.
     relay.cut();
@@ -92,9 +92,9 @@ async fn full_outbox_drops_events_while_the_bus_is_down() {
 async fn follower_checks_the_stream_after_its_silence_setting() {
     let server = NatsServer::start().await;
     let observer = server.bus("rbee").await;
-    let bus = connect_with(server.url(), "rbee", "silence=100ms").await.expect("connected");
+    let bus = connect_with(server.url(), "rbee", "output_recheck=100ms").await.expect("connected");
     let (tenant, id) = job("a");
-    let mut follow = bus.follow(&tenant, &id).await.expect("subscribed");
+    let mut follow = bus.read_output(&tenant, &id).await.expect("subscribed");
     let stream = observer.jetstream().get_stream("rbee_output").await.expect("the stream exists");
     let without_republish = Config { republish: None, ..stream.cached_info().config.clone() };
     observer.jetstream().update_stream(without_republish).await.expect("the server accepts it");
@@ -109,7 +109,12 @@ async fn redelivery_setting_applies_to_jobs_and_reaches_workers() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let limits: BusLimits = "redelivery=1s".parse().expect("limits");
-    Plan::within(&bus, &limits).await.expect("the server answers").apply(&bus).await.expect("the server accepts it");
+    Plan::with_limits(&bus, &limits)
+        .await
+        .expect("the server answers")
+        .apply(&bus)
+        .await
+        .expect("the server accepts it");
     bus.submit(submission("a")).await.expect("accepted");
     let queue = queue(&bus).await;
     let first = pull(&queue).await;
@@ -124,7 +129,12 @@ async fn output_older_than_its_age_limit_is_removed() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let limits: BusLimits = "output_age=1s,duplicates=1s".parse().expect("limits");
-    Plan::within(&bus, &limits).await.expect("the server answers").apply(&bus).await.expect("the server accepts it");
+    Plan::with_limits(&bus, &limits)
+        .await
+        .expect("the server answers")
+        .apply(&bus)
+        .await
+        .expect("the server accepts it");
     let (tenant, id) = job("a");
     bus.append(&tenant, &id, &done(0), 0).await.expect("appended");
     let stream = bus.jetstream().get_stream("rbee_output").await.expect("the stream exists");

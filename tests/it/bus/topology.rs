@@ -10,7 +10,7 @@ use rbee_tests::nats::NatsServer;
 use crate::sample::submission;
 
 async fn plan(bus: &Bus) -> Plan {
-    Plan::make(bus).await.expect("the server answers")
+    Plan::compute(bus).await.expect("the server answers")
 }
 
 /// Configuration of the stream `name` on the server.
@@ -31,7 +31,7 @@ async fn plan_creates_every_stream_once() {
             Change::Update { want, .. } => panic!("{} is updated on an empty server", want.name),
         })
         .collect();
-    let topology = Topology::of(&Namespace::default());
+    let topology = Topology::new(&Namespace::default());
     assert_eq!(created, topology.streams.iter().map(|stream| stream.name.as_str()).collect::<Vec<_>>());
     first.apply(&bus).await.expect("the server accepts it");
     assert_eq!(plan(&bus).await, Plan::default());
@@ -46,7 +46,7 @@ async fn plan_updates_our_settings_and_keeps_those_of_operators() {
     let by_hand = Config { max_messages_per_subject: 5, max_messages: 1_000_000, ..config(&bus, "rbee_jobs").await };
     bus.jetstream().update_stream(by_hand).await.expect("changed by hand");
 
-    let planned = Plan::within(&bus, &BusLimits::default()).await.expect("the server answers");
+    let planned = Plan::with_limits(&bus, &BusLimits::default()).await.expect("the server answers");
     assert_eq!(planned.to_string(), "update rbee_jobs:\n  max_messages_per_subject: 5 -> 10000\n");
     planned.apply(&bus).await.expect("the server accepts it");
 
@@ -61,10 +61,10 @@ async fn limits_change_only_with_a_plan_that_has_limits() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let limits = "queued=1,events_age=7d,output_size=64MiB,duplicates=1m".parse().expect("limits");
-    let planned = Plan::within(&bus, &limits).await.expect("the server answers");
+    let planned = Plan::with_limits(&bus, &limits).await.expect("the server answers");
     assert_eq!(
         planned.changes.len(),
-        Topology::of(&Namespace::default()).streams.len(),
+        Topology::new(&Namespace::default()).streams.len(),
         "every stream has a duplicate window"
     );
     planned.apply(&bus).await.expect("the server accepts it");
@@ -76,11 +76,16 @@ async fn limits_change_only_with_a_plan_that_has_limits() {
     let full = bus.submit(submission("b")).await.expect_err("one may wait");
     assert_eq!(full.code, FailureCode::QueueFull, "{full}");
 
-    let back = Plan::within(&bus, &BusLimits::default()).await.expect("the server answers");
+    let back = Plan::with_limits(&bus, &BusLimits::default()).await.expect("the server answers");
     back.apply(&bus).await.expect("the server accepts it");
     bus.submit(submission("b")).await.expect("accepted");
     let small = "jobs_size=1KiB".parse().expect("limits");
-    Plan::within(&bus, &small).await.expect("the server answers").apply(&bus).await.expect("the server accepts it");
+    Plan::with_limits(&bus, &small)
+        .await
+        .expect("the server answers")
+        .apply(&bus)
+        .await
+        .expect("the server accepts it");
     let full = async || {
         for number in 0..10 {
             if let Err(failure) = bus.submit(submission(&format!("more-{number}"))).await {

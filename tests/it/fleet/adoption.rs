@@ -1,6 +1,6 @@
 //! A hive that was down adopts its workers when it is back, and runs only once.
 
-use rbee_nats::{Events, Registry};
+use rbee_nats::{EventReader, Registry};
 use rbee_schema::Chunk;
 use rbee_tests::{
     fleet::{Fleet, chat, whole},
@@ -17,7 +17,7 @@ async fn restarted_hive_adopts_its_workers() {
     fleet.kill_role("one");
     let ports = fleet.ports.range();
     let filter = "rbee.evt.worker.one.*.adopted";
-    let mut adopted = Events::since(&fleet.bus, filter, None).await.expect("the server answers");
+    let mut adopted = EventReader::since(&fleet.bus, filter, None).await.expect("the server answers");
     fleet.hive("one", &ports).await;
     soon("adoption", adopted.next()).await.expect("the server answers").expect("an event");
     let chunks = whole(&mut output).await;

@@ -1,8 +1,8 @@
 //! Answers: every token once and in order, whichever process is killed meanwhile.
 
-use rbee_nats::Follow;
+use rbee_nats::OutputReader;
 use rbee_schema::{
-    Chunk, DeadJob, FailureCode, FinishReason, Haste, HiveCommand, JobId, ModelReference, ModelSpec, Replicas,
+    Chunk, DeadJob, FailureCode, FinishReason, HiveCommand, JobId, ModelReference, ModelSpec, Replicas, StopMode,
 };
 use rbee_tests::{
     fleet::{Fleet, chat, text, tokens, whole},
@@ -75,7 +75,7 @@ async fn sampled_answer_is_identical_after_kills_and_beside_other_jobs() {
 }
 
 /// The answer to a job whose worker is killed when the answer has `kills[0]` tokens, and the next worker at `kills[1]`.
-async fn answer_with_kills(fleet: &Fleet, job: &JobId, output: &mut Follow, kills: [usize; 2]) -> Vec<Chunk> {
+async fn answer_with_kills(fleet: &Fleet, job: &JobId, output: &mut OutputReader, kills: [usize; 2]) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     for kill_at in kills {
         while tokens(&chunks).len() < kill_at {
@@ -128,7 +128,7 @@ async fn job_returned_by_terminated_workers_is_never_dead_lettered() {
             chunks.push(output.next(PATIENCE).await.expect("the answer continues").expect("it has no end yet").chunk);
         }
         let worker = fleet.ready(1).await.remove(0);
-        let stop = HiveCommand::Stop { worker: worker.name, why: "a test".to_owned(), haste: Haste::AtOnce };
+        let stop = HiveCommand::Stop { worker: worker.name, why: "a test".to_owned(), mode: StopMode::Terminate };
         fleet.bus.command(&worker.hive, &stop).await.expect("stored");
         // The model has at least one worker, so another one starts.
         while !matches!(chunks.last(), Some(Chunk::Resumed { .. })) {

@@ -17,7 +17,7 @@ use serde_json::json;
 /// Submits a raw body, and returns the failure that answers it.
 async fn failure(fleet: &Fleet, model: &str, body: &str) -> Failure {
     let job = JobId::generate();
-    let mut output = fleet.bus.follow(&Tenant::default(), &job).await.expect("the server answers");
+    let mut output = fleet.bus.read_output(&Tenant::default(), &job).await.expect("the server answers");
     let submission = Submission {
         model: model.parse().expect("a name"),
         class: JobClass::Interactive,
@@ -146,7 +146,8 @@ async fn truncated_model_file_fails_its_jobs_only_until_it_is_replaced() {
 #[tokio::test]
 async fn invalid_declaration_is_refused_with_an_event() {
     let fleet = Fleet::start().await;
-    let mut events = rbee_nats::Events::since(&fleet.bus, "rbee.evt.model.>", None).await.expect("the server answers");
+    let mut events =
+        rbee_nats::EventReader::since(&fleet.bus, "rbee.evt.model.>", None).await.expect("the server answers");
     let store = fleet.bus.jetstream().get_key_value("rbee_models").await.expect("the bucket exists");
     store.put("wrong", r#"{"reference":"model.gguf"}"#.into()).await.expect("stored");
     let record = rbee_tests::wait::soon("refusal", events.next()).await.expect("the server answers").expect("an event");

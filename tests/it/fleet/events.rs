@@ -1,6 +1,6 @@
 //! Events of workers and jobs, as a subscriber of `rbee.evt.>` receives them.
 
-use rbee_nats::Events;
+use rbee_nats::EventReader;
 use rbee_schema::{ExitClass, WorkerEvent};
 use rbee_tests::{
     fleet::{Fleet, chat, whole},
@@ -8,7 +8,7 @@ use rbee_tests::{
 };
 
 /// Reads events until `last`, and returns their names without the progress of loading.
-async fn names_until(events: &mut Events, last: &str) -> Vec<String> {
+async fn names_until(events: &mut EventReader, last: &str) -> Vec<String> {
     let mut names = Vec::new();
     loop {
         let record = soon(last, events.next()).await.expect("the server answers").expect("an event");
@@ -26,7 +26,7 @@ async fn names_until(events: &mut Events, last: &str) -> Vec<String> {
 #[tokio::test]
 async fn events_cover_a_start_and_a_restart_in_order() {
     let fleet = Fleet::start().await;
-    let mut events = Events::since(&fleet.bus, "rbee.evt.*.one.>", None).await.expect("the server answers");
+    let mut events = EventReader::since(&fleet.bus, "rbee.evt.*.one.>", None).await.expect("the server answers");
     fleet.serve_mock("m", "load=300ms", 1, 1).await;
     assert_eq!(names_until(&mut events, "ready").await, ["leased", "spawned", "ready"]);
 
@@ -46,7 +46,7 @@ async fn events_cover_a_start_and_a_restart_in_order() {
 async fn load_progress_is_published_in_rising_percent() {
     let fleet = Fleet::start().await;
     let filter = "rbee.evt.worker.one.*.loading";
-    let mut events = Events::since(&fleet.bus, filter, None).await.expect("the server answers");
+    let mut events = EventReader::since(&fleet.bus, filter, None).await.expect("the server answers");
     fleet.serve_mock("m", "load=1s", 1, 1).await;
     let mut seen = Vec::new();
     while seen.last() != Some(&100) {
@@ -65,7 +65,7 @@ async fn exit_event_has_signal_returned_jobs_and_last_log_lines() {
     fleet.serve_mock("m", "tokens=1000,interval=20ms", 1, 1).await;
     let worker = fleet.ready(1).await.remove(0);
     let filter = "rbee.evt.worker.one.*.exited";
-    let mut events = Events::since(&fleet.bus, filter, None).await.expect("the server answers");
+    let mut events = EventReader::since(&fleet.bus, filter, None).await.expect("the server answers");
     let (_, mut output) = fleet.submit("m", chat("Hi")).await;
     soon("token", output.next(rbee_tests::wait::PATIENCE)).await.expect("the answer begins");
     fleet.kill(&worker);
@@ -80,7 +80,7 @@ async fn exit_event_has_signal_returned_jobs_and_last_log_lines() {
 async fn job_events_cover_its_start_and_end() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=2", 0, 1).await;
-    let mut events = Events::since(&fleet.bus, "rbee.evt.job.>", None).await.expect("the server answers");
+    let mut events = EventReader::since(&fleet.bus, "rbee.evt.job.>", None).await.expect("the server answers");
     let (job, mut output) = fleet.submit("m", chat("Hi")).await;
     whole(&mut output).await;
     for name in ["started", "finished"] {

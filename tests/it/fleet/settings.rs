@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use rbee_nats::{Bus, FollowError, Registry, Submission, recent_events};
+use rbee_nats::{Bus, OutputReadError, Registry, Submission, recent_events};
 use rbee_schema::{Chunk, JobClass, JobId, ModelReference, ModelSpec, QueenEvent, Tenant};
 use rbee_tests::{
     fleet::{Fleet, HiveSetup, chat, whole},
@@ -54,10 +54,12 @@ async fn hive_and_worker_intervals_follow_their_settings() {
     let mut fleet = Fleet::bare().await;
     let timers = "beat=50ms,presence=100ms,presence_lapse=4s,lease_renewal=100ms,port_lease=17s";
     let worker = "beat=50ms,grace=1s,batch_wait=100ms,answer_tokens=7";
-    let setup = hive(&fleet, timers, &["--worker-settings", worker, "--connection", "silence=2s"]);
+    let setup = hive(&fleet, timers, &["--worker-settings", worker, "--connection", "output_recheck=2s"]);
     fleet.start_hive(&setup).await;
     let record = fleet.mocks_ready(&["w"], "m", "tokens=100").await.remove(0);
-    for filter in [fleet.bus.namespace().worker_beats_of(&"one".parse().expect("a name")), "rbee.beat.one".to_owned()] {
+    for filter in
+        [fleet.bus.namespace().worker_heartbeats_of(&"one".parse().expect("a name")), "rbee.beat.one".to_owned()]
+    {
         let mut beats = fleet.bus.subscribe(filter).await.expect("the server answers");
         let begun = Instant::now();
         for _ in 0..12 {
@@ -82,7 +84,7 @@ async fn hive_and_worker_intervals_follow_their_settings() {
     let pid = record.pid.expect("it runs");
     let environment = fs::read(format!("/proc/{pid}/environ")).expect("the worker runs");
     let variables: Vec<&[u8]> = environment.split(|byte| *byte == 0).collect();
-    for variable in [format!("RBEE_WORKER_SETTINGS={worker}"), "RBEE_CONNECTION=silence=2s".to_owned()] {
+    for variable in [format!("RBEE_WORKER_SETTINGS={worker}"), "RBEE_CONNECTION=output_recheck=2s".to_owned()] {
         assert!(variables.contains(&variable.as_bytes()), "{variable}");
     }
     let (_, mut output) = fleet.submit("m", chat("Hi")).await;
@@ -222,8 +224,8 @@ async fn keep_alive_and_patience_of_the_gateway_follow_their_settings() {
 #[tokio::test]
 async fn roles_without_a_bus_stop_after_the_last_words_timeout() {
     let mut fleet = Fleet::bare().await;
-    queen(&mut fleet, "queen", &["--queen-timers", "last_words=100ms", "--connection", "connect=1s,request=1s"]).await;
-    let setup = hive(&fleet, "last_words=100ms,shutdown=1s,kill=100ms", &[]);
+    queen(&mut fleet, "queen", &["--queen-timers", "final_flush=100ms", "--connection", "connect=1s,request=1s"]).await;
+    let setup = hive(&fleet, "final_flush=100ms,shutdown=1s,kill=100ms", &[]);
     fleet.start_hive(&setup).await;
     fleet.server.kill().await;
     for role in ["queen", "one"] {
@@ -255,7 +257,7 @@ async fn waiting_verbs_give_up_after_their_patience() {
         assert!(begun.elapsed() < SOON, "{arguments:?}: {:?}", begun.elapsed());
     }
     let begun = Instant::now();
-    fleet.rbee(&["down", "--patience", "100ms", "--connection", "roll_call=2s"]).await;
+    fleet.rbee(&["down", "--patience", "100ms", "--connection", "discovery=2s"]).await;
     assert!(begun.elapsed() >= Duration::from_secs(2), "queens have that long to answer: {:?}", begun.elapsed());
 }
 
@@ -266,13 +268,13 @@ async fn batch_wait_follows_its_setting() {
     fleet.start_hive(&setup).await;
     fleet.mocks_ready(&["w"], "m", "tokens=1").await;
     let job = JobId::generate();
-    let mut output = fleet.bus.follow(&Tenant::default(), &job).await.expect("subscribed");
+    let mut output = fleet.bus.read_output(&Tenant::default(), &job).await.expect("subscribed");
     let body = chat("Hi").to_string().into();
     let (model, tenant) = ("m".parse().expect("a name"), Tenant::default());
     fleet.bus.submit(Submission { model, class: JobClass::Batch, tenant, job, body }).await.expect("accepted");
     // By default the worker starts a batch job within a second.
     let waiting = output.next(Duration::from_secs(4)).await;
-    assert!(matches!(waiting, Err(FollowError::TimedOut(_))), "the batch job waits: {waiting:?}");
+    assert!(matches!(waiting, Err(OutputReadError::TimedOut(_))), "the batch job waits: {waiting:?}");
     let (_, mut interactive) = fleet.submit("m", chat("Hi")).await;
     assert!(
         matches!(whole(&mut interactive).await.last(), Some(Chunk::Done { .. })),

@@ -99,7 +99,7 @@ async fn requested_spawn_and_refused_job_belong_to_the_callers_trace() {
     let body = r#"{"model":"m"}"#.into();
     let asked = fleet.bus.client().request_with_headers("rbee.api.spawn", headers, body).await;
     let answer = String::from_utf8_lossy(&asked.expect("the queen answers").payload).into_owned();
-    let commanded: Result<rbee_schema::api::Commanded, _> = serde_json::from_str(&answer);
+    let commanded: Result<rbee_schema::api::CommandReply, _> = serde_json::from_str(&answer);
     assert!(commanded.is_ok_and(|commanded| commanded.worker.is_some()), "{answer}");
     let mut span = async |name: &str, parent: &str| {
         let matches = |span: &Span| span.name == name && span.trace == TRACE && span.parent == parent;
