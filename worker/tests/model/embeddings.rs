@@ -9,7 +9,10 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rbee_schema::{EmbeddingInput, Failure, FailureCode, ModelKind, ModelReference};
-use rbee_worker::engine::{Chat, LoadOptions, Loaded, Sequence, SequenceId, load};
+use rbee_worker::{
+    contract::{Chat, LoadOptions, Loaded, Sequence, SequenceId},
+    load::load,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -4,9 +4,9 @@ use std::{fs, path::Path};
 
 use rbee_schema::FailureCode;
 use rbee_worker::{
-    engine::{Chat, Text},
+    contract::{Chat, TemplateLimits, Text},
     model_file::gguf::{Gguf, Metadata},
-    text::{ModelText, TemplateLimits},
+    text::ModelText,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;

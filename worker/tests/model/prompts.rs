@@ -8,7 +8,7 @@ use std::{
 use candle_core::quantized::gguf_file::Value;
 use rbee_schema::{FailureCode, JobRequest, MAX_BODY_BYTES, Message, Role};
 use rbee_worker::{
-    engine::Chat,
+    contract::Chat,
     model_file::gguf::{Gguf, Metadata},
     text::Tokenizer,
 };

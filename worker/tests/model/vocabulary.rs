@@ -10,9 +10,9 @@ use std::{
 use candle_core::quantized::gguf_file::Value;
 use rbee_schema::MAX_BODY_BYTES;
 use rbee_worker::{
-    engine::{Chat, Text},
+    contract::{Chat, TemplateLimits, Text},
     model_file::gguf::{Gguf, Metadata},
-    text::{ModelText, TemplateLimits, Tokenizer},
+    text::{ModelText, Tokenizer},
 };
 use serde::Deserialize;
 

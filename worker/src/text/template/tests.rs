@@ -3,8 +3,8 @@
 use rbee_schema::{Failure, FailureCode, JobRequest, MAX_BODY_BYTES, Message, Role};
 use serde_json::json;
 
-use super::{Template, TemplateChat, TemplateLimits};
-use crate::engine::Chat;
+use super::{Template, TemplateChat};
+use crate::contract::{Chat, TemplateLimits};
 
 const CHATML: &str = "{% for message in messages %}
     {{ '<|im_start|>' + message['role'] + '\\n' + message.content | trim + '<|im_end|>\\n' }}
