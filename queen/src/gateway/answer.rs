@@ -25,11 +25,7 @@ pub(super) struct Submitted {
 ///
 /// # Errors
 /// The reason why the job was not accepted.
-pub(super) async fn submit(
-    service: &Service,
-    headers: &HeaderMap,
-    request: Request,
-) -> Result<Submitted, Failure> {
+pub(super) async fn submit(service: &Service, headers: &HeaderMap, request: Request) -> Result<Submitted, Failure> {
     let Service { bus, output_timeout, .. } = service;
     let measured = metrics::Answer::start();
     let client_job = client_job(headers);

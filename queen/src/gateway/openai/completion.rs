@@ -267,7 +267,8 @@ mod tests {
         for (chunk, expected) in [
             (
                 id().chunk(1, Delta::role(), &[], None),
-                r#"[{"index":1,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]"#.to_owned(),
+                r#"[{"index":1,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]"#
+                    .to_owned(),
             ),
             (
                 id().chunk(0, tokens, &scored(), None),

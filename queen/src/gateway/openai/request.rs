@@ -81,7 +81,8 @@ fn choices(job: JobRequest, body: &Bytes) -> Result<Vec<Request>, Failure> {
     let choice = |index: u32| {
         let seed = single.seed.map(|seed| seed.wrapping_add(u64::from(index)));
         let job = JobRequest { seed, ..single.clone() };
-        let written = serde_json::to_vec(&job).map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))?;
+        let written =
+            serde_json::to_vec(&job).map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))?;
         Ok(Request::chat(&job, written.into()))
     };
     (0..count).map(choice).collect()
@@ -171,7 +172,9 @@ mod tests {
 
     #[test]
     fn body_of_a_single_choice_is_passed_on_as_it_is() {
-        for fields in [json!({ "unknown": [1, { "a": null }] }), json!({ "n": 1, "stream": true }), json!({ "n": null })] {
+        for fields in
+            [json!({ "unknown": [1, { "a": null }] }), json!({ "n": 1, "stream": true }), json!({ "n": null })]
+        {
             let request = read(&fields).expect("a request");
             assert_eq!(request.choices().iter().map(Request::body).collect::<Vec<_>>(), [&body(&fields)]);
         }
@@ -200,7 +203,10 @@ mod tests {
             (json!({ "n": 3, "messages": [] }), "messages is empty"),
             (json!({ "messages": [] }), "messages is empty"),
             (json!({ "temperature": "hot" }), "temperature: invalid type"),
-            (json!({ "messages": [{ "role": "user", "content": "Hi" }, { "role": "queen" }] }), "messages[1].role: unknown variant"),
+            (
+                json!({ "messages": [{ "role": "user", "content": "Hi" }, { "role": "queen" }] }),
+                "messages[1].role: unknown variant",
+            ),
             (json!({ "stream_options": { "include_usage": 1 } }), "stream_options.include_usage: invalid type"),
         ] {
             let failure = read(&fields).expect_err("a mistake");
