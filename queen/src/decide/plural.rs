@@ -1,7 +1,7 @@
 //! Counts in texts for people.
 
 /// A count with its noun: `1 worker`, `2 workers`.
-pub fn plural(count: u64, noun: &str) -> String {
+pub(super) fn plural(count: u64, noun: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{ending}")
 }
