@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use rbee_schema::{LimitedBy, Limits, LimitsInForce};
+use rbee_schema::{EffectiveLimits, LimitMethod, Limits};
 
 use super::{group::Group, kill::wait_until_gone, rlimit};
 
@@ -10,7 +10,7 @@ use super::{group::Group, kill::wait_until_gone, rlimit};
 #[derive(Debug, Clone)]
 pub(crate) struct Cage {
     groups: Vec<Group>,
-    by: LimitedBy,
+    by: LimitMethod,
     /// What can be limited of what was asked for.
     limits: Limits,
     /// What the counter said before the worker came, where the group is used again.
@@ -18,7 +18,7 @@ pub(crate) struct Cage {
 }
 
 impl Cage {
-    pub(super) fn new(groups: Vec<Group>, by: LimitedBy, limits: &Limits) -> Self {
+    pub(super) fn new(groups: Vec<Group>, by: LimitMethod, limits: &Limits) -> Self {
         let mut limits = rlimit::possible(limits);
         if !groups.iter().any(Group::limits_cpu) {
             limits.cpu_millis = None;
@@ -39,15 +39,15 @@ impl Cage {
         for group in &self.groups {
             group.admit(pid)?;
         }
-        if let (LimitedBy::RlimitData, Some(memory)) = (self.by, self.limits.memory) {
+        if let (LimitMethod::RlimitData, Some(memory)) = (self.by, self.limits.memory) {
             rlimit::limit_memory(pid, memory.bytes())?;
         }
         self.limits.open_files.map_or(Ok(()), |files| rlimit::limit_open_files(pid, files))
     }
 
     /// What is limited, and by whom; `None` where nothing is.
-    pub(crate) fn in_force(&self) -> Option<LimitsInForce> {
-        (!self.limits.is_none()).then_some(LimitsInForce { limits: self.limits, by: self.by })
+    pub(crate) fn in_force(&self) -> Option<EffectiveLimits> {
+        (!self.limits.is_none()).then_some(EffectiveLimits { limits: self.limits, method: self.by })
     }
 
     /// How often the kernel ended a process of this run for want of memory. `None` where no group counts: there, the

@@ -78,7 +78,7 @@ impl Supervisor {
             Effect::Forget => {
                 self.charges.remove(name);
                 self.ledger.remove(name);
-                self.records.remove_by(&self.outbox, &self.key(name));
+                self.records.remove_ordered(&self.outbox, &self.key(name));
                 info!(worker = %name, "a worker is gone");
                 if self.draining {
                     self.publish(HiveEvent::Drained { left: number(self.charges.len()) });
@@ -106,7 +106,9 @@ impl Supervisor {
             WorkerEvent::CrashLooped { failure, .. } => decided(name, "a worker is in a crash loop", &failure.message),
             WorkerEvent::Failed { failure, .. } => decided(name, "a worker is given up", &failure.message),
             WorkerEvent::Removed { why, .. } => decided(name, "a worker is not wanted any more", why),
-            WorkerEvent::Ignored { heard, state } => warn!(worker = %name, heard, state, "what was heard does not fit"),
+            WorkerEvent::Ignored { received, state } => {
+                warn!(worker = %name, received, state, "a message does not fit the state of the worker; it is ignored");
+            }
             WorkerEvent::Unkillable { pid, since_ms } => {
                 warn!(worker = %name, pid, since_ms, "a process does not end although it was killed");
             }
@@ -196,7 +198,7 @@ impl Supervisor {
     fn drain(&mut self, name: &WorkerName) {
         let (bus, subject) = (self.bus.clone(), Subject::WorkerControl(self.config.name.clone(), name.clone()));
         self.tasks.spawn(async move {
-            if let Err(error) = bus.tell(&subject, &WorkerControl::Drain).await {
+            if let Err(error) = bus.publish(&subject, &WorkerControl::Drain).await {
                 warn!(%error, "a worker cannot be told to drain; it is terminated later");
             }
             Report::Done
@@ -228,7 +230,7 @@ impl Supervisor {
         let (bus, outbox) = (self.bus.clone(), self.outbox.clone());
         let (hive, worker) = (self.config.name.clone(), name.clone());
         self.tasks.spawn(async move {
-            bus.return_jobs(&outbox, &hive, &worker, jobs).await;
+            bus.return_to_queue(&outbox, &hive, &worker, jobs).await;
             Report::Done
         });
     }
@@ -336,7 +338,7 @@ impl Supervisor {
         let Some(charge) = self.charges.get_mut(name) else { return };
         let record = record_of(charge);
         if charge.written.as_ref() != Some(&record) {
-            Registry::workers(&self.bus).put_by(&self.outbox, &key, &record, None);
+            Registry::workers(&self.bus).put_ordered(&self.outbox, &key, &record, None);
             charge.written = Some(record);
         }
     }
@@ -375,7 +377,7 @@ async fn release(leases: &PortLeases, claim: PortClaim, lease: &PortLease) -> Op
     loop {
         match leases.release(claim, lease).await {
             Ok(revision) => return Some(revision),
-            Err(error) if error.passes() && Instant::now() < deadline => {
+            Err(error) if error.is_transient() && Instant::now() < deadline => {
                 debug!(port, %error, "a lease is not released yet; trying again");
                 sleep(RELEASE_PAUSE).await;
             }

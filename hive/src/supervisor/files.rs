@@ -67,7 +67,7 @@ impl Supervisor {
         match outcome {
             Ok(bytes) => {
                 info!(%reference, bytes, "a model file was deleted");
-                Registry::files(&self.bus).remove_by(&self.outbox, &self.file_key(&reference));
+                Registry::files(&self.bus).remove_ordered(&self.outbox, &self.file_key(&reference));
                 self.publish(HiveEvent::FileRemoved { reference, bytes });
             }
             Err(failure) => self.publish(HiveEvent::Refused { failure }),
@@ -91,7 +91,7 @@ impl Supervisor {
     }
 
     pub(super) fn show_file(&self, record: &FileRecord) {
-        Registry::files(&self.bus).put_by(&self.outbox, &self.file_key(&record.reference), record, None);
+        Registry::files(&self.bus).put_ordered(&self.outbox, &self.file_key(&record.reference), record, None);
     }
 
     fn file_key(&self, reference: &ModelReference) -> String {

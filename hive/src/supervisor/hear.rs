@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use rbee_nats::trace::TraceContext;
-use rbee_nats::{Authority, Entry, Message, Order, PortClaim, Subject};
+use rbee_nats::{CommandIssuer, Entry, IssuedCommand, Message, PortClaim, Subject};
 use rbee_schema::{
-    Failure, FailureCode, Haste, HiveCommand, HiveEvent, HiveRecord, LeaderRecord, ModelName, ModelSpec, PortEvent,
-    PortLease, WorkerBeat, WorkerEvent, WorkerName, WorkerPhase,
+    Failure, FailureCode, HiveCommand, HiveEvent, HiveRecord, LeaderRecord, ModelName, ModelSpec, PortEvent, PortLease,
+    StopMode, WorkerEvent, WorkerHeartbeat, WorkerName, WorkerPhase,
 };
 use tokio::task::JoinError;
 use tracing::{debug, error, info, warn};
@@ -15,7 +15,7 @@ use super::{Charge, End, Report, Supervisor, number, trace::Spawning};
 use crate::{
     decide::{
         agreement::disagreement,
-        worker::{Ended, Event, HowToStop, Worker},
+        worker::{Ended, Event, Worker},
     },
     http::Health,
     launch::Launched,
@@ -26,8 +26,8 @@ use crate::{
 
 impl Supervisor {
     /// Obeys, unless it is the word of a queen whose term is over.
-    pub(super) fn hear_order(&mut self, order: Order) {
-        if let Authority::Leader(term) = order.by {
+    pub(super) fn hear_order(&mut self, order: IssuedCommand) {
+        if let CommandIssuer::Leader(term) = order.issuer {
             if term < self.ledger.term() {
                 return self.refuse_stale(format!(
                     "a command of term {term} came, and a queen leads in term {}: she commands again what she wants",
@@ -51,8 +51,8 @@ impl Supervisor {
                 self.has_term(document.term.unwrap_or(revision));
             }
             Entry::Unreadable(key, error) => warn!(key, error, "who leads cannot be read"),
-            Entry::Gone(_) => self.has_leader = false,
-            Entry::Current => {}
+            Entry::Removed(_) => self.has_leader = false,
+            Entry::Synced => {}
         }
     }
 
@@ -65,16 +65,12 @@ impl Supervisor {
     fn obey(&mut self, command: HiveCommand, trace: Option<TraceContext>) {
         match command {
             HiveCommand::Spawn { worker, model, spec } => self.spawn(worker, model, spec, trace),
-            HiveCommand::Stop { worker, why, haste } if self.charges.contains_key(&worker) => {
-                let how = match haste {
-                    Haste::Drain => HowToStop::Drain,
-                    Haste::AtOnce => HowToStop::Terminate,
-                };
-                self.step(&worker, Event::Stop { why, how });
+            HiveCommand::Stop { worker, why, mode } if self.charges.contains_key(&worker) => {
+                self.step(&worker, Event::Stop { why, mode });
             }
             HiveCommand::Stop { worker, .. } => {
                 // It is gone already, or its record is a leftover.
-                self.records.remove_by(&self.outbox, &self.key(&worker));
+                self.records.remove_ordered(&self.outbox, &self.key(&worker));
                 self.refuse_unknown(&worker);
             }
             HiveCommand::Reset { worker } if self.charges.contains_key(&worker) => self.step(&worker, Event::Reset),
@@ -135,13 +131,13 @@ impl Supervisor {
             // The queen starts others in their place, and stops each when it is no longer needed.
             self.drains_at = Some((Instant::now() + self.config.rules.timers.evacuate, why));
         } else {
-            self.stop_all(&why, HowToStop::Drain);
+            self.stop_all(&why, StopMode::Drain);
         }
     }
 
-    pub(super) fn stop_all(&mut self, why: &str, how: HowToStop) {
+    pub(super) fn stop_all(&mut self, why: &str, mode: StopMode) {
         for worker in self.charges.keys().cloned().collect::<Vec<_>>() {
-            self.step(&worker, Event::Stop { why: why.to_owned(), how });
+            self.step(&worker, Event::Stop { why: why.to_owned(), mode });
         }
     }
 
@@ -168,9 +164,9 @@ impl Supervisor {
     }
 
     pub(super) fn hear_beat(&mut self, message: &Message) {
-        let Some(Subject::WorkerBeat(_, worker)) = self.bus.parse(&message.subject) else { return };
-        match serde_json::from_slice::<WorkerBeat>(&message.payload) {
-            Ok(WorkerBeat { epoch, jobs, steps, memory_bytes, .. }) => {
+        let Some(Subject::WorkerHeartbeat(_, worker)) = self.bus.parse(&message.subject) else { return };
+        match serde_json::from_slice::<WorkerHeartbeat>(&message.payload) {
+            Ok(WorkerHeartbeat { epoch, jobs, steps, memory_bytes, .. }) => {
                 if let Some(charge) = self.charges.get_mut(&worker).filter(|charge| charge.worker.epoch == epoch) {
                     charge.touched = memory_bytes;
                 }
@@ -188,12 +184,12 @@ impl Supervisor {
                 Some(port) if !self.ports.is_of(port, &lease.worker) => self.look_at_lease(key, port, lease),
                 Some(_) | None => {}
             },
-            Entry::Gone(key) => {
+            Entry::Removed(key) => {
                 if let Some(port) = port(&key) {
                     self.ports.released_by_other(port);
                 }
             }
-            Entry::Unreadable(..) | Entry::Current => {}
+            Entry::Unreadable(..) | Entry::Synced => {}
         }
     }
 
@@ -201,12 +197,12 @@ impl Supervisor {
     pub(super) fn hear_own_key(&mut self, entry: Entry<HiveRecord>) {
         match entry {
             Entry::Set { document, .. } => self.hear_namesake(&document),
-            Entry::Gone(_) => {
+            Entry::Removed(_) => {
                 warn!("the key of this hive was deleted or has lapsed; it is written again");
                 self.show_presence();
             }
             Entry::Unreadable(key, error) => warn!(key, error, "what was written over this hive's key cannot be read"),
-            Entry::Current => {}
+            Entry::Synced => {}
         }
     }
 

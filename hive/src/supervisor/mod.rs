@@ -21,9 +21,11 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use rbee_nats::{Bus, BusError, Commands, Entry, Order, Outbox, PortClaim, PortLeases, Registry, RegistryWatch};
+use rbee_nats::{
+    Bus, BusError, CommandQueue, Entry, IssuedCommand, Outbox, PortClaim, PortLeases, Registry, RegistryWatch,
+};
 use rbee_schema::{
-    Failure, FileRecord, HiveEvent, HiveRecord, HostName, LeaderRecord, ModelReference, PortLease, Protocol,
+    Failure, FileRecord, HiveEvent, HiveRecord, HostName, LeaderRecord, ModelReference, PortLease, Protocol, StopMode,
     WorkerName, WorkerRecord,
 };
 use serde::de::DeserializeOwned;
@@ -38,10 +40,10 @@ use tracing::{info, warn};
 
 use self::{admission::Provided, trace::Spawning};
 use crate::{
-    HiveConfig, HiveError, Urgency,
+    HiveConfig, HiveError,
     decide::{
         admit::Need, agreement::disagreement, lateness, lateness::Lateness, ports::PortBook, rules::Rules,
-        strain::Strain, worker::HowToStop, worker::Worker,
+        strain::Strain, worker::Worker,
     },
     http::Health,
     inventory::{Cards, Inventory},
@@ -50,15 +52,15 @@ use crate::{
     limits::{Cage, Enforcer},
     notify, output,
     process::{ExitStatus, Process},
+    stop_request,
     store::Store,
-    urgency,
 };
 
 /// A pause before commands are received again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 type EntryReceiver<T> = mpsc::Receiver<Result<Entry<T>, BusError>>;
-type OrderReceiver = mpsc::Receiver<Result<Order, Failure>>;
+type OrderReceiver = mpsc::Receiver<Result<IssuedCommand, Failure>>;
 
 /// What tasks report to the owner.
 enum Report {
@@ -175,7 +177,7 @@ struct Supervisor {
     /// When the workers that are left are drained, and why, where the hive drains and a queen moves its models first.
     drains_at: Option<(Instant, String)>,
     /// By how many milliseconds our clock is ahead of the server's.
-    clock_ahead_ms: i64,
+    clock_skew_ms: i64,
     health: channel::Sender<Health>,
     /// Told to end, by the bus or by a newer hive of the same name.
     end: Option<End>,
@@ -196,7 +198,7 @@ pub async fn run(
     config: HiveConfig,
     bus: Bus,
     health: channel::Sender<Health>,
-    stop: channel::Receiver<Option<Urgency>>,
+    stop: channel::Receiver<Option<StopMode>>,
 ) -> Result<(), HiveError> {
     if !config.worker_program.is_file() {
         return Err(HiveError::NoWorkerProgram(config.worker_program));
@@ -214,7 +216,7 @@ pub async fn run(
         epoch: ledger.next_epoch(seen)?,
         ledger,
         records: Registry::workers(&bus),
-        leases: PortLeases::of(&bus, &config.host, config.rules.timers.port_lease),
+        leases: PortLeases::new(&bus, &config.host, config.rules.timers.port_lease),
         ports: PortBook::new(config.ports.clone(), config.rules.timers.foreign_port),
         enforcer,
         cards: Cards::open(),
@@ -230,7 +232,7 @@ pub async fn run(
         draining: false,
         has_leader: false,
         drains_at: None,
-        clock_ahead_ms: bus.clock_ahead_ms().await?,
+        clock_skew_ms: bus.clock_skew_ms().await?,
         end: None,
         rules: config.rules.clone(),
         health,
@@ -241,11 +243,11 @@ pub async fn run(
 }
 
 impl Supervisor {
-    async fn run(mut self, mut stop: channel::Receiver<Option<Urgency>>) -> Result<(), HiveError> {
+    async fn run(mut self, mut stop: channel::Receiver<Option<StopMode>>) -> Result<(), HiveError> {
         let namespace = self.bus.namespace().clone();
         let name = self.config.name.clone();
         let mut words = self.bus.subscribe(namespace.worker_events_of(&name)).await?;
-        let mut beats = self.bus.subscribe(namespace.worker_beats_of(&name)).await?;
+        let mut beats = self.bus.subscribe(namespace.worker_heartbeats_of(&name)).await?;
         // What was left is looked after before anybody may command anything.
         self.look_at_machine();
         self.recover().await?;
@@ -297,7 +299,7 @@ impl Supervisor {
                 _ = presence.tick() => self.show_presence(),
                 _ = renew.tick() => self.renew(),
                 () = tick_of(&mut watchdog) => notify::alive(),
-                _ = urgency::told(&mut stop) => break,
+                _ = stop_request::stop_requested(&mut stop) => break,
             }
         }
         let fenced = match &self.end {
@@ -313,7 +315,7 @@ impl Supervisor {
         let mut watch = Registry::leader(&self.bus).watch(">").await?;
         loop {
             match watch.next().await? {
-                Entry::Current => return Ok(follow(watch)),
+                Entry::Synced => return Ok(follow(watch)),
                 entry => {
                     if let Entry::Set { document, .. } = &entry {
                         self.suits(document)?;
@@ -334,7 +336,7 @@ impl Supervisor {
 
     /// The commands as they come, and the task that receives them: it ends with its handle.
     async fn listen_for_commands(&self) -> Result<(OrderReceiver, AbortOnDropHandle<()>), BusError> {
-        let mut commands = Commands::of(&self.bus, &self.config.name).await?;
+        let mut commands = CommandQueue::open(&self.bus, &self.config.name).await?;
         // A few commands may wait while one is carried out; the rest waits on the bus.
         let (sender, receiver) = mpsc::channel(8);
         let receiving = tokio::spawn(async move {
@@ -374,7 +376,7 @@ impl Supervisor {
             self.step(&worker, crate::decide::worker::Event::DeadlinePassed);
         }
         if let Some((_, why)) = self.drains_at.take_if(|(at, _)| *at <= now) {
-            self.stop_all(&why, HowToStop::Drain);
+            self.stop_all(&why, StopMode::Drain);
         }
         self.look_at_strain();
     }

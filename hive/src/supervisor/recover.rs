@@ -1,4 +1,4 @@
-//! What an earlier run of this hive left: the living are adopted, the dead are buried, and what is nobody's is ended.
+//! What an earlier run of this hive left: live workers are adopted, ended ones are processed, and what is nobody's is ended.
 //!
 //! The ledger says what there should be, the kernel what there is. A worker is taken for the one in the ledger only if
 //! its whole identity is the same; its number alone may be a stranger's by now.
@@ -53,7 +53,7 @@ impl Supervisor {
             warn!(pid, "a process that belongs to no worker was killed");
         }
 
-        let (adopted, buried) = (number(living.len()), number(dead.len()));
+        let (adopted, ended) = (number(living.len()), number(dead.len()));
         for (process, worker, page) in living {
             if let Some(process) = process {
                 self.adopt(worker, page, process).await;
@@ -70,10 +70,10 @@ impl Supervisor {
             output::prune(&data, &kept, age);
             super::Report::Done
         });
-        if adopted + buried + number(killed.len()) + leases_released > 0 {
+        if adopted + ended + number(killed.len()) + leases_released > 0 {
             let killed = number(killed.len());
-            info!(adopted, buried, killed, leases_released, "what an earlier run left is looked after");
-            self.publish(HiveEvent::Recovered { adopted, buried, killed, leases_released });
+            info!(adopted, ended, killed, leases_released, "what an earlier run left is looked after");
+            self.publish(HiveEvent::Recovered { adopted, ended, killed, leases_released });
         }
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! What a hive tells about itself.
 
 use rbee_nats::{Registry, Subject};
-use rbee_schema::{ByteSize, Event, HiveBeat, HiveEvent, HiveRecord, ModelKind, PortEvent, Protocol, Room};
+use rbee_schema::{
+    ByteSize, Event, FreeResources, HiveEvent, HiveHeartbeat, HiveRecord, ModelKind, PortEvent, Protocol,
+};
 use tracing::{debug, info};
 
 use super::{Supervisor, number, version};
@@ -46,18 +48,18 @@ impl Supervisor {
             degraded: self.degraded.clone(),
             memory: ByteSize(self.inventory.as_ref().map_or(0, |inventory| inventory.memory_total)),
             cores: self.inventory.as_ref().map_or(0, |inventory| inventory.cores),
-            limited_by: Some(self.enforcer.by()),
+            limit_method: Some(self.enforcer.by()),
             metrics: self.config.metrics.clone(),
             protocol: Protocol::OURS,
             labels: self.config.labels.clone(),
             devices: self.config.devices.clone(),
             kinds: vec![ModelKind::Text, ModelKind::Embeddings],
             max_workers: Some(self.config.max_workers),
-            clock_ahead_ms: self.clock_ahead_ms,
+            clock_skew_ms: self.clock_skew_ms,
         };
         let key = self.config.name.as_str();
         let lapses = self.config.rules.timers.presence_lapse;
-        Registry::hives(&self.bus).put_by(&self.outbox, key, &record, Some(lapses));
+        Registry::hives(&self.bus).put_ordered(&self.outbox, key, &record, Some(lapses));
     }
 
     /// How it is, in one line.
@@ -71,12 +73,12 @@ impl Supervisor {
     }
 
     /// What is left for further workers, as it was when the machine was last looked at.
-    fn room(&self) -> Option<Room> {
+    fn free(&self) -> Option<FreeResources> {
         let inventory = self.inventory.as_ref()?;
-        Some(Room {
+        Some(FreeResources {
             memory: inventory.memory_available.saturating_sub(self.memory_reserved(None)),
             disk: inventory.disk_free,
-            card: inventory.cards.iter().map(|card| card.free).max(),
+            gpu_memory: inventory.cards.iter().map(|card| card.free).max(),
         })
     }
 
@@ -90,15 +92,15 @@ impl Supervisor {
         if !is_online {
             return;
         }
-        let beat = HiveBeat {
+        let beat = HiveHeartbeat {
             epoch: self.epoch,
             workers: number(self.charges.values().filter(|charge| charge.process.is_some()).count()),
             ports_leased: self.ports.in_use(),
             ports_total: self.ports.total(),
             late_ms: u64::try_from(late.as_millis()).unwrap_or(u64::MAX),
-            room: self.room(),
+            free: self.free(),
         };
-        if let Err(error) = self.bus.tell(&Subject::HiveBeat(self.config.name.clone()), &beat).await {
+        if let Err(error) = self.bus.publish(&Subject::HiveHeartbeat(self.config.name.clone()), &beat).await {
             debug!(%error, "a heartbeat is lost");
         }
     }

@@ -18,7 +18,7 @@ impl Spawning {
     pub(super) fn begin(hive: &HiveName, worker: &WorkerName, model: &ModelName, asked: Option<TraceContext>) -> Self {
         let asked = asked.unwrap_or_else(TraceContext::random);
         let span = info_span!(parent: None, "spawn", %worker, %model, %hive, trace = asked.id());
-        let trace = rbee_nats::trace::join(&span, &asked);
+        let trace = rbee_nats::trace::continue_trace(&span, &asked);
         span.in_scope(|| info!("a worker is wanted"));
         Self { span, trace }
     }

@@ -103,7 +103,7 @@ impl Supervisor {
             }
             None => {
                 info!("the hive is no longer degraded");
-                self.publish(HiveEvent::Mended {});
+                self.publish(HiveEvent::Restored {});
             }
         }
         notify::status(&self.status());

@@ -26,7 +26,9 @@ mod step;
 
 use std::time::Instant;
 
-use rbee_schema::{Failure, JobInFlight, ModelName, ModelSpec, WorkerEvent, WorkerName, WorkerPhase, WorkerRecord};
+use rbee_schema::{
+    Failure, JobInFlight, ModelName, ModelSpec, StopMode, WorkerEvent, WorkerName, WorkerPhase, WorkerRecord,
+};
 
 pub use self::exit::Ended;
 use self::pulse::Pulse;
@@ -166,8 +168,8 @@ pub enum Event {
     Stop {
         /// Why, in words.
         why: String,
-        /// Whether and how its jobs are finished.
-        how: HowToStop,
+        /// The way in which the worker is stopped.
+        mode: StopMode,
     },
     /// Start it anew, whatever became of it.
     Reset,
@@ -177,17 +179,6 @@ pub enum Event {
     DeadlinePassed,
     /// The hive could hear nothing for a while, for reasons of its own: silence meanwhile means nothing.
     WasDeaf,
-}
-
-/// How a worker that is no longer wanted ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HowToStop {
-    /// It finishes its jobs, within the time for that.
-    Drain,
-    /// It gives its jobs back and ends.
-    Terminate,
-    /// It is killed.
-    Kill,
 }
 
 /// What is to be done.
