@@ -14,8 +14,8 @@ use rbee_schema::{Failure, FailureCode};
 #[derive(Debug, Clone, Default)]
 pub struct TokenMatcher {
     tokens: HashMap<Box<str>, u32>,
-    /// For each first byte, the lengths in bytes of the tokens that begin with it, in descending order, because the longest match counts. Some
-    /// vocabularies have thousands of tokens with the same first byte, and only a few lengths.
+    /// For each first byte, the lengths in bytes of the tokens that begin with it, in descending order, because the
+    /// longest match counts. Some vocabularies have thousands of tokens with the same first byte, and only a few lengths.
     lengths: BTreeMap<u8, Vec<usize>>,
 }
 
