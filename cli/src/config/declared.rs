@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, Command};
 use rbee_hive::decide::{bounds::Bounds, timers::Timers};
 use rbee_nats::{BusLimits, ConnectionSettings};
-use rbee_queen::decide::{bounds::Bounds as QueenBounds, timers::Timers as QueenTimers};
+use rbee_queen::decide::{limits::QueenLimits, timers::Timers as QueenTimers};
 use rbee_schema::{Declared, Settings as _, WorkerSettings};
 
 /// The section without a name: what stands before the first `[section]`.
@@ -77,16 +77,15 @@ pub(super) fn held(option: &Arg) -> Vec<Declared> {
         "bounds" => Bounds::declared(),
         "worker_settings" => WorkerSettings::declared(),
         "queen_timers" => QueenTimers::declared(),
-        "queen_bounds" => QueenBounds::declared(),
+        "queen_bounds" => QueenLimits::declared(),
         "bus_limits" => BusLimits::declared(),
         _ => Vec::new(),
     }
 }
 
 fn options_of(verb: &Command) -> impl Iterator<Item = &Arg> {
-    verb.get_arguments().filter(|option| {
-        option.get_long().is_some() && !option.is_hide_set() && !ABOUT_THE_FILE.contains(&option.get_id().as_str())
-    })
+    verb.get_arguments()
+        .filter(|option| option.get_long().is_some() && !ABOUT_THE_FILE.contains(&option.get_id().as_str()))
 }
 
 fn is_lent(command: &Command, verb: &str, option: &Arg) -> bool {
