@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 
-use candle_core::quantized::gguf_file::Value as Entry;
 use rbee_schema::Failure;
 use serde_json::Value;
 
