@@ -1,4 +1,4 @@
-//! Products in plain Rust.
+//! Products in plain Rust: the reference for all other implementations.
 
 use half::{bf16, f16};
 
@@ -9,7 +9,7 @@ use crate::{
     weight_type::WeightType,
 };
 
-/// Adds the products of a strip with rows of inputs to `sums`, one for each row of inputs.
+/// Adds the products of a strip with rows of inputs to `sums`, which has one element per row of inputs.
 pub(crate) fn multiply_quants(weight_type: WeightType, strip: &[u8], inputs: QuantizedRows, sums: &mut [[f32; ROWS]]) {
     for_weight_type!(weight_type, multiply_type(strip, inputs, sums));
 }
@@ -33,6 +33,7 @@ fn multiply_type<const TYPE: u8>(strip: &[u8], inputs: QuantizedRows, sums: &mut
     }
 }
 
+/// An unpacked tile of weights.
 struct Tile {
     quants: [u8; TILE_BYTES],
     scales: [[f32; ROWS]; 2],
@@ -83,7 +84,7 @@ impl Tile {
     }
 }
 
-/// The dot products of 16 rows with the same inputs.
+/// Dot products of 16 rows of weights with the same inputs.
 fn dot(lines: &[[u8; LINE]], inputs: &[[i8; 4]]) -> [i32; ROWS] {
     let mut dots = [0; ROWS];
     for (line, inputs) in lines.iter().zip(inputs) {
@@ -94,13 +95,13 @@ fn dot(lines: &[[u8; LINE]], inputs: &[[i8; 4]]) -> [i32; ROWS] {
     dots
 }
 
-/// Adds the products of a strip of floats with rows of inputs to `sums`, one for each row of inputs.
+/// Adds the products of a strip of float weights with rows of inputs to `sums`, which has one element per row of inputs.
 pub(crate) fn multiply_floats(weight_type: WeightType, strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]]) {
     match weight_type {
         WeightType::F32 => multiply_each(strip, inputs, sums, f32::from_le_bytes),
         WeightType::F16 => multiply_each(strip, inputs, sums, |bytes| f16::from_le_bytes(bytes).to_f32()),
         WeightType::BF16 => multiply_each(strip, inputs, sums, |bytes| bf16::from_le_bytes(bytes).to_f32()),
-        weight_type => unreachable!("{weight_type:?} is quantised"),
+        weight_type => unreachable!("{weight_type:?} is quantized"),
     }
 }
 
