@@ -51,7 +51,8 @@ impl DecoderEngine {
         self.release(SequenceId(0));
         self.stats = EngineStats::default();
         self.batch.clear();
-        let panicked = |_| Failure::new(FailureCode::ModelInvalid, "the model cannot be computed: its header may be damaged");
+        let panicked =
+            |_| Failure::new(FailureCode::ModelInvalid, "the model cannot be computed: its header may be damaged");
         made.map_err(panicked)?.into_iter().try_for_each(|(_, token)| token.map(drop))
     }
 
