@@ -4,6 +4,7 @@
 //! [`supervisor`] is the one task that owns everything; [`decide`] says what is to be done and does nothing itself.
 
 mod config;
+mod count;
 pub mod decide;
 pub mod http;
 mod inventory;

@@ -10,7 +10,7 @@ use tokio::{
 use tracing::debug;
 
 /// Whether the worker on this port answers within `limit` that it is ready.
-pub(crate) async fn is_well(port: u16, limit: Duration) -> bool {
+pub(crate) async fn is_healthy(port: u16, limit: Duration) -> bool {
     match timeout(limit, ask(port)).await {
         Ok(Ok(well)) => well,
         Ok(Err(error)) => {
@@ -46,7 +46,7 @@ mod tests {
         let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = silent.local_addr().expect("an address").port();
         let (asked, limit) = (Instant::now(), Duration::from_millis(20));
-        assert!(!is_well(port, limit).await);
+        assert!(!is_healthy(port, limit).await);
         assert!(asked.elapsed() >= limit);
     }
 }

@@ -80,7 +80,7 @@ pub struct Room<'a> {
     /// How much of that belongs to workers that run and have not touched it yet.
     pub memory_reserved: u64,
     /// The memory that is free on the graphics card that has most of it, where one answers.
-    pub card_free: Option<u64>,
+    pub gpu_free: Option<u64>,
     /// What may still be written to the disk of model files.
     pub disk_free: u64,
     /// What the worker program can run on; the first is what it runs on by itself. None means the processor.
@@ -124,8 +124,8 @@ pub fn admit(need: &Need, room: &Room<'_>) -> Result<(), Failure> {
             ),
         );
     }
-    match (device, room.card_free) {
-        (Device::Cuda, Some(free)) => on_card(need, free),
+    match (device, room.gpu_free) {
+        (Device::Cuda, Some(free)) => on_gpu(need, free),
         (Device::Cuda, None) | (Device::Cpu | Device::Metal, _) => on_machine(need, room),
     }
 }
@@ -147,7 +147,7 @@ fn device(need: &Need, room: &Room<'_>) -> Result<Device, Failure> {
     )
 }
 
-fn on_card(need: &Need, free: u64) -> Result<(), Failure> {
+fn on_gpu(need: &Need, free: u64) -> Result<(), Failure> {
     if need.memory <= free {
         return Ok(());
     }

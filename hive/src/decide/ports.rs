@@ -53,9 +53,12 @@ impl PortBook {
         self.used.insert(port, User::Ours(worker.clone()));
     }
 
-    /// A port of ours is free again; `revision` is that of its released key.
-    pub fn give_back(&mut self, port: u16, revision: Option<u64>) {
-        self.used.remove(&port);
+    /// Frees a port that `worker` had; what others have of it is left alone. `revision` is that of the released key, where
+    /// it is known.
+    pub fn give_back(&mut self, port: u16, worker: &WorkerName, revision: Option<u64>) {
+        if self.is_of(port, worker) {
+            self.used.remove(&port);
+        }
         if let Some(revision) = revision {
             self.revisions.insert(port, revision);
         }
@@ -138,7 +141,7 @@ mod tests {
         for port in 8080..=8082 {
             assert_eq!(book.take(&worker("w"), now).expect("free").0, port);
         }
-        book.give_back(8081, Some(7));
+        book.give_back(8081, &worker("w"), Some(7));
         assert_eq!(book.take(&worker("next"), now).expect("free"), (8081, 7));
         assert_eq!(book.in_use(), 3);
     }
@@ -165,7 +168,7 @@ mod tests {
         assert!(
             book.is_of(port, &worker("w")) && !book.is_of(port, &worker("other")) && !book.is_of(8081, &worker("w"))
         );
-        book.give_back(port, None);
+        book.give_back(port, &worker("w"), None);
         assert!(!book.is_of(port, &worker("w")));
     }
 
@@ -189,7 +192,7 @@ mod tests {
                     0 | 1 => if let Ok((port, _)) = book.take(&worker("w"), now) {
                         prop_assert!(ours.insert(port), "port {} is given twice", port);
                     },
-                    2 => if ours.remove(&port) { book.give_back(port, None) },
+                    2 => if ours.remove(&port) { book.give_back(port, &worker("w"), None) },
                     _ => book.leased_by(port, "other".parse().expect("a name")),
                 }
                 prop_assert_eq!(book.in_use() as usize, ours.len());

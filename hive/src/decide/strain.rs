@@ -30,7 +30,7 @@ impl Strain {
     }
 
     /// When the verdict may become another by itself.
-    pub fn next_look(&self, Rules { timers, bounds }: &Rules) -> Option<Instant> {
+    pub fn next_change(&self, Rules { timers, bounds }: &Rules) -> Option<Instant> {
         let is_strained = self.exits.len() >= bounds.degraded_exits as usize;
         self.exits.front().filter(|_| is_strained).map(|at| *at + timers.degraded_window)
     }
@@ -49,12 +49,12 @@ mod tests {
         for second in 0..9 {
             strain.exited(start + Duration::from_secs(second));
         }
-        assert_eq!((strain.verdict(2, start, &rules), strain.next_look(&rules)), (None, None));
+        assert_eq!((strain.verdict(2, start, &rules), strain.next_change(&rules)), (None, None));
         assert_eq!(strain.verdict(3, start, &rules).as_deref(), Some("3 workers are in a crash loop"));
         strain.exited(start + Duration::from_secs(9));
         assert_eq!(strain.verdict(0, start, &rules).as_deref(), Some("10 workers ended within 60s"));
         let over = start + rules.timers.degraded_window;
-        assert_eq!(strain.next_look(&rules), Some(over));
+        assert_eq!(strain.next_change(&rules), Some(over));
         assert_eq!(strain.verdict(0, over, &rules), None);
     }
 

@@ -6,10 +6,10 @@ use rbee_schema::{HiveName, LimitedBy, Limits, WorkerName};
 use tracing::{info, warn};
 
 use super::{
-    cage::Cage,
+    cgroup::WorkerCgroup,
     group::{Group, Role},
     kill::wait_until_gone,
-    places::{self, Hierarchy, find},
+    location::{self, Hierarchy, find},
     rlimit,
     tree::Tree,
 };
@@ -62,7 +62,7 @@ impl Enforcer {
     ///
     /// # Errors
     /// When a group cannot be made or a limit cannot be set; nothing is left of it then.
-    pub(crate) fn cage(&self, worker: &WorkerName, epoch: u64, limits: &Limits) -> io::Result<Cage> {
+    pub(crate) fn create(&self, worker: &WorkerName, epoch: u64, limits: &Limits) -> io::Result<WorkerCgroup> {
         let name = group_name(worker, epoch);
         let mut groups: Vec<Group> = Vec::new();
         for tree in &self.trees {
@@ -78,29 +78,29 @@ impl Enforcer {
                 return Err(error);
             }
         }
-        Ok(Cage::new(groups, self.by, limits).counting_from_now())
+        Ok(WorkerCgroup::new(groups, self.by, limits).counting_from_now())
     }
 
     /// The cage of a worker that an earlier run of this hive put there, whose process is `pid`.
     ///
     /// The process is asked where it is, because a hive that is started again may stand in another group itself.
-    pub(crate) fn reopen(&self, worker: &WorkerName, epoch: u64, limits: &Limits, pid: u32) -> Cage {
+    pub(crate) fn reopen(&self, worker: &WorkerName, epoch: u64, limits: &Limits, pid: u32) -> WorkerCgroup {
         let name = Path::new(&self.folder).join(group_name(worker, epoch));
         let of_process = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         let folder = |tree: &Tree| {
-            let told = places::path_in(tree.role.hierarchy(), &of_process).filter(|path| path.ends_with(&name));
-            told.and_then(|path| tree.place.folder(path)).unwrap_or_else(|| tree.base.join(&name))
+            let told = location::path_in(tree.role.hierarchy(), &of_process).filter(|path| path.ends_with(&name));
+            told.and_then(|path| tree.location.folder(path)).unwrap_or_else(|| tree.base.join(&name))
         };
         let groups: Vec<Group> =
             self.trees.iter().filter_map(|tree| Group::existing(folder(tree), tree.role)).collect();
         if groups.iter().any(Group::limits_memory) {
-            return Cage::new(groups, self.by, limits);
+            return WorkerCgroup::new(groups, self.by, limits);
         }
         // The earlier run could make no groups. It has set this limit then; once more does no harm.
         if let Some(Err(error)) = limits.memory.map(|memory| rlimit::limit_memory(pid, memory.bytes())) {
             warn!(%worker, pid, %error, "the memory of a worker of an earlier run is not limited");
         }
-        Cage::new(groups, LimitedBy::RlimitData, limits)
+        WorkerCgroup::new(groups, LimitedBy::RlimitData, limits)
     }
 
     /// Ends what earlier runs of this hive left in groups whose name ([`group_name`]) is not kept, and removes them.

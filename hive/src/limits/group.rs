@@ -11,7 +11,7 @@ use tracing::debug;
 
 use super::{
     kill::{kill, wait_until_gone},
-    places::Hierarchy,
+    location::Hierarchy,
     setting::{named, write},
     v1, v2,
 };

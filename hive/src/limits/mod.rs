@@ -8,13 +8,13 @@
 //!
 //! [`Enforcer::detect`] finds out once at start what may be used: cgroup v2 with its controllers, else those of cgroup
 //! v1, else RLIMIT_DATA. A tree of cgroup v2 without controllers is used beside the last two: it limits nothing, but it
-//! holds the processes of a worker together, so that none survives it. [`Cage`] is what the hive has of one run.
+//! holds the processes of a worker together, so that none survives it. [`WorkerCgroup`] is what the hive has of one run.
 
-mod cage;
+mod cgroup;
 mod enforcer;
 mod group;
 mod kill;
-mod places;
+mod location;
 mod rlimit;
 mod setting;
 mod tree;
@@ -25,8 +25,8 @@ mod v2;
 mod tests;
 
 pub(crate) use self::{
-    cage::Cage,
+    cgroup::WorkerCgroup,
     enforcer::{Enforcer, group_name},
-    places::{Hierarchy, find},
+    location::{Hierarchy, find},
     rlimit::looks_like_oom,
 };

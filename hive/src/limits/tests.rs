@@ -11,7 +11,7 @@ use std::{
 use rbee_schema::{ByteSize, HiveName, LimitedBy, Limits, WorkerName};
 
 use super::{
-    cage::Cage,
+    cgroup::WorkerCgroup,
     enforcer::{Enforcer, group_name},
     group::Role,
 };
@@ -55,7 +55,7 @@ fn enforcers(test: &str) -> Vec<Enforcer> {
 
 /// A process that is killed with its test, and a cage that goes with it.
 struct Caged {
-    cage: Cage,
+    cage: WorkerCgroup,
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
@@ -63,7 +63,7 @@ struct Caged {
 
 impl Caged {
     fn start(enforcer: &Enforcer, limits: &Limits, program: &str) -> Self {
-        let cage = enforcer.cage(&worker(), 7, limits).expect("a cage");
+        let cage = enforcer.create(&worker(), 7, limits).expect("a cage");
         let mut command = Command::new("python3");
         command.args(["-c", program]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("python3 is there");
@@ -110,7 +110,7 @@ fn alive(pids: &[u32]) -> Vec<u32> {
 }
 
 /// Who was killed is out of the list a moment before it is out of the group.
-fn remove_within(cage: &Cage, time: Duration) -> bool {
+fn remove_within(cage: &WorkerCgroup, time: Duration) -> bool {
     let deadline = Instant::now() + time;
     while cage.remove().is_err() {
         if Instant::now() > deadline {
@@ -183,15 +183,15 @@ fn the_other_limits_are_in_force_where_they_can_be() {
 #[test]
 fn what_is_not_limited_is_not_said_to_be() {
     for enforcer in enforcers("free") {
-        let cage = enforcer.cage(&worker(), 1, &Limits::default()).expect("a cage");
+        let cage = enforcer.create(&worker(), 1, &Limits::default()).expect("a cage");
         assert_eq!(cage.in_force(), None);
         cage.remove().expect("nobody was in it");
         cage.remove().expect("once more does no harm");
-        let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+        let most = super::rlimit::most_open_files();
         let limits = Limits { open_files: Some(u32::MAX), ..Limits::default() };
-        let cage = enforcer.cage(&worker(), 1, &limits).expect("a cage");
+        let cage = enforcer.create(&worker(), 1, &limits).expect("a cage");
         let files = cage.in_force().and_then(|in_force| in_force.limits.open_files);
-        assert_eq!(files.map(u64::from), Some(most.unwrap_or(u64::MAX).min(u32::MAX.into())));
+        assert_eq!(files.map(u64::from), Some(most.min(u32::MAX.into())));
         cage.remove().expect("nobody was in it");
     }
 }
@@ -226,7 +226,7 @@ fn nobody_survives_a_killed_worker_however_far_it_went() {
 fn leftovers_of_an_earlier_run_are_ended_and_whoever_is_kept_stays() {
     for enforcer in enforcers("sweep") {
         let mut left = Caged::start(&enforcer, &Limits::default(), HOG);
-        let kept = enforcer.cage(&"kept".parse().expect("a name"), 1, &Limits::default()).expect("a cage");
+        let kept = enforcer.create(&"kept".parse().expect("a name"), 1, &Limits::default()).expect("a cage");
         assert!(enforcer.sweep(|_| true).is_empty());
         let killed = enforcer.sweep(|name| name == "kept.1");
         if enforcer.trees.is_empty() {
@@ -253,7 +253,7 @@ fn leftovers_of_an_earlier_run_are_ended_and_whoever_is_kept_stays() {
 fn a_group_that_is_in_the_way_is_emptied() {
     for enforcer in enforcers("stale") {
         let mut left = Caged::start(&enforcer, &memory(64 * MIB), HOG);
-        let cage = enforcer.cage(&worker(), 7, &memory(128 * MIB)).expect("a cage of the same name");
+        let cage = enforcer.create(&worker(), 7, &memory(128 * MIB)).expect("a cage of the same name");
         assert!(cage.pids().is_empty());
         assert_eq!(cage.oom_kills().unwrap_or(0), 0);
         if enforcer.trees.is_empty() {
@@ -293,7 +293,7 @@ fn a_process_that_is_gone_cannot_be_admitted() {
         let mut child = Command::new("true").spawn().expect("started");
         let pid = child.id();
         child.wait().expect("waited for");
-        let cage = enforcer.cage(&worker(), 7, &memory(64 * MIB)).expect("a cage");
+        let cage = enforcer.create(&worker(), 7, &memory(64 * MIB)).expect("a cage");
         assert!(cage.admit(pid).is_err());
         cage.remove().expect("nobody is in it");
     }

@@ -10,7 +10,7 @@ use tracing::debug;
 
 use super::{
     group::{Group, Role},
-    places::Place,
+    location::CgroupLocation,
     v2,
 };
 
@@ -18,16 +18,16 @@ use super::{
 #[derive(Debug, Clone)]
 pub(super) struct Tree {
     pub(super) role: Role,
-    pub(super) place: Place,
+    pub(super) location: CgroupLocation,
     /// The group below which ours are made.
     pub(super) base: PathBuf,
 }
 
 impl Tree {
     /// cgroup v2 with controllers, where they are there or can be had.
-    pub(super) fn unified(place: Place, folder: &str) -> Option<Self> {
-        v2::bases(&place.own).find_map(|base| match v2::enable(base) {
-            Ok(Some(controllers)) => Self::probe_below(base, &place, Role::Unified { cpu: controllers.cpu }, folder),
+    pub(super) fn unified(location: CgroupLocation, folder: &str) -> Option<Self> {
+        v2::bases(&location.own).find_map(|base| match v2::enable(base) {
+            Ok(Some(controllers)) => Self::probe_below(base, &location, Role::Unified { cpu: controllers.cpu }, folder),
             Ok(None) => None,
             Err(error) => {
                 debug!(base = %base.display(), %error, "the controllers of cgroup v2 cannot be had");
@@ -37,13 +37,13 @@ impl Tree {
     }
 
     /// Any other tree, where groups for this role can be made below ours.
-    pub(super) fn probe(place: Place, role: Role, folder: &str) -> Option<Self> {
-        let base = place.own.clone();
-        Self::probe_below(&base, &place, role, folder)
+    pub(super) fn probe(location: CgroupLocation, role: Role, folder: &str) -> Option<Self> {
+        let base = location.own.clone();
+        Self::probe_below(&base, &location, role, folder)
     }
 
     /// Makes a group, limits it and removes it again.
-    fn probe_below(base: &Path, place: &Place, role: Role, folder: &str) -> Option<Self> {
+    fn probe_below(base: &Path, location: &CgroupLocation, role: Role, folder: &str) -> Option<Self> {
         let limits = Limits { memory: Some(ByteSize(1 << 30)), cpu_millis: Some(1000), open_files: None };
         let tried = || -> io::Result<()> {
             // Who moves a process needs to write here too, in cgroup v2.
@@ -53,7 +53,7 @@ impl Tree {
             group.remove().and(set)
         };
         match tried() {
-            Ok(()) => Some(Self { role, place: place.clone(), base: base.to_owned() }),
+            Ok(()) => Some(Self { role, location: location.clone(), base: base.to_owned() }),
             Err(error) => {
                 debug!(base = %base.display(), ?role, %error, "no groups can be made here");
                 None

@@ -9,11 +9,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use rbee_schema::{ByteSize, Failure, FailureCode};
-use rustix::{
-    fs::{FallocateFlags, fallocate, fstatvfs},
-    io::Errno,
+use nix::{
+    errno::Errno,
+    fcntl::{FallocateFlags, fallocate},
+    sys::statvfs::fstatvfs,
 };
+use rbee_schema::{ByteSize, Failure, FailureCode};
 use tokio::sync::{mpsc, watch};
 
 use super::{Progress, Stage, digest::Running};
@@ -146,25 +147,33 @@ impl Part {
         let reserved = match self.total {
             0 => Ok(()),
             #[cfg(target_os = "linux")]
-            total => fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, total),
+            total => {
+                fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, i64::try_from(total).unwrap_or(i64::MAX))
+            }
             #[cfg(not(target_os = "linux"))]
-            _ => Err(Errno::NOTSUP),
+            _ => Err(Errno::EOPNOTSUPP),
         };
         match reserved {
             Ok(()) => Ok(()),
             // This file system cannot reserve: that there is room now is the most that can be known.
-            Err(Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => {
-                let free = fstatvfs(&self.file).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => {
+                let free = self.free().unwrap_or(u64::MAX);
                 let here = self.file.metadata().map_or(0, |metadata| metadata.len());
                 if free < self.total.saturating_sub(here) { Err(self.full()) } else { Ok(()) }
             }
-            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Err(self.full()),
+            Err(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => Err(self.full()),
             Err(error) => Err(failed(&self.path, "reserve room for", &error.into())),
         }
     }
 
+    /// Free space on the disk, where the file system tells it.
+    fn free(&self) -> Option<u64> {
+        let disk = fstatvfs(&self.file).ok()?;
+        Some(disk.blocks_available().saturating_mul(disk.fragment_size()))
+    }
+
     fn full(&self) -> Failure {
-        let free = fstatvfs(&self.file).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        let free = self.free().unwrap_or(0);
         let message = format!(
             "{} has too little room for a file of {}: {} are free; delete what is not needed with `rbee rm`, or choose \
              another folder with --models",

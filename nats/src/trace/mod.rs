@@ -11,5 +11,5 @@ mod state;
 
 pub use context::{TRACEPARENT, TRACEPARENT_VARIABLE, TRACESTATE, TRACESTATE_VARIABLE, TraceContext};
 pub use export::{ExportError, Exporter};
-pub(crate) use headers::{headers, trace, trace_of_job, within};
+pub(crate) use headers::{trace, trace_of_job, within};
 pub use span::{STEPS, begin, join};

@@ -13,7 +13,7 @@ const ROOM: Room<'static> = Room {
     memory_total: 8 * GIB,
     memory_available: 3 * GIB,
     memory_reserved: 2 * GIB,
-    card_free: None,
+    gpu_free: None,
     disk_free: 2 * GIB,
     devices: &[],
     workers: 3,
@@ -63,19 +63,19 @@ fn more_is_reserved_than_is_there_when_the_machine_is_used_by_others() {
 fn a_worker_runs_on_what_the_worker_program_is_for() {
     let cuda = Need { device: Some(Device::Cuda), ..NEED };
     check(cuda, ROOM, FailureCode::DeviceMissing, &["must run on cuda", "run on cpu", "built for cuda"]);
-    let both = Room { devices: &[Device::Cuda, Device::Cpu], card_free: Some(GIB), ..ROOM };
+    let both = Room { devices: &[Device::Cuda, Device::Cpu], gpu_free: Some(GIB), ..ROOM };
     assert_eq!(admit(&cuda, &both), Ok(()));
     check(Need { device: Some(Device::Metal), ..NEED }, both, FailureCode::DeviceMissing, &["run on cuda, cpu"]);
 }
 
 #[test]
 fn on_a_graphics_card_the_memory_of_the_card_counts() {
-    let room = Room { devices: &[Device::Cuda], card_free: Some(GIB), memory_available: 0, ..ROOM };
+    let room = Room { devices: &[Device::Cuda], gpu_free: Some(GIB), memory_available: 0, ..ROOM };
     assert_eq!(admit(&NEED, &room), Ok(()), "nothing else was said, so it runs on the card");
     let over = Need { memory: GIB + 1, ..NEED };
     check(over, room, FailureCode::MemoryShort, &["needs 1025 MiB", "graphics card", "1024 MiB free"]);
     // A card that does not answer leaves the machine's memory to go by.
-    check(NEED, Room { card_free: None, ..room }, FailureCode::MemoryShort, &["0 MiB of 8192 MiB"]);
+    check(NEED, Room { gpu_free: None, ..room }, FailureCode::MemoryShort, &["0 MiB of 8192 MiB"]);
 }
 
 fn spec(reference: &str) -> ModelSpec {

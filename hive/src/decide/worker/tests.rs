@@ -40,7 +40,7 @@ fn ready() -> Vec<Event> {
 }
 
 fn exit(code: Option<i32>, signal: Option<i32>) -> Event {
-    Event::Exited(Ended { code, signal, tail: vec!["last words".into()], draw: 0.5, out_of_memory: false })
+    Event::Exited(ProcessExit { code, signal, tail: vec!["last words".into()], draw: 0.5, out_of_memory: false })
 }
 
 fn stop(how: HowToStop) -> Event {
@@ -52,11 +52,11 @@ fn job(ack: &str) -> JobInFlight {
 }
 
 fn beat(epoch: u64, jobs: Vec<JobInFlight>, steps: u64) -> Event {
-    Event::Beat { epoch, jobs, steps }
+    Event::Heartbeat { epoch, jobs, steps }
 }
 
 fn health(well: bool) -> Event {
-    Event::Health { epoch: 1, well }
+    Event::Health { epoch: 1, healthy: well }
 }
 
 /// The kinds of effects, in order.
@@ -66,7 +66,7 @@ fn kinds(effects: &[Effect]) -> Vec<&'static str> {
         Effect::Drain => "drain",
         Effect::Terminate => "terminate",
         Effect::Kill => "kill",
-        Effect::GiveBack(_) => "give-back",
+        Effect::ReturnJobs(_) => "return-jobs",
         Effect::ReleasePort { .. } => "release-port",
         Effect::Publish(event) => event.name(),
         Effect::Forget => "forget",
@@ -134,7 +134,7 @@ fn what_a_quick_worker_says_before_its_start_is_known_counts() {
 fn a_crash_gives_the_jobs_back_before_anything_else_then_the_port_then_restarts() {
     let crash = vec![beat(1, vec![job("a")], 0), exit(None, Some(9))];
     let events = with(ready(), crash);
-    check(events, WorkerPhase::Backoff, &["give-back", "kill", "release-port", "exited", "restarting"]);
+    check(events, WorkerPhase::Backoff, &["return-jobs", "kill", "release-port", "exited", "restarting"]);
     let events = vec![started(), exit(None, Some(9)), Event::DeadlinePassed];
     assert_eq!(after(events.clone()).0.epoch, 2);
     check(events, WorkerPhase::Requested, &["start"]);
@@ -234,7 +234,7 @@ fn a_worker_with_jobs_and_no_steps_hangs_and_one_that_steps_or_is_idle_does_not(
     };
     let (hung, effects) = beats(vec![job("a")], |_| 7);
     assert_eq!((hung.phase(), kinds(&effects).as_slice()), (WorkerPhase::Stopping, &["kill", "stopping"][..]));
-    assert!(why(&effects).contains("1 jobs and not one step"), "{effects:?}");
+    assert!(why(&effects).contains("1 jobs and no step"), "{effects:?}");
     assert_eq!(beats(vec![job("a")], |second| second).0.phase(), WorkerPhase::Ready);
     assert_eq!(beats(vec![], |_| 7).0.phase(), WorkerPhase::Ready);
 }
@@ -245,14 +245,14 @@ fn three_failed_health_checks_in_a_row_end_it_and_one_success_counts_anew() {
     check(with(ready(), vec![health(false); 3]), WorkerPhase::Stopping, &["kill", "stopping"]);
     let saved = vec![health(false), health(false), health(true), health(false), health(false)];
     check(with(ready(), saved), WorkerPhase::Ready, &[]);
-    let of_another_run = Event::Health { epoch: 2, well: false };
+    let of_another_run = Event::Health { epoch: 2, healthy: false };
     check(with(ready(), vec![of_another_run; 9]), WorkerPhase::Ready, &[]);
 }
 
 #[test]
 fn silence_while_nobody_could_hear_means_nothing() {
     for events in [vec![started()], vec![started(), loading(1, 1)], ready(), with(ready(), vec![Event::Frozen])] {
-        let (worker, _) = timed(at(events.clone(), vec![(100, Event::WasDeaf)]));
+        let (worker, _) = timed(at(events.clone(), vec![(100, Event::ObservationGap)]));
         let deadline = worker.deadline(&rules().timers).expect("every process has a deadline");
         assert!(deadline >= Instant::now() + Duration::from_secs(102), "{events:?}: its time begins anew");
     }
@@ -260,7 +260,7 @@ fn silence_while_nobody_could_hear_means_nothing() {
 
 #[test]
 fn the_end_of_memory_is_told_as_that() {
-    let ended = Ended { signal: Some(9), out_of_memory: true, ..Ended::default() };
+    let ended = ProcessExit { signal: Some(9), out_of_memory: true, ..ProcessExit::default() };
     let (_, effects) = after(with(ready(), vec![Event::Exited(ended)]));
     assert_eq!(class(&effects), Some(ExitClass::Oom));
     assert!(why(&effects).starts_with("out of memory"), "{effects:?}");
@@ -294,17 +294,17 @@ fn jobs_that_a_dead_run_named_in_its_last_beat_go_back_once() {
     let dead = with(ready(), vec![beat(1, vec![job("a")], 0), exit(None, Some(9))]);
     check(with(dead.clone(), vec![beat(1, vec![job("a")], 0)]), WorkerPhase::Backoff, &[]);
     let late = with(dead, vec![beat(1, vec![job("a"), job("b")], 0)]);
-    check(late.clone(), WorkerPhase::Backoff, &["give-back"]);
+    check(late.clone(), WorkerPhase::Backoff, &["return-jobs"]);
     check(with(late, vec![beat(1, vec![job("b")], 0)]), WorkerPhase::Backoff, &[]);
 }
 
-fn remembered(phase: WorkerPhase, unwanted: Option<&str>) -> Remembered {
+fn recorded(phase: WorkerPhase, unwanted: Option<&str>) -> Recorded {
     let (worker, _) = after(ready());
     let failure = Failure::new(FailureCode::ModelInvalid, "truncated");
     let failure = matches!(phase, WorkerPhase::Failed | WorkerPhase::CrashLoop).then_some(failure);
     let record = WorkerRecord { phase, epoch: 3, exits: 2, failure, ..worker.record() };
     let unwanted = unwanted.map(str::to_owned);
-    Remembered { name: worker.name, model: worker.model, spec: worker.spec, record, unwanted }
+    Recorded { name: worker.name, model: worker.model, spec: worker.spec, record, stop_reason: unwanted }
 }
 
 #[test]
@@ -317,9 +317,9 @@ fn a_living_worker_is_adopted_where_it_was() {
         (WorkerPhase::Draining, Some("idle"), WorkerPhase::Draining, &["adopted", "drain"]),
         (WorkerPhase::Stopping, Some("idle"), WorkerPhase::Stopping, &["adopted", "terminate"]),
     ] {
-        let (worker, found) = Worker::adopt(remembered(phase, unwanted), 42, 8080, Instant::now(), &rules().timers);
+        let (worker, found) = Worker::adopt(recorded(phase, unwanted), 42, 8080, Instant::now(), &rules().timers);
         assert_eq!((worker.phase(), kinds(&found).as_slice()), (expected, effects), "{phase:?}");
-        assert_eq!((worker.epoch, worker.pid(), worker.unwanted()), (3, Some(42), unwanted));
+        assert_eq!((worker.epoch, worker.pid(), worker.stop_reason()), (3, Some(42), unwanted));
         let (worker, _) = worker.step(beat(3, vec![job("a")], 9), Instant::now(), &rules());
         assert_eq!(worker.phase() == WorkerPhase::Ready, unwanted.is_none(), "its beat says that it is ready");
     }
@@ -342,7 +342,7 @@ fn a_dead_worker_is_buried_as_if_its_exit_had_been_seen() {
         (WorkerPhase::CrashLoop, None, WorkerPhase::CrashLoop, &[]),
     ] {
         let now = Instant::now();
-        let (worker, found) = Worker::bury(remembered(phase, unwanted), Ended::default(), Some(8080), now, &rules());
+        let (worker, found) = Worker::reap(recorded(phase, unwanted), ProcessExit::default(), now, &rules());
         assert_eq!((worker.phase(), kinds(&found).as_slice()), (expected, effects), "{phase:?}");
     }
 }
@@ -364,7 +364,7 @@ fn every_event() -> Vec<(&'static str, Event)> {
         ("reset", Event::Reset),
         ("exit", exit(None, Some(9))),
         ("deadline", Event::DeadlinePassed),
-        ("deaf", Event::WasDeaf),
+        ("deaf", Event::ObservationGap),
     ]
 }
 
@@ -435,7 +435,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => prop_oneof![Just(0), Just(1), Just(65), Just(78)].prop_map(|code| exit(Some(code), None)),
         2 => Just(exit(None, Some(9))),
         3 => Just(Event::DeadlinePassed),
-        1 => Just(Event::WasDeaf),
+        1 => Just(Event::ObservationGap),
     ]
 }
 
@@ -471,7 +471,7 @@ proptest! {
                 returned.clear();
             }
             for effect in &effects {
-                if let Effect::GiveBack(jobs) = effect {
+                if let Effect::ReturnJobs(jobs) = effect {
                     prop_assert!(worker.pid().is_none() || !had_process || !jobs.is_empty());
                     returned.extend(jobs.iter().cloned());
                 }

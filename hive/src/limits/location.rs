@@ -28,7 +28,7 @@ impl Hierarchy {
 
 /// Where a tree is mounted, and our own group in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct CgroupLocation {
     /// The folder that it is mounted on.
     pub(crate) mount: PathBuf,
     /// The group that is seen there: in a container this may be a part of the tree.
@@ -37,7 +37,7 @@ pub(crate) struct Place {
     pub(crate) own: PathBuf,
 }
 
-impl Place {
+impl CgroupLocation {
     /// The folder of the group `path`, where it can be seen.
     pub(super) fn folder(&self, path: &Path) -> Option<PathBuf> {
         folder(&self.mount, &self.root, path)
@@ -52,11 +52,11 @@ fn folder(mount: &Path, root: &Path, path: &Path) -> Option<PathBuf> {
 }
 
 /// Where the tree is in `mounts`, and in it the process that `groups` speaks of.
-pub(crate) fn find(hierarchy: Hierarchy, mounts: &str, groups: &str) -> Option<Place> {
+pub(crate) fn find(hierarchy: Hierarchy, mounts: &str, groups: &str) -> Option<CgroupLocation> {
     let path = path_in(hierarchy, groups)?;
     mounts.lines().filter_map(|line| mount(hierarchy, line)).find_map(|(mount, root)| {
         let own = folder(&mount, &root, path)?;
-        Some(Place { mount, root, own })
+        Some(CgroupLocation { mount, root, own })
     })
 }
 
