@@ -91,7 +91,7 @@ fn one(name: &str, mut value: toml::Value, folder: &Path) -> Result<(ModelName, 
 
 fn not_known(key: &str) -> String {
     let known = "reference, kind, replicas, slots, context, idle_timeout, pinned, limits, device, priority, labels, \
-                 spreading";
+                 placement";
     format!("`{key}` is not known; known are {known}")
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn changes(there: &Declarations, wanted: &Declarations, prune: bool) 
             model: model.clone(),
             spec: spec.clone(),
             fields: fields(before, spec),
-            replaces_workers: !before.is_served_like(spec),
+            replaces_workers: !before.runs_like(spec),
         }),
     };
     let surplus = there.keys().filter(|model| prune && !wanted.contains_key(*model));

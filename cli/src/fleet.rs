@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use metrics_exporter_prometheus::PrometheusHandle;
 use rbee_hive::{
-    HiveConfig, HiveError, Urgency,
+    HiveConfig, HiveError,
     decide::{bounds::Bounds, rules::Rules, timers::Timers},
     http::{self, Health},
     store::{HUB, StoreConfig},
@@ -21,7 +21,9 @@ use rbee_queen::{
     decide::{bounds::Bounds as QueenBounds, timers::Timers as QueenTimers},
     gateway,
 };
-use rbee_schema::{ByteSize, Device, HiveName, HostName, Labels, Limits, QueenName, WorkerSettings, check_labels};
+use rbee_schema::{
+    ByteSize, Device, HiveName, HostName, Labels, Limits, QueenName, StopMode, WorkerSettings, check_labels,
+};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::info;
@@ -192,8 +194,8 @@ pub(crate) fn host() -> HostName {
 /// streams that are there as they are.
 pub(crate) async fn prepare(bus: &Bus, limits: Option<&BusLimits>) -> Result<(), Outcome> {
     let plan = match limits {
-        Some(limits) => Plan::within(bus, limits).await?,
-        None => Plan::make(bus).await?,
+        Some(limits) => Plan::with_limits(bus, limits).await?,
+        None => Plan::compute(bus).await?,
     };
     if !plan.changes.is_empty() {
         plan.apply(bus).await?;
@@ -236,7 +238,7 @@ impl Running {
 pub(crate) struct RunningHive {
     /// Where its metrics are.
     pub(crate) metrics: String,
-    stop: watch::Sender<Option<Urgency>>,
+    stop: watch::Sender<Option<StopMode>>,
     task: JoinHandle<Result<(), HiveError>>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_nats::{Bus, EventRecord, Events, Subject};
+use rbee_nats::{Bus, EventReader, EventRecord, Subject};
 use rbee_schema::{Event, FailureCode, HiveCommand, HiveEvent, HiveName, WorkerEvent, WorkerName};
 use tokio::time::{Instant, timeout_at};
 
@@ -44,8 +44,8 @@ pub(crate) async fn command(
     awaited: &Awaited,
 ) -> Result<(), Outcome> {
     // Before the command, so that no event is missed.
-    let mut hive_events = Events::since(bus, &every_event(bus, hive), None).await?;
-    let mut worker_events = Events::since(bus, &every_worker_event(bus, hive, awaited), None).await?;
+    let mut hive_events = EventReader::since(bus, &every_event(bus, hive), None).await?;
+    let mut worker_events = EventReader::since(bus, &every_worker_event(bus, hive, awaited), None).await?;
     bus.command(hive, command).await?;
     let patience = setting.patience(SILENCE);
     let mut deadline = Instant::now() + patience;

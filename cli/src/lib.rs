@@ -58,7 +58,7 @@ pub struct Cli {
     connection: ConnectionSettings,
     /// How long nothing may be heard before a verb that waits gives up, such as 5m; default: a minute, and a quarter of an
     /// hour for an answer.
-    #[arg(long, global = true, env = "RBEE_PATIENCE", value_parser = rbee_schema::duration, value_name = "TIME")]
+    #[arg(long, global = true, env = "RBEE_PATIENCE", value_parser = rbee_schema::parse_duration, value_name = "TIME")]
     patience: Option<Duration>,
     /// Print JSON for programs instead of tables and text for people.
     #[arg(long, global = true)]

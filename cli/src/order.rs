@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use futures::future::join_all;
-use rbee_nats::{Bus, Events, Registry, Subject};
+use rbee_nats::{Bus, EventReader, Registry, Subject};
 use rbee_schema::{HiveCommand, HiveEvent, HiveName, ModelReference};
 use tokio::time::{Instant, timeout_at};
 
@@ -59,7 +59,8 @@ pub(crate) async fn give<T>(
     mut hear: impl FnMut(HiveEvent) -> Heard<T>,
 ) -> Result<T, Outcome> {
     // Listening first: the answer may come before the command is known to be stored.
-    let mut events = Events::since(bus, &bus.subject(&Subject::HiveEvent(hive.clone(), "*".to_owned())), None).await?;
+    let mut events =
+        EventReader::since(bus, &bus.subject(&Subject::HiveEvent(hive.clone(), "*".to_owned())), None).await?;
     bus.command(hive, command).await?;
     let patience = setting.patience(SILENCE);
     let mut deadline = Instant::now() + patience;

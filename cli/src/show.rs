@@ -6,7 +6,7 @@ use std::{
 };
 
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
-use rbee_schema::{HiveRecord, LimitedBy, LimitsInForce};
+use rbee_schema::{EffectiveLimits, HiveRecord, LimitMethod};
 use serde::Serialize;
 
 /// Prints a line of a role, which goes on where nobody reads it: Ctrl-C also ends the other end of a pipe, and the role has
@@ -52,19 +52,19 @@ pub(crate) fn bytes(count: u64) -> String {
 }
 
 /// What limits a worker and who enforces that: `512 MiB, 1.5 cores by cgroup-v2, 256 files`.
-pub(crate) fn limits(in_force: &LimitsInForce) -> Option<String> {
-    let LimitsInForce { limits, by } = in_force;
+pub(crate) fn limits(in_force: &EffectiveLimits) -> Option<String> {
+    let EffectiveLimits { limits, method } = in_force;
     let memory = limits.memory.map(|memory| memory.to_string());
     let cores = limits.cpu_millis.map(|millis| match f64::from(millis) / 1000.0 {
         cores if millis == 1000 => format!("{cores} core"),
         cores => format!("{cores} cores"),
     });
     let files = limits.open_files.map(|files| format!("{files} files"));
-    let (enforced, by_nobody) = match by {
-        LimitedBy::CgroupV2 | LimitedBy::CgroupV1 => (memory.into_iter().chain(cores).collect::<Vec<_>>(), None),
-        LimitedBy::RlimitData => (memory.into_iter().collect(), cores),
+    let (enforced, by_nobody) = match method {
+        LimitMethod::CgroupV2 | LimitMethod::CgroupV1 => (memory.into_iter().chain(cores).collect::<Vec<_>>(), None),
+        LimitMethod::RlimitData => (memory.into_iter().collect(), cores),
     };
-    let enforced = (!enforced.is_empty()).then(|| format!("{} by {}", enforced.join(", "), by.as_str()));
+    let enforced = (!enforced.is_empty()).then(|| format!("{} by {}", enforced.join(", "), method.as_str()));
     let by_nobody = by_nobody.map(|cores| format!("{cores} by nobody"));
     let parts: Vec<String> = [enforced, by_nobody, files].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(", "))
@@ -100,23 +100,23 @@ mod tests {
     #[test]
     fn limits_are_shown_with_who_enforces_them() {
         let memory = Some(ByteSize(512 << 20));
-        for (limits, by, shown) in [
-            (Limits { memory, ..Limits::default() }, LimitedBy::CgroupV1, "512 MiB by cgroup-v1"),
+        for (limits, method, shown) in [
+            (Limits { memory, ..Limits::default() }, LimitMethod::CgroupV1, "512 MiB by cgroup-v1"),
             (
                 Limits { memory, cpu_millis: Some(1500), open_files: Some(256) },
-                LimitedBy::CgroupV2,
+                LimitMethod::CgroupV2,
                 "512 MiB, 1.5 cores by cgroup-v2, 256 files",
             ),
             (
                 Limits { memory, cpu_millis: Some(1000), open_files: None },
-                LimitedBy::RlimitData,
+                LimitMethod::RlimitData,
                 "512 MiB by rlimit-data, 1 core by nobody",
             ),
-            (Limits { open_files: Some(64), ..Limits::default() }, LimitedBy::RlimitData, "64 files"),
+            (Limits { open_files: Some(64), ..Limits::default() }, LimitMethod::RlimitData, "64 files"),
         ] {
-            assert_eq!(super::limits(&LimitsInForce { limits, by }).as_deref(), Some(shown));
+            assert_eq!(super::limits(&EffectiveLimits { limits, method }).as_deref(), Some(shown));
         }
-        let nothing = LimitsInForce { limits: Limits::default(), by: LimitedBy::CgroupV2 };
+        let nothing = EffectiveLimits { limits: Limits::default(), method: LimitMethod::CgroupV2 };
         assert_eq!(super::limits(&nothing), None);
     }
 

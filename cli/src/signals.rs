@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use rbee_hive::Urgency;
+use rbee_schema::StopMode;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -44,41 +44,41 @@ impl Signals {
 
 /// Stops a hive and waits until it has `ended`; each time that `next_signal` answers, it becomes more urgent.
 pub(crate) async fn stop_hive<T>(
-    stop: &watch::Sender<Option<Urgency>>,
+    stop: &watch::Sender<Option<StopMode>>,
     ended: impl Future<Output = T>,
     mut next_signal: impl AsyncFnMut(),
 ) -> T {
     tokio::pin!(ended);
-    let mut urgency = Urgency::Drain;
+    let mut mode = StopMode::Drain;
     loop {
-        stop.send_replace(Some(urgency));
-        show::say(announcement(urgency));
-        let Some(more) = more_urgent(urgency) else { return ended.await };
+        stop.send_replace(Some(mode));
+        show::say(announcement(mode));
+        let Some(more) = stronger(mode) else { return ended.await };
         tokio::select! {
             biased;
             ended = &mut ended => return ended,
-            () = next_signal() => urgency = more,
+            () = next_signal() => mode = more,
         }
     }
 }
 
 /// What the next signal asks for.
-fn more_urgent(urgency: Urgency) -> Option<Urgency> {
-    match urgency {
-        Urgency::Drain => Some(Urgency::Hurry),
-        Urgency::Hurry => Some(Urgency::Kill),
-        Urgency::Kill => None,
+fn stronger(mode: StopMode) -> Option<StopMode> {
+    match mode {
+        StopMode::Drain => Some(StopMode::Terminate),
+        StopMode::Terminate => Some(StopMode::Kill),
+        StopMode::Kill => None,
     }
 }
 
 /// What happens now, and what the next Ctrl-C would do.
-fn announcement(urgency: Urgency) -> &'static str {
-    match urgency {
-        Urgency::Drain => {
+fn announcement(mode: StopMode) -> &'static str {
+    match mode {
+        StopMode::Drain => {
             "the hive stops when its workers have finished their jobs; Ctrl-C again hands the jobs over at once"
         }
-        Urgency::Hurry => "the workers end now and their jobs go on elsewhere; Ctrl-C again kills the workers",
-        Urgency::Kill => "the workers are killed; their jobs go on elsewhere",
+        StopMode::Terminate => "the workers end now and their jobs go on elsewhere; Ctrl-C again kills the workers",
+        StopMode::Kill => "the workers are killed; their jobs go on elsewhere",
     }
 }
 
@@ -94,13 +94,13 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(10);
 
     /// A hive that ends when it is this urgent.
-    async fn ends_at(mut stop: watch::Receiver<Option<Urgency>>, at: Urgency) -> Option<Urgency> {
-        *stop.wait_for(|urgency| urgency.is_some_and(|urgency| urgency >= at)).await.expect("it is told")
+    async fn ends_at(mut stop: watch::Receiver<Option<StopMode>>, at: StopMode) -> Option<StopMode> {
+        *stop.wait_for(|mode| mode.is_some_and(|mode| mode >= at)).await.expect("it is told")
     }
 
     #[tokio::test]
-    async fn each_further_signal_makes_the_end_more_urgent_until_the_workers_are_killed() {
-        for (at, signals) in [(Urgency::Drain, 0), (Urgency::Hurry, 1), (Urgency::Kill, 2)] {
+    async fn each_further_signal_makes_the_end_stronger_until_the_workers_are_killed() {
+        for (at, signals) in [(StopMode::Drain, 0), (StopMode::Terminate, 1), (StopMode::Kill, 2)] {
             let (stop, told) = watch::channel(None);
             let mut heard = 0;
             // As many signals as are needed come, and no more.
@@ -119,14 +119,14 @@ mod tests {
     #[tokio::test]
     async fn a_hive_that_ends_in_order_is_not_hurried() {
         let (stop, told) = watch::channel(None);
-        let end = stop_hive(&stop, ends_at(told, Urgency::Drain), async || {}).await;
-        assert_eq!((end, *stop.borrow()), (Some(Urgency::Drain), Some(Urgency::Drain)));
+        let end = stop_hive(&stop, ends_at(told, StopMode::Drain), async || {}).await;
+        assert_eq!((end, *stop.borrow()), (Some(StopMode::Drain), Some(StopMode::Drain)));
     }
 
     #[test]
     fn each_announcement_but_the_last_says_what_the_next_ctrl_c_does() {
-        for urgency in [Urgency::Drain, Urgency::Hurry, Urgency::Kill] {
-            assert_eq!(announcement(urgency).contains("Ctrl-C again"), more_urgent(urgency).is_some());
+        for mode in [StopMode::Drain, StopMode::Terminate, StopMode::Kill] {
+            assert_eq!(announcement(mode).contains("Ctrl-C again"), stronger(mode).is_some());
         }
     }
 }

@@ -17,13 +17,12 @@ mod notify;
 mod output;
 mod probe;
 mod process;
+mod stop_request;
 pub mod store;
 mod supervisor;
-mod urgency;
 
 pub use config::{HiveConfig, HiveError};
 pub use ledger::LedgerError;
 pub use local::LocalHive;
 pub use process::{ExitStatus, Process};
 pub use supervisor::run;
-pub use urgency::Urgency;

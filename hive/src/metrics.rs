@@ -85,7 +85,7 @@ pub(crate) fn describe() {
 }
 
 /// Something was told about a worker.
-pub(crate) fn told(event: &WorkerEvent) {
+pub(crate) fn count_event(event: &WorkerEvent) {
     match event {
         WorkerEvent::Spawned { .. } => spawned(),
         WorkerEvent::Adopted { .. } => adopted(),
@@ -98,9 +98,9 @@ pub(crate) fn told(event: &WorkerEvent) {
         WorkerEvent::Restarting { .. } => restarted(),
         WorkerEvent::CrashLooped { .. } => crash_looped(),
         WorkerEvent::Failed { failure, .. } => spawn_refused(failure.code),
-        WorkerEvent::Ignored { heard, state } => {
+        WorkerEvent::Ignored { received, state } => {
             // Its first word is its kind; the rest would be a label without end.
-            let kind = heard.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+            let kind = received.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
             event_ignored(state.clone(), kind.to_owned());
         }
         WorkerEvent::Loading { .. }

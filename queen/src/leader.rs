@@ -87,13 +87,13 @@ pub(crate) async fn campaign(
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let suspect_ms = u64::try_from(timers.suspect.as_millis()).ok();
     let record = LeaderRecord { queen, version, protocol: Protocol::OURS, term: None, suspect_ms };
-    let (lease, lasts) = (LeaderLease::of(&bus, timers.lease), timers.lease);
+    let (lease, lasts) = (LeaderLease::new(&bus, timers.lease), timers.lease);
     let mut renew = interval(timers.lease_renewal);
     renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (bus_of, held, last, taken, overdue) = (bus.clone(), None, None, None, None);
     let mut candidate = Candidate { bus: bus_of, lease, timers, record, standing, held, last, taken, overdue };
     let mut watch = Registry::leader(&bus).watch(">").await?;
-    let mut disconnects = bus.disconnects().await?;
+    let mut disconnects = bus.watch_disconnects().await?;
     loop {
         let overdue = candidate.overdue.unwrap_or_else(Instant::now);
         let lapses = candidate.held.map_or_else(|| Instant::now() + lasts, |held| held.until);
@@ -123,19 +123,19 @@ impl Candidate {
                     self.is_deposed(&format!("{} leads", document.queen));
                 }
             }
-            Entry::Gone(_) => {
+            Entry::Removed(_) => {
                 (self.taken, self.overdue) = (None, None);
                 self.take().await;
             }
-            Entry::Current if self.taken.is_none() => self.take().await,
-            Entry::Current => self.look_for_leader().await,
+            Entry::Synced if self.taken.is_none() => self.take().await,
+            Entry::Synced => self.look_for_leader().await,
             Entry::Unreadable(key, error) => warn!(key, error, "who leads cannot be read"),
         }
     }
 
     /// Asks once, when we begin, whether the one who has the lease is there.
     async fn look_for_leader(&mut self) {
-        match self.bus.queens(self.timers.answer).await {
+        match self.bus.discover_queens(self.timers.answer).await {
             Ok(queens) if self.last.as_ref().is_some_and(|leader| queens.contains(leader)) => {}
             Ok(_) => self.take_over().await,
             Err(error) => warn!(%error, "nobody can be asked who leads; the lease is waited for"),

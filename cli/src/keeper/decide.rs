@@ -15,7 +15,7 @@ const MOST: Duration = Duration::from_secs(60);
 
 /// How long a hive with these timers may take to end in order: its workers, those that have to be killed, and its last words.
 pub(super) fn patience(timers: &Timers) -> Duration {
-    timers.shutdown + timers.kill + 2 * timers.last_words
+    timers.shutdown + timers.kill + 2 * timers.final_flush
 }
 
 /// How a run of the hive ended.
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_hive_that_gives_its_workers_longer_has_longer_itself() {
         assert_eq!(patience(&Timers::default()), Duration::from_secs(45));
-        let timers = "shutdown=5m,kill=10s,last_words=20s".parse().expect("timers");
+        let timers = "shutdown=5m,kill=10s,final_flush=20s".parse().expect("timers");
         assert_eq!(patience(&timers), Duration::from_secs(350));
     }
 

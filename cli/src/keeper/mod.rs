@@ -106,7 +106,7 @@ impl Keeper {
     /// Ends it in order, each further signal faster. What it has not done in time it leaves to its next run.
     pub(crate) async fn stop(self, signals: &mut Signals) -> Result<(), Outcome> {
         let Some(Running { process, .. }) = self.running else { return Ok(()) };
-        let (urgency, mut told) = watch::channel(None);
+        let (mode, mut told) = watch::channel(None);
         let patience = decide::patience(&self.rules.timers) + GRACE;
         let pass_on = async {
             while told.changed().await.is_ok() {
@@ -115,7 +115,7 @@ impl Keeper {
             pending::<Infallible>().await
         };
         let ended = tokio::select! {
-            ended = signals::stop_hive(&urgency, timeout(patience, process.ended()), async || signals.next().await) => ended,
+            ended = signals::stop_hive(&mode, timeout(patience, process.ended()), async || signals.next().await) => ended,
             never = pass_on => match never {},
         };
         let log = self.local.log();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args;
-use rbee_nats::{Follow, FollowError};
+use rbee_nats::{OutputReadError, OutputReader};
 use rbee_schema::{Chunk, Failure, JobId, Tenant};
 
 use crate::{Setting, outcome::Outcome};
@@ -30,7 +30,7 @@ pub struct Attach {
 impl Attach {
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
         let bus = setting.bus("cli/attach").await?;
-        let mut output = bus.follow(&self.tenant, &self.job).await?;
+        let mut output = bus.read_output(&self.tenant, &self.job).await?;
         match print(&mut output, &setting).await? {
             Printed::Done => Ok(()),
             Printed::Failed(failure) => Err(Outcome::job(&failure)),
@@ -57,7 +57,7 @@ impl Waiting {
 }
 
 /// The next chunk of an answer; `None` behind its last. Silence is explained once.
-pub(super) async fn next(output: &mut Follow, waiting: &mut Waiting) -> Result<Option<Chunk>, Outcome> {
+pub(super) async fn next(output: &mut OutputReader, waiting: &mut Waiting) -> Result<Option<Chunk>, Outcome> {
     let step = HINT.min(waiting.patience);
     loop {
         match output.next(step).await {
@@ -65,7 +65,7 @@ pub(super) async fn next(output: &mut Follow, waiting: &mut Waiting) -> Result<O
                 waiting.silent = Duration::ZERO;
                 return Ok(committed.map(|committed| committed.chunk));
             }
-            Err(FollowError::TimedOut(_)) if waiting.silent + step < waiting.patience => {
+            Err(OutputReadError::TimedOut(_)) if waiting.silent + step < waiting.patience => {
                 if waiting.silent.is_zero() && std::io::stderr().is_terminal() {
                     eprintln!("rbee: no word yet; `rbee ps` and `rbee events --since 1m` tell what is going on");
                 }
@@ -77,7 +77,7 @@ pub(super) async fn next(output: &mut Follow, waiting: &mut Waiting) -> Result<O
 }
 
 /// Prints an answer as it comes: its text or its vectors, or its chunks as JSON lines.
-pub(super) async fn print(output: &mut Follow, setting: &Setting) -> Result<Printed, Outcome> {
+pub(super) async fn print(output: &mut OutputReader, setting: &Setting) -> Result<Printed, Outcome> {
     let (json, mut waiting, mut is_thinking) = (setting.json, Waiting::of(setting), false);
     loop {
         let Some(chunk) = next(output, &mut waiting).await? else { return Ok(Printed::Done) };

@@ -23,7 +23,7 @@ pub struct Cancel {
 impl Cancel {
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
         let bus = setting.bus("cli/cancel").await?;
-        let mut output = bus.follow(&self.tenant, &self.job).await?;
+        let mut output = bus.read_output(&self.tenant, &self.job).await?;
         bus.cancel(&self.tenant, &self.job).await?;
         loop {
             match output.next(setting.patience(PATIENCE)).await {

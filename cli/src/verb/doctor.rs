@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use rbee_nats::{Bus, Plan, without_secrets};
 use rbee_schema::{
-    LimitedBy, WorkerPhase,
+    LimitMethod, WorkerPhase,
     api::{Hive, Hives, Models, Status, Worker, Workers},
 };
 use serde::Serialize;
@@ -16,7 +16,7 @@ use crate::{Setting, fleet::worker_program, listing, outcome::Outcome, show};
 #[derive(Debug, Args)]
 pub struct Doctor {
     /// By how much the clock of a hive may differ from the server's: its log lines are compared with events.
-    #[arg(long, default_value = "2s", value_parser = rbee_schema::duration, value_name = "TIME")]
+    #[arg(long, default_value = "2s", value_parser = rbee_schema::parse_duration, value_name = "TIME")]
     clock_skew: Duration,
 }
 
@@ -78,12 +78,12 @@ async fn server_program() -> Finding {
 async fn look_at(bus: &Bus, setting: &Setting, clock_skew: Duration) -> Vec<Finding> {
     let mut findings =
         vec![good("bus", format!("{} runs nats-server {}", without_secrets(&setting.nats), bus.server_version()))];
-    findings.push(match Plan::make(bus).await {
+    findings.push(match Plan::compute(bus).await {
         Ok(plan) if plan.changes.is_empty() => good("streams and buckets", "as this version needs them"),
         Ok(plan) => bad("streams and buckets", format!("`rbee topology apply` would change:\n{plan}")),
         Err(error) => bad("streams and buckets", error),
     });
-    match bus.ask::<_, Status>("status", &()).await {
+    match bus.request::<_, Status>("status", &()).await {
         Ok(status) => {
             findings.push(good("queen", format!("{} is version {}", status.queen, status.version)));
             findings.push(match status.hives {
@@ -115,9 +115,9 @@ async fn workers(bus: &Bus) -> Vec<Finding> {
 
 /// Whether a hive is heard and takes workers, and who limits them.
 fn hive(Hive { name, record, presence, .. }: &Hive, clock_skew: Duration) -> Finding {
-    let limits = match record.limited_by {
-        Some(by @ (LimitedBy::CgroupV2 | LimitedBy::CgroupV1)) => format!("{} limits its workers", by.as_str()),
-        Some(by @ LimitedBy::RlimitData) => format!(
+    let limits = match record.limit_method {
+        Some(by @ (LimitMethod::CgroupV2 | LimitMethod::CgroupV1)) => format!("{} limits its workers", by.as_str()),
+        Some(by @ LimitMethod::RlimitData) => format!(
             "{} limits the memory of its workers, and nobody their processor time; for cgroups run it under systemd \
              with Delegate=yes",
             by.as_str()
@@ -138,9 +138,9 @@ fn hive(Hive { name, record, presence, .. }: &Hive, clock_skew: Duration) -> Fin
             "it is {presence}: nothing is heard of it; look whether it runs, and whether its machine reaches the bus"
         )
     });
-    let skew = Duration::from_millis(record.clock_ahead_ms.unsigned_abs());
+    let skew = Duration::from_millis(record.clock_skew_ms.unsigned_abs());
     let skewed = (skew > clock_skew).then(|| {
-        let ahead = record.clock_ahead_ms;
+        let ahead = record.clock_skew_ms;
         format!("its clock is {ahead} ms ahead of the server's: its log lines do not match the events; set its clock")
     });
     let problems: Vec<String> = [silent, draining, degraded, skewed].into_iter().flatten().collect();
@@ -189,7 +189,7 @@ mod tests {
             record,
             workers: 0,
             presence: "online".to_owned(),
-            room: None,
+            free: None,
         };
         hive(&found, Duration::from_secs(2))
     }
@@ -197,9 +197,9 @@ mod tests {
     #[test]
     fn a_hive_that_takes_workers_is_well_and_says_who_limits_them() {
         for (more, words) in [
-            (r#","limited_by":"cgroup-v2""#, "cgroup-v2 limits its workers"),
-            (r#","limited_by":"rlimit-data""#, "Delegate=yes"),
-            (r#","clock_ahead_ms":2000"#, "does not say"),
+            (r#","limit_method":"cgroup-v2""#, "cgroup-v2 limits its workers"),
+            (r#","limit_method":"rlimit-data""#, "Delegate=yes"),
+            (r#","clock_skew_ms":2000"#, "does not say"),
             ("", "does not say"),
         ] {
             let finding = of_hive(more);
@@ -212,7 +212,7 @@ mod tests {
         for (more, words) in [
             (r#","draining":true"#, "rbee drain one --undo"),
             (r#","degraded":"three workers loop""#, "(three workers loop): workers go elsewhere"),
-            (r#","clock_ahead_ms":-2001"#, "its clock is -2001 ms ahead"),
+            (r#","clock_skew_ms":-2001"#, "its clock is -2001 ms ahead"),
         ] {
             let finding = of_hive(more);
             assert!(!finding.ok && finding.found.contains(words), "{finding:?}");

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args;
-use rbee_nats::{Bus, Entry, Events, Registry, RegistryWatch, Subject};
+use rbee_nats::{Bus, Entry, EventReader, Registry, RegistryWatch, Subject};
 use rbee_schema::{Event, HiveCommand, HiveName, HiveRecord, QueenControl, QueenEvent, QueenName, WorkerRecord};
 use serde::Serialize;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -69,7 +69,7 @@ impl Down {
         let bus = setting.bus("cli/down").await?;
         let hives = Registry::hives(&bus).all().await?.into_iter();
         let hives = hives.filter_map(|(key, record)| Some((key.parse().ok()?, record.epoch))).collect();
-        let queens = bus.queens(setting.connection.roll_call).await?.into_iter().collect();
+        let queens = bus.discover_queens(setting.connection.discovery).await?.into_iter().collect();
         let mut ending = Ending { queens, hives, gone: BTreeMap::new() };
         if ending.is_over() {
             return report(
@@ -79,10 +79,10 @@ impl Down {
             );
         }
         // Before anybody is told, so that no event is missed.
-        let mut events = Events::since(&bus, &bus.namespace().all_events(), None).await?;
+        let mut events = EventReader::since(&bus, &bus.namespace().all_events(), None).await?;
         let mut keys = Registry::hives(&bus).watch(">").await?;
         let hives = std::mem::take(&mut ending.hives);
-        bus.tell(&Subject::QueenControl, &QueenControl::Stop { why: WHY.to_owned() }).await?;
+        bus.publish(&Subject::QueenControl, &QueenControl::Stop { why: WHY.to_owned() }).await?;
         ending.wait(&setting, &bus, &mut events, &mut keys).await?;
         ending.hives = hives;
         for (hive, epoch) in &ending.hives {
@@ -107,7 +107,7 @@ impl Ending {
         &mut self,
         setting: &Setting,
         bus: &Bus,
-        events: &mut Events,
+        events: &mut EventReader,
         keys: &mut RegistryWatch<HiveRecord>,
     ) -> Result<(), Outcome> {
         let mut heard = Instant::now();
@@ -127,7 +127,7 @@ impl Ending {
                     Err(_) if deadline < silence => self.go_without_a_word(),
                     Err(_) => return Err(self.silent(patience)),
                 },
-                entry = keys.next() => if let Entry::Gone(key) = entry? {
+                entry = keys.next() => if let Entry::Removed(key) = entry? {
                     let hive = self.hives.keys().find(|hive| hive.as_str() == key).cloned();
                     self.gone.extend(hive.map(|hive| (hive, Instant::now())));
                 },

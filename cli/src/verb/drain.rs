@@ -1,7 +1,7 @@
 //! `rbee drain`: a hive or a worker finishes its jobs and takes no more.
 
 use clap::Args;
-use rbee_schema::{Haste, HiveCommand};
+use rbee_schema::{HiveCommand, StopMode};
 
 use crate::{
     Setting,
@@ -48,7 +48,7 @@ impl Drain {
                 "{worker} is a worker: only the drain of a hive can be undone; the queen starts workers by herself"
             ))),
             Target::Worker { hive, worker, .. } => {
-                let stop = HiveCommand::Stop { worker: worker.clone(), why: why(), haste: Haste::Drain };
+                let stop = HiveCommand::Stop { worker: worker.clone(), why: why(), mode: StopMode::Drain };
                 follow::command(&setting, &bus, &hive, &stop, &Awaited::Removed(worker)).await
             }
         }

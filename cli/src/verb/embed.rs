@@ -40,8 +40,8 @@ impl Embed {
         let submission = self.submission()?;
         let bus = setting.bus("cli/embed").await?;
         let (tenant, job) = (submission.tenant.clone(), submission.job.clone());
-        let mut output = bus.follow(&tenant, &job).await?;
-        bus.submit_in(submission, TraceContext::of_environment()).await?;
+        let mut output = bus.read_output(&tenant, &job).await?;
+        bus.submit_in(submission, TraceContext::from_env()).await?;
         let mut waiting = Waiting::of(&setting);
         let mut vectors: Vec<Value> = Vec::new();
         loop {

@@ -3,7 +3,7 @@
 use clap::Args;
 use rbee_schema::{
     ModelName,
-    api::{Explanation, OfModel},
+    api::{Explanation, ModelRequest},
 };
 
 use crate::{Setting, outcome::Outcome, show};
@@ -18,7 +18,7 @@ pub struct Explain {
 impl Explain {
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
         let bus = setting.bus("cli/explain").await?;
-        let explained: Explanation = bus.ask("explain", &OfModel { model: self.name }).await?;
+        let explained: Explanation = bus.request("explain", &ModelRequest { model: self.name }).await?;
         if setting.json {
             show::json(&explained);
             return Ok(());
@@ -27,9 +27,9 @@ impl Explain {
             Some(hive) => println!("another worker of {} would go to {hive}: {}\n", explained.model, explained.why),
             None => println!("another worker of {} would go nowhere: {}\n", explained.model, explained.why),
         }
-        let row = |opinion: rbee_schema::api::Opinion| {
-            let suited = if opinion.suited { "yes" } else { "no" };
-            [opinion.hive.to_string(), suited.to_owned(), opinion.why]
+        let row = |opinion: rbee_schema::api::PlacementCandidate| {
+            let fits = if opinion.fits { "yes" } else { "no" };
+            [opinion.hive.to_string(), fits.to_owned(), opinion.why]
         };
         show::table(["HIVE", "SUITED", "WHY"], explained.hives.into_iter().map(row).collect(), "no hive is connected");
         Ok(())

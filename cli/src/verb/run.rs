@@ -20,8 +20,8 @@ impl Run {
         let submission = self.prompt.submission()?;
         let bus = setting.bus("cli/run").await?;
         let (tenant, job): (Tenant, JobId) = (submission.tenant.clone(), submission.job.clone());
-        let mut output = bus.follow(&tenant, &job).await?;
-        bus.submit_in(submission, TraceContext::of_environment()).await?;
+        let mut output = bus.read_output(&tenant, &job).await?;
+        bus.submit_in(submission, TraceContext::from_env()).await?;
         tokio::select! {
             printed = print(&mut output, &setting) => match printed? {
                 Printed::Done => Ok(()),

@@ -7,7 +7,9 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use rbee_nats::Registry;
-use rbee_schema::{ByteSize, Device, Limits, ModelKind, ModelName, ModelReference, ModelSpec, Replicas, Spreading};
+use rbee_schema::{
+    ByteSize, Device, Limits, ModelKind, ModelName, ModelReference, ModelSpec, PlacementStrategy, Replicas,
+};
 
 use crate::{
     Setting,
@@ -79,7 +81,7 @@ impl Serve {
             device: self.device,
             priority: self.priority,
             labels: labels(&self.labels)?,
-            spreading: if self.pack { Spreading::Pack } else { Spreading::Spread },
+            placement: if self.pack { PlacementStrategy::Pack } else { PlacementStrategy::Spread },
             ..spec
         };
         spec.check().map_err(Outcome::usage)?;

@@ -1,7 +1,7 @@
 //! `rbee stop`: a hive or a worker ends.
 
 use clap::Args;
-use rbee_schema::{Haste, HiveCommand};
+use rbee_schema::{HiveCommand, StopMode};
 
 use crate::{
     Setting,
@@ -31,7 +31,7 @@ impl Stop {
                 follow::command(&setting, &bus, &hive, &shutdown, &Awaited::Stopped).await
             }
             Target::Worker { hive, worker, .. } => {
-                let stop = HiveCommand::Stop { worker: worker.clone(), why, haste: Haste::AtOnce };
+                let stop = HiveCommand::Stop { worker: worker.clone(), why, mode: StopMode::Terminate };
                 follow::command(&setting, &bus, &hive, &stop, &Awaited::Removed(worker)).await
             }
         }

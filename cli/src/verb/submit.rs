@@ -17,7 +17,7 @@ impl Submit {
         let submission = self.prompt.submission()?;
         let bus = setting.bus("cli/submit").await?;
         let job = submission.job.clone();
-        bus.submit_in(submission, TraceContext::of_environment()).await?;
+        bus.submit_in(submission, TraceContext::from_env()).await?;
         if setting.json {
             show::json(&serde_json::json!({ "job": job }));
         } else {

@@ -23,7 +23,7 @@ enum Action {
 impl Topology {
     pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
         let bus = setting.bus("cli/topology").await?;
-        let plan = Plan::make(&bus).await?;
+        let plan = Plan::compute(&bus).await?;
         print!("{plan}");
         match self.action {
             Action::Plan => Ok(()),

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use rbee_schema::{LeaderRecord, longer};
+use rbee_schema::{LeaderRecord, check_longer};
 
 /// Why a hive that says every `beat` that it is there does not suit this queen, where it does not: between two beats she
 /// would think that it is gone. One who does not say for how long she bears silence suits every hive.
 pub fn disagreement(beat: Duration, leader: &LeaderRecord) -> Option<String> {
     let suspect = Duration::from_millis(leader.suspect_ms?);
-    let refusal = longer(("suspect", suspect), ("the beat of this hive", beat)).err()?;
+    let refusal = check_longer(("suspect", suspect), ("the beat of this hive", beat)).err()?;
     let queen = &leader.queen;
     Some(format!(
         "the timers of queen {queen} do not suit this hive: {refusal}; change the one with --queen-timers, or the other \

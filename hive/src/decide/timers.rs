@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_schema::{WorkerSettings, as_long, longer, whole_seconds};
+use rbee_schema::{WorkerSettings, check_at_least, check_longer, check_whole_seconds};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -72,7 +72,7 @@ rbee_schema::settings! {
         /// How long the end of a process may wait for what the worker said last. A round trip takes under a millisecond.
         last_beat: Duration = SECOND / 4,
         /// How long the last events of the hive may take to be stored when it ends.
-        last_words: Duration = 5 * SECOND,
+        final_flush: Duration = 5 * SECOND,
         /// `degraded_exits` unwanted exits within this long are trouble of the hive as a whole.
         degraded_window: Duration = MINUTE,
         /// The first pause before the hub is tried again; each further one is twice as long.
@@ -92,11 +92,11 @@ impl Timers {
     /// # Errors
     /// What does not fit together.
     pub fn check(&self) -> Result<(), String> {
-        as_long(("silent", self.silent), ("suspect", self.suspect))?;
-        whole_seconds("presence_lapse", self.presence_lapse)?;
-        longer(("presence_lapse", self.presence_lapse), ("presence", self.presence))?;
-        whole_seconds("port_lease", self.port_lease)?;
-        longer(("port_lease", self.port_lease), ("lease_renewal", self.lease_renewal))
+        check_at_least(("silent", self.silent), ("suspect", self.suspect))?;
+        check_whole_seconds("presence_lapse", self.presence_lapse)?;
+        check_longer(("presence_lapse", self.presence_lapse), ("presence", self.presence))?;
+        check_whole_seconds("port_lease", self.port_lease)?;
+        check_longer(("port_lease", self.port_lease), ("lease_renewal", self.lease_renewal))
     }
 
     /// The same with what the workers are told.
@@ -104,10 +104,10 @@ impl Timers {
     /// # Errors
     /// What does not fit together.
     pub fn check_with(&self, worker: &WorkerSettings) -> Result<(), String> {
-        longer(("suspect", self.suspect), ("the beat of its workers", worker.beat))?;
-        longer(("hang", self.hang), ("the beat of its workers", worker.beat))?;
+        check_longer(("suspect", self.suspect), ("the beat of its workers", worker.beat))?;
+        check_longer(("hang", self.hang), ("the beat of its workers", worker.beat))?;
         let grace = worker.grace + self.lease_renewal;
-        as_long(("port_lease", self.port_lease), ("the grace of its workers and lease_renewal together", grace))
+        check_at_least(("port_lease", self.port_lease), ("the grace of its workers and lease_renewal together", grace))
     }
 
     /// These timers on a machine that is late: what waits for a sign of life waits `factor` times as long.

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use rbee_schema::{LimitedBy, Limits, LimitsInForce};
+use rbee_schema::{LimitMethod, Limits, LimitsInForce};
 
 use super::{group::Group, kill::wait_until_gone, rlimit};
 
@@ -11,7 +11,7 @@ use super::{group::Group, kill::wait_until_gone, rlimit};
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerCgroup {
     groups: Vec<Group>,
-    by: LimitedBy,
+    by: LimitMethod,
     /// The requested limits that can be set on this machine.
     limits: Limits,
     /// Out-of-memory kills that the kernel had counted before this run, where a group is used again.
@@ -19,7 +19,7 @@ pub(crate) struct WorkerCgroup {
 }
 
 impl WorkerCgroup {
-    pub(super) fn new(groups: Vec<Group>, by: LimitedBy, limits: &Limits) -> Self {
+    pub(super) fn new(groups: Vec<Group>, by: LimitMethod, limits: &Limits) -> Self {
         let mut limits = rlimit::possible(limits);
         if !groups.iter().any(Group::limits_cpu) {
             limits.cpu_millis = None;
@@ -40,7 +40,7 @@ impl WorkerCgroup {
         for group in &self.groups {
             group.admit(pid)?;
         }
-        if let (LimitedBy::RlimitData, Some(memory)) = (self.by, self.limits.memory) {
+        if let (LimitMethod::RlimitData, Some(memory)) = (self.by, self.limits.memory) {
             rlimit::limit_memory(pid, memory.bytes())?;
         }
         self.limits.open_files.map_or(Ok(()), |files| rlimit::limit_open_files(pid, files))
@@ -48,7 +48,7 @@ impl WorkerCgroup {
 
     /// The limits in force and what enforces them; `None` where nothing is limited.
     pub(crate) fn in_force(&self) -> Option<LimitsInForce> {
-        (!self.limits.is_none()).then_some(LimitsInForce { limits: self.limits, by: self.by })
+        (!self.limits.is_none()).then_some(LimitsInForce { limits: self.limits, method: self.by })
     }
 
     /// Number of processes of this run that the kernel killed for lack of memory. `None` where no group counts them; the

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path, time::Duration};
 
-use rbee_schema::{HiveName, LimitedBy, Limits, WorkerName};
+use rbee_schema::{HiveName, LimitMethod, Limits, WorkerName};
 use tracing::{info, warn};
 
 use super::{
@@ -22,7 +22,7 @@ const GONE_WITHIN: Duration = Duration::from_secs(2);
 pub(crate) struct Enforcer {
     /// The folder of this hive's groups, in each tree.
     pub(super) folder: String,
-    by: LimitedBy,
+    by: LimitMethod,
     pub(super) trees: Vec<Tree>,
 }
 
@@ -43,18 +43,18 @@ impl Enforcer {
         let tree = |hierarchy, role| Tree::probe(find(hierarchy, mounts, groups)?, role, &folder);
         let unified = find(Hierarchy::Unified, mounts, groups).and_then(|place| Tree::unified(place, &folder));
         if let Some(tree) = unified {
-            return Self { folder, by: LimitedBy::CgroupV2, trees: vec![tree] };
+            return Self { folder, by: LimitMethod::CgroupV2, trees: vec![tree] };
         }
         let holding = tree(Hierarchy::Unified, Role::Holding);
         let (by, limiting) = match tree(Hierarchy::Memory, Role::Memory) {
-            Some(memory) => (LimitedBy::CgroupV1, [Some(memory), tree(Hierarchy::Cpu, Role::Cpu)]),
-            None => (LimitedBy::RlimitData, [None, None]),
+            Some(memory) => (LimitMethod::CgroupV1, [Some(memory), tree(Hierarchy::Cpu, Role::Cpu)]),
+            None => (LimitMethod::RlimitData, [None, None]),
         };
         Self { by, trees: limiting.into_iter().flatten().chain(holding).collect(), folder }
     }
 
     /// Who limits memory and processor time.
-    pub(crate) fn by(&self) -> LimitedBy {
+    pub(crate) fn by(&self) -> LimitMethod {
         self.by
     }
 
@@ -100,7 +100,7 @@ impl Enforcer {
         if let Some(Err(error)) = limits.memory.map(|memory| rlimit::limit_memory(pid, memory.bytes())) {
             warn!(%worker, pid, %error, "the memory of a worker of an earlier run is not limited");
         }
-        WorkerCgroup::new(groups, LimitedBy::RlimitData, limits)
+        WorkerCgroup::new(groups, LimitMethod::RlimitData, limits)
     }
 
     /// Ends what earlier runs of this hive left in groups whose name ([`group_name`]) is not kept, and removes them.

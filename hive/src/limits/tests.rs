@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rbee_schema::{ByteSize, HiveName, LimitedBy, Limits, WorkerName};
+use rbee_schema::{ByteSize, HiveName, LimitMethod, Limits, WorkerName};
 
 use super::{
     cgroup::WorkerCgroup,
@@ -49,7 +49,7 @@ fn enforcers(test: &str) -> Vec<Enforcer> {
         Enforcer::detect_from(&hive, "test", mounts, &groups)
     };
     let none = of("none", "");
-    assert_eq!((none.by(), none.trees.len()), (LimitedBy::RlimitData, 0), "without groups there are rlimits");
+    assert_eq!((none.by(), none.trees.len()), (LimitMethod::RlimitData, 0), "without groups there are rlimits");
     vec![of("all", &mounts), of("only-v2", &without("cgroup")), of("only-v1", &without("cgroup2")), none]
 }
 
@@ -134,15 +134,15 @@ fn a_worker_that_takes_more_than_its_memory_is_ended_and_it_is_known_why() {
     for enforcer in enforcers("hog") {
         let mut hog = Caged::start(&enforcer, &memory(64 * MIB), HOG);
         let in_force = hog.cage.in_force().expect("memory is limited");
-        assert_eq!((in_force.by, in_force.limits), (enforcer.by(), memory(64 * MIB)));
+        assert_eq!((in_force.method, in_force.limits), (enforcer.by(), memory(64 * MIB)));
         let (said, status) = hog.go_on();
         assert!(!said.contains("fits"), "{:?}: the memory was had", enforcer.by());
         match enforcer.by() {
-            LimitedBy::CgroupV2 | LimitedBy::CgroupV1 => {
+            LimitMethod::CgroupV2 | LimitMethod::CgroupV1 => {
                 assert_eq!(status.signal(), Some(9), "{:?}", enforcer.by());
                 assert_eq!(hog.cage.oom_kills(), Some(1), "{:?}", enforcer.by());
             }
-            LimitedBy::RlimitData => {
+            LimitMethod::RlimitData => {
                 // Python says MemoryError where Rust aborts.
                 assert_eq!(status.code(), Some(1));
                 assert_eq!(hog.cage.oom_kills(), None);

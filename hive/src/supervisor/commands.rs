@@ -1,8 +1,8 @@
-//! Commands to this hive, from the leading queen or from a person.
+//! CommandQueue to this hive, from the leading queen or from a person.
 
 use std::time::Instant;
 
-use rbee_nats::{Authority, Order, trace::TraceContext};
+use rbee_nats::{CommandIssuer, IssuedCommand, trace::TraceContext};
 use rbee_schema::{Failure, FailureCode, Haste, HiveCommand, HiveEvent, ModelName, ModelSpec, WorkerName, WorkerPhase};
 use tracing::{debug, info};
 
@@ -13,14 +13,14 @@ use super::{
     trace::SpawnSpan,
 };
 use crate::{
-    decide::worker::{Event, HowToStop, Worker},
+    decide::worker::{Event, Worker},
     metrics,
 };
 
 impl Supervisor {
     /// Carries out a command, unless it comes from a queen whose term is over.
-    pub(super) fn handle_command(&mut self, order: Order) {
-        if let Authority::Leader(term) = order.by {
+    pub(super) fn handle_command(&mut self, command: IssuedCommand) {
+        if let CommandIssuer::Leader(term) = command.issuer {
             if term < self.ledger.term() {
                 return self.refuse_stale(format!(
                     "the command is of term {term} and a queen leads in term {}: the leading queen sends it again where it \
@@ -30,18 +30,14 @@ impl Supervisor {
             }
             self.ledger.advance_term(term);
         }
-        self.execute(order.command, order.trace);
+        self.execute(command.command, command.trace);
     }
 
     fn execute(&mut self, command: HiveCommand, trace: Option<TraceContext>) {
         match command {
             HiveCommand::Spawn { worker, model, spec } => self.spawn(worker, model, spec, trace),
-            HiveCommand::Stop { worker, why, haste } if self.workers.contains_key(&worker) => {
-                let how = match haste {
-                    Haste::Drain => HowToStop::Drain,
-                    Haste::AtOnce => HowToStop::Terminate,
-                };
-                self.step(&worker, Event::Stop { why, how });
+            HiveCommand::Stop { worker, why, mode } if self.workers.contains_key(&worker) => {
+                self.step(&worker, Event::Stop { why, mode });
             }
             HiveCommand::Stop { worker, .. } => {
                 // The worker is gone already, or its record is a leftover.
@@ -109,7 +105,7 @@ impl Supervisor {
             let deadline = Instant::now() + self.hive.config.rules.timers.evacuate;
             self.availability.evacuate(Evacuation { deadline, why });
         } else {
-            self.stop_all(&why, HowToStop::Drain);
+            self.stop_all(&why, StopMode::Drain);
         }
     }
 
@@ -120,9 +116,9 @@ impl Supervisor {
         self.publish_presence();
     }
 
-    pub(super) fn stop_all(&mut self, why: &str, how: HowToStop) {
+    pub(super) fn stop_all(&mut self, why: &str, mode: StopMode) {
         for worker in self.workers.names() {
-            self.step(&worker, Event::Stop { why: why.to_owned(), how });
+            self.step(&worker, Event::Stop { why: why.to_owned(), mode });
         }
     }
 }

@@ -68,8 +68,8 @@ impl Supervisor {
             WorkerEvent::CrashLooped { failure, .. } => log(name, "a worker is in a crash loop", &failure.message),
             WorkerEvent::Failed { failure, .. } => log(name, "a worker has failed for good", &failure.message),
             WorkerEvent::Removed { why, .. } => log(name, "a worker was removed", why),
-            WorkerEvent::Ignored { heard, state } => {
-                warn!(worker = %name, event = heard, state, "ignored an event that does not fit the worker's state");
+            WorkerEvent::Ignored { received, state } => {
+                warn!(worker = %name, received, state, "ignored an event that does not fit the worker's state");
             }
             WorkerEvent::Unkillable { pid, since_ms } => {
                 warn!(worker = %name, pid, since_ms, "a process survives SIGKILL");
@@ -88,7 +88,7 @@ impl Supervisor {
         let subject = Subject::WorkerControl(self.hive.config.name.clone(), name.clone());
         self.tasks.spawn(async move {
             written.settled().await;
-            if let Err(error) = bus.tell(&subject, &WorkerControl::Drain).await {
+            if let Err(error) = bus.publish(&subject, &WorkerControl::Drain).await {
                 warn!(%error, "failed to send a drain command to a worker; it is terminated when its time is over");
             }
             Report::Done
@@ -132,7 +132,7 @@ impl Supervisor {
         let (bus, outbox) = (self.hive.bus.clone(), self.hive.outbox.clone());
         let (hive, worker) = (self.hive.config.name.clone(), name.clone());
         self.tasks.spawn(async move {
-            bus.return_jobs(&outbox, &hive, &worker, jobs).await;
+            bus.return_to_queue(&outbox, &hive, &worker, jobs).await;
             Report::Done
         });
     }

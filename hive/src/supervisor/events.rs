@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rbee_nats::{Entry, Message, Subject};
-use rbee_schema::{HiveEvent, HiveRecord, LeaderRecord, PortLease, WorkerBeat, WorkerEvent, WorkerName};
+use rbee_schema::{HiveEvent, HiveRecord, LeaderRecord, PortLease, WorkerEvent, WorkerHeartbeat, WorkerName};
 use tracing::{error, warn};
 
 use super::{availability::End, state::Supervisor};
@@ -38,9 +38,9 @@ impl Supervisor {
     }
 
     pub(super) fn handle_worker_heartbeat(&mut self, message: &Message) {
-        let Some(Subject::WorkerBeat(_, worker)) = self.hive.bus.parse(&message.subject) else { return };
-        match serde_json::from_slice::<WorkerBeat>(&message.payload) {
-            Ok(WorkerBeat { epoch, jobs, steps, memory_bytes, .. }) => {
+        let Some(Subject::WorkerHeartbeat(_, worker)) = self.hive.bus.parse(&message.subject) else { return };
+        match serde_json::from_slice::<WorkerHeartbeat>(&message.payload) {
+            Ok(WorkerHeartbeat { epoch, jobs, steps, memory_bytes, .. }) => {
                 let managed = self.workers.get_mut(&worker).filter(|managed| managed.worker.epoch == epoch);
                 if let Some(run) = managed.and_then(|managed| managed.run.as_mut()) {
                     run.memory_used = memory_bytes;
@@ -59,12 +59,12 @@ impl Supervisor {
                 Some(port) if !self.ports.book.is_of(port, &lease.worker) => self.check_lease(key, port, lease),
                 Some(_) | None => {}
             },
-            Entry::Gone(key) => {
+            Entry::Removed(key) => {
                 if let Some(port) = port(&key) {
                     self.ports.book.released_by_other(port);
                 }
             }
-            Entry::Unreadable(..) | Entry::Current => {}
+            Entry::Unreadable(..) | Entry::Synced => {}
         }
     }
 
@@ -79,8 +79,8 @@ impl Supervisor {
                 self.ledger.advance_term(document.term.unwrap_or(revision));
             }
             Entry::Unreadable(key, error) => warn!(key, error, "failed to read the record of the leading queen"),
-            Entry::Gone(_) => self.availability.has_leader = false,
-            Entry::Current => {}
+            Entry::Removed(_) => self.availability.has_leader = false,
+            Entry::Synced => {}
         }
     }
 
@@ -88,14 +88,14 @@ impl Supervisor {
     pub(super) fn handle_own_key(&mut self, entry: Entry<HiveRecord>) {
         match entry {
             Entry::Set { document, .. } => self.check_namesake(&document),
-            Entry::Gone(_) => {
+            Entry::Removed(_) => {
                 warn!("the registry key of this hive was deleted or has expired; writing it again");
                 self.publish_presence();
             }
             Entry::Unreadable(key, error) => {
                 warn!(key, error, "failed to read what was written over the registry key of this hive");
             }
-            Entry::Current => {}
+            Entry::Synced => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! Messages of a hive about itself: its start, its record in the registry, its heartbeat.
 
 use rbee_nats::{Registry, Subject};
-use rbee_schema::{HiveBeat, HiveEvent, HiveRecord, ModelKind, Protocol};
+use rbee_schema::{HiveEvent, HiveHeartbeat, HiveRecord, ModelKind, Protocol};
 use tracing::{debug, info};
 
 use super::state::Supervisor;
@@ -36,17 +36,17 @@ impl Supervisor {
             degraded: self.condition.degraded().map(str::to_owned),
             memory: self.machine.memory_total(),
             cores: self.machine.cores(),
-            limited_by: Some(self.enforcer.by()),
+            limit_method: Some(self.enforcer.by()),
             metrics: config.metrics.clone(),
             protocol: Protocol::OURS,
             labels: config.labels.clone(),
             devices: config.devices.clone(),
             kinds: vec![ModelKind::Text, ModelKind::Embeddings],
             max_workers: Some(config.max_workers),
-            clock_ahead_ms: self.machine.clock_ahead_ms,
+            clock_skew_ms: self.machine.clock_skew_ms,
         };
         let (key, time_to_live) = (config.name.as_str(), config.rules.timers.presence_lapse);
-        Registry::hives(&self.hive.bus).put_by(&self.hive.outbox, key, &record, Some(time_to_live));
+        Registry::hives(&self.hive.bus).put_ordered(&self.hive.outbox, key, &record, Some(time_to_live));
     }
 
     /// State of the hive in one line, for the service manager.
@@ -70,16 +70,16 @@ impl Supervisor {
         if !is_online {
             return;
         }
-        let beat = HiveBeat {
+        let beat = HiveHeartbeat {
             epoch: self.hive.epoch,
             workers: self.workers.running(),
             ports_leased: ports.in_use(),
             ports_total: ports.total(),
             late_ms: u64::try_from(late.as_millis()).unwrap_or(u64::MAX),
-            room: self.machine.room(self.workers.memory_reserved(None)),
+            free: self.machine.free(self.workers.memory_reserved(None)),
         };
-        let subject = Subject::HiveBeat(self.hive.config.name.clone());
-        if let Err(error) = self.hive.bus.tell(&subject, &beat).await {
+        let subject = Subject::HiveHeartbeat(self.hive.config.name.clone());
+        if let Err(error) = self.hive.bus.publish(&subject, &beat).await {
             debug!(%error, "failed to send a heartbeat");
         }
     }

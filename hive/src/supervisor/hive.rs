@@ -30,19 +30,19 @@ impl Hive {
     }
 
     pub(super) fn put_worker_record(&self, worker: &WorkerName, record: &WorkerRecord) {
-        Registry::workers(&self.bus).put_by(&self.outbox, &self.worker_key(worker), record, None);
+        Registry::workers(&self.bus).put_ordered(&self.outbox, &self.worker_key(worker), record, None);
     }
 
     pub(super) fn remove_worker_record(&self, worker: &WorkerName) {
-        Registry::<WorkerRecord>::workers(&self.bus).remove_by(&self.outbox, &self.worker_key(worker));
+        Registry::<WorkerRecord>::workers(&self.bus).remove_ordered(&self.outbox, &self.worker_key(worker));
     }
 
     pub(super) fn put_file_record(&self, record: &FileRecord) {
-        Registry::files(&self.bus).put_by(&self.outbox, &self.file_key(&record.reference), record, None);
+        Registry::files(&self.bus).put_ordered(&self.outbox, &self.file_key(&record.reference), record, None);
     }
 
     pub(super) fn remove_file_record(&self, reference: &ModelReference) {
-        Registry::files(&self.bus).remove_by(&self.outbox, &self.file_key(reference));
+        Registry::files(&self.bus).remove_ordered(&self.outbox, &self.file_key(reference));
     }
 
     /// Lease document for a port of `worker`, written by this run of the hive.

@@ -123,7 +123,7 @@ impl Supervisor {
             }
             Change::Recovered => {
                 info!("the hive is no longer degraded");
-                self.hive.publish(HiveEvent::Mended {});
+                self.hive.publish(HiveEvent::Restored {});
             }
         }
         notify::status(&self.status());

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Instant};
 
-use rbee_schema::{ByteSize, Room};
+use rbee_schema::{ByteSize, FreeResources};
 use tracing::warn;
 
 use crate::{
@@ -17,12 +17,12 @@ pub(super) struct Machine {
     inventory: Option<Inventory>,
     lateness: Lateness,
     /// Milliseconds by which this machine's clock is ahead of the server's; negative where it is behind.
-    pub(super) clock_ahead_ms: i64,
+    pub(super) clock_skew_ms: i64,
 }
 
 impl Machine {
-    pub(super) fn new(clock_ahead_ms: i64) -> Self {
-        Self { gpus: Gpus::open(), inventory: None, lateness: Lateness::default(), clock_ahead_ms }
+    pub(super) fn new(clock_skew_ms: i64) -> Self {
+        Self { gpus: Gpus::open(), inventory: None, lateness: Lateness::default(), clock_skew_ms }
     }
 
     /// Reads what the machine has and what is free; `folder` names the disk. A failed inspection keeps the last result.
@@ -47,13 +47,13 @@ impl Machine {
         self.inventory.as_ref().map_or(0, |inventory| inventory.cores)
     }
 
-    /// Room for further workers at the last inspection, with `reserved` bytes of memory promised to running ones.
-    pub(super) fn room(&self, reserved: u64) -> Option<Room> {
+    /// Resources free for further workers at the last inspection, with `reserved` bytes of memory promised to running ones.
+    pub(super) fn free(&self, reserved: u64) -> Option<FreeResources> {
         let inventory = self.inventory.as_ref()?;
-        Some(Room {
+        Some(FreeResources {
             memory: inventory.memory_available.saturating_sub(reserved),
             disk: inventory.disk_free,
-            card: inventory.gpu_free(),
+            gpu_memory: inventory.gpu_free(),
         })
     }
 

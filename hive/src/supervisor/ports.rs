@@ -55,7 +55,7 @@ where
     loop {
         match attempt().await {
             Ok(revision) => return Some(revision),
-            Err(error) if error.passes() && Instant::now() < deadline => {
+            Err(error) if error.is_transient() && Instant::now() < deadline => {
                 debug!(port, %error, "failed to release a lease; retrying");
                 sleep(retry.pause).await;
             }

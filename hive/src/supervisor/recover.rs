@@ -39,7 +39,7 @@ impl Supervisor {
         let (living, dead) = sorted(entries);
         // Orphans first: they may hold a port or memory that a worker needs.
         let killed = self.kill_orphans(&living).await;
-        let (adopted, buried) = (count::capped(living.len()), count::capped(dead.len()));
+        let (adopted, ended) = (count::capped(living.len()), count::capped(dead.len()));
         for worker in living {
             self.adopt(worker).await;
         }
@@ -49,9 +49,9 @@ impl Supervisor {
         let leases_released = self.release_leaked().await?;
         self.remove_stale_records().await?;
         self.prune_logs();
-        if adopted + buried + killed + leases_released > 0 {
-            info!(adopted, reaped = buried, killed, leases_released, "recovered from an earlier run of this hive");
-            self.hive.publish(HiveEvent::Recovered { adopted, buried, killed, leases_released });
+        if adopted + ended + killed + leases_released > 0 {
+            info!(adopted, ended, killed, leases_released, "recovered from an earlier run of this hive");
+            self.hive.publish(HiveEvent::Recovered { adopted, ended, killed, leases_released });
         }
         Ok(())
     }

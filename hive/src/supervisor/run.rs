@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use futures::StreamExt as _;
 use rbee_nats::{Bus, Entry, Outbox, PortLeases, Registry};
-use rbee_schema::{HiveEvent, HiveRecord, LeaderRecord, Protocol};
+use rbee_schema::{HiveEvent, HiveRecord, LeaderRecord, Protocol, StopMode};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -24,19 +24,13 @@ use super::{
     workers::Workers,
 };
 use crate::{
-    HiveConfig, HiveError, Urgency,
-    decide::{
-        agreement::disagreement,
-        lateness,
-        ports::PortBook,
-        worker::{Event, HowToStop},
-    },
+    HiveConfig, HiveError,
+    decide::{agreement::disagreement, lateness, ports::PortBook, worker::Event},
     http::Health,
     ledger::{Ledger, LedgerWriter},
     limits::Enforcer,
-    notify, output,
+    notify, output, stop_request,
     store::Store,
-    urgency,
 };
 
 /// Runs a hive until `stop` holds a stop mode, then stops its workers. `health` is kept up to date meanwhile.
@@ -47,7 +41,7 @@ pub async fn run(
     config: HiveConfig,
     bus: Bus,
     health: watch::Sender<Health>,
-    stop: watch::Receiver<Option<Urgency>>,
+    stop: watch::Receiver<Option<StopMode>>,
 ) -> Result<(), HiveError> {
     if !config.worker_program.is_file() {
         return Err(HiveError::NoWorkerProgram(config.worker_program));
@@ -68,11 +62,11 @@ pub async fn run(
         workers: Workers::default(),
         ports: Ports {
             book: PortBook::new(config.ports.clone(), timers.foreign_port),
-            leases: PortLeases::of(&bus, &config.host, timers.port_lease),
+            leases: PortLeases::new(&bus, &config.host, timers.port_lease),
         },
         store: Store::open(config.store.clone()).map_err(HiveError::Store)?,
         enforcer: Enforcer::detect(&config.name, ledger.id()),
-        machine: Machine::new(bus.clock_ahead_ms().await?),
+        machine: Machine::new(bus.clock_skew_ms().await?),
         condition: Condition::default(),
         availability: Availability::new(health),
         tasks: JoinSet::new(),
@@ -83,7 +77,7 @@ pub async fn run(
     let subjects = supervisor.hive.bus.namespace().clone();
     let name = supervisor.hive.config.name.clone();
     let events = supervisor.hive.bus.subscribe(subjects.worker_events_of(&name)).await?;
-    let heartbeats = supervisor.hive.bus.subscribe(subjects.worker_beats_of(&name)).await?;
+    let heartbeats = supervisor.hive.bus.subscribe(subjects.worker_heartbeats_of(&name)).await?;
     // Recovered before any command is received.
     supervisor.inspect_machine();
     supervisor.recover(entries).await?;
@@ -96,7 +90,7 @@ impl Supervisor {
         mut self,
         mut worker_events: rbee_nats::Subscriber,
         mut heartbeats: rbee_nats::Subscriber,
-        mut stop: watch::Receiver<Option<Urgency>>,
+        mut stop: watch::Receiver<Option<StopMode>>,
     ) -> Result<(), HiveError> {
         let (name, bus) = (self.hive.config.name.clone(), self.hive.bus.clone());
         let (mut leases, _leases) =
@@ -125,7 +119,7 @@ impl Supervisor {
                 // Before the commands: a new leader ends the term of older commands.
                 Some(entry) = leader.recv() => self.handle_leader(entry?),
                 command = commands.recv() => match command {
-                    Some(Ok(order)) => self.handle_command(order),
+                    Some(Ok(command)) => self.handle_command(command),
                     Some(Err(failure)) => self.hive.publish(HiveEvent::Refused { failure }),
                     None => return Err(HiveError::Closed),
                 },
@@ -147,7 +141,7 @@ impl Supervisor {
                 _ = presence.tick() => self.publish_presence(),
                 _ = renewal.tick() => self.renew(),
                 () = next_tick(&mut watchdog) => notify::alive(),
-                _ = urgency::told(&mut stop) => break,
+                _ = stop_request::stop_requested(&mut stop) => break,
             }
         }
         let fenced = match self.availability.end() {
@@ -163,7 +157,7 @@ impl Supervisor {
         let mut watch = Registry::leader(&self.hive.bus).watch(">").await?;
         loop {
             match watch.next().await? {
-                Entry::Current => return Ok(watches::entries(watch)),
+                Entry::Synced => return Ok(watches::entries(watch)),
                 entry => {
                     if let Entry::Set { document, .. } = &entry {
                         self.check_leader(document)?;
@@ -198,7 +192,7 @@ impl Supervisor {
             self.step(&worker, Event::DeadlinePassed);
         }
         if let Some(evacuation) = self.availability.take_overdue(now) {
-            self.stop_all(&evacuation.why, HowToStop::Drain);
+            self.stop_all(&evacuation.why, StopMode::Drain);
         }
         self.update_condition();
     }

@@ -2,7 +2,7 @@
 
 use futures::StreamExt as _;
 use rbee_nats::{Registry, Subscriber};
-use rbee_schema::{HiveEvent, HiveRecord};
+use rbee_schema::{HiveEvent, HiveRecord, StopMode};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -10,36 +10,26 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{availability::End, state::Supervisor, timing::wait_until};
-use crate::{Urgency, decide::worker::HowToStop, metrics, notify};
-
-impl From<Urgency> for HowToStop {
-    fn from(urgency: Urgency) -> Self {
-        match urgency {
-            Urgency::Drain => Self::Drain,
-            Urgency::Hurry => Self::Terminate,
-            Urgency::Kill => Self::Kill,
-        }
-    }
-}
+use crate::{metrics, notify};
 
 impl Supervisor {
-    pub(super) async fn shut_down(mut self, beats: &mut Subscriber, mut stop: watch::Receiver<Option<Urgency>>) {
+    pub(super) async fn shut_down(mut self, beats: &mut Subscriber, mut stop: watch::Receiver<Option<StopMode>>) {
         let why = self.shutdown_reason();
         let (begun, workers) = (Instant::now(), self.workers.len());
         info!(workers, why, "the hive stops its workers");
         let timers = self.hive.config.rules.timers.clone();
-        let at_most = timers.shutdown + timers.kill + 2 * timers.last_words;
+        let at_most = timers.shutdown + timers.kill + 2 * timers.final_flush;
         notify::stopping(&format!("stopping {workers} workers"), at_most);
         self.availability.drain();
         self.hive.publish(HiveEvent::Draining { why: why.clone(), workers: self.workers.count() });
-        let mut mode = stop.borrow_and_update().unwrap_or(Urgency::Drain);
-        self.stop_all(&why, mode.into());
+        let mut mode = stop.borrow_and_update().unwrap_or(StopMode::Drain);
+        self.stop_all(&why, mode);
         let limit = begun + timers.shutdown;
         while !self.workers.is_empty() && Instant::now() < limit + timers.kill {
             let escalation = match mode {
-                Urgency::Drain => begun + timers.shutdown / 2,
-                Urgency::Hurry => limit,
-                Urgency::Kill => limit + timers.kill,
+                StopMode::Drain => begun + timers.shutdown / 2,
+                StopMode::Terminate => limit,
+                StopMode::Kill => limit + timers.kill,
             };
             let left = self.workers.len();
             let requested = tokio::select! {
@@ -55,7 +45,7 @@ impl Supervisor {
             if let Some(requested) = requested.filter(|requested| *requested > mode) {
                 warn!(left = self.workers.len(), mode = ?requested, "stopping the workers that are left in another way");
                 mode = requested;
-                self.stop_all(&why, mode.into());
+                self.stop_all(&why, mode);
             }
         }
         self.finish(begun, mode).await;
@@ -79,14 +69,14 @@ impl Supervisor {
         }
     }
 
-    async fn finish(mut self, begun: Instant, mode: Urgency) {
+    async fn finish(mut self, begun: Instant, mode: StopMode) {
         for (worker, managed) in self.workers.iter() {
             let pid = managed.worker.pid();
             error!(%worker, pid, "a worker survives SIGKILL; the next run of this hive checks for it");
         }
-        let killed = if mode == Urgency::Kill { self.workers.count() } else { 0 };
-        let last_words = self.hive.config.rules.timers.last_words;
-        let limit = Instant::now() + last_words;
+        let killed = if mode == StopMode::Kill { self.workers.count() } else { 0 };
+        let final_flush = self.hive.config.rules.timers.final_flush;
+        let limit = Instant::now() + final_flush;
         // Tasks that release leases or return jobs to the queue.
         while let Ok(Some(report)) = tokio::time::timeout_at(limit, self.tasks.join_next()).await {
             self.handle_report(report);
@@ -94,9 +84,9 @@ impl Supervisor {
         self.hive.publish(HiveEvent::Stopped { killed });
         if !matches!(self.availability.end(), Some(End::Fenced(_))) {
             let hives = Registry::<HiveRecord>::hives(&self.hive.bus);
-            hives.remove_by(&self.hive.outbox, self.hive.config.name.as_str());
+            hives.remove_ordered(&self.hive.outbox, self.hive.config.name.as_str());
         }
-        self.hive.outbox.drained(last_words).await;
+        self.hive.outbox.drained(final_flush).await;
         self.ledger.close().await;
         metrics::shut_down(begun.elapsed());
         info!(took = ?begun.elapsed(), "the hive has stopped");
@@ -104,9 +94,9 @@ impl Supervisor {
 }
 
 /// The stop mode that follows when workers take too long.
-fn escalated(mode: Urgency) -> Urgency {
+fn escalated(mode: StopMode) -> StopMode {
     match mode {
-        Urgency::Drain => Urgency::Hurry,
-        Urgency::Hurry | Urgency::Kill => Urgency::Kill,
+        StopMode::Drain => StopMode::Terminate,
+        StopMode::Terminate | StopMode::Kill => StopMode::Kill,
     }
 }

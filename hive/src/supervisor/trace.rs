@@ -19,7 +19,7 @@ impl SpawnSpan {
     pub(super) fn begin(hive: &HiveName, worker: &WorkerName, model: &ModelName, parent: Option<TraceContext>) -> Self {
         let parent = parent.unwrap_or_else(TraceContext::random);
         let span = info_span!(parent: None, "spawn", %worker, %model, %hive, trace = parent.id());
-        let trace = rbee_nats::trace::join(&span, &parent);
+        let trace = rbee_nats::trace::continue_trace(&span, &parent);
         span.in_scope(|| info!("starting a worker"));
         Self { span, trace }
     }

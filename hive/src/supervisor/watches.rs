@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_nats::{Bus, BusError, Commands, Entry, Order, RegistryWatch};
+use rbee_nats::{Bus, BusError, CommandQueue, Entry, IssuedCommand, RegistryWatch};
 use rbee_schema::{Failure, HiveName};
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, time::sleep};
@@ -12,7 +12,7 @@ use tracing::warn;
 /// Entries that may wait for the owner. The owner handles one in microseconds; the rest waits on the bus.
 const ENTRIES: usize = 64;
 
-/// Commands that may wait while the owner carries one out. The rest waits on the bus, where a restart of the hive finds it.
+/// CommandQueue that may wait while the owner carries one out. The rest waits on the bus, where a restart of the hive finds it.
 const COMMANDS: usize = 8;
 
 /// Pause after a failed receive. One attempt per second is few for a server that has trouble.
@@ -40,8 +40,8 @@ pub(super) fn entries<T: DeserializeOwned + Send + 'static>(
 }
 
 /// Receives the commands of a hive in a task of its own.
-pub(super) async fn commands(bus: &Bus, hive: &HiveName) -> Result<Reader<Result<Order, Failure>>, BusError> {
-    let mut commands = Commands::of(bus, hive).await?;
+pub(super) async fn commands(bus: &Bus, hive: &HiveName) -> Result<Reader<Result<IssuedCommand, Failure>>, BusError> {
+    let mut commands = CommandQueue::open(bus, hive).await?;
     let (sender, receiver) = mpsc::channel(COMMANDS);
     let receiving = tokio::spawn(async move {
         loop {

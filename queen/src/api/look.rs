@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt::Display, ops::Bound, str::FromStr, time::I
 use rbee_schema::{
     Failure, FailureCode, HiveName, ModelName, WorkerPhase,
     api::{
-        Explanation, Hive, Hives, Model, Models, OfModel, OfWorker, Opinion, Page, RefusedModel, Status, Worker,
-        Workers,
+        Explanation, Hive, Hives, Model, ModelRequest, Models, PageRequest, PlacementCandidate, RefusedModel, Status,
+        Worker, WorkerRequest, Workers,
     },
 };
 
@@ -55,12 +55,12 @@ fn page<K: Ord, V>(all: &BTreeMap<K, V>, after: Option<K>) -> (Vec<&K>, Option<&
 }
 
 /// Reads what an earlier page said in `next`.
-fn after<K: FromStr<Err: Display>>(Page { after }: &Page) -> Result<Option<K>, Failure> {
+fn after<K: FromStr<Err: Display>>(PageRequest { after }: &PageRequest) -> Result<Option<K>, Failure> {
     let wrong = |error: K::Err| Failure::new(FailureCode::InvalidRequest, format!("`after` is no `next`: {error}"));
     after.as_ref().map(|after| after.parse().map_err(wrong)).transpose()
 }
 
-pub(super) fn models(fleet: &Fleet, asked: Page) -> Result<Models, Failure> {
+pub(super) fn models(fleet: &Fleet, asked: PageRequest) -> Result<Models, Failure> {
     let refused =
         |(name, failure): (&ModelName, &Failure)| RefusedModel { name: name.clone(), failure: failure.clone() };
     let after = after(&asked)?;
@@ -86,7 +86,7 @@ fn one_model(fleet: &Fleet, name: &ModelName) -> Option<Model> {
     })
 }
 
-pub(super) fn model(fleet: &Fleet, OfModel { model }: OfModel) -> Result<Model, Failure> {
+pub(super) fn model(fleet: &Fleet, ModelRequest { model }: ModelRequest) -> Result<Model, Failure> {
     if let Some(failure) = fleet.refused.get(&model) {
         return Err(failure.clone());
     }
@@ -97,7 +97,7 @@ pub(super) fn unknown(fleet: &Fleet, model: &ModelName) -> Failure {
     unknown_model(model.as_str(), fleet.models.keys().map(ModelName::as_str))
 }
 
-pub(super) fn hives(fleet: &Fleet, asked: Page) -> Result<Hives, Failure> {
+pub(super) fn hives(fleet: &Fleet, asked: PageRequest) -> Result<Hives, Failure> {
     let hive = |name: &HiveName| {
         let known = fleet.hives.get(name)?;
         Some(Hive {
@@ -105,14 +105,14 @@ pub(super) fn hives(fleet: &Fleet, asked: Page) -> Result<Hives, Failure> {
             record: known.record.clone(),
             workers: number(fleet.load(name)),
             presence: known.liveness.presence().as_str().to_owned(),
-            room: known.room,
+            free: known.free,
         })
     };
     let (names, next) = page(&fleet.hives, after(&asked)?);
     Ok(Hives { hives: names.into_iter().filter_map(hive).collect(), next: next.map(ToString::to_string) })
 }
 
-pub(super) fn workers(fleet: &Fleet, Page { after }: Page) -> Result<Workers, Failure> {
+pub(super) fn workers(fleet: &Fleet, PageRequest { after }: PageRequest) -> Result<Workers, Failure> {
     let wrong = || {
         let message = "`after` is no `next`: expected HIVE/WORKER".to_owned();
         Failure::new(FailureCode::InvalidRequest, message)
@@ -143,7 +143,7 @@ fn one_worker(fleet: &Fleet, (hive, name): &WorkerKey, worker: &KnownWorker) -> 
 }
 
 /// The worker that is meant.
-pub(super) fn find(fleet: &Fleet, OfWorker { worker, hive }: &OfWorker) -> Result<WorkerKey, Failure> {
+pub(super) fn find(fleet: &Fleet, WorkerRequest { worker, hive }: &WorkerRequest) -> Result<WorkerKey, Failure> {
     let is_meant = |(at, name): &&WorkerKey| name == worker && hive.as_ref().is_none_or(|hive| hive == at);
     let found: Vec<&WorkerKey> = fleet.workers.keys().filter(is_meant).collect();
     match found.as_slice() {
@@ -160,19 +160,19 @@ pub(super) fn find(fleet: &Fleet, OfWorker { worker, hive }: &OfWorker) -> Resul
     }
 }
 
-pub(super) fn worker(fleet: &Fleet, asked: OfWorker) -> Result<Worker, Failure> {
+pub(super) fn worker(fleet: &Fleet, asked: WorkerRequest) -> Result<Worker, Failure> {
     let key = find(fleet, &asked)?;
     let known = fleet.workers.get(&key).map(|worker| one_worker(fleet, &key, worker));
     known.ok_or_else(|| Failure::new(FailureCode::UnknownWorker, format!("worker {} is gone", key.1)))
 }
 
 /// Where another worker of a model would go, and why.
-pub(super) fn explain(fleet: &Fleet, OfModel { model }: OfModel) -> Result<Explanation, Failure> {
+pub(super) fn explain(fleet: &Fleet, ModelRequest { model }: ModelRequest) -> Result<Explanation, Failure> {
     let now = Instant::now();
     let spec = fleet.models.get(&model).ok_or_else(|| unknown(fleet, &model))?;
-    let opinion = |verdict: crate::decide::place::Verdict<'_>| Opinion {
+    let opinion = |verdict: crate::decide::place::Verdict<'_>| PlacementCandidate {
         hive: verdict.hive.clone(),
-        suited: verdict.suited.is_ok(),
+        fits: verdict.suited.is_ok(),
         why: match &verdict.suited {
             Ok(rank) => rank.to_string(),
             Err(obstacle) => obstacle.to_string(),

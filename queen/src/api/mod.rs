@@ -9,7 +9,7 @@ use std::time::Duration;
 use rbee_nats::{ApiRequest, Bus, Outbox};
 use rbee_schema::{
     Chunk, EmbeddingsRequest, Failure, FailureCode, JobId, JobRequest, ModelName, QueenName, Tenant,
-    api::{Cancel, Cancelling, Status},
+    api::{Cancel, CancelReply, Status},
 };
 use serde::de::DeserializeOwned;
 use tracing::{debug, warn};
@@ -119,7 +119,7 @@ async fn cancel(bus: Bus, request: ApiRequest) {
         }
     };
     match bus.cancel(&tenant, &job).await {
-        Ok(()) => request.reply(&Cancelling { job }).await,
+        Ok(()) => request.reply(&CancelReply { job }).await,
         Err(error) => request.refuse(&Failure::new(FailureCode::TimedOut, error.to_string())).await,
     }
 }

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use rbee_nats::trace::STEPS;
-use rbee_nats::{AppendError, Authority, Bus, BusError, Order as HiveOrder, QueuedJob, Registry};
+use rbee_nats::{AppendError, Bus, BusError, CommandIssuer, IssuedCommand, QueuedJob, Registry};
 use rbee_schema::{
-    AlertEvent, AlertKind, Chunk, Event as BusEvent, Failure, Haste, HiveCommand, HiveName, JobId, JobInFlight,
-    ModelName, ModelSpec, QueenEvent, Tenant, WorkerName,
+    AlertEvent, AlertKind, Chunk, Event as BusEvent, Failure, HiveCommand, HiveName, JobId, JobInFlight, ModelName,
+    ModelSpec, QueenEvent, StopMode, Tenant, WorkerName,
 };
 use tokio::time::sleep;
 use tracing::{Instrument as _, Span, debug, info, warn};
@@ -90,7 +90,9 @@ impl Controller {
                 metrics::hive_lost();
                 warn!(%hive, workers, "a hive is lost; others replace its workers");
             }
-            QueenEvent::HiveReturned { hive, silent_ms, .. } => info!(%hive, silent_ms, "a hive is heard again"),
+            QueenEvent::HiveReturned { hive, heartbeat_age_ms, .. } => {
+                info!(%hive, heartbeat_age_ms, "a hive sends heartbeats again");
+            }
             QueenEvent::HiveRemoved { hive, workers } => warn!(%hive, workers, "a hive is not expected any more"),
             QueenEvent::Fulfilled { model, worker, took_ms, expected_ms, .. } => {
                 metrics::fulfilled(Duration::from_millis(*took_ms));
@@ -137,7 +139,7 @@ impl Controller {
         // Told before it is commanded: whoever leads next knows of it.
         self.publish(QueenEvent::Placed { model: told_model, hive: told_hive, worker: told_worker, why, expected_ms });
         let command = HiveCommand::Spawn { worker, model, spec };
-        self.command(key, HiveOrder { command, by: Authority::Leader(term), trace: Some(trace) }, span);
+        self.command(key, IssuedCommand { command, issuer: CommandIssuer::Leader(term), trace: Some(trace) }, span);
     }
 
     fn stop(&mut self, term: u64, (hive, worker): WorkerKey, why: String, now: Instant) {
@@ -145,16 +147,16 @@ impl Controller {
         let key = (hive.clone(), worker.clone());
         self.fleet.told_to_stop(&key, now);
         self.publish(QueenEvent::Stopping { hive, worker: worker.clone(), why: why.clone() });
-        let command = HiveCommand::Stop { worker, why, haste: Haste::Drain };
-        self.command(key, HiveOrder { command, by: Authority::Leader(term), trace: None }, Span::none());
+        let command = HiveCommand::Stop { worker, why, mode: StopMode::Drain };
+        self.command(key, IssuedCommand { command, issuer: CommandIssuer::Leader(term), trace: None }, Span::none());
     }
 
     /// Commands the hive of a worker; `span` lasts until the command is stored.
-    fn command(&mut self, (hive, worker): WorkerKey, order: HiveOrder, span: Span) {
+    fn command(&mut self, (hive, worker): WorkerKey, order: IssuedCommand, span: Span) {
         let bus = self.bus.clone();
         let commanding = async move {
-            let Err(error) = bus.order(&hive, &order).await else { return Report::Done };
-            if !error.passes() {
+            let Err(error) = bus.issue(&hive, &order).await else { return Report::Done };
+            if !error.is_transient() {
                 warn!(%hive, %error, "a command was refused; what it was for is decided anew");
                 return Report::Done;
             }
@@ -168,10 +170,10 @@ impl Controller {
     /// Nobody says that a command is stored: it is given again, unless its hive has obeyed or it was given up meanwhile; a
     /// hive obeys the same one once. Where she leads anew she gives it in her new term; where somebody else does, its hive
     /// refuses it.
-    pub(super) fn command_again(&mut self, key: WorkerKey, order: HiveOrder) {
+    pub(super) fn command_again(&mut self, key: WorkerKey, order: IssuedCommand) {
         if self.fleet.awaits(&key) {
-            let by = self.standing.term().map_or(order.by, Authority::Leader);
-            self.command(key, HiveOrder { by, ..order }, Span::current());
+            let issuer = self.standing.term().map_or(order.issuer, CommandIssuer::Leader);
+            self.command(key, IssuedCommand { issuer, ..order }, Span::current());
         }
     }
 
@@ -181,7 +183,7 @@ impl Controller {
         metrics::stranded(jobs.len());
         let (bus, outbox) = (self.bus.clone(), self.outbox.clone());
         self.tasks.spawn(async move {
-            bus.return_jobs(&outbox, &hive, &worker, jobs).await;
+            bus.return_to_queue(&outbox, &hive, &worker, jobs).await;
             Report::Done
         });
     }
@@ -224,7 +226,7 @@ async fn answer_all(bus: &Bus, model: &ModelName, failure: &Failure) {
 }
 
 async fn answer(bus: &Bus, sequence: u64, tenant: &Tenant, job: &JobId, failure: &Failure) -> Result<(), BusError> {
-    let output = bus.output(tenant, job, 0).await?;
+    let output = bus.stored_output(tenant, job, 0).await?;
     let last = output.last();
     if !last.is_some_and(|last| last.chunk.is_last()) {
         let chunk = Chunk::Error { error: failure.clone() };

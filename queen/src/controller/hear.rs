@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use rbee_nats::{AppendError, Disconnected, Entry, Message, RefusedLogin, Registry, Subject};
 use rbee_schema::{
-    AlertEvent, AlertKind, Chunk, Event as BusEvent, Failure, FailureCode, FileRecord, HiveBeat, HiveName, HiveRecord,
-    ModelEvent, ModelName, ModelSpec, QueenControl, QueenEvent, WorkerBeat, WorkerRecord,
+    AlertEvent, AlertKind, Chunk, Event as BusEvent, Failure, FailureCode, FileRecord, HiveHeartbeat, HiveName,
+    HiveRecord, ModelEvent, ModelName, ModelSpec, QueenControl, QueenEvent, WorkerHeartbeat, WorkerRecord,
 };
 use tokio::task::JoinError;
 use tracing::{debug, error, info, warn};
@@ -21,16 +21,16 @@ impl Controller {
     pub(super) fn hear_beat(&mut self, message: &Message) {
         let now = Instant::now();
         match self.bus.parse(&message.subject) {
-            Some(Subject::HiveBeat(hive)) => {
-                let Ok(beat) = serde_json::from_slice::<HiveBeat>(&message.payload) else { return unreadable() };
+            Some(Subject::HiveHeartbeat(hive)) => {
+                let Ok(beat) = serde_json::from_slice::<HiveHeartbeat>(&message.payload) else { return unreadable() };
                 if !self.fleet.hives.contains_key(&hive) {
                     return metrics::ignored("heartbeat of an unknown hive");
                 }
                 let change = self.fleet.hive_beats(&hive, &beat, now);
                 self.look_for_jobs(change);
             }
-            Some(Subject::WorkerBeat(hive, worker)) => {
-                let Ok(beat) = serde_json::from_slice::<WorkerBeat>(&message.payload) else { return unreadable() };
+            Some(Subject::WorkerHeartbeat(hive, worker)) => {
+                let Ok(beat) = serde_json::from_slice::<WorkerHeartbeat>(&message.payload) else { return unreadable() };
                 match self.fleet.worker_beats(&(hive, worker), beat, now) {
                     Pulse::JobsChanged => self.recount(now),
                     Pulse::Unknown => metrics::ignored("heartbeat of an unknown worker"),
@@ -59,7 +59,7 @@ impl Controller {
                 let change = self.fleet.hive_is_there(hive, document, Instant::now());
                 self.look_for_jobs(change);
             }
-            Entry::Gone(key) => {
+            Entry::Removed(key) => {
                 let Ok(hive) = key.parse() else { return };
                 info!(%hive, "the key of a hive is gone");
                 self.fleet.hive_has_no_key(&hive);
@@ -68,7 +68,7 @@ impl Controller {
                 metrics::ignored("record of a hive");
                 warn!(key, error, "a hive's record cannot be read");
             }
-            Entry::Current => self.has_read(),
+            Entry::Synced => self.has_read(),
         }
     }
 
@@ -81,7 +81,7 @@ impl Controller {
                 self.fleet.worker_is_so_since(&worker, stored);
                 self.look_for_jobs(change);
             }
-            Entry::Gone(key) => {
+            Entry::Removed(key) => {
                 let Some(worker) = worker_key(&key) else { return };
                 let change = self.fleet.worker_is_gone(&worker);
                 self.look_for_jobs(change);
@@ -90,7 +90,7 @@ impl Controller {
                 metrics::ignored("record of a worker");
                 warn!(key, error, "a worker's record cannot be read");
             }
-            Entry::Current => self.has_read(),
+            Entry::Synced => self.has_read(),
         }
     }
 
@@ -108,7 +108,7 @@ impl Controller {
                 let Ok(model) = key.parse::<ModelName>() else { return ignored("model", &key) };
                 self.refuse_declaration(model, Failure::new(FailureCode::InvalidRequest, error));
             }
-            Entry::Gone(key) => {
+            Entry::Removed(key) => {
                 let Ok(model) = key.parse::<ModelName>() else { return };
                 let was_known = self.fleet.models.contains_key(&model) || self.fleet.refused.contains_key(&model);
                 self.fleet.model_is_gone(&model);
@@ -116,7 +116,7 @@ impl Controller {
                     self.tell_of_model(model, ModelEvent::Withdrawn {});
                 }
             }
-            Entry::Current => self.has_read(),
+            Entry::Synced => self.has_read(),
         }
     }
 
@@ -156,13 +156,13 @@ impl Controller {
                 Some(hive) => self.fleet.file_is(hive, key, document.reference),
                 None => ignored("file", &key),
             },
-            Entry::Gone(key) => {
+            Entry::Removed(key) => {
                 if let Some(hive) = hive(&key) {
                     self.fleet.file_is_gone(&hive, &key);
                 }
             }
             Entry::Unreadable(key, error) => warn!(key, error, "the record of a model file cannot be read"),
-            Entry::Current => self.has_read(),
+            Entry::Synced => self.has_read(),
         }
     }
 
@@ -295,7 +295,7 @@ impl Controller {
         if self.standing.term().is_some() {
             let workers = Registry::workers(&self.bus);
             for (hive, worker) in forgotten {
-                workers.remove_by(&self.outbox, &format!("{hive}.{worker}"));
+                workers.remove_ordered(&self.outbox, &format!("{hive}.{worker}"));
             }
         }
     }

@@ -18,7 +18,9 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use rbee_nats::{Api, Bus, BusError, EventRecord, Order, Outbox, Registry, RegistryWatch, Subject, recent_events};
+use rbee_nats::{
+    Api, Bus, BusError, EventRecord, IssuedCommand, Outbox, Registry, RegistryWatch, Subject, recent_events,
+};
 use rbee_schema::{
     AlertEvent, AlertKind, Event as BusEvent, Failure, FileRecord, HiveRecord, ModelName, ModelSpec, QueenEvent,
     QueenName, WorkerRecord,
@@ -86,7 +88,7 @@ enum Report {
     /// How many jobs of each model are in the queue.
     Depths(Vec<(ModelName, u64)>),
     /// Nobody says that what was commanded about a worker is stored.
-    NotStored(WorkerKey, Box<Order>),
+    NotStored(WorkerKey, Box<IssuedCommand>),
     Done,
 }
 
@@ -143,13 +145,13 @@ pub async fn run(config: QueenConfig, bus: Bus, stop: CancellationToken) -> Resu
 impl Controller {
     async fn run(mut self, stop: CancellationToken) -> Result<(), QueenError> {
         let namespace = self.bus.namespace().clone();
-        let mut beats = self.bus.subscribe(namespace.all_beats()).await?;
+        let mut beats = self.bus.subscribe(namespace.all_heartbeats()).await?;
         let mut queued = self.bus.subscribe(namespace.all_queued()).await?;
         let mut cancels = self.bus.subscribe(namespace.all_cancels()).await?;
         let mut dead = self.bus.subscribe(namespace.all_dead()).await?;
-        let mut placed = self.bus.subscribe(namespace.all_placed()).await?;
-        let mut refused_logins = self.bus.refused_logins().await?;
-        let mut disconnects = self.bus.disconnects().await?;
+        let mut placed = self.bus.subscribe(namespace.all_placements()).await?;
+        let mut watch_refused_logins = self.bus.watch_refused_logins().await?;
+        let mut disconnects = self.bus.watch_disconnects().await?;
         let mut control = self.bus.subscribe(self.bus.subject(&Subject::QueenControl)).await?;
         for (key, model, age) in recent_orders(&self.bus, self.fleet.timers.order).await? {
             let now = Instant::now();
@@ -195,7 +197,7 @@ impl Controller {
                 Some(message) = cancels.next() => self.hear_cancel(&message),
                 Some(message) = dead.next() => self.hear_dead(&message),
                 Some(message) = placed.next() => self.hear_placed(&message),
-                Some(message) = refused_logins.next() => self.hear_refused_login(&message),
+                Some(message) = watch_refused_logins.next() => self.hear_refused_login(&message),
                 Some(message) = disconnects.next() => self.hear_disconnect(&message),
                 Some(message) = control.next() => self.hear_control(&message),
                 Some(report) = self.tasks.join_next() => self.hear_report(report),
@@ -212,7 +214,7 @@ impl Controller {
         if let Err(error) = (&mut campaign).await {
             warn!(%error, "the lead could not be given up; it lapses");
         }
-        self.outbox.drained(self.fleet.timers.last_words).await;
+        self.outbox.drained(self.fleet.timers.final_flush).await;
         info!("the queen has stopped; hives and workers go on");
         Ok(())
     }
@@ -298,7 +300,7 @@ impl Controller {
 async fn recent_orders(bus: &Bus, patience: Duration) -> Result<Vec<(WorkerKey, ModelName, Duration)>, BusError> {
     let now = SystemTime::now();
     let since = now.checked_sub(patience).unwrap_or(SystemTime::UNIX_EPOCH);
-    let placed = recent_events(bus, &bus.namespace().all_placed(), since).await?;
+    let placed = recent_events(bus, &bus.namespace().all_placements(), since).await?;
     if placed.is_empty() {
         return Ok(Vec::new());
     }

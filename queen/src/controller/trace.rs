@@ -37,7 +37,7 @@ impl Traces {
         let asked = self.oldest.get(model).filter(|_| waits(fleet, model));
         let trace = asked.cloned().unwrap_or_else(TraceContext::random);
         let span = info_span!(parent: None, "place", %model, %hive, %worker, trace = trace.id());
-        let trace = rbee_nats::trace::join(&span, &trace);
+        let trace = rbee_nats::trace::continue_trace(&span, &trace);
         (span, trace)
     }
 }

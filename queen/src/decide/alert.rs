@@ -102,7 +102,7 @@ fn of_hives(fleet: &Fleet) -> impl Iterator<Item = (Key, Alert)> {
             (key(AlertKind::HiveDegraded), Alert { message, remedy })
         });
         let low = fleet.bounds.low_disk;
-        let disk = hive.room.filter(|room| room.disk < low.bytes()).map(|_| {
+        let disk = hive.free.filter(|free| free.disk < low.bytes()).map(|_| {
             // Without the number: it changes with each heartbeat.
             let message = format!("hive {name} has less than {low} free on its disk");
             let remedy = "`rbee models --files` lists fetched models, `rbee rm` deletes one";
@@ -128,7 +128,7 @@ fn of_workers(fleet: &Fleet, model: &ModelName) -> Vec<(Key, Alert)> {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use rbee_schema::{ByteSize, FailureCode, Replicas, Room};
+    use rbee_schema::{ByteSize, FailureCode, FreeResources, Replicas};
 
     use super::*;
     use crate::decide::{
@@ -164,8 +164,8 @@ mod tests {
     #[test]
     fn when_a_disk_is_low_can_be_set() {
         let (mut fleet, mut alerts) = (fleet(ONE), Alerts::default());
-        fleet.hives.get_mut(&name("a")).expect("it is there").room =
-            Some(Room { memory: 0, disk: 5 << 30, card: None });
+        fleet.hives.get_mut(&name("a")).expect("it is there").free =
+            Some(FreeResources { memory: 0, disk: 5 << 30, gpu_memory: None });
         assert_eq!(told(&mut alerts, &fleet, &Scope::Everything), [""; 0]);
         fleet.bounds.low_disk = ByteSize(6 << 30);
         assert_eq!(told(&mut alerts, &fleet, &Scope::Everything), ["disk-low a"]);
@@ -189,8 +189,8 @@ mod tests {
     fn lost_hives_full_disks_and_models_without_a_place_are_told_and_told_again_by_the_next_queen() {
         let (mut fleet, mut alerts, now) = (fleet(ONE), Alerts::default(), Instant::now());
         fleet.timers = Timers { suspect: Duration::from_secs(3), ..Timers::default() };
-        fleet.hives.get_mut(&name("a")).expect("it is there").room =
-            Some(Room { memory: 1 << 40, disk: fleet.bounds.low_disk.bytes() - 1, card: None });
+        fleet.hives.get_mut(&name("a")).expect("it is there").free =
+            Some(FreeResources { memory: 1 << 40, disk: fleet.bounds.low_disk.bytes() - 1, gpu_memory: None });
         for seconds in [4, 11] {
             fleet.pass(now + Duration::from_secs(seconds));
         }

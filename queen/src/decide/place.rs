@@ -8,7 +8,7 @@ use std::{
 
 use rbee_schema::{
     ByteSize, Device, Failure, FailureCode, HiveName, HiveRecord, Labels, ModelName, ModelReference, ModelSpec,
-    Protocol, Spreading, WorkerName,
+    PlacementStrategy, Protocol, WorkerName,
 };
 
 use crate::decide::{
@@ -193,7 +193,7 @@ fn obstacle<'a>(
 }
 
 fn short_of_memory<'a>(fleet: &Fleet, name: &HiveName, hive: &Hive, needed: Option<u64>) -> Option<Obstacle<'a>> {
-    let (needed, room) = (needed?, hive.room?);
+    let (needed, room) = (needed?, hive.free?);
     let free = room.memory.saturating_sub(promised(fleet, name));
     (needed > free).then_some(Obstacle::Memory { needed, free })
 }
@@ -211,15 +211,15 @@ fn missing_label<'a>(record: &HiveRecord, wanted: &'a Labels) -> Option<(&'a str
 
 fn rank(fleet: &Fleet, name: &HiveName, hive: &Hive, model: &ModelName, spec: &ModelSpec) -> Rank {
     let load = fleet.load(name);
-    let (together, crowd) = match spec.spreading {
-        Spreading::Spread => (fleet.load_of(name, model), Crowd::Fewest(load)),
-        Spreading::Pack => (0, Crowd::Most(Reverse(load))),
+    let (together, crowd) = match spec.placement {
+        PlacementStrategy::Spread => (fleet.load_of(name, model), Crowd::Fewest(load)),
+        PlacementStrategy::Pack => (0, Crowd::Most(Reverse(load))),
     };
     let to_fetch = match &spec.reference {
         ModelReference::Hub(_) => !fleet.has_file(name, &spec.reference),
         ModelReference::File(_) | ModelReference::Mock(_) => false,
     };
-    let memory_free = Reverse(hive.room.map_or(0, |room| room.memory));
+    let memory_free = Reverse(hive.free.map_or(0, |room| room.memory));
     Rank { degraded: hive.record.degraded.is_some(), together, to_fetch, crowd, memory_free }
 }
 

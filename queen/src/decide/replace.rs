@@ -80,7 +80,7 @@ fn outdated<'a>(
     });
     live.filter_map(move |(key, worker)| {
         let started_with = worker.record.spec.as_ref();
-        if started_with.is_some_and(|started_with| !spec.is_served_like(started_with)) {
+        if started_with.is_some_and(|started_with| !spec.runs_like(started_with)) {
             return Some((key, worker, "its declaration has changed".to_owned()));
         }
         is_leaving(fleet, key).then(|| (key, worker, format!("hive {} drains", key.0)))

@@ -159,7 +159,7 @@ impl Plan<'_> {
             if worker.told_to_stop.is_some() {
                 continue;
             }
-            let is_as_declared = worker.record.spec.as_ref().is_none_or(|found| spec.is_served_like(found));
+            let is_as_declared = worker.record.spec.as_ref().is_none_or(|found| spec.runs_like(found));
             if hive.record.draining || !worker.counts() || worker.looping.is_some() || !is_as_declared {
                 return false;
             }

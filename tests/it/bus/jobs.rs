@@ -170,7 +170,7 @@ async fn a_settled_job_is_gone() {
     bus.submit(submission("a")).await.expect("accepted");
     let delivery = pull(&queue(&bus).await).await;
     assert_eq!(depth(&bus).await, 1);
-    delivery.settle().await.expect("settled");
+    delivery.ack().await.expect("settled");
     assert_eq!(depth(&bus).await, 0);
 }
 
@@ -242,7 +242,7 @@ async fn every_job_goes_to_exactly_one_of_many_pullers() {
         let queue = queue(&bus).await;
         let mut mine = Vec::new();
         while let Some(delivery) = queue.next(Duration::from_millis(500)).await.expect("the server answers") {
-            delivery.settle().await.expect("settled");
+            delivery.ack().await.expect("settled");
             mine.push(delivery.job);
         }
         mine
@@ -299,8 +299,8 @@ async fn a_job_that_is_given_up_is_kept_once_with_the_reason() {
     let bus = server.bus("rbee").await;
     let failure = Failure::new(FailureCode::TriedTooOften, "it ended three workers");
     let dead = DeadJob { tenant: name("acme"), job: name("a"), attempts: 3, failure, body: CHAT.to_owned() };
-    bus.bury(&model(), &dead).await.expect("kept");
-    bus.bury(&model(), &dead).await.expect("kept already");
+    bus.store_dead_job(&model(), &dead).await.expect("kept");
+    bus.store_dead_job(&model(), &dead).await.expect("kept already");
     let stream = bus.jetstream().get_stream("rbee_dead").await.expect("the stream is there");
     assert_eq!(stream.cached_info().state.messages, 1);
     let kept = stream.get_last_raw_message_by_subject("rbee.dead.smollm2").await.expect("the dead job");

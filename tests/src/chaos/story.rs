@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use rbee_nats::{Bus, EventRecord, Events, Subject};
+use rbee_nats::{Bus, EventReader, EventRecord, Subject};
 use rbee_schema::{Event, HiveEvent, PortEvent, QueenEvent, WorkerEvent};
 
 use crate::wait::soon;
@@ -11,7 +11,7 @@ use crate::wait::soon;
 #[derive(Debug)]
 pub struct Story {
     bus: Bus,
-    events: Events,
+    events: EventReader,
 }
 
 /// One event.
@@ -44,7 +44,7 @@ impl Story {
     /// # Panics
     /// When the server does not answer.
     pub async fn of(bus: &Bus) -> Self {
-        let events = Events::since(bus, "rbee.evt.>", None).await.expect("the server answers");
+        let events = EventReader::since(bus, "rbee.evt.>", None).await.expect("the server answers");
         Self { bus: bus.clone(), events }
     }
 

@@ -12,7 +12,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use rbee_nats::{Bus, Follow, Registry, Submission};
+use rbee_nats::{Bus, OutputReader, Registry, Submission};
 use rbee_schema::{
     Chunk, JobClass, JobId, ModelName, ModelReference, ModelSpec, Replicas, Tenant,
     api::{Hives, Models, Status, Worker, Workers},
@@ -169,7 +169,7 @@ impl Fleet {
         let data = self.folder.path().join(name).display().to_string();
         self.role(name, &["hive", "--name", name, "--ports", ports, "--data", &data]);
         eventually(&format!("hive {name} is there"), PATIENCE, async || {
-            let hives: Result<Hives, _> = self.bus.ask("hives", &()).await;
+            let hives: Result<Hives, _> = self.bus.request("hives", &()).await;
             hives.is_ok_and(|reply| reply.hives.iter().any(|hive| hive.name.as_str() == name))
         })
         .await;
@@ -262,9 +262,9 @@ impl Fleet {
     ///
     /// # Panics
     /// When it is not accepted.
-    pub async fn submit(&self, model: &str, body: serde_json::Value) -> (JobId, Follow) {
+    pub async fn submit(&self, model: &str, body: serde_json::Value) -> (JobId, OutputReader) {
         let job = JobId::generate();
-        let output = self.bus.follow(&Tenant::default(), &job).await.expect("the server answers");
+        let output = self.bus.read_output(&Tenant::default(), &job).await.expect("the server answers");
         let submission = Submission {
             model: model.parse::<ModelName>().expect("a name of a test is valid"),
             class: JobClass::Interactive,
@@ -286,7 +286,7 @@ impl Fleet {
 
     /// What the queen says of the fleet; `None` where none answers.
     pub async fn status(&self) -> Option<Status> {
-        self.bus.ask("status", &()).await.ok()
+        self.bus.request("status", &()).await.ok()
     }
 
     /// All workers, as the queen knows them.
@@ -294,7 +294,7 @@ impl Fleet {
     /// # Panics
     /// When she does not answer.
     pub async fn workers(&self) -> Vec<Worker> {
-        let reply: Workers = self.bus.ask("workers", &()).await.expect("the queen answers");
+        let reply: Workers = self.bus.request("workers", &()).await.expect("the queen answers");
         reply.workers
     }
 
@@ -304,7 +304,7 @@ impl Fleet {
     /// When she does not come to know it.
     pub async fn known(&self, models: &[&str]) {
         eventually(&format!("{models:?} are known"), PATIENCE, async || {
-            let reply: Models = self.bus.ask("models", &()).await.expect("the queen answers");
+            let reply: Models = self.bus.request("models", &()).await.expect("the queen answers");
             models.iter().all(|model| reply.models.iter().any(|known| known.name.as_str() == *model))
         })
         .await;
@@ -434,7 +434,7 @@ pub fn chat(content: &str) -> serde_json::Value {
 ///
 /// # Panics
 /// When the end does not come.
-pub async fn whole(output: &mut Follow) -> Vec<Chunk> {
+pub async fn whole(output: &mut OutputReader) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     while let Some(committed) = output.next(PATIENCE).await.expect("the answer goes on") {
         chunks.push(committed.chunk);

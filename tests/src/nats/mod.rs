@@ -104,7 +104,7 @@ impl NatsServer {
                 cluster.check();
             }
             let Ok(bus) = connect(&server.url, "rbee").await else { return false };
-            Plan::make(&bus).await.is_ok()
+            Plan::compute(&bus).await.is_ok()
         })
         .await;
         server
@@ -177,7 +177,7 @@ impl NatsServer {
     /// When it cannot be had.
     pub async fn bus(&self, namespace: &str) -> Bus {
         let bus = self.connect(namespace).await;
-        let plan = Plan::make(&bus).await.expect("the server is looked at");
+        let plan = Plan::compute(&bus).await.expect("the server is looked at");
         plan.apply(&bus).await.expect("the server is prepared");
         if matches!(self.running, Running::Cluster(_)) {
             replicate(&bus).await;
@@ -213,7 +213,7 @@ impl NatsServer {
 
 /// What an operator does once: every stream gets three replicas.
 async fn replicate(bus: &Bus) {
-    for spec in Topology::of(bus.namespace()).streams {
+    for spec in Topology::new(bus.namespace()).streams {
         let stream = bus.jetstream().get_stream(&spec.name).await.expect("it was made");
         let config = Config { num_replicas: 3, ..stream.cached_info().config.clone() };
         bus.jetstream().update_stream(config).await.expect("the servers take it");

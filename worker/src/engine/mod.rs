@@ -19,7 +19,7 @@ pub mod mock;
 use std::{sync::Arc, time::Duration};
 
 use rbee_schema::{
-    CacheUse, EmbeddingInput, Failure, FailureCode, MemoryEstimate, ModelKind, ModelReference, Sampling,
+    EmbeddingInput, Failure, FailureCode, MemoryEstimate, ModelKind, ModelReference, PromptCacheStats, Sampling,
 };
 
 pub use self::chat::Chat;
@@ -237,15 +237,15 @@ pub struct EngineStats {
 
 impl EngineStats {
     /// What is remembered, as a heartbeat says it; `None` where the engine has no cache.
-    pub(crate) fn cache(&self) -> Option<CacheUse> {
+    pub(crate) fn cache(&self) -> Option<PromptCacheStats> {
         let bytes = |pages| pages * self.page_bytes;
-        (self.cache_pages > 0).then(|| CacheUse {
-            asked_tokens: self.asked_tokens,
-            found_tokens: self.found_tokens,
-            most_bytes: bytes(self.cache_pages),
+        (self.cache_pages > 0).then(|| PromptCacheStats {
+            lookup_tokens: self.asked_tokens,
+            hit_tokens: self.found_tokens,
+            limit_bytes: bytes(self.cache_pages),
             used_bytes: bytes(self.used_pages),
             idle_bytes: bytes(self.known_pages),
-            forgotten_bytes: bytes(self.forgotten_pages),
+            evicted_bytes: bytes(self.forgotten_pages),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use llguidance::api::TopLevelGrammar;
 use proptest::prelude::*;
-use rbee_schema::{ModelReference, Sampling, Shape, Tool};
+use rbee_schema::{ModelReference, OutputFormat, Sampling, Tool};
 use serde_json::{Value, json};
 
 use super::*;
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The grammar of a form that nothing else is expected beside.
-fn grammar(shape: &Shape) -> TopLevelGrammar {
+fn grammar(shape: &OutputFormat) -> TopLevelGrammar {
     form::grammar(Form { shape: Some(shape.clone()), ..Form::default() }, &Expected::default()).expect("a form")
 }
 
@@ -41,7 +41,7 @@ fn fits(grammar: TopLevelGrammar, answer: &str) -> bool {
 }
 
 /// A random answer of this form: noise that a model may have made, which wants to end after `wanted` tokens.
-fn answer(grammars: &Grammars, shape: &Shape, seed: u64, wanted: u32) -> Vec<u32> {
+fn answer(grammars: &Grammars, shape: &OutputFormat, seed: u64, wanted: u32) -> Vec<u32> {
     let text = text();
     let end = text.ends()[0];
     let mut constraint = Some(grammars.constraint(grammar(shape), &[]).expect("possible"));
@@ -78,14 +78,14 @@ fn an_answer_fits_the_form_or_it_is_refused() {
     });
     let choice = ["one", "t\"w\\x41o", "蜂"].map(str::to_owned).to_vec();
     for (shape, good, bad) in [
-        (Shape::Json(person), r#"{"name": "Ada", "age": 36}"#, r#"{"name":"Ada","age":-1}"#),
-        (Shape::Json(json!({ "type": "object" })), "{\n  \"a\": [1, {}]\n}", "[1]"),
-        (Shape::Json(json!({ "oneOf": [{ "type": "integer" }, { "type": "string" }] })), "7", "true"),
-        (Shape::Json(json!(true)), "null", "nil"),
-        (Shape::Regex(r"[a-z]+/\d{2}".into()), "ab/42", "ab/4"),
-        (Shape::Choice(choice.clone()), "t\"w\\x41o", "two"),
-        (Shape::Choice(choice), "蜂", "蜂蜂"),
-        (Shape::Grammar("start: \"a\" b+\nb: \"b\" | \"c\"".into()), "abcb", "a"),
+        (OutputFormat::Json(person), r#"{"name": "Ada", "age": 36}"#, r#"{"name":"Ada","age":-1}"#),
+        (OutputFormat::Json(json!({ "type": "object" })), "{\n  \"a\": [1, {}]\n}", "[1]"),
+        (OutputFormat::Json(json!({ "oneOf": [{ "type": "integer" }, { "type": "string" }] })), "7", "true"),
+        (OutputFormat::Json(json!(true)), "null", "nil"),
+        (OutputFormat::Regex(r"[a-z]+/\d{2}".into()), "ab/42", "ab/4"),
+        (OutputFormat::Choice(choice.clone()), "t\"w\\x41o", "two"),
+        (OutputFormat::Choice(choice), "蜂", "蜂蜂"),
+        (OutputFormat::Grammar("start: \"a\" b+\nb: \"b\" | \"c\"".into()), "abcb", "a"),
     ] {
         assert!(fits(grammar(&shape), good), "{shape:?}: {good}");
         assert!(!fits(grammar(&shape), bad), "{shape:?}: {bad}");
@@ -97,17 +97,17 @@ fn a_form_that_is_none_is_refused_with_the_reason() {
     let grammars = Grammars::new(text());
     let endless = format!("{}a{}", "(".repeat(2_000), "){1000}".repeat(2_000));
     for (shape, words) in [
-        (Shape::Json(json!({ "type": "object", "minContains": 1 })), "minContains"),
-        (Shape::Json(json!({ "type": "bee" })), "bee"),
-        (Shape::Json(json!({ "$ref": "https://example.com/schema" })), "example.com"),
-        (Shape::Json(json!([])), "not possible"),
-        (Shape::Json(json!(false)), "not possible"),
-        (Shape::Json(json!({ "type": "integer", "minimum": 2, "maximum": 1 })), "not possible"),
-        (Shape::Regex("a(".into()), "not possible"),
-        (Shape::Regex(endless), "not possible"),
-        (Shape::Grammar("begin: \"a\"".into()), "start"),
-        (Shape::Grammar("start: nothing".into()), "nothing"),
-        (Shape::Grammar(String::new()), "not possible"),
+        (OutputFormat::Json(json!({ "type": "object", "minContains": 1 })), "minContains"),
+        (OutputFormat::Json(json!({ "type": "bee" })), "bee"),
+        (OutputFormat::Json(json!({ "$ref": "https://example.com/schema" })), "example.com"),
+        (OutputFormat::Json(json!([])), "not possible"),
+        (OutputFormat::Json(json!(false)), "not possible"),
+        (OutputFormat::Json(json!({ "type": "integer", "minimum": 2, "maximum": 1 })), "not possible"),
+        (OutputFormat::Regex("a(".into()), "not possible"),
+        (OutputFormat::Regex(endless), "not possible"),
+        (OutputFormat::Grammar("begin: \"a\"".into()), "start"),
+        (OutputFormat::Grammar("start: nothing".into()), "nothing"),
+        (OutputFormat::Grammar(String::new()), "not possible"),
     ] {
         let failure = grammars.constraint(grammar(&shape), &[]).map(|_| ()).expect_err("no form");
         assert_eq!(failure.code, FailureCode::InvalidRequest, "{shape:?}");
@@ -116,7 +116,7 @@ fn a_form_that_is_none_is_refused_with_the_reason() {
 }
 
 /// A form of calls of tools, in one family.
-fn of_calls(format: CallFormat, is_call: bool, expected: Expected, shape: Option<Shape>) -> TopLevelGrammar {
+fn of_calls(format: CallFormat, is_call: bool, expected: Expected, shape: Option<OutputFormat>) -> TopLevelGrammar {
     let tools: Vec<Tool> = serde_json::from_value(json!([
         { "type": "function", "function": { "name": "sun", "parameters": {
             "properties": { "town": { "$ref": "#/$defs/town" } }, "required": ["town"], "additionalProperties": false,
@@ -160,7 +160,7 @@ fn a_call_that_is_demanded_is_written_as_its_family_does_with_arguments_that_fit
 
 #[test]
 fn where_a_form_and_tools_are_given_the_answer_is_one_or_the_other() {
-    let shape = Some(Shape::Choice(vec!["yes".into()]));
+    let shape = Some(OutputFormat::Choice(vec!["yes".into()]));
     let grammar = || of_calls(HERMES, false, Expected::default(), shape.clone());
     assert!(fits(grammar(), "yes"));
     assert!(fits(grammar(), "<tool_call>\n{\"name\": \"moon\", \"arguments\": {}}\n</tool_call>"));
@@ -172,7 +172,7 @@ fn a_thought_may_stand_before_a_form_or_must_end_where_the_prompt_has_begun_it()
     let format = AnswerFormat { thoughts: Some(THINK), calls: None };
     let closed = Expected { format, ..Expected::default() };
     let open = Expected { in_thought: true, ..closed.clone() };
-    let shape = || Shape::Json(json!({ "type": "integer" }));
+    let shape = || OutputFormat::Json(json!({ "type": "integer" }));
     let fits = |expected: &Expected, answer: &str| {
         fits(form::grammar(Form { shape: Some(shape()), ..Form::default() }, expected).expect("a form"), answer)
     };
@@ -190,17 +190,17 @@ proptest! {
         let grammars = Grammars::new(text());
         let schema = json!({ "type": "object", "properties": { "a": { "type": "array", "items": { "type": ["boolean", "string"] } } },
             "required": ["a"] });
-        let json = words(&answer(&grammars, &Shape::Json(schema), seed, wanted));
+        let json = words(&answer(&grammars, &OutputFormat::Json(schema), seed, wanted));
         let read: Value = serde_json::from_str(&json).map_err(|error| TestCaseError::fail(format!("{error}: {json}")))?;
         prop_assert!(read["a"].is_array(), "{}", json);
-        let word = words(&answer(&grammars, &Shape::Regex("[a-f]{3,9}".into()), seed, wanted));
+        let word = words(&answer(&grammars, &OutputFormat::Regex("[a-f]{3,9}".into()), seed, wanted));
         prop_assert!((3..=9).contains(&word.len()) && word.chars().all(|c| ('a'..='f').contains(&c)), "{}", word);
     }
 
     #[test]
     fn an_answer_that_is_resumed_anywhere_goes_on_as_the_first_would_have(seed: u64, cut in 0usize..40) {
         let grammars = Grammars::new(text());
-        let shape = Shape::Json(json!({ "type": "object" }));
+        let shape = OutputFormat::Json(json!({ "type": "object" }));
         let whole = answer(&grammars, &shape, seed, 20);
         let cut = cut.min(whole.len());
         let mut first = grammars.constraint(grammar(&shape), &[]).expect("possible");

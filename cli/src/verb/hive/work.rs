@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_nats::{Bus, Entry, Events, Registry, Subject};
+use rbee_nats::{Bus, Entry, EventReader, Registry, Subject};
 use rbee_schema::{HiveEvent, HiveName, HiveRecord};
 use tokio::time::timeout;
 
@@ -52,7 +52,7 @@ struct Before {
 #[derive(Default)]
 struct Way {
     before: Vec<Before>,
-    events: Option<Events>,
+    events: Option<EventReader>,
     joined: Option<HiveRecord>,
 }
 
@@ -195,13 +195,14 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn listen(&self) -> Result<Events, Outcome> {
+    async fn listen(&self) -> Result<EventReader, Outcome> {
         let bus = self.bus()?;
-        Ok(Events::since(bus, &bus.subject(&Subject::HiveEvent(self.hive.clone(), "joined".to_owned())), None).await?)
+        Ok(EventReader::since(bus, &bus.subject(&Subject::HiveEvent(self.hive.clone(), "joined".to_owned())), None)
+            .await?)
     }
 
     /// Waits for a run of the hive after `epoch`, for as long as its process lives and the limit is not over.
-    async fn join(&self, events: Events, epoch: u64) -> Result<HiveRecord, Outcome> {
+    async fn join(&self, events: EventReader, epoch: u64) -> Result<HiveRecord, Outcome> {
         self.tell(format_args!("waits for hive {} to join", self.hive));
         let words = self.words(&[]);
         let patience = self.setting.patience(JOIN_LIMIT);
@@ -223,7 +224,7 @@ impl Work<'_> {
         }
     }
 
-    async fn joined(&self, mut events: Events, after: u64) -> Result<HiveRecord, Outcome> {
+    async fn joined(&self, mut events: EventReader, after: u64) -> Result<HiveRecord, Outcome> {
         let epoch = loop {
             let Some(record) = events.next().await? else { return Err(Outcome::unavailable("the bus was closed")) };
             // What cannot be read comes from another version, and is no news of ours.

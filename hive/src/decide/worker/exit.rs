@@ -85,7 +85,7 @@ impl Worker {
                 effects.push(Effect::Publish(WorkerEvent::CrashLooped {
                     model: self.model.clone(),
                     failure: failure.clone(),
-                    trial_ms: millis(trial),
+                    retry_ms: millis(trial),
                 }));
                 self.state = State::CrashLoop { until: now + trial, failure };
                 (self, effects)

@@ -26,7 +26,9 @@ mod step;
 
 use std::time::Instant;
 
-use rbee_schema::{Failure, JobInFlight, ModelName, ModelSpec, WorkerEvent, WorkerName, WorkerPhase, WorkerRecord};
+use rbee_schema::{
+    Failure, JobInFlight, ModelName, ModelSpec, StopMode, WorkerEvent, WorkerName, WorkerPhase, WorkerRecord,
+};
 
 pub use self::exit::ProcessExit;
 use self::liveness::Liveness;
@@ -168,7 +170,7 @@ pub enum Event {
         /// Reason, for people.
         why: String,
         /// What becomes of its jobs.
-        how: HowToStop,
+        mode: StopMode,
     },
     /// The worker is to be started, whatever became of it.
     Reset,
@@ -178,17 +180,6 @@ pub enum Event {
     DeadlinePassed,
     /// For a while the hive could receive nothing, for reasons of its own. Missing heartbeats meant nothing.
     ObservationGap,
-}
-
-/// How a worker stops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HowToStop {
-    /// The worker finishes its jobs, within the time for that.
-    Drain,
-    /// The worker returns its jobs to the queue and exits.
-    Terminate,
-    /// The worker is killed.
-    Kill,
 }
 
 /// Something to do for a worker.

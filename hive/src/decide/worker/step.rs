@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use rbee_schema::{Failure, FailureCode, JobInFlight, WorkerEvent};
+use rbee_schema::{Failure, FailureCode, JobInFlight, StopMode, WorkerEvent};
 
 use super::{
-    Effect, Event, Goal, HowToStop, Load, Process, Stage, State, StopCause, Worker,
+    Effect, Event, Goal, Load, Process, Stage, State, StopCause, Worker,
     exit::millis,
     liveness::{Liveness, Verdict},
 };
@@ -154,29 +154,29 @@ impl Worker {
                 self.stay(State::Suspect { process, since, liveness: liveness.excused(now), suspected })
             }
 
-            (State::Spawning { process, .. } | State::Loading { process, .. }, Event::Stop { why, how }) => {
-                self.stop(process, why, how, now, timers)
+            (State::Spawning { process, .. } | State::Loading { process, .. }, Event::Stop { why, mode }) => {
+                self.stop(process, why, mode, now, timers)
             }
-            (State::Ready { process, .. } | State::Suspect { process, .. }, Event::Stop { why, how }) => match how {
-                HowToStop::Drain => {
+            (State::Ready { process, .. } | State::Suspect { process, .. }, Event::Stop { why, mode }) => match mode {
+                StopMode::Drain => {
                     self.goal = Goal::Stop { why: why.clone() };
                     self.state = State::Draining { process, deadline: now + timers.drain };
                     (self, vec![Effect::Drain, Effect::Publish(WorkerEvent::Draining { why })])
                 }
-                HowToStop::Terminate | HowToStop::Kill => self.stop(process, why, how, now, timers),
+                StopMode::Terminate | StopMode::Kill => self.stop(process, why, mode, now, timers),
             },
-            (State::Draining { process, deadline }, Event::Stop { why, how }) => match how {
-                HowToStop::Drain => self.stay(State::Draining { process, deadline }),
-                HowToStop::Terminate | HowToStop::Kill => self.stop(process, why, how, now, timers),
+            (State::Draining { process, deadline }, Event::Stop { why, mode }) => match mode {
+                StopMode::Drain => self.stay(State::Draining { process, deadline }),
+                StopMode::Terminate | StopMode::Kill => self.stop(process, why, mode, now, timers),
             },
             (State::Draining { process, .. }, Event::DeadlinePassed) => {
                 let why = format!("it did not finish its jobs within {:?}", timers.drain);
                 self.terminate(process, why, now, timers)
             }
-            (State::Stopping { process, stage, cause }, Event::Stop { why, how }) => {
+            (State::Stopping { process, stage, cause }, Event::Stop { why, mode }) => {
                 self.goal = Goal::Stop { why: why.clone() };
-                match (stage, how) {
-                    (Stage::Terminated { .. }, HowToStop::Kill) => self.kill(process, cause, why, now, timers),
+                match (stage, mode) {
+                    (Stage::Terminated { .. }, StopMode::Kill) => self.kill(process, cause, why, now, timers),
                     _ => self.stay(State::Stopping { process, stage, cause }),
                 }
             }
@@ -223,7 +223,7 @@ impl Worker {
     pub(super) fn ignore(mut self, state: State, event: &str) -> (Self, Vec<Effect>) {
         self.state = state;
         let state = self.phase().as_str().to_owned();
-        (self, vec![Effect::Publish(WorkerEvent::Ignored { heard: event.to_owned(), state })])
+        (self, vec![Effect::Publish(WorkerEvent::Ignored { received: event.to_owned(), state })])
     }
 
     fn started(mut self, process: Process, early: Vec<Event>, now: Instant, rules: &Rules) -> (Self, Vec<Effect>) {
@@ -282,14 +282,14 @@ impl Worker {
         mut self,
         process: Process,
         why: String,
-        how: HowToStop,
+        mode: StopMode,
         now: Instant,
         timers: &Timers,
     ) -> (Self, Vec<Effect>) {
         self.goal = Goal::Stop { why: why.clone() };
-        match how {
-            HowToStop::Drain | HowToStop::Terminate => self.terminate(process, why, now, timers),
-            HowToStop::Kill => self.kill(process, StopCause::Requested, why, now, timers),
+        match mode {
+            StopMode::Drain | StopMode::Terminate => self.terminate(process, why, now, timers),
+            StopMode::Kill => self.kill(process, StopCause::Requested, why, now, timers),
         }
     }
 

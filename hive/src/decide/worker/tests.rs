@@ -1,7 +1,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use proptest::prelude::*;
-use rbee_schema::{ExitClass, FailureCode, ModelReference};
+use rbee_schema::{ExitClass, FailureCode, ModelReference, StopMode};
 
 use super::*;
 
@@ -43,8 +43,8 @@ fn exit(code: Option<i32>, signal: Option<i32>) -> Event {
     Event::Exited(ProcessExit { code, signal, tail: vec!["last words".into()], draw: 0.5, out_of_memory: false })
 }
 
-fn stop(how: HowToStop) -> Event {
-    Event::Stop { why: "idle".into(), how }
+fn stop(mode: StopMode) -> Event {
+    Event::Stop { why: "idle".into(), mode }
 }
 
 fn job(ack: &str) -> JobInFlight {
@@ -145,7 +145,7 @@ fn an_exit_for_bad_data_is_final_until_somebody_asks_for_it_anew() {
     let bad = vec![started(), exit(Some(65), None)];
     check(bad.clone(), WorkerPhase::Failed, &["kill", "release-port", "exited", "failed"]);
     check(with(bad.clone(), vec![Event::Reset]), WorkerPhase::Requested, &["start"]);
-    check(with(bad, vec![stop(HowToStop::Drain)]), WorkerPhase::Stopping, &["removed", "forget"]);
+    check(with(bad, vec![stop(StopMode::Drain)]), WorkerPhase::Stopping, &["removed", "forget"]);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_start_that_is_refused_is_a_typed_failure() {
 
 #[test]
 fn a_stop_drains_then_terminates_then_kills_then_calls_for_help() {
-    let draining = || with(ready(), vec![stop(HowToStop::Drain)]);
+    let draining = || with(ready(), vec![stop(StopMode::Drain)]);
     check(draining(), WorkerPhase::Draining, &["drain", "draining"]);
     let ended = ["kill", "release-port", "exited", "removed", "forget"];
     check(with(draining(), vec![exit(Some(0), None)]), WorkerPhase::Stopping, &ended);
@@ -168,15 +168,15 @@ fn a_stop_drains_then_terminates_then_kills_then_calls_for_help() {
     check(passed(3), WorkerPhase::Stopping, &["kill", "unkillable"]);
     check(passed(9), WorkerPhase::Stopping, &["kill", "unkillable"]);
     check(with(passed(9), vec![exit(None, Some(9))]), WorkerPhase::Stopping, &ended);
-    check(with(ready(), vec![stop(HowToStop::Terminate)]), WorkerPhase::Stopping, &["terminate", "stopping"]);
-    check(with(draining(), vec![stop(HowToStop::Terminate)]), WorkerPhase::Stopping, &["terminate", "stopping"]);
-    check(with(draining(), vec![stop(HowToStop::Kill)]), WorkerPhase::Stopping, &["kill", "stopping"]);
-    check(with(passed(1), vec![stop(HowToStop::Kill)]), WorkerPhase::Stopping, &["kill", "stopping"]);
+    check(with(ready(), vec![stop(StopMode::Terminate)]), WorkerPhase::Stopping, &["terminate", "stopping"]);
+    check(with(draining(), vec![stop(StopMode::Terminate)]), WorkerPhase::Stopping, &["terminate", "stopping"]);
+    check(with(draining(), vec![stop(StopMode::Kill)]), WorkerPhase::Stopping, &["kill", "stopping"]);
+    check(with(passed(1), vec![stop(StopMode::Kill)]), WorkerPhase::Stopping, &["kill", "stopping"]);
 }
 
 #[test]
 fn a_stop_while_it_starts_ends_it_as_soon_as_it_runs() {
-    let stopped = stop(HowToStop::Drain);
+    let stopped = stop(StopMode::Drain);
     check(vec![stopped.clone(), started()], WorkerPhase::Stopping, &["spawned", "terminate", "stopping"]);
     let refused = Event::NotStarted(Failure::new(FailureCode::SpawnFailed, "x"));
     check(vec![stopped, refused], WorkerPhase::Stopping, &["removed", "forget"]);
@@ -277,7 +277,7 @@ fn five_crashes_are_a_loop_that_is_tried_again_when_its_time_has_come_or_somebod
     for next in [Event::DeadlinePassed, Event::Reset] {
         check(with(looping.clone(), vec![next]), WorkerPhase::Requested, &["start"]);
     }
-    check(with(looping, vec![stop(HowToStop::Drain)]), WorkerPhase::Stopping, &["removed", "forget"]);
+    check(with(looping, vec![stop(StopMode::Drain)]), WorkerPhase::Stopping, &["removed", "forget"]);
 }
 
 #[test]
@@ -358,9 +358,9 @@ fn every_event() -> Vec<(&'static str, Event)> {
         ("beat", beat(1, vec![], 1)),
         ("ill", health(false)),
         ("frozen", Event::Frozen),
-        ("drain", stop(HowToStop::Drain)),
-        ("terminate", stop(HowToStop::Terminate)),
-        ("kill", stop(HowToStop::Kill)),
+        ("drain", stop(StopMode::Drain)),
+        ("terminate", stop(StopMode::Terminate)),
+        ("kill", stop(StopMode::Kill)),
         ("reset", Event::Reset),
         ("exit", exit(None, Some(9))),
         ("deadline", Event::DeadlinePassed),
@@ -370,7 +370,7 @@ fn every_event() -> Vec<(&'static str, Event)> {
 
 /// A way to each state.
 fn every_state() -> Vec<(&'static str, Vec<Event>)> {
-    let draining = with(ready(), vec![stop(HowToStop::Drain)]);
+    let draining = with(ready(), vec![stop(StopMode::Drain)]);
     let mut looping: Vec<Event> =
         (1..=5).flat_map(|_| vec![started(), exit(None, Some(6)), Event::DeadlinePassed]).collect();
     looping.pop();
@@ -430,7 +430,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         }),
         1 => any::<bool>().prop_map(health),
         1 => Just(Event::Frozen),
-        1 => prop_oneof![Just(HowToStop::Drain), Just(HowToStop::Terminate), Just(HowToStop::Kill)].prop_map(stop),
+        1 => prop_oneof![Just(StopMode::Drain), Just(StopMode::Terminate), Just(StopMode::Kill)].prop_map(stop),
         1 => Just(Event::Reset),
         2 => prop_oneof![Just(0), Just(1), Just(65), Just(78)].prop_map(|code| exit(Some(code), None)),
         2 => Just(exit(None, Some(9))),
@@ -491,7 +491,7 @@ proptest! {
             now += Duration::from_secs(after);
             worker = worker.step(event, now, &rules).0;
         }
-        worker = worker.step(stop(HowToStop::Drain), now, &rules).0;
+        worker = worker.step(stop(StopMode::Drain), now, &rules).0;
         // Nothing is heard any more but what the hive itself sees to.
         for _ in 0..6 {
             if matches!(worker.state, State::Requested { .. }) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rbee_schema::{HiveBeat, HiveName, HiveRecord, ModelReference, QueenEvent, Room};
+use rbee_schema::{FreeResources, HiveHeartbeat, HiveName, HiveRecord, ModelReference, QueenEvent};
 
 use super::{Change, Fleet, Hive, WorkerKey, millis, number};
 use crate::decide::liveness::{Liveness, Presence, Turn};
@@ -27,22 +27,22 @@ impl Fleet {
             }
             None => {
                 self.touched.everything();
-                self.hives.insert(hive, Hive { record, liveness: Liveness::new(now), room: None, has_key: true });
+                self.hives.insert(hive, Hive { record, liveness: Liveness::new(now), free: None, has_key: true });
                 Change::Same
             }
         }
     }
 
     /// A hive beats.
-    pub fn hive_beats(&mut self, hive: &HiveName, beat: &HiveBeat, now: Instant) -> Change {
+    pub fn hive_beats(&mut self, hive: &HiveName, beat: &HiveHeartbeat, now: Instant) -> Change {
         let Some(known) = self.hives.get_mut(hive).filter(|known| known.record.epoch == beat.epoch) else {
             return Change::Same;
         };
-        let free = |room: Option<Room>| room.map_or(0, |room| room.memory);
-        if free(beat.room) > free(known.room) {
+        let free = |room: Option<FreeResources>| room.map_or(0, |room| room.memory);
+        if free(beat.free) > free(known.free) {
             self.touched.room();
         }
-        known.room = beat.room.or(known.room);
+        known.free = beat.free.or(known.free);
         self.hear_hive(hive, now)
     }
 
@@ -51,7 +51,7 @@ impl Fleet {
         let Some(silence) = known.liveness.hear(now) else { return Change::Same };
         let epoch = known.record.epoch;
         self.touched.everything();
-        self.news.push(QueenEvent::HiveReturned { hive: hive.clone(), epoch, silent_ms: millis(silence) });
+        self.news.push(QueenEvent::HiveReturned { hive: hive.clone(), epoch, heartbeat_age_ms: millis(silence) });
         Change::Fewer
     }
 
@@ -124,7 +124,11 @@ impl Fleet {
                 Turn::Lost => {
                     change = Change::Fewer;
                     let workers = number(self.workers_of(&hive).count());
-                    self.news.push(QueenEvent::HiveLost { hive: hive.clone(), workers, silent_ms: millis(silence) });
+                    self.news.push(QueenEvent::HiveLost {
+                        hive: hive.clone(),
+                        workers,
+                        heartbeat_age_ms: millis(silence),
+                    });
                 }
                 Turn::Removed => {
                     change = Change::Fewer;
@@ -215,7 +219,7 @@ mod tests {
             fleet.hive_has_no_key(&a);
             fleet
         };
-        let says = HiveBeat { epoch: 1, workers: 0, ports_leased: 0, ports_total: 1, late_ms: 0, room: None };
+        let says = HiveHeartbeat { epoch: 1, workers: 0, ports_leased: 0, ports_total: 1, late_ms: 0, free: None };
         let takes_workers = |fleet: &Fleet| place(fleet, &name("m"), &spec(), now).is_ok();
 
         let mut heard = without_key();

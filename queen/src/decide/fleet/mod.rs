@@ -12,8 +12,8 @@ use std::{
 };
 
 use rbee_schema::{
-    CacheUse, Failure, FailureCode, HiveName, HiveRecord, JobId, JobInFlight, ModelName, ModelReference, ModelSpec,
-    QueenEvent, Room, Tenant, WorkerName, WorkerPhase, WorkerRecord,
+    Failure, FailureCode, FreeResources, HiveName, HiveRecord, JobId, JobInFlight, ModelName, ModelReference,
+    ModelSpec, PromptCacheStats, QueenEvent, Tenant, WorkerName, WorkerPhase, WorkerRecord,
 };
 
 use crate::decide::{bounds::Bounds, held::Held, liveness::Liveness, queue::Queue, timers::Timers, touched::Touched};
@@ -62,7 +62,7 @@ pub struct Hive {
     /// Whether it is heard.
     pub liveness: Liveness,
     /// What it has left for further workers, as it last said.
-    pub room: Option<Room>,
+    pub free: Option<FreeResources>,
     /// Whether its key is in the registry. Where it is not, the hive has ended in good order, or could not renew it.
     pub has_key: bool,
 }
@@ -96,7 +96,7 @@ pub struct Worker {
     /// Resident memory in bytes.
     pub memory_bytes: u64,
     /// What it remembers of prompts, where its engine does.
-    pub cache: Option<CacheUse>,
+    pub cache: Option<PromptCacheStats>,
     /// When it was last heard itself.
     pub heard: Instant,
     /// Whether the server says that its connection is gone, and nothing was heard of it since.

@@ -5,7 +5,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use rbee_schema::{JobId, JobInFlight, QueenEvent, Tenant, WorkerBeat, WorkerPhase, WorkerRecord};
+use rbee_schema::{JobId, JobInFlight, QueenEvent, Tenant, WorkerHeartbeat, WorkerPhase, WorkerRecord};
 
 use super::{Change, Fleet, Ordered, Pulse, Worker, WorkerKey, counts, ended_too_often, has_process, is_of, millis};
 use crate::decide::liveness::Presence;
@@ -98,7 +98,7 @@ impl Fleet {
     }
 
     /// A worker told what it runs.
-    pub fn worker_beats(&mut self, key: &WorkerKey, beat: WorkerBeat, now: Instant) -> Pulse {
+    pub fn worker_beats(&mut self, key: &WorkerKey, beat: WorkerHeartbeat, now: Instant) -> Pulse {
         let Some(worker) = self.workers.get_mut(key) else { return Pulse::Unknown };
         if worker.record.epoch != beat.epoch {
             return Pulse::Steady;

@@ -17,16 +17,16 @@ use crate::{
 #[derive(Debug, PartialEq, Eq)]
 struct Found {
     adopted: u32,
-    buried: u32,
+    ended: u32,
     killed: u32,
     leases_released: u32,
 }
 
 fn found(event: &HiveEvent) -> Option<Found> {
     match event {
-        HiveEvent::Recovered { adopted, buried, killed, leases_released } => {
-            let (adopted, buried, killed, leases_released) = (*adopted, *buried, *killed, *leases_released);
-            Some(Found { adopted, buried, killed, leases_released })
+        HiveEvent::Recovered { adopted, ended, killed, leases_released } => {
+            let (adopted, ended, killed, leases_released) = (*adopted, *ended, *killed, *leases_released);
+            Some(Found { adopted, ended, killed, leases_released })
         }
         _ => None,
     }
@@ -64,7 +64,7 @@ async fn killed(fleet: &mut Fleet) -> Measured {
     let injected = SystemTime::now();
     fleet.start_hive(&one).await;
     let (found, told) = story.hive("recovered", found).await;
-    assert_eq!(found, Found { adopted: 3, buried: 0, killed: 0, leases_released: 0 });
+    assert_eq!(found, Found { adopted: 3, ended: 0, killed: 0, leases_released: 0 });
     let (_, mended) = story.hive("joined", has_joined).await;
     answer.end().await;
     assert_eq!(answer.resumed(), 0, "nobody else went on with it");
@@ -222,7 +222,7 @@ async fn killed_before_the_ledger(fleet: &mut Fleet) -> Measured {
     let injected = SystemTime::now();
     fleet.start_hive(&one).await;
     let (found, told) = story.hive("recovered", found).await;
-    assert_eq!(found, Found { adopted: 1, buried: 0, killed: 1, leases_released: 0 });
+    assert_eq!(found, Found { adopted: 1, ended: 0, killed: 1, leases_released: 0 });
     eventually("it is dead", PATIENCE, async || doomed.try_wait().expect("our child").is_some()).await;
     assert_eq!(other.try_wait().expect("our child"), None, "another hive's process is not touched");
     other.kill().and_then(|()| other.wait()).expect("our child");
@@ -256,7 +256,7 @@ async fn killed_before_the_spawn(fleet: &mut Fleet) -> Measured {
     let injected = SystemTime::now();
     fleet.start_hive(&one).await;
     let (found, told) = story.hive("recovered", found).await;
-    assert_eq!(found, Found { adopted: 1, buried: 0, killed: 0, leases_released: 2 });
+    assert_eq!(found, Found { adopted: 1, ended: 0, killed: 0, leases_released: 2 });
     assert_eq!(process(&fleet.ready_in("a", 1).await), process(&before[0]));
     Measured::told(injected, told)
 }

@@ -11,8 +11,8 @@ mod worker;
 
 use std::time::{Duration, SystemTime};
 
-use rbee_nats::Follow;
-use rbee_schema::{Chunk, Haste, HiveCommand, PortEvent, WorkerName};
+use rbee_nats::OutputReader;
+use rbee_schema::{Chunk, HiveCommand, PortEvent, StopMode, WorkerName};
 
 use super::Fault;
 use crate::{fleet::Fleet, wait::PATIENCE};
@@ -69,7 +69,7 @@ fn timers(more: &str) -> String {
 
 /// An answer as it comes.
 struct Answer {
-    output: Follow,
+    output: OutputReader,
     chunks: Vec<Chunk>,
 }
 
@@ -135,7 +135,9 @@ async fn end_worker(fleet: &Fleet, worker: &str) {
     let mut story = super::Story::of(&fleet.bus).await;
     let port = fleet.record(worker).await.and_then(|record| record.port);
     let name: WorkerName = worker.parse().expect("a name of a test is valid");
-    fleet.tell_one(&HiveCommand::Stop { worker: name, why: "the test is over".to_owned(), haste: Haste::AtOnce }).await;
+    fleet
+        .tell_one(&HiveCommand::Stop { worker: name, why: "the test is over".to_owned(), mode: StopMode::Terminate })
+        .await;
     story.named(worker, "removed").await;
     if let Some(port) = port {
         story.port(port, "released", |event| matches!(event, PortEvent::Released { .. }).then_some(())).await;

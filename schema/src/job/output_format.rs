@@ -55,7 +55,7 @@ pub struct StructuredOutputs {
 
 /// The form of an answer, wherever the request says it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Shape {
+pub enum OutputFormat {
     /// A JSON document that fits a schema.
     Json(Value),
     /// What a regular expression matches.
@@ -68,16 +68,18 @@ pub enum Shape {
 
 impl JobRequest {
     /// The form that the answer is to have; `None` for any text.
-    pub fn shape(&self) -> Option<Shape> {
+    pub fn output_format(&self) -> Option<OutputFormat> {
         match &self.response_format {
-            None | Some(ResponseFormat::Text) => self.structured_outputs.as_ref().and_then(StructuredOutputs::shape),
-            Some(ResponseFormat::JsonObject) => Some(Shape::Json(json!({ "type": "object" }))),
-            Some(ResponseFormat::JsonSchema { json_schema }) => Some(Shape::Json(json_schema.schema.clone())),
+            None | Some(ResponseFormat::Text) => {
+                self.structured_outputs.as_ref().and_then(StructuredOutputs::output_format)
+            }
+            Some(ResponseFormat::JsonObject) => Some(OutputFormat::Json(json!({ "type": "object" }))),
+            Some(ResponseFormat::JsonSchema { json_schema }) => Some(OutputFormat::Json(json_schema.schema.clone())),
         }
     }
 
-    pub(super) fn check_shape(&self) -> Result<(), Failure> {
-        if self.ignores_the_end() && self.shape().is_some() {
+    pub(super) fn check_output_format(&self) -> Result<(), Failure> {
+        if self.ignores_eos() && self.output_format().is_some() {
             return Err(invalid(
                 "ignore_eos goes on where the form of the answer is complete: leave one of the two out",
             ));
@@ -99,9 +101,12 @@ impl JobRequest {
 }
 
 impl StructuredOutputs {
-    fn shape(&self) -> Option<Shape> {
+    fn output_format(&self) -> Option<OutputFormat> {
         let Self { json, regex, choice, grammar } = self.clone();
-        let choice = (!choice.is_empty()).then_some(Shape::Choice(choice));
-        json.map(Shape::Json).or(regex.map(Shape::Regex)).or(choice).or(grammar.map(Shape::Grammar))
+        let choice = (!choice.is_empty()).then_some(OutputFormat::Choice(choice));
+        json.map(OutputFormat::Json)
+            .or(regex.map(OutputFormat::Regex))
+            .or(choice)
+            .or(grammar.map(OutputFormat::Grammar))
     }
 }

@@ -9,7 +9,7 @@ use crate::{JobId, ModelName, Tenant};
 ///
 /// It is also the worker's claim on its jobs: the hive gives back what the last beat of a dead worker names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct WorkerBeat {
+pub struct WorkerHeartbeat {
     /// The model that it serves.
     pub model: ModelName,
     /// Which run of the worker this is.
@@ -31,42 +31,42 @@ pub struct WorkerBeat {
     pub memory_bytes: u64,
     /// What it remembers of prompts, where its engine does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cache: Option<CacheUse>,
+    pub cache: Option<PromptCacheStats>,
 }
 
 /// What a worker remembers of prompts and answers, so that those which begin alike are not computed again. What was unused
 /// for the longest time is forgotten first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-pub struct CacheUse {
+pub struct PromptCacheStats {
     /// Tokens with which jobs began, since it started: prompts, and answers that were resumed.
-    pub asked_tokens: u64,
+    pub lookup_tokens: u64,
     /// How many of them were remembered.
-    pub found_tokens: u64,
+    pub hit_tokens: u64,
     /// The memory that it may take, in bytes.
-    pub most_bytes: u64,
+    pub limit_bytes: u64,
     /// What jobs that run use of it.
     pub used_bytes: u64,
     /// What is remembered for others besides.
     pub idle_bytes: u64,
     /// What was forgotten to make room, since it started.
-    pub forgotten_bytes: u64,
+    pub evicted_bytes: u64,
 }
 
-impl CacheUse {
+impl PromptCacheStats {
     /// The share of tokens that were remembered, from 0 to 1; `None` where none was asked for yet.
     pub fn hit_rate(&self) -> Option<f64> {
-        (self.asked_tokens > 0).then(|| self.found_tokens as f64 / self.asked_tokens as f64)
+        (self.lookup_tokens > 0).then(|| self.hit_tokens as f64 / self.lookup_tokens as f64)
     }
 
     /// Those of several workers together.
     pub fn sum(caches: impl IntoIterator<Item = Self>) -> Self {
         caches.into_iter().fold(Self::default(), |sum, next| Self {
-            asked_tokens: sum.asked_tokens + next.asked_tokens,
-            found_tokens: sum.found_tokens + next.found_tokens,
-            most_bytes: sum.most_bytes + next.most_bytes,
+            lookup_tokens: sum.lookup_tokens + next.lookup_tokens,
+            hit_tokens: sum.hit_tokens + next.hit_tokens,
+            limit_bytes: sum.limit_bytes + next.limit_bytes,
             used_bytes: sum.used_bytes + next.used_bytes,
             idle_bytes: sum.idle_bytes + next.idle_bytes,
-            forgotten_bytes: sum.forgotten_bytes + next.forgotten_bytes,
+            evicted_bytes: sum.evicted_bytes + next.evicted_bytes,
         })
     }
 }
@@ -84,7 +84,7 @@ pub struct JobInFlight {
 
 /// A hive's heartbeat: every second.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct HiveBeat {
+pub struct HiveHeartbeat {
     /// Which run of the hive this is.
     pub epoch: u64,
     /// Workers with a process.
@@ -98,17 +98,17 @@ pub struct HiveBeat {
     pub late_ms: u64,
     /// What it has left for further workers, where it knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub room: Option<Room>,
+    pub free: Option<FreeResources>,
 }
 
 /// What a hive has left for further workers, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-pub struct Room {
+pub struct FreeResources {
     /// Memory, without what running workers have yet to touch.
     pub memory: u64,
     /// Disk for model files.
     pub disk: u64,
     /// Memory of the graphics card that has most of it, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub card: Option<u64>,
+    pub gpu_memory: Option<u64>,
 }
