@@ -105,7 +105,7 @@ impl HiveOptions {
             std::path::absolute(&folder).map_err(|error| Outcome::usage(format!("{}: {error}", folder.display())))?;
         // From the environment alone: an option could be read by everybody on the machine.
         let token = env::var("HF_TOKEN").ok().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
-        Ok(StoreConfig { endpoint: self.hub.clone(), token, ..StoreConfig::by(folder, &self.rules()) })
+        Ok(StoreConfig { endpoint: self.hub.clone(), token, ..StoreConfig::with_rules(folder, &self.rules()) })
     }
 
     /// How long it waits for what, and what it bears.

@@ -1,9 +1,11 @@
-//! CommandQueue to this hive, from the leading queen or from a person.
+//! Commands to this hive, from the leading queen or from a person.
 
 use std::time::Instant;
 
 use rbee_nats::{CommandIssuer, IssuedCommand, trace::TraceContext};
-use rbee_schema::{Failure, FailureCode, Haste, HiveCommand, HiveEvent, ModelName, ModelSpec, WorkerName, WorkerPhase};
+use rbee_schema::{
+    Failure, FailureCode, HiveCommand, HiveEvent, ModelName, ModelSpec, StopMode, WorkerName, WorkerPhase,
+};
 use tracing::{debug, info};
 
 use super::{

@@ -21,7 +21,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use rbee_hive::store::{Patience, Store, StoreConfig};
+use rbee_hive::store::{RetryLimits, Store, StoreConfig};
 use rbee_schema::{Failure, HubFile, ModelReference};
 use sha2::{Digest as _, Sha256};
 use tokio::{
@@ -142,7 +142,7 @@ impl FakeHub {
     }
 
     pub(crate) fn config(&self, folder: &Path) -> StoreConfig {
-        let patience = Patience { tries: 3, first_pause: Duration::from_millis(1), ..Patience::default() };
+        let patience = RetryLimits { tries: 3, first_pause: Duration::from_millis(1), ..RetryLimits::default() };
         StoreConfig { endpoint: self.endpoint.clone(), patience, ..StoreConfig::new(folder) }
     }
 }
