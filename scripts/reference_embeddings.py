@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Writes worker/tests/reference/embeddings.json: what sentence-transformers makes of the model that the encoder is held against.
+"""Writes worker/tests/reference/embeddings.json: vectors by sentence-transformers, with which the encoder is compared.
 
     make setup
     python3 -m venv FOLDER && FOLDER/bin/pip install sentence-transformers
     FOLDER/bin/python scripts/reference_embeddings.py
 
-To be written again only when the model or a list below changes; the file says which versions wrote it.
+Run it again only if the model or a list below changes. The file names the versions that wrote it.
 
-texts: each with the ids of its tokens as the model reads them, and its vector, in base64 as 32-bit floats, little-endian.
-pooled: the same vectors of some texts by the first token instead of the mean, and without being made one long.
+texts: each text with the ids of its tokens, and its vector as base64 of little-endian 32-bit floats.
+pooled: vectors of some texts before normalization, pooled by the first token and by the mean.
 """
 
 import base64
@@ -55,27 +55,27 @@ TEXTS = [
 POOLED = [0, 2, 3, 9, 22]
 
 
-def written(vector):
+def to_base64(vector):
     return base64.b64encode(numpy.asarray(vector, dtype="<f4").tobytes()).decode()
 
 
 def main():
     torch.set_num_threads(1)
     model = SentenceTransformer(str(MODEL), device="cpu")
-    # One at a time: the reference of a text is to depend on nothing else.
+    # One text at a time, so that its vector does not depend on a batch.
     texts = []
     for text in TEXTS:
         ids = model.preprocess([text])["input_ids"][0].tolist()
-        texts.append({"text": text, "tokens": ids, "vector": written(model.encode(text))})
+        texts.append({"text": text, "tokens": ids, "vector": to_base64(model.encode(text))})
     pooled = []
     for index in POOLED:
         features = model.preprocess([TEXTS[index]])
         states = model[0](features)["token_embeddings"][0].detach()
-        pooled.append({"index": index, "first": written(states[0]), "mean": written(states.mean(dim=0))})
+        pooled.append({"index": index, "first": to_base64(states[0]), "mean": to_base64(states.mean(dim=0))})
     lines = lambda entries: ",\n".join(f"  {json.dumps(entry, ensure_ascii=False)}" for entry in entries)  # noqa: E731
-    by = f"scripts/reference_embeddings.py with sentence-transformers {sentence_transformers.__version__}, torch {torch.__version__}"
+    written_by = f"scripts/reference_embeddings.py with sentence-transformers {sentence_transformers.__version__}, torch {torch.__version__}"
     OUTPUT.write_text(
-        f'{{\n "written_by": {json.dumps(by)},\n "model": {json.dumps(MODEL.name)},\n'
+        f'{{\n "written_by": {json.dumps(written_by)},\n "model": {json.dumps(MODEL.name)},\n'
         f' "texts": [\n{lines(texts)}\n ],\n "pooled": [\n{lines(pooled)}\n ]\n}}\n',
         encoding="utf-8",
     )

@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Writes worker/tests/reference/*.json: what llama.cpp makes of the models that engines are held against.
+"""Writes worker/tests/reference/*.json: tokens by llama.cpp, with which the engines are compared.
 
     make setup && scripts/setup bench
     PYTHONPATH=.tools/llama scripts/reference_tokens.py [smollm2 | gemma | synthetic]...
 
-The tests in worker/tests/model/ and `make bench-engine` hold the engine against these files. They have to be written again
-only when a model or a list below changes; each says which version wrote it.
+The tests in worker/tests/model/ and `make bench-engine` compare the engine with these files. Run it again only if a model or a
+list below changes. Each file names the version that wrote it.
 
-chats: each with the ids of its rendered prompt, the greedy tokens, and for each of those the gap between the highest and
-the second-highest logit: where the gap is tiny, another order of floating-point sums may choose the other token.
-pieces: the same for stretches of text.txt.
-near_tie: gaps below this may go the other way. Three times what another attention and a cache of 16 instead of 32 bits
-move the gaps of llama.cpp itself (root mean square): engines that round elsewhere differ by about as much.
-perplexity: of text.txt, its ids, and the mean of the negated log-probabilities, whose exponential the perplexity is.
-splits: the ids of the texts under each way of splitting (tokenizer.ggml.pre), all with SmolLM2's vocabulary.
+chats: each chat with the ids of its rendered prompt, the greedy tokens, and for each token the gap between the highest and the
+second-highest logit. Where the gap is tiny, another order of floating-point sums may choose the other token.
+pieces: the same for passages of text.txt.
+near_tie: at gaps below this, another token is accepted. It is three times the change (root mean square) of llama.cpp's own gaps
+with another attention and a cache of 16 instead of 32 bits. Engines that round elsewhere differ by about as much.
+perplexity: the ids of text.txt, and the mean of the negated log-probabilities. The perplexity is the exponential of the mean.
+splits: the ids of the texts under each pre-tokenizer (tokenizer.ggml.pre), all with SmolLM2's vocabulary.
 """
 
 import json
@@ -107,7 +107,7 @@ TEXTS = [
 
 
 class Answers:
-    """The answers of one model, and how far its gaps move."""
+    """Answers of one model, and the changes of its gaps under another rounding."""
 
     def __init__(self, model):
         self.reference, self.moved = Reference(model), []
@@ -122,32 +122,32 @@ class Answers:
 
 
 def chats(path, model, answers, tokens):
-    words = Llama(str(path), vocab_only=True, verbose=False)
+    vocabulary = Llama(str(path), vocab_only=True, verbose=False)
     formatter = Jinja2ChatFormatter(
-        template=words.metadata["tokenizer.chat_template"],
-        bos_token=words.detokenize([words.token_bos()], special=True).decode(),
-        eos_token=words.detokenize([words.token_eos()], special=True).decode(),
+        template=vocabulary.metadata["tokenizer.chat_template"],
+        bos_token=vocabulary.detokenize([vocabulary.token_bos()], special=True).decode(),
+        eos_token=vocabulary.detokenize([vocabulary.token_eos()], special=True).decode(),
     )
     made = {}
     for name, turns in CHATS.items():
         messages = [{"role": role, "content": content} for role, content in turns]
-        prompt = words.tokenize(formatter(messages=messages).prompt.encode(), add_bos=False, special=True)
+        prompt = vocabulary.tokenize(formatter(messages=messages).prompt.encode(), add_bos=False, special=True)
         made[name] = {"messages": messages, **answers.to(prompt, tokens)}
-        print(json.dumps(words.detokenize(made[name]["answer"]).decode(errors="replace"), ensure_ascii=False))
+        print(json.dumps(vocabulary.detokenize(made[name]["answer"]).decode(errors="replace"), ensure_ascii=False))
     return made
 
 
 def pieces(ids, head, answers, count, tokens):
-    """Stretches of a text, each longer than the one before, all begun with `head`."""
-    words, made = ids[len(head):], {}
+    """Answers to passages of a text, each longer than the one before, all beginning with `head`."""
+    body, made = ids[len(head):], {}
     for number in range(count):
-        begin = number * len(words) // count
-        made[f"piece {number}"] = answers.to(head + words[begin:begin + 8 + 7 * number], tokens)
+        begin = number * len(body) // count
+        made[f"piece {number}"] = answers.to(head + body[begin:begin + 8 + 7 * number], tokens)
     return made
 
 
 def split(path, name):
-    # What a way of splitting says of begin tokens is not of interest here.
+    # Some pre-tokenizers add a BOS token by default; it is not compared.
     overrides = {"tokenizer.ggml.pre": name, "tokenizer.ggml.add_bos_token": False}
     model = Llama(str(path), vocab_only=True, verbose=False, kv_overrides=overrides)
     return [model.tokenize(text.encode(), add_bos=False, special=False) for text in TEXTS]
@@ -158,13 +158,13 @@ def perplexity(model, ids):
 
 
 def lines(values):
-    """JSON with one entry to a line, so that a changed entry is a changed line."""
+    """JSON with one entry per line, for readable diffs."""
     return ",\n".join(f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
 
 
 def write(name):
     path = ROOT / ".tools/models" / MODELS[name]
-    # One thread: sums of several threads may come in another order.
+    # One thread: with several, the order of sums may differ.
     model = Model(path, 1)
     answers, ids = Answers(model), model.tokenise(TEXT.read_text(encoding="utf-8"))
     parts = [
@@ -174,14 +174,14 @@ def write(name):
     if name == "smollm2":
         parts.append(f' "chats": {{\n{lines(chats(path, model, answers, 64))}\n }}')
         parts.append(f' "texts": {json.dumps(TEXTS, ensure_ascii=False)}')
-        parts.append(f' "splits": {{\n{lines({way: split(path, way) for way in SPLITS})}\n }}')
+        parts.append(f' "splits": {{\n{lines({name: split(path, name) for name in SPLITS})}\n }}')
     else:
         count, tokens = (20, 64) if name == "gemma" else (8, 32)
         made = pieces(ids, model.tokenise(""), answers, count, tokens)
         parts.append(f' "pieces": {{\n{lines(made)}\n }}')
     parts.append(f' "near_tie": {answers.near_tie()}')
     if name != "synthetic":
-        # Random weights are as surprised by a text as by any other.
+        # The perplexity of random weights has no meaning.
         parts.append(f' "perplexity": {json.dumps(perplexity(model, ids))}')
     (OUTPUT / f"{name}.json").write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 

@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""Writes worker/tests/sentence_piece.gguf and .json: a small SentencePiece vocabulary, and what llama.cpp makes of it.
+"""Writes worker/tests/sentence_piece.gguf and .json: a small SentencePiece vocabulary, and the tokens of llama.cpp with it.
 
     pip install llama-cpp-python
     python scripts/reference_vocabulary.py
 
-The vocabulary is made from the texts below: the pieces of their words, with scores that fall with their rank, tokens for
-all bytes, control tokens, and tokens that are found by their text. It has no weights. The test
-worker/tests/model/vocabulary.rs holds our tokenizer against what stands in the JSON file, which has the ids of every text
-with a space before it and behind control tokens, and without.
+The vocabulary is made from the texts below: pieces of their words, with scores that fall with their rank, tokens for all bytes,
+control tokens, and added tokens. It has no weights. The test worker/tests/model/vocabulary.rs compares our tokenizer with the
+JSON file, which has the ids of every text with and without a space before the text and after control tokens.
 """
 
 import collections
@@ -22,7 +21,7 @@ TESTS = pathlib.Path(__file__).resolve().parent.parent / "worker/tests"
 SPACE = "\u2581"
 TEXT, UNKNOWN, CONTROL, ADDED, BYTE = 1, 2, 3, 4, 6
 
-LESSONS = """
+TRAINING_TEXT = """
 The bees dance in the hive because they have found the flowers, and the other bees watch the dance and fly there themselves.
 A worker takes a job from the queue and gives the answer back; when it dies, another worker goes on with the same answer.
 Die Bienen tanzen im Stock, weil sie die Blumen gefunden haben, und die anderen sehen zu und fliegen selbst dorthin.
@@ -55,17 +54,17 @@ TEXTS = [
     "a\n\nb\n\n\nc",
 ]
 
-# Rendered as a template would, with control tokens that are meant as such.
+# Rendered prompts, in which control tokens are recognized.
 PROMPTS = ["<s><|user|>The bees<|end|><|user|> dance<|end|>\n", "The<|user|><b> bees</s>in the hive", "<|end|>", "x<s>"]
 
 
 def pieces():
-    """The pieces of words, the most useful first: how often they occur times their length, ties by their text."""
+    """Pieces of words in descending order of occurrences times length, then by text."""
     counts = collections.Counter()
-    for word in LESSONS.replace("\n", " ").split(" "):
+    for word in TRAINING_TEXT.replace("\n", " ").split(" "):
         word = SPACE + word
         counts.update({word[i:j] for i in range(len(word)) for j in range(i + 1, min(i + 9, len(word)) + 1)})
-    # A piece is reached only if it comes from two others, each a piece or a character.
+    # Merging reaches a piece only if it consists of two others, each a piece or a character.
     useful = sorted(counts, key=lambda piece: (-counts[piece] * (len(piece) - 0.5), piece))
     chosen, known = [], set()
     for piece in useful[:6000]:
@@ -80,7 +79,7 @@ def vocabulary():
     tokens += [("<|user|>", CONTROL, 0.0), ("<|end|>", CONTROL, 0.0)]
     tokens += [(f"<0x{byte:02X}>", BYTE, 0.0) for byte in range(256)]
     tokens += [(text, ADDED, -1000.0) for text in ["\n\n", "\n\n\n", "<b>", "  ", "   "]]
-    # Some scores are equal: the pair that stands first is then merged first.
+    # Three pieces each have the same score: of equal pairs, the first is merged first.
     tokens += [(piece, TEXT, -float(rank // 3)) for rank, piece in enumerate(pieces())]
     return tokens
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes a model of 1.07 billion random weights: right for speed and memory, meaningless as text.
+"""Writes a model of 1.07 billion random weights, for measuring speed and memory. Its answers are meaningless.
 
     PYTHONPATH=.tools/llama scripts/synthetic_model.py SmolLM2.gguf synthetic.gguf
 
-Tokenizer and chat template come from the first file, so that every engine of the llama architecture runs the second. The
-same weights come out on every machine. `make bench-engine` uses it: models of this size are in no package index.
+Tokenizer and chat template are copied from the first file, so that every engine with the llama architecture runs the second.
+The weights are the same on every machine. `make bench-engine` uses the model, because no package index has models of this size.
 """
 
 import argparse
@@ -23,7 +23,7 @@ KEY_VALUE_HEADS = 4
 CONTEXT = 4096
 
 HEAD = HIDDEN // HEADS
-# Names and orders of a llama block's matrices, as (rows, columns).
+# Matrices of a Llama block in the order of the file, as (rows, columns).
 MATRICES = {
     "attn_q": (HIDDEN, HIDDEN),
     "attn_k": (KEY_VALUE_HEADS * HEAD, HIDDEN),
@@ -34,7 +34,7 @@ MATRICES = {
     "ffn_down": (HIDDEN, FEED_FORWARD),
 }
 NORMS = ["attn_norm", "ffn_norm"]
-# A deviation of 1/50 keeps what a block adds about as large as what it was given, as in a trained model.
+# Standard deviation of the weights. With 1/50, the output of a block is about as large as its input, as in a trained model.
 DEVIATION = 0.02
 
 
@@ -51,17 +51,17 @@ def shape(vocabulary):
     }
 
 
-def bell_curve(seed, count):
-    """Numbers of a normal distribution, nearly: sums of twelve uniform ones.
+def normal_numbers(seed, count):
+    """Approximately normally distributed numbers: sums of twelve uniform ones.
 
-    numpy promises the bits of its generators for ever, but not what its distributions make of them.
+    numpy guarantees the bits of its generators across versions, but not the results of its distributions.
     """
     raw = numpy.random.PCG64(seed).random_raw(count * 3).view(numpy.uint16).reshape(count, 12)
     return (raw.sum(axis=1, dtype=numpy.float32) / 65536 - 6).astype(numpy.float32)
 
 
 def copy_header(writer, like, changed):
-    # The writer says these itself.
+    # The writer adds these keys itself.
     own = {"general.architecture", "general.file_type", "general.quantization_version"}
     for key, field in like.fields.items():
         if key.startswith(("GGUF.", "split.")) or key in own:
@@ -74,14 +74,14 @@ def copy_header(writer, like, changed):
 
 
 class Weights:
-    """Every matrix is another stretch of the same random numbers: a billion of them would take minutes to make."""
+    """Matrices cut from one pool of random numbers, because generating a billion would take minutes."""
 
     def __init__(self):
-        self.pool = (bell_curve(0, 1 << 22) * DEVIATION).astype(numpy.float16)
+        self.pool = (normal_numbers(0, 1 << 22) * DEVIATION).astype(numpy.float16)
 
     def matrix(self, name, rows, columns):
-        turned = numpy.roll(self.pool, zlib.crc32(name.encode()) % self.pool.size)
-        return numpy.resize(turned, (rows, columns))
+        rotated = numpy.roll(self.pool, zlib.crc32(name.encode()) % self.pool.size)
+        return numpy.resize(rotated, (rows, columns))
 
 
 def add_tensors(writer, vocabulary):
@@ -93,7 +93,7 @@ def add_tensors(writer, vocabulary):
     def norm(name):
         writer.add_tensor(name, numpy.ones(HIDDEN, numpy.float32))
 
-    # The output matrix is this one too.
+    # The embedding is the output matrix as well.
     matrix("token_embd.weight", vocabulary, HIDDEN)
     norm("output_norm.weight")
     for layer in range(LAYERS):
@@ -106,7 +106,7 @@ def add_tensors(writer, vocabulary):
 def write(like, target):
     like = gguf.GGUFReader(like)
     vocabulary = len(like.fields["tokenizer.ggml.tokens"].data)
-    # Matrices wait in a file, not in memory.
+    # The writer keeps matrices in a temporary file instead of in memory.
     writer = gguf.GGUFWriter(target, "llama", use_temp_file=True)
     copy_header(writer, like, shape(vocabulary))
     add_tensors(writer, vocabulary)
@@ -116,24 +116,24 @@ def write(like, target):
     writer.close()
 
 
-def quantise(source, target, kind):
+def quantize(source, target, kind):
     options = llama_cpp.llama_model_quantize_default_params()
     options.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
     if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), options) != 0:
-        raise SystemExit(f"llama.cpp could not make {target} of {source}; what it said stands above")
+        raise SystemExit(f"llama.cpp failed to quantize {source} to {target}: see its messages above")
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("like", type=pathlib.Path, help="a GGUF file of a tokenizer and a chat template")
-    arguments.add_argument("target", type=pathlib.Path)
-    arguments.add_argument("--kind", default="Q4_K_M", help="how it is quantised, in llama.cpp's words")
+    arguments.add_argument("like", type=pathlib.Path, help="GGUF file whose tokenizer and chat template are copied")
+    arguments.add_argument("target", type=pathlib.Path, help="file to write")
+    arguments.add_argument("--kind", default="Q4_K_M", help="quantization type, as named by llama.cpp (default: Q4_K_M)")
     options = arguments.parse_args()
     wide, part = (options.target.with_name(f"{options.target.name}.{end}") for end in ("f16", "part"))
     write(options.like, wide)
-    quantise(wide, part, options.kind)
+    quantize(wide, part, options.kind)
     wide.unlink()
-    # Whole or not at all.
+    # The target appears only when it is complete.
     part.rename(options.target)
 
 

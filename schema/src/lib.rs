@@ -47,8 +47,8 @@ pub use record::{
 };
 pub use seal::AuditEvent;
 pub use settings::{
-    SettingInfo, SettingValue, Settings, check_at_least, check_longer, check_whole_seconds, nearest_name, parse_duration,
-    parse_setting, parse_settings, unknown_setting,
+    SettingInfo, SettingValue, Settings, check_at_least, check_longer, check_whole_seconds, nearest_name,
+    parse_duration, parse_setting, parse_settings, unknown_setting,
 };
 pub use size::ByteSize;
 pub use worker_settings::WorkerSettings;

@@ -373,8 +373,8 @@ mod tests {
             check_whole_seconds("lease", Duration::from_millis(1500))
                 .is_err_and(|error| error.contains("whole seconds"))
         );
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert!(duration("soon").is_err_and(|error| error.contains("such as 90s")));
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert!(parse_duration("soon").is_err_and(|error| error.contains("such as 90s")));
     }
 
     #[test]

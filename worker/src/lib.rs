@@ -3,12 +3,14 @@
 //! Two halves meet at [`engine`]: the bus half pulls jobs and appends their answers, and knows no tensor; the inference
 //! half makes tokens, and knows no message. Steps 4 to 6 of a job's path.
 
+pub mod architecture;
 pub mod decide;
 pub mod draw;
 pub mod engine;
 pub mod grammar;
-pub mod model;
+pub mod model_file;
 pub mod sample;
+pub mod text;
 
 mod device;
 mod embed;

@@ -27,11 +27,10 @@ use crate::{
     http,
     huge_pages::HugePages,
     job::Desk,
-    metrics,
-    model::template::Bounds,
-    report,
+    metrics, report,
     report::Identity,
     serve,
+    text::TemplateLimits,
 };
 
 /// Progress is told at most this often.
@@ -260,7 +259,7 @@ async fn load(options: &Options, identity: &Identity, outbox: &Outbox) -> Result
         kind: options.kind,
         context: options.context,
         slots: options.slots,
-        template: Bounds::of(&options.settings),
+        template: TemplateLimits::from(&options.settings),
         threads: options.threads,
         cache_bytes: options.cache_memory.map(ByteSize::bytes),
         memory_bytes: options.memory.map(ByteSize::bytes),

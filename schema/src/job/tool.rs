@@ -58,7 +58,7 @@ pub struct Function {
 )]
 pub enum ToolChoice {
     /// As the word says.
-    Word(ToolMode),
+    Mode(ToolMode),
     /// This one.
     Named {
         /// Always `function`.

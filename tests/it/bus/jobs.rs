@@ -96,7 +96,7 @@ async fn a_full_queue_refuses_one_tenant_until_there_is_room_and_no_other() {
     assert_eq!((refusal.code, refusal.retryable), (FailureCode::QueueFull, true), "{refusal}");
     bus.submit(Submission { tenant: name("acme"), ..submission("d") }).await.expect("accepted");
 
-    pull(&queue(&bus).await).await.settle().await.expect("settled");
+    pull(&queue(&bus).await).await.ack().await.expect("settled");
     bus.submit(submission("c")).await.expect("there is room again");
 }
 
@@ -118,7 +118,7 @@ async fn a_job_that_is_given_back_comes_to_another_puller_at_once_as_its_second_
     bus.submit(submission("a")).await.expect("accepted");
     let first = pull(&queue(&bus).await).await;
     let elsewhere = queue(&other).await;
-    let (given, second) = futures::join!(first.give_back(), timeout(BEFORE_ACK_WAIT, pull(&elsewhere)));
+    let (given, second) = futures::join!(first.nak(), timeout(BEFORE_ACK_WAIT, pull(&elsewhere)));
     given.expect("given back");
     let second = second.expect("it comes before its hold would have lapsed");
     assert_eq!((second.job, second.attempt), (name("a"), 2));
@@ -134,7 +134,7 @@ async fn a_third_party_gives_a_dead_workers_job_back_from_what_its_heartbeat_sai
     worker.submit(submission("a")).await.expect("accepted");
     let held = pull(&queue(&worker).await).await.in_flight();
     drop(worker);
-    hive.give_back(&held).await.expect("the server confirms");
+    hive.nak(&held).await.expect("the server confirms");
     let second = timeout(BEFORE_ACK_WAIT, pull(&queue(&other).await)).await.expect("it comes at once");
     assert_eq!((second.job, second.attempt), (name("a"), 2));
 }
@@ -153,7 +153,7 @@ async fn a_job_that_nobody_keeps_comes_again_and_a_job_that_is_kept_does_not() {
         let mut often = interval(Duration::from_secs(1));
         loop {
             often.tick().await;
-            kept.keep().await.expect("kept");
+            kept.keep_alive().await.expect("kept");
         }
     };
     let again = tokio::select! {

@@ -75,7 +75,7 @@ async fn of_two_workers_that_append_at_once_one_is_refused() {
             both => panic!("one must win and one must be refused: {both:?}"),
         };
     }
-    assert_eq!(one.output(&tenant, &job, 0).await.expect("read").len(), 50);
+    assert_eq!(one.stored_output(&tenant, &job, 0).await.expect("read").len(), 50);
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn a_follower_that_was_cut_off_misses_nothing_and_sees_nothing_twice() {
     let cable = Cable::to(server.url()).await;
     let client = connect(cable.url(), "rbee").await.expect("connected");
     let (tenant, id) = job("a");
-    let mut follow = client.follow(&tenant, &id).await.expect("followed");
+    let mut follow = client.read_output(&tenant, &id).await.expect("followed");
     let mut online = client.online();
     let last = append(&worker, &job("a"), 0..5, 0).await;
     assert_eq!(soon("chunk", follow.next(PATIENCE)).await.expect("read").expect("a chunk").chunk, tokens(0));
@@ -146,7 +146,7 @@ async fn a_follower_whose_last_chunks_were_lost_finds_them_by_itself() {
     let cable = Cable::to(server.url()).await;
     let client = connect(cable.url(), "rbee").await.expect("connected");
     let (tenant, id) = job("a");
-    let mut follow = client.follow(&tenant, &id).await.expect("followed");
+    let mut follow = client.read_output(&tenant, &id).await.expect("followed");
     let mut online = client.online();
     cable.cut();
     soon("loss of the connection", online.wait_for(|online| !online)).await.expect("told");
@@ -163,7 +163,7 @@ async fn a_follower_goes_on_when_the_server_was_killed_in_between() {
     let mut server = NatsServer::start().await;
     let client = server.bus("rbee").await;
     let (tenant, id) = job("a");
-    let mut follow = client.follow(&tenant, &id).await.expect("followed");
+    let mut follow = client.read_output(&tenant, &id).await.expect("followed");
     let last = append(&client, &job("a"), 0..5, 0).await;
     server.kill().await;
     server.restart().await;
@@ -232,8 +232,8 @@ async fn a_follower_waits_for_a_server_that_is_away_longer_than_a_request_may_ta
     let mut server = NatsServer::start().await;
     let client = server.bus("rbee").await;
     let (tenant, id) = job("a");
-    let mut patient = client.follow(&tenant, &id).await.expect("followed");
-    let mut impatient = client.follow(&tenant, &id).await.expect("followed");
+    let mut patient = client.read_output(&tenant, &id).await.expect("followed");
+    let mut impatient = client.read_output(&tenant, &id).await.expect("followed");
     let last = append(&client, &job("a"), 0..5, 0).await;
     for index in 0..5 {
         for follow in [&mut patient, &mut impatient] {

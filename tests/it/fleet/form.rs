@@ -90,7 +90,7 @@ async fn a_form_that_is_none_is_refused_before_anything_runs() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "", 1, 1).await;
     for (form, words) in [
-        (json!({ "structured_outputs": { "regex": "a(" } }), "not possible"),
+        (json!({ "structured_outputs": { "regex": "a(" } }), "cannot be used"),
         (json!({ "structured_outputs": { "grammar": "start: nothing" } }), "nothing"),
         (json!({ "structured_outputs": { "json": { "type": "bee" } } }), "bee"),
     ] {

@@ -1,4 +1,4 @@
-//! Everything that a worker does with a file before it packs a weight, and what no file may do.
+//! Fuzz target: reads a GGUF file as a worker does before it packs the weights, and checks time, memory and failures.
 
 #![no_main]
 

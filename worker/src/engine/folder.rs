@@ -5,7 +5,7 @@ use std::path::Path;
 use rbee_schema::{Failure, FailureCode, ModelKind};
 
 use super::{LoadOptions, LoadProgress, Loaded, decoder, encoder};
-use crate::model::bert;
+use crate::architecture::{ENCODER_TYPES, model_type};
 
 /// Why a model of text is none of embeddings.
 pub(super) const CONTINUES_TEXT: &str =
@@ -22,8 +22,7 @@ pub(super) fn load(
 }
 
 fn load_folder(path: &Path, options: &LoadOptions, progress: &mut dyn FnMut(LoadProgress)) -> Result<Loaded, Failure> {
-    let architecture = bert::architecture(path)?;
-    let is_encoder = bert::ARCHITECTURES.contains(&architecture.as_str());
+    let is_encoder = ENCODER_TYPES.contains(&model_type(path)?.as_str());
     match options.kind {
         ModelKind::Embeddings => encoder::load(path, options, progress),
         ModelKind::Text if is_encoder => Err(Failure::new(

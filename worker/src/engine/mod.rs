@@ -28,7 +28,7 @@ pub use crate::{
     sample::{Logprobs, Token},
 };
 
-use crate::{decide::format::AnswerFormat, model::template::Bounds};
+use crate::{decide::format::AnswerFormat, text::TemplateLimits};
 
 /// How a model is to be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,8 +45,8 @@ pub struct LoadOptions {
     pub cache_bytes: Option<u64>,
     /// Bytes of memory that the whole process may take; `None` where nothing limits it.
     pub memory_bytes: Option<u64>,
-    /// How much its chat template may take.
-    pub template: Bounds,
+    /// Limits of rendering the chat template.
+    pub template: TemplateLimits,
 }
 
 /// How far loading has come.

@@ -1,4 +1,4 @@
-//! One answer's way through its grammar.
+//! State of one answer in its grammar.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use rbee_schema::{Failure, FailureCode};
 use super::first_line;
 use crate::sample::Mask;
 
-/// What may come next, given the tokens so far.
+/// Computes the allowed next tokens of one answer from its tokens so far.
 pub struct Constraint {
     matcher: Matcher,
 }
@@ -18,24 +18,24 @@ impl Constraint {
         Self { matcher }
     }
 
-    /// The tokens that may come next; where nothing may, those that end the answer.
+    /// Tokens that may come next. If the answer is complete, these are the stop tokens.
     ///
     /// # Errors
-    /// `invalid-request` if the grammar is too much for the bounds of one step.
+    /// `invalid-request` if the grammar exceeds the limits of one step.
     pub fn allowed(&mut self) -> Result<Mask, Failure> {
         let allowed = self.matcher.compute_mask_or_eos().map_err(|cause| {
             let reason = first_line(&cause.to_string());
-            Failure::new(FailureCode::InvalidRequest, format!("the form that was asked for is too intricate: {reason}"))
+            Failure::new(FailureCode::InvalidRequest, format!("the requested output format is too complex: {reason}"))
         })?;
         Ok(Mask::new(allowed.into()))
     }
 
-    /// Takes the token that has come.
+    /// Advances by the token that was chosen.
     ///
     /// # Errors
-    /// `internal` if it is not one of those that may.
+    /// `internal` if the token is not allowed.
     pub fn accept(&mut self, token: u32) -> Result<(), Failure> {
-        // A token that comes after the end changes nothing: it is nobody's any more.
+        // Tokens after the end are not part of the answer.
         if self.matcher.is_stopped() {
             return Ok(());
         }
@@ -43,7 +43,7 @@ impl Constraint {
             let reason = first_line(&cause.to_string());
             Failure::new(
                 FailureCode::Internal,
-                format!("token {token} does not fit the form that was asked for: {reason}"),
+                format!("token {token} does not fit the requested output format: {reason}"),
             )
         })
     }

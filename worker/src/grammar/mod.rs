@@ -1,8 +1,8 @@
-//! What an answer may be, token by token.
+//! Constrained decoding: grammars that restrict which tokens an answer may have.
 //!
-//! A grammar is known by the crate `llguidance`: from the bytes of every token of a vocabulary and a grammar it tells
-//! which tokens may come next. A [`Constraint`] is one answer's way through its grammar. It depends on the grammar and
-//! the tokens so far alone: a worker that goes on with another's answer lets it take the tokens of that one first.
+//! The crate `llguidance` computes the allowed next tokens from a grammar and the bytes of every token in the vocabulary. A
+//! [`Constraint`] is the state of one answer in its grammar. It depends on the grammar and the tokens so far only: a worker
+//! that resumes the answer of another worker replays that worker's tokens first.
 
 mod constraint;
 mod vocabulary;
@@ -18,29 +18,29 @@ use crate::engine::Text;
 /// The grammars of one model's answers.
 pub struct Grammars {
     text: Arc<dyn Text>,
-    /// What all of them share. Made when the first is asked for, because most models are never asked.
+    /// State shared by all grammars. Built with the first grammar, because most models are never used with one.
     factory: OnceLock<Result<ParserFactory, Failure>>,
 }
 
 impl Grammars {
-    /// Those in the vocabulary of `text`.
+    /// Grammars over the vocabulary of `text`.
     pub fn new(text: Arc<dyn Text>) -> Self {
         Self { text, factory: OnceLock::new() }
     }
 
-    /// The way through a grammar of an answer that has the tokens `emitted` already.
+    /// Compiles a grammar for an answer that already has the tokens `emitted`.
     ///
-    /// Blocks: the first time for some tenths of a second with a large vocabulary, then for some milliseconds.
+    /// Blocks for a few milliseconds; the first call with a large vocabulary blocks for some tenths of a second.
     ///
     /// # Errors
-    /// - `invalid-request`: the grammar is none, or too large; with the reason;
-    /// - `model-unsupported`: answers of this model do not end;
+    /// - `invalid-request`: the grammar is invalid or too large; the message has the reason;
+    /// - `model-unsupported`: the vocabulary has no token that ends an answer;
     /// - `internal`: the tokens so far do not fit the grammar.
     pub fn constraint(&self, grammar: TopLevelGrammar, emitted: &[u32]) -> Result<Constraint, Failure> {
         let factory = self.factory.get_or_init(|| vocabulary::factory(self.text.as_ref())).as_ref();
         let parser = factory.map_err(Clone::clone)?.create_parser(grammar).map_err(|cause| {
             let reason = first_line(&cause.to_string());
-            Failure::new(FailureCode::InvalidRequest, format!("the form that was asked for is not possible: {reason}"))
+            Failure::new(FailureCode::InvalidRequest, format!("the requested output format cannot be used: {reason}"))
         })?;
         let mut constraint = Constraint::new(Matcher::new(Ok(parser)));
         emitted.iter().try_for_each(|token| constraint.accept(*token))?;
@@ -48,7 +48,7 @@ impl Grammars {
     }
 }
 
-/// Further lines are for those who look for defects in the crate.
+/// First line of a message of `llguidance`. The other lines are debug output.
 fn first_line(cause: &str) -> String {
     cause.lines().next().unwrap_or_default().to_owned()
 }

@@ -1,4 +1,4 @@
-//! The rules of forms, in the vocabulary of the test engine: every byte is a token of it, and some words.
+//! Grammars of output formats, with the vocabulary of the mock engine: a token for every byte, and some words.
 
 use llguidance::api::TopLevelGrammar;
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ use crate::{
     sample::choose,
 };
 
-/// The grammar of a form that nothing else is expected beside.
+/// Grammar of an output format without reasoning and tool calls.
 fn grammar(shape: &OutputFormat) -> TopLevelGrammar {
     form::grammar(Form { shape: Some(shape.clone()), ..Form::default() }, &Expected::default()).expect("a form")
 }
@@ -26,13 +26,13 @@ fn text() -> Arc<dyn Text> {
     load(&ModelReference::Mock(String::new()), &options, &mut |_| {}).expect("loads").text
 }
 
-/// The tokens of a text, byte by byte, and the end.
+/// Tokens of a text, byte by byte, and the stop token.
 fn tokens(text: &str, end: u32) -> Vec<u32> {
     text.bytes().map(u32::from).chain([end]).collect()
 }
 
-/// Whether an answer of this form may be this text.
-fn fits(grammar: TopLevelGrammar, answer: &str) -> bool {
+/// True if the grammar allows this answer.
+fn allows(grammar: TopLevelGrammar, answer: &str) -> bool {
     let mut constraint = Grammars::new(text()).constraint(grammar, &[]).expect("possible");
     tokens(answer, text().ends()[0]).into_iter().all(|token| {
         let is_allowed = constraint.allowed().expect("it goes on").holds(token);
@@ -40,19 +40,19 @@ fn fits(grammar: TopLevelGrammar, answer: &str) -> bool {
     })
 }
 
-/// A random answer of this form: noise that a model may have made, which wants to end after `wanted` tokens.
-fn answer(grammars: &Grammars, shape: &OutputFormat, seed: u64, wanted: u32) -> Vec<u32> {
+/// Random answer in an output format. The simulated model prefers to end after `length` tokens.
+fn answer(grammars: &Grammars, shape: &OutputFormat, seed: u64, length: u32) -> Vec<u32> {
     let text = text();
     let end = text.ends()[0];
     let mut constraint = Some(grammars.constraint(grammar(shape), &[]).expect("possible"));
     let (mut tokens, sampling) = (Vec::new(), Sampling { temperature: 1.0, seed, ..Sampling::GREEDY });
     for index in 0..400 {
-        let likely = |token: u32| match token {
-            token if token == end && index >= wanted => 20.0,
-            token if index >= wanted && [b'"', b'}', b']'].map(u32::from).contains(&token) => 10.0,
+        let logit = |token: u32| match token {
+            token if token == end && index >= length => 20.0,
+            token if index >= length && [b'"', b'}', b']'].map(u32::from).contains(&token) => 10.0,
             token => crate::draw::unit(seed, index * 1_000 + token) as f32,
         };
-        let logits: Vec<f32> = (0..text.size()).map(likely).collect();
+        let logits: Vec<f32> = (0..text.size()).map(logit).collect();
         let token = choose(&logits, &tokens, &sampling, constraint.as_mut(), index).expect("it goes on");
         if token.id == end {
             break;
@@ -62,13 +62,13 @@ fn answer(grammars: &Grammars, shape: &OutputFormat, seed: u64, wanted: u32) -> 
     tokens
 }
 
-fn words(tokens: &[u32]) -> String {
+fn text_of(tokens: &[u32]) -> String {
     let text = text();
     String::from_utf8(tokens.iter().flat_map(|token| text.piece(*token)).copied().collect()).expect("text")
 }
 
 #[test]
-fn an_answer_fits_the_form_or_it_is_refused() {
+fn output_format_allows_only_matching_answers() {
     let person = json!({
         "type": "object",
         "properties": { "name": { "type": "string" }, "age": { "$ref": "#/$defs/age" } },
@@ -87,27 +87,27 @@ fn an_answer_fits_the_form_or_it_is_refused() {
         (OutputFormat::Choice(choice), "蜂", "蜂蜂"),
         (OutputFormat::Grammar("start: \"a\" b+\nb: \"b\" | \"c\"".into()), "abcb", "a"),
     ] {
-        assert!(fits(grammar(&shape), good), "{shape:?}: {good}");
-        assert!(!fits(grammar(&shape), bad), "{shape:?}: {bad}");
+        assert!(allows(grammar(&shape), good), "{shape:?}: {good}");
+        assert!(!allows(grammar(&shape), bad), "{shape:?}: {bad}");
     }
 }
 
 #[test]
-fn a_form_that_is_none_is_refused_with_the_reason() {
+fn invalid_output_format_is_refused_with_a_reason() {
     let grammars = Grammars::new(text());
     let endless = format!("{}a{}", "(".repeat(2_000), "){1000}".repeat(2_000));
     for (shape, words) in [
         (OutputFormat::Json(json!({ "type": "object", "minContains": 1 })), "minContains"),
         (OutputFormat::Json(json!({ "type": "bee" })), "bee"),
         (OutputFormat::Json(json!({ "$ref": "https://example.com/schema" })), "example.com"),
-        (OutputFormat::Json(json!([])), "not possible"),
-        (OutputFormat::Json(json!(false)), "not possible"),
-        (OutputFormat::Json(json!({ "type": "integer", "minimum": 2, "maximum": 1 })), "not possible"),
-        (OutputFormat::Regex("a(".into()), "not possible"),
-        (OutputFormat::Regex(endless), "not possible"),
+        (OutputFormat::Json(json!([])), "cannot be used"),
+        (OutputFormat::Json(json!(false)), "cannot be used"),
+        (OutputFormat::Json(json!({ "type": "integer", "minimum": 2, "maximum": 1 })), "cannot be used"),
+        (OutputFormat::Regex("a(".into()), "cannot be used"),
+        (OutputFormat::Regex(endless), "cannot be used"),
         (OutputFormat::Grammar("begin: \"a\"".into()), "start"),
         (OutputFormat::Grammar("start: nothing".into()), "nothing"),
-        (OutputFormat::Grammar(String::new()), "not possible"),
+        (OutputFormat::Grammar(String::new()), "cannot be used"),
     ] {
         let failure = grammars.constraint(grammar(&shape), &[]).map(|_| ()).expect_err("no form");
         assert_eq!(failure.code, FailureCode::InvalidRequest, "{shape:?}");
@@ -115,8 +115,13 @@ fn a_form_that_is_none_is_refused_with_the_reason() {
     }
 }
 
-/// A form of calls of tools, in one family.
-fn of_calls(format: CallFormat, is_call: bool, expected: Expected, shape: Option<OutputFormat>) -> TopLevelGrammar {
+/// Grammar of tool calls in the format of one model family.
+fn tool_call_grammar(
+    format: CallFormat,
+    is_call: bool,
+    expected: Expected,
+    shape: Option<OutputFormat>,
+) -> TopLevelGrammar {
     let tools: Vec<Tool> = serde_json::from_value(json!([
         { "type": "function", "function": { "name": "sun", "parameters": {
             "properties": { "town": { "$ref": "#/$defs/town" } }, "required": ["town"], "additionalProperties": false,
@@ -130,7 +135,7 @@ fn of_calls(format: CallFormat, is_call: bool, expected: Expected, shape: Option
 }
 
 #[test]
-fn a_call_that_is_demanded_is_written_as_its_family_does_with_arguments_that_fit() {
+fn required_tool_call_has_the_format_of_its_family() {
     let sun = r#"{"name": "sun", "arguments": {"town":"Ulm"}}"#;
     let bare = sun.replace("arguments", "parameters");
     for (format, good, bad) in [
@@ -151,54 +156,54 @@ fn a_call_that_is_demanded_is_written_as_its_family_does_with_arguments_that_fit
         ),
         (PHI, format!("<|tool_call|>[{sun}]<|/tool_call|>"), format!("<|tool_call|>[{sun}]")),
     ] {
-        assert!(fits(of_calls(format, true, Expected::default(), None), &good), "{good}");
-        assert!(!fits(of_calls(format, true, Expected::default(), None), &bad), "{bad}");
+        assert!(allows(tool_call_grammar(format, true, Expected::default(), None), &good), "{good}");
+        assert!(!allows(tool_call_grammar(format, true, Expected::default(), None), &bad), "{bad}");
     }
     let one = Expected { one_call: true, ..Expected::default() };
-    assert!(!fits(of_calls(MISTRAL, true, one, None), &format!("[TOOL_CALLS][{sun}, {sun}]")), "only one");
+    assert!(!allows(tool_call_grammar(MISTRAL, true, one, None), &format!("[TOOL_CALLS][{sun}, {sun}]")), "only one");
 }
 
 #[test]
-fn where_a_form_and_tools_are_given_the_answer_is_one_or_the_other() {
+fn answer_is_the_output_format_or_a_tool_call() {
     let shape = Some(OutputFormat::Choice(vec!["yes".into()]));
-    let grammar = || of_calls(HERMES, false, Expected::default(), shape.clone());
-    assert!(fits(grammar(), "yes"));
-    assert!(fits(grammar(), "<tool_call>\n{\"name\": \"moon\", \"arguments\": {}}\n</tool_call>"));
-    assert!(!fits(grammar(), "no"));
+    let grammar = || tool_call_grammar(HERMES, false, Expected::default(), shape.clone());
+    assert!(allows(grammar(), "yes"));
+    assert!(allows(grammar(), "<tool_call>\n{\"name\": \"moon\", \"arguments\": {}}\n</tool_call>"));
+    assert!(!allows(grammar(), "no"));
 }
 
 #[test]
-fn a_thought_may_stand_before_a_form_or_must_end_where_the_prompt_has_begun_it() {
+fn reasoning_may_precede_the_output_format() {
     let format = AnswerFormat { thoughts: Some(THINK), calls: None };
     let closed = Expected { format, ..Expected::default() };
     let open = Expected { in_thought: true, ..closed.clone() };
     let shape = || OutputFormat::Json(json!({ "type": "integer" }));
-    let fits = |expected: &Expected, answer: &str| {
-        fits(form::grammar(Form { shape: Some(shape()), ..Form::default() }, expected).expect("a form"), answer)
+    let allows = |expected: &Expected, answer: &str| {
+        allows(form::grammar(Form { shape: Some(shape()), ..Form::default() }, expected).expect("a form"), answer)
     };
-    assert!(fits(&closed, "7") && fits(&closed, "<think>Is it 6?\n</think>\n\n7"));
-    assert!(!fits(&closed, "Is it 6? </think>7") && !fits(&closed, "<think>Is it 6? 7"));
-    assert!(fits(&open, "Is it <6>?</think>7") && !fits(&open, "7"));
-    assert!(!fits(&open, "Is it 6?</think>x"));
+    assert!(allows(&closed, "7") && allows(&closed, "<think>Is it 6?\n</think>\n\n7"));
+    assert!(!allows(&closed, "Is it 6? </think>7") && !allows(&closed, "<think>Is it 6? 7"));
+    assert!(allows(&open, "Is it <6>?</think>7") && !allows(&open, "7"));
+    assert!(!allows(&open, "Is it 6?</think>x"));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn whatever_a_model_prefers_its_answer_has_the_form(seed: u64, wanted in 0u32..60) {
+    fn random_answer_has_the_output_format(seed: u64, length in 0u32..60) {
         let grammars = Grammars::new(text());
         let schema = json!({ "type": "object", "properties": { "a": { "type": "array", "items": { "type": ["boolean", "string"] } } },
             "required": ["a"] });
-        let json = words(&answer(&grammars, &OutputFormat::Json(schema), seed, wanted));
+        let json = text_of(&answer(&grammars, &OutputFormat::Json(schema), seed, length));
         let read: Value = serde_json::from_str(&json).map_err(|error| TestCaseError::fail(format!("{error}: {json}")))?;
         prop_assert!(read["a"].is_array(), "{}", json);
-        let word = words(&answer(&grammars, &OutputFormat::Regex("[a-f]{3,9}".into()), seed, wanted));
+        let word = text_of(&answer(&grammars, &OutputFormat::Regex("[a-f]{3,9}".into()), seed, length));
         prop_assert!((3..=9).contains(&word.len()) && word.chars().all(|c| ('a'..='f').contains(&c)), "{}", word);
     }
 
     #[test]
-    fn an_answer_that_is_resumed_anywhere_goes_on_as_the_first_would_have(seed: u64, cut in 0usize..40) {
+    fn resumed_constraint_allows_the_same_tokens(seed: u64, cut in 0usize..40) {
         let grammars = Grammars::new(text());
         let shape = OutputFormat::Json(json!({ "type": "object" }));
         let whole = answer(&grammars, &shape, seed, 20);

@@ -1,4 +1,4 @@
-//! A model's vocabulary as a tree of bytes.
+//! Converts a model's vocabulary to the byte trie of `llguidance`.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
 use crate::engine::Text;
 
-/// The longest token that the tree can hold with room to spare. No grammar needs a longer one: shorter ones say the same.
-const LONGEST: usize = 512;
+/// Longest usable token in bytes, well below the limit of the trie. Shorter tokens can express the same text.
+const MAX_TOKEN_BYTES: usize = 512;
 
-/// Makes what all grammars of a vocabulary share.
+/// Builds the state that all grammars of a vocabulary share.
 pub(super) fn factory(text: &dyn Text) -> Result<ParserFactory, Failure> {
-    // Forced bytes could be tokenised as the model would do it. Its own choice among the tokens that fit is as good, and
-    // keeps the answer a function of its tokens.
-    let vocabulary: TokEnv = Arc::new(ApproximateTokEnv::new(tree(text)?));
+    // The approximate environment does not tokenize forced bytes as the model would. The model's own choice among the allowed
+    // tokens is as good, and keeps the answer a function of its tokens.
+    let vocabulary: TokEnv = Arc::new(ApproximateTokEnv::new(trie(text)?));
     let mut factory = ParserFactory::new_simple(&vocabulary).map_err(|cause| {
         Failure::new(FailureCode::Internal, format!("the vocabulary cannot be used for grammars: {cause}"))
     })?;
@@ -24,21 +24,21 @@ pub(super) fn factory(text: &dyn Text) -> Result<ParserFactory, Failure> {
     Ok(factory)
 }
 
-fn tree(text: &dyn Text) -> Result<TokTrie, Failure> {
+fn trie(text: &dyn Text) -> Result<TokTrie, Failure> {
     let ends = text.ends();
     let Some(first_end) = ends.first() else {
         return Err(Failure::new(
             FailureCode::ModelUnsupported,
-            "no token ends the model's answers, so that their form cannot be held: leave it out of the request",
+            "the model has no stop token, which output formats need: leave the output format out of the request",
         ));
     };
-    let words: Vec<Vec<u8>> = (0..text.size()).map(|token| word(text, token)).collect();
-    Ok(TokTrie::from(&TokRxInfo::new(text.size(), *first_end), &words).with_eos_tokens(&ends))
+    let tokens: Vec<Vec<u8>> = (0..text.size()).map(|token| token_bytes(text, token)).collect();
+    Ok(TokTrie::from(&TokRxInfo::new(text.size(), *first_end), &tokens).with_eos_tokens(&ends))
 }
 
-fn word(text: &dyn Text, token: u32) -> Vec<u8> {
+fn token_bytes(text: &dyn Text, token: u32) -> Vec<u8> {
     let piece = text.piece(token);
-    // No text has this byte, and in the tree it marks tokens that stand for themselves.
-    let is_usable = piece.len() <= LONGEST && piece.first() != Some(&TokTrie::SPECIAL_TOKEN_MARKER);
+    // No UTF-8 text has the marker byte. The trie uses it for control tokens.
+    let is_usable = piece.len() <= MAX_TOKEN_BYTES && piece.first() != Some(&TokTrie::SPECIAL_TOKEN_MARKER);
     if is_usable { piece.to_vec() } else { Vec::new() }
 }

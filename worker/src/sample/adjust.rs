@@ -41,7 +41,7 @@ pub(super) fn adjust<'a>(
 }
 
 /// Forbids the tokens that end the answer. Where a form allows nothing else, they stay.
-fn go_on(adjusted: &mut [f32], eos_tokens: &[u32], is_bound: bool) {
+fn go_on(adjusted: &mut [f32], ends: &[u32], is_bound: bool) {
     let before: Vec<Option<f32>> = ends.iter().map(|end| adjusted.get(*end as usize).copied()).collect();
     for end in ends {
         change(adjusted, *end, |_| f32::NEG_INFINITY);

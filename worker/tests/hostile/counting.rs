@@ -1,4 +1,4 @@
-//! An allocator that counts what the running thread has, and the most that it had.
+//! An allocator that counts the memory of the current thread.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -15,12 +15,12 @@ static COUNTING: Counting = Counting;
 
 struct Counting;
 
-/// Most bytes that the thread had at once while it did something, more than it had before.
+/// Runs `work` and returns the peak of the memory that the thread allocated during it, in bytes.
 pub(crate) fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = NOW.get();
     MOST.set(before);
     let result = work();
-    (result, usize::try_from(MOST.get() - before).expect("it was never less"))
+    (result, usize::try_from(MOST.get() - before).expect("the peak is at least the start"))
 }
 
 fn count(bytes: isize) {
@@ -28,7 +28,7 @@ fn count(bytes: isize) {
     MOST.set(MOST.get().max(NOW.get()));
 }
 
-// SAFETY: every call is handed on to the system's allocator as it came.
+// SAFETY: every call is passed to the system allocator unchanged.
 #[expect(unsafe_code, reason = "an allocator has no safe interface")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -1,17 +1,21 @@
-//! What is tried with a file, by these tests and by `worker/fuzz/`.
+//! Reads a file as a worker does, shared with `worker/fuzz/`.
 
 use candle_core::quantized::{GgmlDType, gguf_file::Content};
 use rbee_schema::Failure;
 use rbee_transformer::{Kind, Tensor, Tensors};
-use rbee_worker::model::{architecture, gguf, header, metadata::Metadata, template::Bounds, text::ModelText};
+use rbee_worker::{
+    architecture,
+    model_file::gguf::{Metadata, find_tensor, read_header},
+    text::{ModelText, TemplateLimits},
+};
 
-/// Everything that a worker does with a file before it packs a weight.
+/// Runs all steps of loading before the weights are packed.
 pub(crate) fn read(file: &[u8]) -> Result<(), Failure> {
-    let content = header::read(file)?;
+    let content = read_header(file)?;
     let metadata = Metadata(&content.metadata);
-    // Not one after the other, as a worker would: what is refused by one is tried with the others too.
-    let text = ModelText::from_metadata(metadata, Bounds::default());
-    let tokens = text.as_ref().map_or(0, ModelText::tokens);
+    // A worker stops at the first refusal. Here every step is run.
+    let text = ModelText::from_metadata(metadata, TemplateLimits::default());
+    let tokens = text.as_ref().map_or(0, ModelText::vocabulary_size);
     let described = architecture::describe(metadata, &File { content: &content, bytes: file }, tokens, 4096);
     text.and(described.map(drop))
 }
@@ -23,8 +27,8 @@ struct File<'a> {
 
 impl Tensors for File<'_> {
     fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
-        let tensor = gguf::tensor(self.content, self.bytes, name)?;
-        // A description asks only whether a tensor is of this one.
+        let tensor = find_tensor(self.content, self.bytes, name)?;
+        // Architectures compare the type with F32 only.
         let kind = if tensor.kind == GgmlDType::F32 { Kind::F32 } else { Kind::Q8_0 };
         Some(Tensor { kind, shape: tensor.shape, bytes: tensor.bytes })
     }

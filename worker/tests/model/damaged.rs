@@ -1,4 +1,4 @@
-//! Whatever a file holds, loading it ends with a model or with a failure that says what was found.
+//! Damaged and unsupported GGUF files: loading one ends with a model or with a failure that names the cause.
 
 use std::{
     fs::{self, File},
@@ -21,7 +21,7 @@ fn refusal(path: PathBuf) -> Failure {
     load_path(path, None, 1).err().unwrap_or_else(|| panic!("loaded"))
 }
 
-/// The failure names the file and has these words.
+/// Checks that loading fails with this code and these words, and that the failure names the file.
 fn check(path: PathBuf, code: FailureCode, words: &str) {
     let failure = refusal(path.clone());
     assert_eq!(failure.code, code, "{failure}");
@@ -35,13 +35,13 @@ fn check_tiny(tiny: Tiny, code: FailureCode, words: &str) {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_missing() {
+fn missing_file_is_reported_as_missing() {
     check("/nowhere/model.gguf".into(), FailureCode::ModelMissing, "no such file");
     check("/".into(), FailureCode::ModelMissing, "no config.json");
 }
 
 #[test]
-fn a_file_of_another_format_is_told_by_its_beginning() {
+fn other_formats_are_recognized_by_their_first_bytes() {
     let folder = folder();
     let path = folder.path().join("model.gguf");
     for (bytes, words) in [
@@ -59,7 +59,7 @@ fn a_file_of_another_format_is_told_by_its_beginning() {
 }
 
 #[test]
-fn a_truncated_file_is_told_as_such() {
+fn truncated_file_is_reported_as_truncated() {
     let folder = folder();
     let path = folder.path().join("model.gguf");
     // In the header, at its end, and among the tensors.
@@ -71,21 +71,21 @@ fn a_truncated_file_is_told_as_such() {
 }
 
 #[test]
-fn a_header_that_contradicts_itself_is_refused() {
+fn inconsistent_header_is_refused() {
     use FailureCode::{ModelInvalid as Invalid, ModelUnsupported as Unsupported};
     let count = Value::U32;
     let text = |text: &str| Value::String(text.into());
     for (key, value, code, words) in [
         ("general.architecture", text("mamba"), Unsupported, "\"mamba\": supported are llama, qwen2"),
         ("general.architecture", count(1), Invalid, "expected a text"),
-        ("general.alignment", count(0), Invalid, "general.alignment in its header is 0"),
+        ("general.alignment", count(0), Invalid, "general.alignment in the header is 0"),
         ("split.count", count(3), Unsupported, "one of 3 parts"),
-        ("llama.block_count", count(0), Invalid, "block_count in its header is 0"),
+        ("llama.block_count", count(0), Invalid, "block_count in the header is 0"),
         ("llama.block_count", count(2), Invalid, "2 blocks"),
         ("llama.block_count", count(u32::MAX), Invalid, "4294967295 blocks"),
-        ("llama.attention.head_count", count(0), Invalid, "head_count in its header is 0"),
+        ("llama.attention.head_count", count(0), Invalid, "head_count in the header is 0"),
         ("llama.attention.head_count", count(5), Invalid, "do not divide"),
-        ("llama.attention.head_count_kv", count(0), Invalid, "head_count_kv in its header is 0"),
+        ("llama.attention.head_count_kv", count(0), Invalid, "head_count_kv in the header is 0"),
         ("llama.attention.head_count_kv", count(3), Invalid, "do not divide"),
         ("llama.attention.head_count_kv", count(4), Invalid, "blk.0.attn_k.weight has the shape"),
         ("llama.embedding_length", count(65), Invalid, "do not divide"),
@@ -96,11 +96,11 @@ fn a_header_that_contradicts_itself_is_refused() {
         ("llama.rope.scaling.type", text("yarn"), Unsupported, "yarn"),
         ("llama.rope.freq_base", Value::F32(f32::NAN), Invalid, "F32(NaN): expected a finite F32"),
         ("llama.rope.freq_base", Value::F32(-1.0), Invalid, "is -1: expected more than 0"),
-        ("llama.context_length", count(0), Invalid, "context_length in its header is 0"),
+        ("llama.context_length", count(0), Invalid, "context_length in the header is 0"),
         ("llama.expert_count", count(8), Unsupported, "8 experts"),
         ("llama.attention.layer_norm_rms_epsilon", text("x"), Invalid, "expected a finite F32"),
         ("tokenizer.ggml.model", text("bert"), Unsupported, "bert"),
-        ("tokenizer.ggml.pre", text("viking"), Unsupported, "known are gpt-2"),
+        ("tokenizer.ggml.pre", text("viking"), Unsupported, "supported are gpt-2"),
         ("tokenizer.ggml.tokens", Value::Array(vec![count(1)]), Invalid, "expected a list of texts"),
         ("tokenizer.ggml.tokens", Value::Array(vec![text("a")]), Invalid, "1 tokens and 258 token types"),
         ("tokenizer.ggml.token_type", Value::Array(vec![count(9); 258]), Invalid, "type 9"),
@@ -114,14 +114,14 @@ fn a_header_that_contradicts_itself_is_refused() {
 }
 
 #[test]
-fn what_a_header_must_have_is_missed_by_name() {
+fn missing_keys_are_named() {
     for key in Tiny::new().metadata.into_keys() {
         let words = match key.as_str() {
-            // Texts need not begin and end with tokens.
+            // BOS and EOS are optional.
             "tokenizer.ggml.bos_token_id" | "tokenizer.ggml.eos_token_id" => continue,
-            // What these say where they are missing is what this model has, or the usual.
+            // The defaults are the values of this model.
             "llama.attention.layer_norm_rms_epsilon" | "llama.rope.dimension_count" => continue,
-            // As many as others.
+            // The default is the number of query heads.
             "llama.attention.head_count_kv" => "blk.0.attn_k.weight has the shape",
             "tokenizer.ggml.pre" | "tokenizer.chat_template" => continue,
             other => other,
@@ -133,7 +133,7 @@ fn what_a_header_must_have_is_missed_by_name() {
 }
 
 #[test]
-fn tensors_must_be_those_that_the_engine_reads() {
+fn missing_and_unknown_tensors_are_refused() {
     for name in Tiny::new().tensors.into_keys() {
         let folder = folder();
         let failure = refusal(Tiny::new().without(&name).write(&folder));
@@ -144,11 +144,11 @@ fn tensors_must_be_those_that_the_engine_reads() {
     check_tiny(biased, FailureCode::ModelUnsupported, "attn_q.bias");
     let mut short = Tiny::new();
     short.tensor("token_embd", &[100, 64], GgmlDType::F32);
-    check_tiny(short, FailureCode::ModelInvalid, "258 tokens and its embedding 100 rows");
+    check_tiny(short, FailureCode::ModelInvalid, "258 tokens and the embedding 100 rows");
 }
 
 #[test]
-fn weights_that_compute_nonsense_are_found_while_loading() {
+fn weights_that_compute_nan_are_refused_while_loading() {
     let folder = folder();
     let path = Tiny::new().write(&folder);
     let mut bytes = fs::read(&path).expect("reads");
@@ -160,7 +160,7 @@ fn weights_that_compute_nonsense_are_found_while_loading() {
 }
 
 #[test]
-fn a_larger_context_than_there_is_is_refused() {
+fn context_is_limited_by_the_model() {
     let folder = folder();
     let path = Tiny::new().write(&folder);
     assert_eq!(load_path(path.clone(), None, 1).map(|loaded| loaded.context).ok(), Some(256));
@@ -169,23 +169,23 @@ fn a_larger_context_than_there_is_is_refused() {
     assert_eq!(failure.code, FailureCode::InvalidRequest);
     assert!(failure.message.contains("257") && failure.message.contains("256"), "{failure}");
     let large = load_path(Tiny::new().with("llama.context_length", Value::U32(131_072)).write(&folder), None, 1);
-    assert_eq!(large.map(|loaded| loaded.context).ok(), Some(4096), "the most that the engine can");
+    assert_eq!(large.map(|loaded| loaded.context).ok(), Some(4096), "the default context of the engine");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_header_with_wrong_bytes_loads_or_fails_but_never_panics(
+    fn header_with_random_bytes_loads_or_fails_without_panic(
         wrong in prop::collection::vec((0.0..1.0f64, any::<u8>()), 1..4), cut in prop::option::of(0.0..1.0f64),
     ) {
         let folder = folder();
         let path = Tiny::new().write(&folder);
         let mut bytes = fs::read(&path).expect("reads");
-        // Headers of tiny models are half of the file.
+        // The header is half of a tiny model's file.
         let header = bytes.len() as f64 * 0.4;
-        for (place, byte) in wrong {
-            bytes[(place * header) as usize] = byte;
+        for (position, byte) in wrong {
+            bytes[(position * header) as usize] = byte;
         }
         bytes.truncate(cut.map_or(bytes.len(), |cut| (bytes.len() as f64 * cut) as usize));
         File::create(&path).and_then(|mut file| file.write_all(&bytes)).expect("writes");

@@ -1,4 +1,4 @@
-//! Holds the encoder against sentence-transformers: the same tokens, and the same vectors.
+//! Compares the encoder with sentence-transformers: the same tokens, and the same vectors.
 //!
 //! The reference is written by `scripts/reference_embeddings.py`.
 
@@ -16,8 +16,9 @@ use tempfile::TempDir;
 
 use crate::{GREEDY, test_model, user};
 
-/// How far a number of a vector may be from the reference's; 1e-4 of the cosine are asked for, and that is 5e-9 of it.
-const FAR: f32 = 5e-6;
+/// Largest difference of a number of a vector from the reference. The requirement is a cosine distance of 1e-4; this difference
+/// is a cosine distance of 5e-9.
+const TOLERANCE: f32 = 5e-6;
 
 #[derive(Deserialize)]
 struct Reference {
@@ -65,17 +66,17 @@ fn tokens(loaded: &Loaded, text: &str) -> Vec<u32> {
     loaded.text.passage(&EmbeddingInput::Text(text.to_owned())).expect("tokenises")
 }
 
-fn close(found: &[f32], expected: &[f32], what: &str) {
+fn assert_close(found: &[f32], expected: &[f32], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
-    let far = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs()).fold(0.0, f32::max);
-    assert!(far <= FAR, "{what}: {far} away");
+    let difference = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs()).fold(0.0, f32::max);
+    assert!(difference <= TOLERANCE, "{what}: off by {difference}");
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     let cosine = product(found, expected) / (product(found, found) * product(expected, expected)).sqrt();
     assert!(1.0 - cosine <= 1e-4, "{what}: a cosine of {cosine}");
 }
 
 #[test]
-fn texts_have_the_vectors_of_sentence_transformers() {
+fn vectors_are_those_of_sentence_transformers() {
     let mut loaded = loaded();
     assert_eq!(loaded.context, 256);
     let Reference { texts, .. } = reference();
@@ -84,18 +85,18 @@ fn texts_have_the_vectors_of_sentence_transformers() {
         let found = tokens(&loaded, text);
         assert_eq!(&found, expected, "{text}");
         let vectors = loaded.engine.embed(&[&found]).expect("computes");
-        close(&vectors[0], &numbers(vector), text);
+        assert_close(&vectors[0], &numbers(vector), text);
     }
 }
 
 #[test]
-fn a_vector_does_not_depend_on_what_is_computed_beside_it() {
+fn vector_does_not_depend_on_batch_or_threads() {
     let mut loaded = loaded();
     let texts: Vec<Vec<u32>> = reference().texts.into_iter().map(|text| text.tokens).collect();
     let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
     let together = loaded.engine.embed(&texts).expect("computes");
-    let of_one_thread = LoadOptions { threads: Some(1), ..LoadOptions::default() };
-    let mut alone = load_with(&model(), of_one_thread).expect("loads");
+    let single_thread = LoadOptions { threads: Some(1), ..LoadOptions::default() };
+    let mut alone = load_with(&model(), single_thread).expect("loads");
     for (text, together) in texts.iter().zip(&together) {
         let alone = alone.engine.embed(&[text]).expect("computes");
         assert!(alone[0] == *together, "a text of {} tokens", text.len());
@@ -105,7 +106,7 @@ fn a_vector_does_not_depend_on_what_is_computed_beside_it() {
     assert!(backwards.iter().rev().eq(&together));
 }
 
-/// The test model's folder, with links for what is not changed.
+/// A copy of the test model's folder that consists of links.
 fn folder() -> TempDir {
     let folder = TempDir::new().expect("a folder");
     for entry in fs::read_dir(model()).expect("`make setup` fetches the model") {
@@ -130,7 +131,7 @@ fn change(folder: &TempDir, name: &str, change: impl FnOnce(&mut Value)) {
 }
 
 #[test]
-fn pooling_and_norm_are_what_the_folder_says() {
+fn pooling_and_normalization_are_read_from_the_folder() {
     let Reference { texts, pooled } = reference();
     let folder = folder();
     change(&folder, "modules.json", |modules| {
@@ -138,7 +139,7 @@ fn pooling_and_norm_are_what_the_folder_says() {
     });
     fs::remove_file(folder.path().join("1_Pooling")).expect("removes");
     fs::create_dir(folder.path().join("1_Pooling")).expect("makes");
-    for (config, of) in [
+    for (config, kind) in [
         (json!({"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}), 0),
         (json!({"pooling_mode": "cls"}), 0),
         (json!({"pooling_mode_mean_tokens": true, "pooling_mode_max_tokens": false}), 1),
@@ -148,52 +149,54 @@ fn pooling_and_norm_are_what_the_folder_says() {
         let mut loaded = load_with(folder.path(), LoadOptions::default()).expect("loads");
         for Pooled { index, first, mean } in &pooled {
             let vectors = loaded.engine.embed(&[&texts[*index].tokens]).expect("computes");
-            close(&vectors[0], &numbers([first, mean][of]), &format!("{config}, text {index}"));
+            assert_close(&vectors[0], &numbers([first, mean][kind]), &format!("{config}, text {index}"));
         }
     }
 }
 
 #[test]
-fn a_text_is_cut_where_the_declaration_says() {
-    let cut = |context| {
+fn text_is_truncated_to_the_declared_context() {
+    let truncated = |context| {
         let loaded = load_with(&model(), LoadOptions { context, ..LoadOptions::default() }).expect("loads");
         (loaded.context, tokens(&loaded, &"buzz ".repeat(1000)).len())
     };
-    assert_eq!(cut(None), (256, 256));
-    assert_eq!(cut(Some(20)), (20, 20));
-    assert_eq!(cut(Some(512)), (512, 512), "as many as it has positions for");
+    assert_eq!(truncated(None), (256, 256));
+    assert_eq!(truncated(Some(20)), (20, 20));
+    assert_eq!(truncated(Some(512)), (512, 512), "the number of positions");
     let refused = load_with(&model(), LoadOptions { context: Some(513), ..LoadOptions::default() }).err();
     assert!(refused.is_some_and(|failure| failure.message.contains("513") && failure.message.contains("512")));
 }
 
 #[test]
-fn tokens_stand_for_the_text_that_they_were_made_of() {
+fn tokens_have_the_same_encoding_as_their_text() {
     let loaded = loaded();
     let passage = |tokens: Vec<u32>| loaded.text.passage(&EmbeddingInput::Tokens(tokens));
     let of_text = tokens(&loaded, "Bees dance.");
     assert_eq!(passage(of_text[1..of_text.len() - 1].to_vec()), Ok(of_text));
-    assert_eq!(passage(vec![12610; 1000]).map(|tokens| tokens.len()), Ok(256), "cut as a text is");
+    assert_eq!(passage(vec![12610; 1000]).map(|tokens| tokens.len()), Ok(256), "truncated like a text");
     let failure = passage(vec![30522]).expect_err("not in the vocabulary");
     assert!(failure.message.contains("30522"), "{failure}");
 }
 
 #[test]
-fn an_encoder_continues_no_chat_and_a_decoder_embeds_no_text() {
+fn encoder_refuses_chats_and_decoder_refuses_embeddings() {
     let mut loaded = loaded();
     let failure = loaded.text.prompt(&Chat::new(&user("Hi"))).expect_err("no template");
     assert!(failure.code == FailureCode::InvalidRequest && failure.message.contains("send `input`"), "{failure}");
     let sequence = Sequence { prompt: vec![1], emitted: Vec::new(), sampling: GREEDY, constraint: None };
-    assert!(loaded.engine.admit(SequenceId(0), sequence).is_err());
+    let failure = loaded.engine.admit(SequenceId(0), sequence).expect_err("no chat");
+    assert!(failure.message.contains("continues no text"), "{failure}");
     assert_eq!(loaded.engine.step(), Vec::new());
 
     let mut decoder = crate::load_path(test_model(), None, 1).expect("loads");
     let failure = decoder.text.passage(&EmbeddingInput::Text("Hi".into())).expect_err("no vectors");
     assert!(failure.message.contains("send `messages`"), "{failure}");
-    assert!(decoder.engine.embed(&[&[1]]).is_err());
+    let failure = decoder.engine.embed(&[&[1]]).expect_err("no vectors");
+    assert!(failure.message.contains("computes no embeddings"), "{failure}");
 }
 
 #[test]
-fn a_model_of_another_kind_than_declared_is_refused() {
+fn model_of_another_kind_than_declared_is_refused() {
     let as_text =
         load(&ModelReference::File(model()), &LoadOptions { slots: 1, ..LoadOptions::default() }, &mut |_| {});
     let failure = as_text.err().expect("refused");
@@ -204,15 +207,19 @@ fn a_model_of_another_kind_than_declared_is_refused() {
 }
 
 #[test]
-fn what_cannot_be_run_is_refused_by_name() {
+fn unsupported_encoders_are_refused_with_the_cause() {
     for (name, changed, words) in [
         ("config.json", json!({"model_type": "t5"}), "\"t5\": supported for embeddings are bert, roberta"),
-        ("config.json", json!({"hidden_act": "mish"}), "its activation is \"mish\""),
-        ("config.json", json!({"position_embedding_type": "relative_key"}), "its positions are \"relative_key\""),
-        ("config.json", json!({"is_decoder": true}), "a decoder"),
+        ("config.json", json!({"hidden_act": "mish"}), "the activation is \"mish\""),
+        (
+            "config.json",
+            json!({"position_embedding_type": "relative_key"}),
+            "the position embedding is \"relative_key\"",
+        ),
+        ("config.json", json!({"is_decoder": true}), "describes a decoder"),
         ("config.json", json!({"num_attention_heads": 7}), "384 dimensions and 7 heads"),
-        ("config.json", json!({"hidden_size": 0}), "hidden_size in its config.json is 0"),
-        ("config.json", json!({"hidden_size": 1u64 << 60}), "hidden_size in its config.json"),
+        ("config.json", json!({"hidden_size": 0}), "hidden_size in config.json is 0"),
+        ("config.json", json!({"hidden_size": 1u64 << 60}), "hidden_size in config.json"),
         ("config.json", json!({"hidden_size": 192}), "has the shape [2, 384]: expected [2, 192]"),
         (
             "config.json",
@@ -220,7 +227,7 @@ fn what_cannot_be_run_is_refused_by_name() {
             "encoder.layer.6.attention.self.query.weight is missing",
         ),
         ("config.json", json!({"max_position_embeddings": 3}), "positions from 0 to 3"),
-        ("config.json", json!({"vocab_size": 30521}), "30522 tokens and its embedding 30521 rows"),
+        ("config.json", json!({"vocab_size": 30521}), "30522 tokens and the embedding 30521 rows"),
         ("config.json", json!({"layer_norm_eps": -1}), "layer_norm_eps"),
     ] {
         let folder = folder();
@@ -240,31 +247,31 @@ fn what_cannot_be_run_is_refused_by_name() {
     assert!(failure.message.contains("\"Dense\""), "{failure}");
 }
 
-/// A file in the safetensors format with this header, and so many bytes behind it.
-fn written(header: &str, data: usize) -> Vec<u8> {
+/// A safetensors file with this header and `data` bytes of tensors.
+fn safetensors(header: &str, data: usize) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; data]].concat()
 }
 
 #[test]
-fn weights_that_lie_about_themselves_are_refused() {
+fn inconsistent_safetensors_files_are_refused() {
     let tensor =
         |shape: &str, offsets: &str| format!(r#"{{"t":{{"dtype":"F32","shape":{shape},"data_offsets":{offsets}}}}}"#);
     for (file, words) in [
         (Vec::new(), "too few for a header"),
         (vec![7; 4], "too few for a header"),
-        (u64::MAX.to_le_bytes().to_vec(), "says that its header has 18446744073709551615 bytes"),
-        (written("{", 0), "its header is no JSON of tensors"),
-        (written(&tensor("[1]", "[0,4]"), 3), "truncated"),
-        (written(&tensor("[1]", "[0,4]"), 5), "truncated, or longer"),
-        (written(&tensor("[2]", "[0,4]"), 4), "a shape that does not fit"),
-        (written(&tensor("[4611686018427387904,4]", "[0,0]"), 0), "a shape that does not fit"),
-        (written(&tensor("[1]", "[4,8]"), 8), "does not begin where"),
-        (written(&tensor("[1]", "[4,0]"), 8), "does not begin where"),
-        (written(&tensor("[1]", "[0,4]").replace("F32", "F99"), 4), "its header is no JSON of tensors"),
-        (written(&tensor("[1]", "[0,4]"), 4), "embeddings.token_type_embeddings.weight is missing"),
+        (u64::MAX.to_le_bytes().to_vec(), "announces a header of 18446744073709551615 bytes"),
+        (safetensors("{", 0), "the header is not a JSON list of tensors"),
+        (safetensors(&tensor("[1]", "[0,4]"), 3), "truncated"),
+        (safetensors(&tensor("[1]", "[0,4]"), 5), "truncated, or longer"),
+        (safetensors(&tensor("[2]", "[0,4]"), 4), "a shape that does not fit"),
+        (safetensors(&tensor("[4611686018427387904,4]", "[0,0]"), 0), "a shape that does not fit"),
+        (safetensors(&tensor("[1]", "[4,8]"), 8), "does not begin where"),
+        (safetensors(&tensor("[1]", "[4,0]"), 8), "does not begin where"),
+        (safetensors(&tensor("[1]", "[0,4]").replace("F32", "F99"), 4), "the header is not a JSON list of tensors"),
+        (safetensors(&tensor("[1]", "[0,4]"), 4), "embeddings.token_type_embeddings.weight is missing"),
         (
-            written(&tensor("[4]", "[0,4]").replace("F32", "I8").replace("\"t\"", "\"encoder.t\""), 4),
-            "its tensor encoder.t is stored as I8: supported are F32, F16, BF16",
+            safetensors(&tensor("[4]", "[0,4]").replace("F32", "I8").replace("\"t\"", "\"encoder.t\""), 4),
+            "the tensor encoder.t is stored as I8: supported are F32, F16, BF16",
         ),
     ] {
         let folder = folder();
@@ -275,7 +282,7 @@ fn weights_that_lie_about_themselves_are_refused() {
 }
 
 #[test]
-fn files_that_are_not_there_are_named() {
+fn missing_files_are_named() {
     for (name, words) in [
         ("config.json", "no config.json"),
         ("tokenizer.json", "no tokenizer.json"),
@@ -289,7 +296,7 @@ fn files_that_are_not_there_are_named() {
 }
 
 #[test]
-fn weights_in_several_files_are_one_model() {
+fn weights_may_be_in_several_files() {
     let folder = folder();
     fs::remove_file(folder.path().join("model.safetensors")).expect("removes");
     std::os::unix::fs::symlink(model().join("model.safetensors"), folder.path().join("a.safetensors")).expect("links");
@@ -297,16 +304,16 @@ fn weights_in_several_files_are_one_model() {
         let map: serde_json::Map<String, Value> = names.iter().map(|name| ((*name).to_owned(), json!(name))).collect();
         json!({ "weight_map": map }).to_string()
     };
-    let more = written(r#"{"another":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, 4);
+    let more = safetensors(r#"{"another":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, 4);
     replace(&folder, "b.safetensors", &more);
     replace(&folder, "model.safetensors.index.json", index(&["a.safetensors", "b.safetensors"]).as_bytes());
     let mut loaded = load_with(folder.path(), LoadOptions::default()).expect("loads");
     let Text { tokens, vector, .. } = &reference().texts[0];
-    close(&loaded.engine.embed(&[tokens]).expect("computes")[0], &numbers(vector), "several files");
+    assert_close(&loaded.engine.embed(&[tokens]).expect("computes")[0], &numbers(vector), "several files");
 
     replace(&folder, "b.safetensors", &fs::read(model().join("model.safetensors")).expect("reads"));
     let failure = load_with(folder.path(), LoadOptions::default()).err().expect("twice");
-    assert!(failure.message.contains("b.safetensors") && failure.message.contains("another file has too"), "{failure}");
+    assert!(failure.message.contains("b.safetensors") && failure.message.contains("also in another file"), "{failure}");
     for names in [&["../a.safetensors"][..], &["a.bin"], &[]] {
         replace(&folder, "model.safetensors.index.json", index(names).as_bytes());
         let failure = load_with(folder.path(), LoadOptions::default()).err().expect("refused");

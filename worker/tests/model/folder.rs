@@ -1,11 +1,12 @@
-//! The JSON files beside safetensors say the same as a GGUF file: here they are written from one.
+//! Tokenizer and template of a folder. The test files are written from a GGUF file, so both must agree.
 
 use std::{fs, path::Path};
 
 use rbee_schema::FailureCode;
 use rbee_worker::{
     engine::{Chat, Text},
-    model::{gguf::Gguf, metadata::Metadata, template::Bounds, text::ModelText},
+    model_file::gguf::{Gguf, Metadata},
+    text::{ModelText, TemplateLimits},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -63,22 +64,22 @@ pub(crate) fn folder() -> TempDir {
 }
 
 fn read(folder: &TempDir) -> ModelText {
-    ModelText::from_folder(folder.path(), Bounds::default()).expect("sound")
+    ModelText::from_folder(folder.path(), TemplateLimits::default()).expect("sound")
 }
 
 #[test]
-fn chats_have_the_ids_of_llama_cpp() {
+fn prompts_from_a_folder_have_the_ids_of_llama_cpp() {
     let text = read(&folder());
     for (name, chat) in reference::reference().chats {
         assert_eq!(text.prompt(&Chat::new(&chat.messages)), Ok(chat.prompt), "{name}");
     }
-    assert_eq!(text.tokens(), 49152);
+    assert_eq!(text.vocabulary_size(), 49152);
     assert_eq!(text.ends(), [0, 2, 16]);
     assert_eq!(
         text.piece(520),
         Gguf::open(&test_model())
             .map(|gguf| {
-                ModelText::from_metadata(gguf.metadata(), Bounds::default()).expect("sound").piece(520).to_vec()
+                ModelText::from_metadata(gguf.metadata(), TemplateLimits::default()).expect("sound").piece(520).to_vec()
             })
             .expect("opens")
     );
@@ -95,7 +96,7 @@ fn control_tokens_in_messages_stay_text() {
 }
 
 #[test]
-fn the_template_of_its_own_file_comes_first() {
+fn chat_template_file_overrides_the_settings() {
     let folder = folder();
     fs::write(folder.path().join("chat_template.jinja"), "own {{ bos_token }}").expect("writes");
     let with_file = read(&folder).prompt(&Chat::new(&user("Hi"))).expect("renders");
@@ -108,7 +109,7 @@ fn the_template_of_its_own_file_comes_first() {
 }
 
 #[test]
-fn a_text_begins_with_a_token_where_the_files_say_so() {
+fn bos_token_is_added_if_the_files_say_so() {
     let folder = folder();
     let settings = |begins: Value| json!({"bos_token": "<|endoftext|>", "add_bos_token": begins, "chat_template": "x"});
     let first = |folder: &TempDir| read(folder).prompt(&Chat::new(&user("Hi"))).expect("renders")[0];
@@ -124,13 +125,13 @@ fn a_text_begins_with_a_token_where_the_files_say_so() {
 }
 
 #[test]
-fn files_that_cannot_be_used_are_named() {
+fn unusable_files_are_named() {
     let folder = folder();
-    let refused = |folder: &Path| ModelText::from_folder(folder, Bounds::default()).err().expect("refused");
+    let refused = |folder: &Path| ModelText::from_folder(folder, TemplateLimits::default()).err().expect("refused");
     assert_eq!(refused(Path::new("/nowhere")).code, FailureCode::ModelMissing);
     for (name, content, words) in [
-        ("generation_config.json", "{", "generation_config.json is no JSON"),
-        ("tokenizer_config.json", r#"{"chat_template": 1}"#, "chat_template in its tokenizer_config.json"),
+        ("generation_config.json", "{", "generation_config.json is not JSON"),
+        ("tokenizer_config.json", r#"{"chat_template": 1}"#, "chat_template in tokenizer_config.json"),
         ("tokenizer.json", r#"{"model": {"type": "Unigram"}}"#, "\"Unigram\": supported is BPE"),
         ("tokenizer.json", r#"{"model": {"type": "BPE"}, "added_tokens": 1}"#, "added_tokens"),
         ("tokenizer.json", r#"{"model": {"type": "BPE"}, "added_tokens": []}"#, "tokenizer.json cannot be used"),

@@ -1,4 +1,4 @@
-//! Models from file to token: the real test model against llama.cpp, and tiny models that are broken in every way.
+//! Models from file to token: the real test model compared with llama.cpp, and tiny models with every kind of damage.
 
 mod damaged;
 mod embeddings;
@@ -15,10 +15,10 @@ use std::{env, path::PathBuf};
 use rbee_schema::{Failure, Message, ModelReference, Role, Sampling};
 use rbee_worker::engine::{LoadOptions, Loaded, load};
 
-/// The likeliest token, always.
+/// Sampling that always chooses the most probable token.
 const GREEDY: Sampling = Sampling::GREEDY;
 
-/// The file of the test model.
+/// Path of the test model.
 fn test_model() -> PathBuf {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools/models/SmolLM2-135M-Instruct.Q4_1.gguf");
     let path = env::var_os("RBEE_TEST_MODEL").map_or_else(|| default.into(), PathBuf::from);

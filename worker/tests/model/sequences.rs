@@ -1,4 +1,4 @@
-//! Sequences of the engine that runs models: side by side, resumed, released, full.
+//! Sequences of the decoder engine: concurrent, resumed, released, and with a full context.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::{GREEDY, load_path, tiny::Tiny};
 
-fn drawn() -> Sampling {
+fn random() -> Sampling {
     Sampling {
         temperature: 1.0,
         top_p: 0.9,
@@ -50,20 +50,20 @@ fn alone(prompt: usize, emitted: &[u32], sampling: Sampling, count: usize) -> Ve
 }
 
 #[test]
-fn sequences_do_not_disturb_each_other() {
+fn concurrent_sequences_do_not_influence_each_other() {
     let mut loaded = loaded(256, 3);
-    loaded.engine.admit(SequenceId(1), sequence(5, &[], drawn())).expect("admitted");
+    loaded.engine.admit(SequenceId(1), sequence(5, &[], random())).expect("admitted");
     loaded.engine.step();
     loaded.engine.admit(SequenceId(2), sequence(100, &[], GREEDY)).expect("admitted");
-    loaded.engine.admit(SequenceId(3), sequence(5, &[], Sampling { seed: 8, ..drawn() })).expect("admitted");
+    loaded.engine.admit(SequenceId(3), sequence(5, &[], Sampling { seed: 8, ..random() })).expect("admitted");
     let made = tokens(&mut loaded, &[2, 3], 20);
     assert_eq!(made[&2], alone(100, &[], GREEDY, 20));
-    assert_eq!(made[&3], alone(5, &[], Sampling { seed: 8, ..drawn() }, 20));
+    assert_eq!(made[&3], alone(5, &[], Sampling { seed: 8, ..random() }, 20));
 }
 
 #[test]
-fn a_resumed_sequence_goes_on_as_the_first_would_have() {
-    for sampling in [GREEDY, drawn()] {
+fn resumed_sequence_continues_identically() {
+    for sampling in [GREEDY, random()] {
         let whole = alone(70, &[], sampling.clone(), 30);
         for done in [1, 2, 15, 29] {
             assert_eq!(alone(70, &whole[..done], sampling.clone(), 30 - done), whole[done..], "after {done}");
@@ -72,7 +72,7 @@ fn a_resumed_sequence_goes_on_as_the_first_would_have() {
 }
 
 #[test]
-fn a_long_prompt_does_not_hold_up_the_others() {
+fn long_prompt_does_not_block_other_sequences() {
     let mut loaded = loaded(256, 2);
     loaded.engine.admit(SequenceId(1), sequence(3, &[], GREEDY)).expect("admitted");
     loaded.engine.step();
@@ -80,45 +80,45 @@ fn a_long_prompt_does_not_hold_up_the_others() {
     let mut steps = 0;
     loop {
         let made = loaded.engine.step();
-        assert!(made.iter().any(|(id, _)| id.0 == 1), "the other answers in every step");
+        assert!(made.iter().any(|(id, _)| id.0 == 1), "the other sequence makes a token in every step");
         if made.iter().any(|(id, _)| id.0 == 2) {
             break;
         }
         steps += 1;
-        assert!(steps < 50, "the prompt is read in the end");
+        assert!(steps < 50, "the prompt is computed eventually");
     }
-    assert!(steps > 2, "the prompt is read in parts");
+    assert!(steps > 2, "the prompt is computed in parts");
     let stats = loaded.engine.stats();
     assert_eq!((stats.sequences, stats.prompt_tokens), (2, 203));
 }
 
 #[test]
-fn what_others_have_read_is_not_read_again() {
+fn cached_prompt_is_not_computed_again() {
     let mut loaded = loaded(256, 2);
-    loaded.engine.admit(SequenceId(1), sequence(100, &[], drawn())).expect("admitted");
+    loaded.engine.admit(SequenceId(1), sequence(100, &[], random())).expect("admitted");
     let first = tokens(&mut loaded, &[1], 20).remove(&1).expect("made");
-    loaded.engine.admit(SequenceId(2), sequence(100, &[], drawn())).expect("admitted");
+    loaded.engine.admit(SequenceId(2), sequence(100, &[], random())).expect("admitted");
     let second = tokens(&mut loaded, &[2], 20).remove(&2).expect("made");
     assert_eq!(second, first);
-    // Its next turn: prompt, answer and a little more.
+    // The next turn: prompt, answer and a few more tokens.
     loaded.engine.release(SequenceId(1));
-    loaded.engine.admit(SequenceId(3), sequence(100, &first, drawn())).expect("admitted");
+    loaded.engine.admit(SequenceId(3), sequence(100, &first, random())).expect("admitted");
     tokens(&mut loaded, &[3], 1);
     let stats = loaded.engine.stats();
     assert_eq!(stats.found_tokens, 96 + 119, "three pages of 32 tokens, and all but the last token");
 }
 
 #[test]
-fn what_begins_as_another_goes_on_as_if_there_were_none() {
+fn shared_prefix_does_not_change_the_answer() {
     let mut loaded = loaded(256, 8);
-    loaded.engine.admit(SequenceId(0), sequence(100, &[], drawn())).expect("admitted");
+    loaded.engine.admit(SequenceId(0), sequence(100, &[], random())).expect("admitted");
     tokens(&mut loaded, &[0], 20);
     loaded.engine.release(SequenceId(0));
     let mut found = loaded.engine.stats().found_tokens;
     for alike in [1, 31, 32, 33, 63, 90, 99, 110] {
-        let mut own = sequence(120, &[], drawn()).prompt;
+        let mut own = sequence(120, &[], random()).prompt;
         own[alike..].iter_mut().for_each(|token| *token ^= 1);
-        let other = |prompt: &[u32]| Sequence::new(prompt.to_vec(), drawn());
+        let other = |prompt: &[u32]| Sequence::new(prompt.to_vec(), random());
         loaded.engine.admit(SequenceId(1), other(&own)).expect("admitted");
         let made = tokens(&mut loaded, &[1], 10);
         loaded.engine.release(SequenceId(1));
@@ -132,7 +132,7 @@ fn what_begins_as_another_goes_on_as_if_there_were_none() {
 }
 
 #[test]
-fn sequences_that_lose_their_memory_go_on_as_if_they_had_not() {
+fn preempted_sequence_continues_identically() {
     let (context, slots, count) = (200, 6, 60);
     let folder = TempDir::new().expect("a folder");
     let path = Tiny::new().write(&folder);
@@ -140,7 +140,7 @@ fn sequences_that_lose_their_memory_go_on_as_if_they_had_not() {
     let cache_bytes = Some(2 * 2 * 16 * 2 * 8 * 32);
     let options = LoadOptions { context: Some(context), slots, cache_bytes, ..LoadOptions::default() };
     let mut loaded = load(&ModelReference::File(path), &options, &mut |_| {}).expect("loads");
-    let of = |id: u64| (20 + 9 * id as usize, Sampling { seed: id, ..drawn() });
+    let of = |id: u64| (20 + 9 * id as usize, Sampling { seed: id, ..random() });
     for id in 0..u64::from(slots) {
         let (prompt, sampling) = of(id);
         loaded.engine.admit(SequenceId(id), sequence(prompt, &[], sampling)).expect("admitted");
@@ -155,7 +155,7 @@ fn sequences_that_lose_their_memory_go_on_as_if_they_had_not() {
             }
         }
     }
-    assert!(loaded.engine.stats().preempted > 0, "there is not room for all of them");
+    assert!(loaded.engine.stats().preempted > 0, "the cache has no room for all sequences");
     for (id, made) in made {
         let (prompt, sampling) = of(id);
         assert_eq!(made[..count], alone(prompt, &[], sampling, count), "sequence {id}");
@@ -163,7 +163,7 @@ fn sequences_that_lose_their_memory_go_on_as_if_they_had_not() {
 }
 
 #[test]
-fn a_cache_without_room_for_a_context_is_refused() {
+fn cache_smaller_than_a_context_is_refused() {
     let folder = TempDir::new().expect("a folder");
     let path = Tiny::new().write(&folder);
     let options = LoadOptions { cache_bytes: Some(1000), slots: 1, ..LoadOptions::default() };
@@ -173,7 +173,7 @@ fn a_cache_without_room_for_a_context_is_refused() {
 }
 
 #[test]
-fn a_sequence_that_fills_its_context_fails_once_and_is_gone() {
+fn sequence_that_fills_its_context_fails_once() {
     let mut loaded = loaded(20, 1);
     loaded.engine.admit(SequenceId(1), sequence(17, &[], GREEDY)).expect("admitted");
     let made: Vec<_> = (0..5).flat_map(|_| loaded.engine.step()).map(|(_, token)| token.map_err(|f| f.code)).collect();
@@ -184,7 +184,7 @@ fn a_sequence_that_fills_its_context_fails_once_and_is_gone() {
 }
 
 #[test]
-fn a_released_sequence_frees_its_slot() {
+fn released_sequence_frees_its_slot() {
     let mut loaded = loaded(256, 1);
     let admit = |loaded: &mut Loaded, id| loaded.engine.admit(SequenceId(id), sequence(5, &[], GREEDY));
     assert_eq!(admit(&mut loaded, 1), Ok(()));
@@ -196,7 +196,7 @@ fn a_released_sequence_frees_its_slot() {
 }
 
 #[test]
-fn what_cannot_be_continued_is_refused() {
+fn invalid_sequences_are_refused() {
     let mut loaded = loaded(20, 2);
     let mut code = |sequence| loaded.engine.admit(SequenceId(1), sequence).map_err(|failure: Failure| failure.code);
     assert_eq!(code(sequence(0, &[], GREEDY)), Err(FailureCode::InvalidRequest));
@@ -208,7 +208,7 @@ fn what_cannot_be_continued_is_refused() {
 }
 
 #[test]
-fn a_text_is_scored_as_its_tokens_were_chosen_and_waits_for_no_pages() {
+fn scores_match_greedy_tokens_and_need_free_pages() {
     let (context, folder) = (100, TempDir::new().expect("a folder"));
     let path = Tiny::new().write(&folder);
     // Room for one sequence of the whole context.
@@ -220,14 +220,17 @@ fn a_text_is_scored_as_its_tokens_were_chosen_and_waits_for_no_pages() {
     loaded.engine.admit(SequenceId(1), sequence).expect("admitted");
     let made = tokens(&mut loaded, &[1], 20).remove(&1).expect("made");
     let text = [prompt, made].concat();
-    let busy = loaded.engine.score(&text).expect_err("the sequence has the pages");
+    let busy = loaded.engine.score(&text).expect_err("the sequence holds the pages");
     assert_eq!(busy.code, FailureCode::QueueFull);
     loaded.engine.release(SequenceId(1));
     for _ in 0..3 {
-        let scores = loaded.engine.score(&text).expect("there is room again, each time");
-        // Of 258 tokens the likeliest has at least its share.
+        let scores = loaded.engine.score(&text).expect("the pages are free again after each call");
+        // The most probable of 258 tokens has a probability of at least 1/258.
         assert!(scores.len() == 89 && scores[69..].iter().all(|score| *score >= -(258f32.ln())), "{scores:?}");
         assert!(scores.iter().all(|score| *score <= 0.0));
     }
-    assert!(loaded.engine.score(&[1]).is_err() && loaded.engine.score(&[1; 101]).is_err());
+    for text in [&[1][..], &[1; 101]] {
+        let failure = loaded.engine.score(text).expect_err("too short or too long");
+        assert_eq!(failure.code, FailureCode::InvalidRequest, "{} tokens: {failure}", text.len());
+    }
 }

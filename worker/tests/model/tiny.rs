@@ -1,6 +1,6 @@
 //! A model of a few kilobytes: one block, a vocabulary of single bytes, weights without meaning.
 //!
-//! It is a complete GGUF file, so that any part of it can be taken out or made wrong.
+//! It is a complete GGUF file, so that tests can remove or change any part of it.
 
 use std::{collections::BTreeMap, fs, io::Cursor, path::PathBuf};
 
@@ -14,22 +14,22 @@ use candle_core::{
 use tempfile::TempDir;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
-/// Dimensions of the embedding.
+/// Width of the embedding.
 const WIDTH: usize = 64;
 const TEMPLATE: &str = "{% for message in messages %}\
     <|im_start|>{{ message.role }}\n{{ message.content | trim }}<|im_end|>\n\
     {% endfor %}<|im_start|>assistant\n";
 
-/// What will be written.
+/// Contents of the file.
 pub(crate) struct Tiny {
-    /// The header.
+    /// Keys and values of the header.
     pub(crate) metadata: BTreeMap<String, Value>,
-    /// The weights.
+    /// Tensors by name.
     pub(crate) tensors: BTreeMap<String, QTensor>,
 }
 
 impl Tiny {
-    /// A sound model.
+    /// Creates a model that loads.
     pub(crate) fn new() -> Self {
         let tokens = tokens();
         let mut tiny = Self { metadata: metadata(&tokens), tensors: BTreeMap::new() };
@@ -58,30 +58,30 @@ impl Tiny {
         self
     }
 
-    /// Takes a key or a tensor out.
+    /// Removes a key or a tensor.
     pub(crate) fn without(mut self, name: &str) -> Self {
         let known = self.metadata.remove(name).is_some() || self.tensors.remove(name).is_some();
         assert!(known, "{name}");
         self
     }
 
-    /// Adds a tensor, whose name gets the usual ending, or puts it in the place of one.
+    /// Adds or replaces the tensor `NAME.weight`.
     pub(crate) fn tensor(&mut self, name: &str, shape: &[usize], kind: GgmlDType) {
         let count = shape.iter().product::<usize>();
         let seed = name.len() as f32;
         let values: Vec<f32> = (0..count).map(|index| 0.5 * (index as f32 * seed * 1.7).sin()).collect();
         let values = Tensor::from_vec(values, shape, &Device::Cpu).expect("shape");
-        self.tensors.insert(format!("{name}.weight"), QTensor::quantize(&values, kind).expect("quantises"));
+        self.tensors.insert(format!("{name}.weight"), QTensor::quantize(&values, kind).expect("quantizes"));
     }
 
-    /// Writes the file.
+    /// Writes the file to a folder.
     pub(crate) fn write(&self, folder: &TempDir) -> PathBuf {
         let path = folder.path().join("tiny.gguf");
         fs::write(&path, self.bytes()).expect("writes");
         path
     }
 
-    /// What the file holds.
+    /// Bytes of the file.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut file = Cursor::new(Vec::new());
         let metadata: Vec<_> = self.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
@@ -91,7 +91,7 @@ impl Tiny {
     }
 }
 
-/// Each byte, then the control tokens.
+/// One token for each byte, then the control tokens.
 fn tokens() -> Vec<String> {
     let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
     alphabet.sort_unstable();

@@ -1,4 +1,4 @@
-//! Decoders in folders with safetensors: here they are written from GGUF files, and say what those say.
+//! Decoders in folders with safetensors. The test folders are written from GGUF files, so both must agree.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,37 +15,38 @@ use candle_core::{
 };
 use rbee_schema::FailureCode;
 use rbee_worker::{
+    architecture::tensor_name_in_folder,
     engine::{Chat, Loaded, Sequence, SequenceId},
-    model::{config::name_in_folder, gguf::Gguf},
+    model_file::gguf::Gguf,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{GREEDY, folder, load_path, test_model, tiny::Tiny, user};
 
-/// How far a logarithm of a probability may be off where the numbers are the same and only the order of some sums is not.
-const FAR: f32 = 1e-3;
+/// Largest difference of log-probabilities when the weights are equal and only the order of some sums differs.
+const TOLERANCE: f32 = 1e-3;
 
-/// A model as numbers, under the names of GGUF files.
-struct Numbers {
+/// A model with weights as floats, under the names of GGUF files.
+struct FloatModel {
     metadata: HashMap<String, Entry>,
     tensors: BTreeMap<String, Tensor>,
 }
 
-impl Numbers {
-    /// Of a file, with so many of its layers.
-    fn of(path: &Path, layers: usize) -> Self {
+impl FloatModel {
+    /// Reads the first `layers` layers of a GGUF file.
+    fn from_gguf(path: &Path, layers: usize) -> Self {
         let gguf = Gguf::open(path).expect("opens");
         let (content, mut file) = (&gguf.content, File::open(path).expect("opens"));
-        let is_wanted = |name: &&String| {
+        let is_kept = |name: &&String| {
             let layer = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
             layer.is_none_or(|layer| layer < layers)
         };
         let mut number = |name: &String| {
             let tensor = content.tensor(&mut file, name, &Device::Cpu).expect("reads");
-            (name.clone(), tensor.dequantize(&Device::Cpu).expect("dequantises"))
+            (name.clone(), tensor.dequantize(&Device::Cpu).expect("dequantizes"))
         };
-        let tensors = content.tensor_infos.keys().filter(is_wanted).map(&mut number).collect();
+        let tensors = content.tensor_infos.keys().filter(is_kept).map(&mut number).collect();
         let mut metadata = content.metadata.clone();
         let name = format!("{}.block_count", gguf.metadata().text("general.architecture").expect("named"));
         metadata.insert(name, Entry::U32(layers as u32));
@@ -64,7 +65,7 @@ impl Numbers {
         self.metadata.get(&format!("{}.{key}", self.architecture())).map(|entry| entry.to_f32().expect("a number"))
     }
 
-    /// Writes them as a GGUF file of floats.
+    /// Writes the model as a GGUF file of floats.
     fn write_file(&self, kind: GgmlDType) -> (TempDir, PathBuf) {
         let folder = TempDir::new().expect("a folder");
         let path = folder.path().join("floats.gguf");
@@ -80,7 +81,7 @@ impl Numbers {
         (folder, path)
     }
 
-    /// Writes them as transformers does, in so many files.
+    /// Writes the model as transformers does, with the weights in `files` files.
     fn write_folder(&self, kind: DType, files: usize) -> TempDir {
         let folder = TempDir::new().expect("a folder");
         folder::write(&folder, "config.json", &self.config());
@@ -89,7 +90,7 @@ impl Numbers {
         for (index, (name, tensor)) in self.tensors.iter().enumerate() {
             let tensor = if self.architecture() == "llama" { self.as_trained(name, tensor) } else { tensor.clone() };
             let kind = if tensor.rank() == 1 { DType::F32 } else { kind };
-            let name = name_in_folder(name).expect("known");
+            let name = tensor_name_in_folder(name).expect("known");
             map.insert(name.clone(), format!("{}.safetensors", index % files).into());
             parts[index % files].insert(name, tensor.to_dtype(kind).expect("converts"));
         }
@@ -104,7 +105,8 @@ impl Numbers {
         folder
     }
 
-    /// Converters make the numbers of llama's queries and keys neighbours that turn together; this undoes it.
+    /// Restores the order of training. Converters to GGUF reorder Llama's queries and keys so that model that are rotated
+    /// together are neighbors.
     fn as_trained(&self, name: &str, tensor: &Tensor) -> Tensor {
         let heads = match name.rsplit('.').nth(1) {
             Some("attn_q") => self.count("attention.head_count"),
@@ -114,8 +116,8 @@ impl Numbers {
         let Some(heads) = heads else { return tensor.clone() };
         let (rows, columns) = tensor.dims2().expect("a matrix");
         let pairs = rows / heads as usize / 2;
-        let turned = tensor.reshape((heads as usize, pairs, 2, columns)).and_then(|tensor| tensor.transpose(1, 2));
-        turned.and_then(|tensor| tensor.contiguous()?.reshape((rows, columns))).expect("turns")
+        let reordered = tensor.reshape((heads as usize, pairs, 2, columns)).and_then(|tensor| tensor.transpose(1, 2));
+        reordered.and_then(|tensor| tensor.contiguous()?.reshape((rows, columns))).expect("reorders")
     }
 
     fn config(&self) -> Value {
@@ -139,7 +141,7 @@ fn load(path: &Path) -> Loaded {
     load_path(path.to_path_buf(), Some(256), 1).expect("loads")
 }
 
-/// Of a text that the model has not seen: so many tokens, which are no control tokens.
+/// `count` tokens that are not control tokens.
 fn text(count: usize) -> Vec<u32> {
     (0..count as u32).map(|index| 20 + index * 7919 % 200).collect()
 }
@@ -156,17 +158,17 @@ fn greedy(loaded: &mut Loaded, prompt: &[u32], count: usize) -> Vec<u32> {
     made
 }
 
-/// Holds that two models say the same of a text, and go on with it alike.
-fn assert_alike(one: &mut Loaded, other: &mut Loaded, what: &str) {
+/// Asserts that two models score a text equally and continue it with the same tokens.
+fn assert_equivalent(one: &mut Loaded, other: &mut Loaded, what: &str) {
     let text = text(120);
     let [scores, others] = [&mut *one, &mut *other].map(|loaded| loaded.engine.score(&text).expect("scores"));
-    let far = scores.iter().zip(&others).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max);
-    println!("{what}: {far} apart");
-    assert!(far <= FAR, "{what}: {far} apart");
+    let difference = scores.iter().zip(&others).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max);
+    println!("{what}: scores differ by {difference}");
+    assert!(difference <= TOLERANCE, "{what}: scores differ by {difference}");
     assert_eq!(greedy(one, &text, 32), greedy(other, &text, 32), "{what}");
 }
 
-/// Writes the files of the text side beside weights.
+/// Adds the tokenizer files to a folder with weights.
 fn with_text(weights: TempDir) -> TempDir {
     let text = folder::folder();
     for entry in fs::read_dir(text.path()).expect("reads") {
@@ -177,29 +179,29 @@ fn with_text(weights: TempDir) -> TempDir {
 }
 
 #[test]
-fn a_folder_answers_as_the_gguf_file_of_the_same_floats() {
-    // Some of its layers: all of them would be a gigabyte on the disk.
-    let numbers = Numbers::of(&test_model(), 3);
+fn folder_answers_as_the_gguf_file_of_the_same_floats() {
+    // Three layers only: all of them would take a gigabyte of disk.
+    let model = FloatModel::from_gguf(&test_model(), 3);
     for (dtype, kind, files) in
         [(DType::F32, GgmlDType::F32, 1), (DType::BF16, GgmlDType::BF16, 2), (DType::F16, GgmlDType::F16, 1)]
     {
-        let (_kept, file) = numbers.write_file(kind);
-        let folder = with_text(numbers.write_folder(dtype, files));
-        assert_alike(&mut load(&file), &mut load(folder.path()), &format!("{dtype:?}"));
+        let (_kept, file) = model.write_file(kind);
+        let folder = with_text(model.write_folder(dtype, files));
+        assert_equivalent(&mut load(&file), &mut load(folder.path()), &format!("{dtype:?}"));
     }
 }
 
 #[test]
-fn a_chat_is_answered_from_a_folder() {
-    let numbers = Numbers::of(&test_model(), 30);
-    let folder = with_text(numbers.write_folder(DType::BF16, 1));
+fn chat_is_answered_from_a_folder() {
+    let model = FloatModel::from_gguf(&test_model(), 30);
+    let folder = with_text(model.write_folder(DType::BF16, 1));
     let (mut from_folder, mut from_file) = (load(folder.path()), load(&test_model()));
     let prompt = from_folder.text.prompt(&Chat::new(&user("What is the capital of France?"))).expect("renders");
     assert_eq!(Ok(&prompt), from_file.text.prompt(&Chat::new(&user("What is the capital of France?"))).as_ref());
     let answer = greedy(&mut from_folder, &prompt, 8);
-    let said: Vec<u8> = answer.iter().flat_map(|token| from_folder.text.piece(*token)).copied().collect();
-    assert_eq!(String::from_utf8_lossy(&said), "The capital of France is Paris.");
-    // The file's inputs are rounded to 8 bits and its weights are not; here it is the other way round.
+    let bytes: Vec<u8> = answer.iter().flat_map(|token| from_folder.text.piece(*token)).copied().collect();
+    assert_eq!(String::from_utf8_lossy(&bytes), "The capital of France is Paris.");
+    // The file and the folder round different numbers: one the inputs (to 8 bits), the other the weights (to BF16).
     let mean = |loaded: &mut Loaded| {
         let scores = loaded.engine.score(&prompt).expect("scores");
         scores.iter().sum::<f32>() / scores.len() as f32
@@ -209,7 +211,7 @@ fn a_chat_is_answered_from_a_folder() {
 }
 
 /// A small model of another architecture.
-fn tiny(architecture: &str) -> Numbers {
+fn tiny(architecture: &str) -> FloatModel {
     let mut tiny = Tiny::new();
     let renamed = std::mem::take(&mut tiny.metadata).into_iter();
     tiny.metadata = renamed.map(|(key, value)| (key.replace("llama.", &format!("{architecture}.")), value)).collect();
@@ -222,52 +224,52 @@ fn tiny(architecture: &str) -> Numbers {
     };
     let folder = TempDir::new().expect("a folder");
     let path = tiny.write(&folder);
-    let mut numbers = Numbers::of(&path, 1);
+    let mut model = FloatModel::from_gguf(&path, 1);
     for (name, length) in extra {
         let values: Vec<f32> = (0..*length).map(|index| 1.0 + 0.3 * (index as f32).sin()).collect();
         let tensor = Tensor::from_vec(values, *length, &Device::Cpu).expect("a vector");
-        numbers.tensors.insert(format!("blk.0.{name}"), tensor);
+        model.tensors.insert(format!("blk.0.{name}"), tensor);
     }
-    numbers
+    model
 }
 
 #[test]
-fn every_architecture_of_folders_answers_as_its_gguf_file() {
+fn every_architecture_in_a_folder_answers_as_its_gguf_file() {
     for architecture in ["llama", "qwen2", "qwen3"] {
-        let numbers = tiny(architecture);
-        let (_kept, file) = numbers.write_file(GgmlDType::F32);
-        let folder = numbers.write_folder(DType::F32, 1);
+        let model = tiny(architecture);
+        let (_kept, file) = model.write_file(GgmlDType::F32);
+        let folder = model.write_folder(DType::F32, 1);
         let gguf = Gguf::open(&file).expect("opens");
         folder::write(&folder, "tokenizer.json", &folder::tokenizer(gguf.metadata()));
-        assert_alike(&mut load(&file), &mut load(folder.path()), architecture);
+        assert_equivalent(&mut load(&file), &mut load(folder.path()), architecture);
     }
 }
 
 #[test]
-fn a_folder_that_is_not_whole_is_refused() {
-    let numbers = tiny("llama");
+fn incomplete_folder_is_refused() {
+    let model = tiny("llama");
     let refused = |change: &dyn Fn(&TempDir), words: &str| {
-        let folder = numbers.write_folder(DType::F32, 1);
-        let (_kept, file) = numbers.write_file(GgmlDType::F32);
+        let folder = model.write_folder(DType::F32, 1);
+        let (_kept, file) = model.write_file(GgmlDType::F32);
         let gguf = Gguf::open(&file).expect("opens");
         folder::write(&folder, "tokenizer.json", &folder::tokenizer(gguf.metadata()));
         change(&folder);
         let failure = load_path(folder.path().into(), None, 1).err().expect(words);
         assert!(failure.message.contains(words), "expected `{words}`: {failure}");
-        assert!(failure.message.contains(&folder.path().display().to_string()), "it is named: {failure}");
+        assert!(failure.message.contains(&folder.path().display().to_string()), "the folder is named: {failure}");
         failure.code
     };
     let config = |key: &'static str, value: Value| {
-        let mut config = numbers.config();
+        let mut config = model.config();
         config[key] = value;
         move |folder: &TempDir| folder::write(folder, "config.json", &config)
     };
     let code = refused(&config("model_type", json!("mamba")), "\"mamba\": supported in folders are llama");
     assert_eq!(code, FailureCode::ModelUnsupported);
-    refused(&config("num_hidden_layers", json!(2)), "2 blocks, but it has no tensors of the last");
-    refused(&config("num_hidden_layers", json!(u32::MAX)), "has no tensors of the last");
+    refused(&config("num_hidden_layers", json!(2)), "2 blocks, but there are no tensors of the last");
+    refused(&config("num_hidden_layers", json!(u32::MAX)), "there are no tensors of the last");
     refused(&config("hidden_size", json!(128)), "has the shape");
-    refused(&config("num_attention_heads", json!(0)), "head_count in its header is 0");
+    refused(&config("num_attention_heads", json!(0)), "head_count in the header is 0");
     let removed =
         |name: &'static str| move |folder: &TempDir| fs::remove_file(folder.path().join(name)).expect("removes");
     assert_eq!(refused(&removed("config.json"), "no config.json"), FailureCode::ModelMissing);
@@ -292,5 +294,5 @@ fn a_folder_that_is_not_whole_is_refused() {
         let norm = Tensor::ones(64, DType::I64, &Device::Cpu).expect("ones");
         tensors.insert("model.norm.weight".into(), norm);
     });
-    refused(&whole_numbers, "its tensor model.norm.weight is stored as I64");
+    refused(&whole_numbers, "the tensor model.norm.weight is stored as I64");
 }

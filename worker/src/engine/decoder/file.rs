@@ -7,7 +7,14 @@ use rbee_schema::Failure;
 use rbee_transformer::{Kind, Pairs, Tensor, TensorSize, Tensors};
 
 use super::Source;
-use crate::model::{architecture, gguf::Gguf, metadata::Metadata, template::Bounds, text::ModelText, unsupported};
+use crate::{
+    architecture,
+    model_file::{
+        error::unsupported,
+        gguf::{Gguf, Metadata},
+    },
+    text::{ModelText, TemplateLimits},
+};
 
 pub(super) struct File {
     gguf: Gguf,
@@ -17,17 +24,17 @@ pub(super) struct File {
 }
 
 impl File {
-    pub(super) fn open(path: &Path, bounds: Bounds) -> Result<Self, Failure> {
+    pub(super) fn open(path: &Path, limits: TemplateLimits) -> Result<Self, Failure> {
         let gguf = Gguf::open(path)?;
         let tensors = &gguf.content.tensor_infos;
         if let Some((name, tensor)) = tensors.iter().find(|(_, tensor)| kind(tensor.ggml_dtype).is_none()) {
             let known: Vec<String> = Kind::ALL.iter().map(|kind| format!("{kind:?}")).collect();
             let (found, known) = (tensor.ggml_dtype, known.join(", "));
-            return Err(unsupported(format!("its tensor {name} is stored as {found:?}: supported are {known}")));
+            return Err(unsupported(format!("the tensor {name} is stored as {found:?}: supported are {known}")));
         }
         let unused = RefCell::new(tensors.keys().cloned().collect());
-        architecture::check(gguf.metadata())?;
-        let text = ModelText::from_metadata(gguf.metadata(), bounds)?;
+        architecture::check_supported(gguf.metadata())?;
+        let text = ModelText::from_metadata(gguf.metadata(), limits)?;
         Ok(Self { gguf, text, unused })
     }
 }
@@ -42,7 +49,7 @@ impl Source for File {
     }
 
     fn tokens(&self) -> usize {
-        self.text.tokens()
+        self.text.vocabulary_size()
     }
 
     fn length(&self) -> u64 {
@@ -80,7 +87,7 @@ impl Tensors for File {
     }
 
     fn done(&self, bytes: &[u8]) {
-        self.gguf.forget(bytes);
+        self.gguf.release_pages(bytes);
     }
 }
 

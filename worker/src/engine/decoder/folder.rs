@@ -6,13 +6,10 @@ use rbee_schema::{Failure, FailureCode};
 use rbee_transformer::{Kind, Pairs, Tensor, TensorSize, Tensors};
 
 use super::Source;
-use crate::model::{
-    config::{Config, name_in_folder},
-    json,
-    metadata::Metadata,
-    safetensors::Safetensors,
-    template::Bounds,
-    text::ModelText,
+use crate::{
+    architecture::{DecoderConfig, tensor_name_in_folder},
+    model_file::{Safetensors, gguf::Metadata, json_file::read_json},
+    text::{ModelText, TemplateLimits},
 };
 
 /// What a file may have that nothing needs: angles of positions, which older checkpoints keep.
@@ -21,7 +18,7 @@ const IGNORED: [&str; 1] = [".rotary_emb.inv_freq"];
 const FACTORS: &str = "rope_freqs.weight";
 
 pub(super) struct Folder {
-    config: Config,
+    config: DecoderConfig,
     tensors: Safetensors,
     text: ModelText,
     /// Bytes of its tokenizer.
@@ -31,17 +28,17 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    pub(super) fn open(path: &Path, bounds: Bounds) -> Result<Self, Failure> {
-        let config = Config::read(&json(path, "config.json")?)?;
+    pub(super) fn open(path: &Path, limits: TemplateLimits) -> Result<Self, Failure> {
+        let config = DecoderConfig::read(&read_json(path, "config.json")?)?;
         let tensors = Safetensors::open(path)?;
         tensors.check_types(|name| !IGNORED.iter().any(|end| name.ends_with(end)))?;
         if config.is_tied == Some(false) && tensors.shape("lm_head.weight").is_none() {
-            let message = "its tensor lm_head.weight is missing, and tie_word_embeddings in its config.json is false";
+            let message = "the tensor lm_head.weight is missing, and tie_word_embeddings in config.json is false";
             return Err(Failure::new(FailureCode::ModelInvalid, message));
         }
         let bytes = |factors: &Vec<f32>| factors.iter().flat_map(|factor| factor.to_le_bytes()).collect();
         let factors = config.rope_factors.as_ref().map(|factors| (vec![factors.len()], bytes(factors)));
-        let text = ModelText::from_folder(path, bounds)?;
+        let text = ModelText::from_folder(path, limits)?;
         let text_bytes = fs::metadata(path.join("tokenizer.json")).map_or(0, |file| file.len());
         Ok(Self { text, text_bytes, config, tensors, factors })
     }
@@ -53,7 +50,7 @@ impl Tensors for Folder {
             let (shape, bytes) = self.factors.as_ref()?;
             return Some(Tensor { kind: Kind::F32, shape, bytes });
         }
-        self.tensors.tensor(&name_in_folder(name)?)
+        self.tensors.tensor(&tensor_name_in_folder(name)?)
     }
 
     fn done(&self, bytes: &[u8]) {
@@ -71,7 +68,7 @@ impl Source for Folder {
     }
 
     fn tokens(&self) -> usize {
-        self.text.tokens()
+        self.text.vocabulary_size()
     }
 
     fn length(&self) -> u64 {

@@ -1,5 +1,5 @@
-//! The engine that runs models on the processor: GGUF files of every architecture in [`crate::model::architecture`], and folders
-//! with safetensors of those in [`crate::model::config`].
+//! The engine that runs models on the processor: GGUF files of every architecture in [`crate::architecture`], and folders
+//! with safetensors of those in [`crate::architecture::DecoderConfig`].
 //!
 //! One step computes the next tokens of all sequences together. Keys and values stand in pages; sequences that begin alike
 //! share them. A sequence that finds no room for its next page gives way to older ones and is read anew later: as its
@@ -24,7 +24,7 @@ use rbee_transformer::{Cache, Decoder, Description, Isa, LoadError, Pairs, Pool,
 
 use self::{engine::DecoderEngine, file::File, folder::Folder};
 use super::{LoadOptions, LoadProgress, Loaded, context_size, threads};
-use crate::model::{architecture, metadata::Metadata, text::ModelText};
+use crate::{architecture, model_file::gguf::Metadata, text::ModelText};
 
 /// Tokens of a sequence where nobody says otherwise: what most chats stay below, and what memory is reckoned with.
 const DEFAULT_CONTEXT: u32 = 4096;

@@ -1,5 +1,5 @@
 //! The engine that turns texts into vectors on the processor: folders with safetensors of every architecture in
-//! [`crate::model::bert`]. Step 5 of a job's path.
+//! [`crate::architecture::ENCODER_TYPES`]. Step 5 of a job's path.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,10 +14,10 @@ use rbee_transformer::encoder::{Encoder, Isa, LoadError, Pool, Weights};
 use super::{
     Engine, EngineStats, LoadOptions, LoadProgress, Loaded, Sequence, SequenceId, Token, context_size, threads,
 };
-use crate::model::{
-    bert::{self, Described},
-    passage::Passages,
-    safetensors::Safetensors,
+use crate::{
+    architecture::{EncoderModel, describe_encoder},
+    model_file::Safetensors,
+    text::EncoderText,
 };
 
 /// Before the names of tensors, where a checkpoint holds more than the encoder.
@@ -31,16 +31,16 @@ pub(super) fn load(
     options: &LoadOptions,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<Loaded, Failure> {
-    let Described { description, longest, prompt } = bert::describe(path)?;
+    let EncoderModel { description, max_tokens, prompt } = describe_encoder(path)?;
     let file = Safetensors::open(path)?;
     let file = Prefixed::new(file)?;
     let possible = u32::try_from(description.longest()).unwrap_or(u32::MAX);
     context_size(options.context, possible)?;
-    let context = options.context.unwrap_or_else(|| u32::try_from(longest).unwrap_or(possible));
-    let text = Passages::from_folder(path, context as usize, prompt)?;
-    if text.tokens() > description.vocabulary {
-        let (tokens, rows) = (text.tokens(), description.vocabulary);
-        let message = format!("its tokenizer has {tokens} tokens and its embedding {rows} rows");
+    let context = options.context.unwrap_or_else(|| u32::try_from(max_tokens).unwrap_or(possible));
+    let text = EncoderText::from_folder(path, context as usize, prompt)?;
+    if text.vocabulary_size() > description.vocabulary {
+        let (tokens, rows) = (text.vocabulary_size(), description.vocabulary);
+        let message = format!("the tokenizer has {tokens} tokens and the embedding {rows} rows");
         return Err(Failure::new(FailureCode::ModelInvalid, message));
     }
     let (pool, isa) = (Pool::new(threads(options)), Isa::detect());

@@ -7,6 +7,7 @@
 //! [`rbee_kernels`]).
 
 mod description;
+#[expect(clippy::module_inception, reason = "the forward pass is named after the model")]
 mod encoder;
 mod weights;
 
