@@ -20,7 +20,7 @@ pub enum Health {
 }
 
 impl Health {
-    /// The health in one word.
+    /// Name of the health in `/healthz`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Recovering => "recovering",
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     async fn get(address: SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.expect("somebody listens");
+        let mut stream = TcpStream::connect(address).await.expect("the server listens");
         let request = format!("GET {path} HTTP/1.1\r\nHost: hive\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("it is read");
         let mut answer = String::new();

@@ -91,7 +91,7 @@ impl Launch {
             Ok((process, cgroup))
         });
         match started.await.unwrap_or_else(|panicked| Err(io::Error::other(panicked))) {
-            // The owner moves the process into its cgroup when it hears of it. The kernel takes some ten milliseconds for
+            // The owner moves the process into its cgroup when it handles the report. The kernel takes some ten milliseconds for
             // that, in which the worker has only begun.
             Ok((process, cgroup)) => Launched::Running { process, cgroup, claim },
             Err(error) => Launched::NotStarted { claim, lease, cause: error.to_string() },

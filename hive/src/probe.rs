@@ -11,6 +11,7 @@ use tracing::debug;
 
 /// True where the worker on this port answers within `limit` that it is ready.
 pub(crate) async fn is_healthy(port: u16, limit: Duration) -> bool {
+    // Timer: a worker that does not answer is unhealthy.
     match timeout(limit, get_health(port)).await {
         Ok(Ok(healthy)) => healthy,
         Ok(Err(error)) => {
@@ -43,8 +44,8 @@ mod tests {
 
     #[tokio::test]
     async fn worker_that_answers_too_late_is_unhealthy() {
-        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let port = silent.local_addr().expect("an address").port();
+        let unresponsive = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = unresponsive.local_addr().expect("an address").port();
         let (asked, limit) = (Instant::now(), Duration::from_millis(20));
         assert!(!is_healthy(port, limit).await);
         assert!(asked.elapsed() >= limit);

@@ -46,13 +46,13 @@ fn nothing_polls_for_readiness() {
         ("queen/src/sealer.rs", "sleep_until"),         // a seal for many events
         ("queen/src/sealer.rs", "sleep"),               // a pause before the stream is tried again
         ("queen/src/gateway/chat.rs", "interval"),      // a silent stream says that it lives
-        ("hive/src/supervisor/mod.rs", "sleep_until"),  // a worker's own deadline
-        ("hive/src/supervisor/mod.rs", "interval"),     // heartbeat, presence, lease renewal, own clock, health checks
-        ("hive/src/supervisor/mod.rs", "sleep"),        // a pause before commands are received again
-        ("hive/src/supervisor/effects.rs", "sleep"),    // a pause before the release of a lease is tried again
-        ("hive/src/supervisor/shutdown.rs", "timeout_at"), // the last words
+        ("hive/src/supervisor/timing.rs", "sleep_until"), // the earliest deadline of a worker or of the hive
+        ("hive/src/supervisor/timing.rs", "interval"),  // heartbeat, presence, lease renewal, own clock, health checks
+        ("hive/src/supervisor/watches.rs", "sleep"),    // a pause after a failed receive of commands
+        ("hive/src/supervisor/ports.rs", "sleep"),      // a pause before the release of a lease is retried
+        ("hive/src/supervisor/shutdown.rs", "timeout_at"), // the last events
         ("hive/src/supervisor/shutdown.rs", "sleep_until"), // the deadlines of a shutdown
-        ("hive/src/supervisor/watch.rs", "timeout"),    // what a worker said last before its end
+        ("hive/src/supervisor/liveness.rs", "timeout"), // the last heartbeat before an exit
         ("hive/src/probe.rs", "timeout"),               // a health check
         ("hive/src/store/fetch.rs", "sleep"),           // a pause before the hub is tried again
         ("hive/src/store/hub.rs", "timeout"),           // a silent connection
@@ -103,11 +103,11 @@ const FIXED_TIMES: &[(&str, &str, &str)] = &[
     ("hive/src/decide/fetch.rs", "PACE", "pace: progress of a fetch"),
     ("hive/src/decide/worker/step.rs", "FIRST_KILL_PAUSE", "pace: killing what cannot be killed again"),
     ("hive/src/decide/worker/step.rs", "LONGEST_KILL_PAUSE", "pace: the same, at last"),
-    ("hive/src/supervisor/mod.rs", "PAUSE", "pace: receiving commands again"),
-    ("hive/src/store/lock.rs", "WORD", "pace: who waits for a lock says so"),
-    ("hive/src/supervisor/effects.rs", "RELEASE", "backstop: a lease lapses by itself"),
-    ("hive/src/supervisor/effects.rs", "RELEASE_PAUSE", "pace: releasing a lease again"),
-    ("hive/src/supervisor/effects.rs", "EMPTY_WITHIN", "kernel: killed processes are gone"),
+    ("hive/src/supervisor/watches.rs", "PAUSE", "pace: receiving commands again"),
+    ("hive/src/store/lock.rs", "CHECK", "pace: progress of a fetch that waits for a lock"),
+    ("hive/src/supervisor/ports.rs", "RELEASE_LIMIT", "backstop: a lease expires"),
+    ("hive/src/supervisor/ports.rs", "RELEASE_PAUSE", "pace: releasing a lease again"),
+    ("hive/src/supervisor/effects.rs", "REMOVAL_LIMIT", "kernel: killed processes are gone"),
     ("hive/src/limits/enforcer.rs", "GONE_WITHIN", "kernel: killed processes are gone"),
     ("hive/src/limits/group.rs", "CLEARED_WITHIN", "kernel: killed processes are gone"),
     ("worker/src/serve.rs", "PAUSE", "pace: pulling again"),

@@ -11,7 +11,7 @@ pub(crate) struct LedgerEntry {
     pub(crate) model: ModelName,
     pub(crate) spec: ModelSpec,
     pub(crate) record: WorkerRecord,
-    /// Reason why the worker was told to stop; `None` while it is to run.
+    /// Reason to stop; `None` while the worker is to run.
     #[serde(default, alias = "unwanted")]
     pub(crate) stop_reason: Option<String>,
     /// Identity of the worker's process, while there is one.

@@ -119,9 +119,7 @@ impl LedgerWriter {
     fn send(&self, request: Request) {
         if let Err(error) = self.requests.try_send(request) {
             warn!(%error, "failed to hand a write to the ledger: the disk has stalled");
-            if let mpsc::error::TrySendError::Full(request) | mpsc::error::TrySendError::Closed(request) = error {
-                request.fail("the disk has stalled");
-            }
+            error.into_inner().fail("the disk has stalled");
         }
     }
 }

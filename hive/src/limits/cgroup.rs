@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use rbee_schema::{LimitMethod, Limits, LimitsInForce};
+use rbee_schema::{EffectiveLimits, LimitMethod, Limits};
 
 use super::{group::Group, kill::wait_until_gone, rlimit};
 
@@ -47,8 +47,8 @@ impl WorkerCgroup {
     }
 
     /// The limits in force and what enforces them; `None` where nothing is limited.
-    pub(crate) fn in_force(&self) -> Option<LimitsInForce> {
-        (!self.limits.is_none()).then_some(LimitsInForce { limits: self.limits, method: self.by })
+    pub(crate) fn in_force(&self) -> Option<EffectiveLimits> {
+        (!self.limits.is_none()).then_some(EffectiveLimits { limits: self.limits, method: self.by })
     }
 
     /// Number of processes of this run that the kernel killed for lack of memory. `None` where no group counts them; the

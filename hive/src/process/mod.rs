@@ -10,7 +10,7 @@ mod mark;
 mod pidfd;
 mod worker;
 
-use std::{io, process::Command};
+use std::{io, os::fd::AsFd as _, process::Command};
 
 use nix::{
     sys::{
@@ -54,7 +54,7 @@ impl Process {
         }
         // Rust opens every other descriptor so that it is closed here. The child is reaped through its pidfd, not by `Child`.
         let mut child = command.spawn()?;
-        // Nobody has waited for the child yet, so the number is still its own.
+        // The child is not reaped yet, so the number is still its own.
         Self::open(child.id()).inspect_err(|_| {
             // A process that cannot be watched must not run.
             let _ = child.kill().and_then(|()| child.wait());
@@ -80,7 +80,7 @@ impl Process {
 
     /// Sends SIGKILL to the process and to its process group.
     pub fn kill(&self) {
-        // While the process is not reaped, its number is that of its group. An adopted process is reaped by somebody else;
+        // While the process is not reaped, its number is that of its group. An adopted process is reaped by its parent;
         // what is left of its group then is found by its mark.
         if self.signal(Signal::SIGKILL)
             && let Ok(group) = i32::try_from(self.pid())

@@ -114,6 +114,7 @@ impl Fetch {
         match after_setback(&self.file, &setback, in_a_row, &self.context.retry) {
             AfterSetback::Retry(pause) => {
                 warn!(file = %self.file, cause = setback.cause, ?pause, "a request to the hub has failed; retrying");
+                // Timer: pause before the next request to the hub.
                 sleep(pause).await;
                 Ok(())
             }

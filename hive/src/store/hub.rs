@@ -103,7 +103,7 @@ impl Hub {
         // A server without support for ranges sends the whole file.
         if body.offset != offset && body.offset != 0 {
             let message =
-                format!("the hub was asked for bytes from {offset} on and sends those from {} on", body.offset);
+                format!("bytes from {offset} on were requested and the hub sends those from {} on", body.offset);
             return Err(Setback::new(message).into());
         }
         Ok(body)
@@ -122,6 +122,7 @@ impl Hub {
     }
 
     async fn send(&self, file: &HubFile, request: RequestBuilder) -> Result<Answer, HubError> {
+        // Timer: a hub that sends no response counts as lost.
         let response = match timeout(self.idle_timeout, request.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(Setback::new(describe(error)).into()),
@@ -163,6 +164,7 @@ impl Answer {
 impl Body {
     /// Next bytes; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Setback> {
+        // Timer: a connection without a byte counts as lost.
         match timeout(self.idle_timeout, self.bytes.next()).await {
             Ok(None) => Ok(None),
             Ok(Some(Ok(bytes))) => Ok(Some(bytes)),

@@ -46,6 +46,7 @@ pub(super) async fn take(
     waiting.map_err(NotLocked::Failed)?;
     let (mut seen, mut since) = (progress(), Instant::now());
     loop {
+        // Timer: interval at which the progress of the other process is checked.
         match timeout(CHECK.min(standstill), &mut locked).await {
             Ok(Ok(Ok(file))) => return Ok(file),
             Ok(Ok(Err(error))) => return Err(NotLocked::Failed(error)),

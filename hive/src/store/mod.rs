@@ -89,7 +89,7 @@ impl std::fmt::Debug for StoreConfig {
 /// Stage of a fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// The hub is asked for its listing; the size is not known yet.
+    /// The hub's listing is requested; the size is not known yet.
     Listing,
     /// Another process fetches the file; this one waits.
     Waiting,
@@ -262,7 +262,7 @@ async fn own_downloads(context: Arc<Context>, mut requests: mpsc::Receiver<Fetch
         if let Some(outcome) = download.outcome.downgrade() {
             downloads.insert(file, (outcome, download.progress.clone()));
         }
-        // The caller may be gone. Then nobody polls the download, and nothing is fetched.
+        // The caller may be gone. Then no caller polls the download, and nothing is fetched.
         let _ = reply.send(download);
     }
 }

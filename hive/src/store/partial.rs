@@ -171,7 +171,7 @@ impl PartialDownload {
         }
     }
 
-    /// Free space on the disk, where the file system tells it.
+    /// Free space on the disk, where the file system reports it.
     fn free(&self) -> Option<u64> {
         let disk = fstatvfs(&self.file).ok()?;
         Some(disk.blocks_available().saturating_mul(disk.fragment_size()))

@@ -38,20 +38,20 @@ pub(super) struct FilePaths {
 }
 
 impl FilePaths {
-    pub(super) fn of(folder: &Path, file: &HubFile, commit: &str, file: &ListedFile) -> Self {
+    pub(super) fn of(folder: &Path, file: &HubFile, commit: &str, listed: &ListedFile) -> Self {
         let repo = repo(file);
-        let blob_name = match &file.content {
+        let blob_name = match &listed.content {
             Content::Sha256(name) | Content::GitObject(name) => name.clone(),
             // The content of a path at a commit never changes.
-            Content::Unknown => digest::of(format!("{commit}/{}", file.path).as_bytes()),
+            Content::Unknown => digest::of(format!("{commit}/{}", listed.path).as_bytes()),
         };
         let cache = Cache::new(folder.to_owned()).repo(repo.clone());
         let blob = cache.blob_path(&blob_name);
         Self {
             partial: blob.with_file_name(format!("{blob_name}.rbee.part")),
             lock: folder.join(".locks").join(repo.folder_name()).join(format!("{blob_name}.lock")),
-            link: cache.pointer_path(commit).join(&file.path),
-            levels: file.path.split('/').count(),
+            link: cache.pointer_path(commit).join(&listed.path),
+            levels: listed.path.split('/').count(),
             blob,
             blob_name,
         }

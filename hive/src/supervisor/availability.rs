@@ -1,4 +1,4 @@
-//! Whether the hive takes further workers, and whether it is about to end.
+//! Availability of the hive for further workers, and the request to end it.
 
 use std::time::Instant;
 

@@ -36,7 +36,7 @@ impl Condition {
         is_new
     }
 
-    /// Decides anew whether the hive is degraded; `crash_looping` workers are in a crash loop.
+    /// Updates the verdict; `crash_looping` workers are in a crash loop.
     pub(super) fn update(&mut self, crash_looping: usize, now: Instant, rules: &Rules) -> Option<Change> {
         let strained = self.strain.verdict(crash_looping, now, rules);
         let verdict = strained.or_else(|| self.disagreement.clone());

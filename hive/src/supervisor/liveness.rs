@@ -34,6 +34,7 @@ impl Supervisor {
         self.tasks.spawn(async move {
             let status = process.ended().await.unwrap_or_default();
             let exit = spawn_blocking(move || exit_of(status, output::tail(&log, epoch, &bounds), &cgroup));
+            // Timer: longest wait for the last heartbeat of a process that has exited.
             let (heard, exit) = tokio::join!(timeout(last_beat, bus.round_trip()), exit);
             if !matches!(heard, Ok(Ok(()))) {
                 warn!(%worker, "the bus is slow; a job that this worker had just taken is redelivered only by its timeout");
@@ -75,7 +76,7 @@ impl Supervisor {
         }
     }
 
-    /// Restarts the timeouts of all workers: while the hive could hear nothing, silence meant nothing.
+    /// Restarts the timeouts of all workers: while the hive could receive nothing, missing heartbeats meant nothing.
     fn excuse_workers(&mut self, why: &str) {
         warn!(why, "no heartbeat could be received for a while; the timeouts of all workers start again");
         self.publish_presence();
@@ -111,7 +112,7 @@ impl Supervisor {
         self.step(worker, Event::Health { epoch, healthy });
     }
 
-    /// Decides anew whether the hive is degraded, and publishes a change.
+    /// Updates the verdict about the hive, and publishes a change.
     pub(super) fn update_condition(&mut self) {
         let looping = self.workers.crash_looping();
         let Some(change) = self.condition.update(looping, Instant::now(), &self.hive.config.rules) else { return };

@@ -10,7 +10,7 @@ use crate::{
     inventory::{Gpus, Inventory},
 };
 
-/// What the hive knows of its machine.
+/// State of the machine.
 pub(super) struct Machine {
     gpus: Gpus,
     /// Result of the last inspection.

@@ -11,23 +11,18 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::{
+    managed::RunningProcess,
     report::{Release, Report},
     state::Supervisor,
 };
 use crate::{decide::ports::PortBook, metrics};
 
-/// Limits of the retries of a release.
-#[derive(Debug, Clone, Copy)]
-struct Retry {
-    /// Pause between two attempts.
-    pause: Duration,
-    /// Time after which a release is given up. The lease then expires.
-    limit: Duration,
-}
+/// Time after which the release of a lease is given up, and the lease expires. A cluster that has lost a server elects its
+/// leaders within 20 s; three times that leaves room for a second election.
+const RELEASE_LIMIT: Duration = Duration::from_secs(60);
 
-/// A cluster that has lost a server elects its leaders within 20 s; three times that leaves room for a second election.
-/// One attempt per second is few beside the renewals.
-const RETRY: Retry = Retry { pause: Duration::from_secs(1), limit: Duration::from_secs(60) };
+/// Pause between two attempts. One per second is few beside the renewals.
+const RELEASE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The hive's view of its ports, and the leases that all hives of the machine share.
 pub(super) struct Ports {
@@ -42,22 +37,23 @@ impl Ports {
     /// This is the only way in which a hive releases a lease.
     pub(super) fn release(&self, claim: PortClaim, lease: PortLease) -> impl Future<Output = Option<u64>> + use<> {
         let leases = self.leases.clone();
-        async move { retried(RETRY, claim.port, || leases.release(claim, &lease)).await }
+        async move { retried(RELEASE_PAUSE, claim.port, || leases.release(claim, &lease)).await }
     }
 }
 
-/// Repeats `attempt` while it fails for a passing reason and `retry` allows.
-async fn retried<Attempt>(retry: Retry, port: u16, attempt: impl Fn() -> Attempt) -> Option<u64>
+/// Repeats `attempt` while it fails for a transient reason, until [`RELEASE_LIMIT`].
+async fn retried<Attempt>(pause: Duration, port: u16, attempt: impl Fn() -> Attempt) -> Option<u64>
 where
     Attempt: Future<Output = Result<u64, BusError>>,
 {
-    let deadline = Instant::now() + retry.limit;
+    let deadline = Instant::now() + RELEASE_LIMIT;
     loop {
         match attempt().await {
             Ok(revision) => return Some(revision),
             Err(error) if error.is_transient() && Instant::now() < deadline => {
                 debug!(port, %error, "failed to release a lease; retrying");
-                sleep(retry.pause).await;
+                // Timer: pause before the next attempt to release the lease.
+                sleep(pause).await;
             }
             Err(error) => {
                 warn!(port, %error, "failed to release a lease; it will expire");
@@ -132,7 +128,7 @@ impl Supervisor {
     }
 
     pub(super) fn renew_leases(&mut self) {
-        let claim = |run: &super::managed::RunningProcess| run.claim;
+        let claim = |run: &RunningProcess| run.claim;
         let held: Vec<_> = self
             .workers
             .values()
@@ -203,9 +199,8 @@ mod tests {
 
     /// Attempts made, and the outcome, where the first `failures` attempts fail for `cause`.
     async fn release(failures: u32, cause: &str) -> (u32, Option<u64>) {
-        let retry = Retry { pause: Duration::from_millis(1), limit: Duration::from_secs(60) };
         let attempts = Cell::new(0);
-        let released = retried(retry, 8080, || {
+        let released = retried(Duration::from_millis(1), 8080, || {
             attempts.set(attempts.get() + 1);
             let failed = BusError { doing: "release port 8080".to_owned(), cause: cause.to_owned() };
             std::future::ready(if attempts.get() > failures { Ok(7) } else { Err(failed) })

@@ -177,7 +177,7 @@ impl Supervisor {
     }
 
     pub(super) fn next_deadline(&self, is_online: bool) -> Option<Instant> {
-        // Without a connection to the bus, no worker can be heard.
+        // Without a connection to the bus, no heartbeat can be received.
         if !is_online {
             return None;
         }

@@ -35,6 +35,7 @@ impl Supervisor {
             let requested = tokio::select! {
                 () = self.next_while_stopping(beats) => None,
                 Ok(()) = stop.changed() => *stop.borrow_and_update(),
+                // Timer: time given to the workers before they are stopped in a stricter way.
                 () = sleep_until(escalation) => Some(escalated(mode)),
             };
             if self.workers.len() < left {
@@ -77,7 +78,7 @@ impl Supervisor {
         let killed = if mode == StopMode::Kill { self.workers.count() } else { 0 };
         let final_flush = self.hive.config.rules.timers.final_flush;
         let limit = Instant::now() + final_flush;
-        // Tasks that release leases or return jobs to the queue.
+        // Timer: time given to the tasks that release leases or return jobs to the queue.
         while let Ok(Some(report)) = tokio::time::timeout_at(limit, self.tasks.join_next()).await {
             self.handle_report(report);
         }

@@ -9,6 +9,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 
 /// An interval that skips the ticks it missed.
 pub(super) fn every(period: Duration) -> Interval {
+    // Timer: heartbeats, renewals, health checks and the hive's own clock.
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
@@ -17,6 +18,7 @@ pub(super) fn every(period: Duration) -> Interval {
 /// Waits until the deadline; for ever where there is none.
 pub(super) async fn wait_until(deadline: Option<Instant>) {
     match deadline {
+        // Timer: earliest deadline of a worker or of the hive.
         Some(deadline) => sleep_until(deadline.into()).await,
         None => future::pending().await,
     }

@@ -1,5 +1,5 @@
-//! The span of a worker's first start, in the trace of the job or person that asked for the worker. A restart is the hive's
-//! own decision and begins a trace of its own.
+//! The span of a worker's first start, in the trace of the command that requested the worker. A restart is the hive's own decision
+//! and begins a trace of its own.
 
 use rbee_nats::trace::{STEPS, TRACEPARENT_VARIABLE, TRACESTATE_VARIABLE, TraceContext};
 use rbee_schema::{HiveName, ModelName, WorkerName};

@@ -18,7 +18,7 @@ const COMMANDS: usize = 8;
 /// Pause after a failed receive. One attempt per second is few for a server that has trouble.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What a reader receives, and the handle that stops it.
+/// Receiver of a reader's messages, and the handle that stops the reader.
 pub(super) type Reader<T> = (mpsc::Receiver<T>, AbortOnDropHandle<()>);
 
 /// Reads a watch of the registry in a task of its own. After a lost connection the watch reads all keys again, which takes
@@ -50,6 +50,7 @@ pub(super) async fn commands(bus: &Bus, hive: &HiveName) -> Result<Reader<Result
                 Ok(None) => Ok(()),
                 Err(error) => {
                     warn!(%error, "failed to receive commands; retrying");
+                    // Timer: pause before the next attempt to receive commands.
                     sleep(PAUSE).await;
                     Ok(())
                 }

@@ -27,7 +27,7 @@ pub(super) enum Verdict {
 }
 
 impl Liveness {
-    /// Signs of life of a worker that was heard just now.
+    /// Signs of life of a worker that has sent a message just now.
     pub(super) fn begin(now: Instant, steps: u64) -> Self {
         Self { last_heartbeat: now, steps, last_progress: now, strikes: 0 }
     }

@@ -169,10 +169,10 @@ pub enum Event {
     Stop {
         /// Reason, for people.
         why: String,
-        /// What becomes of its jobs.
+        /// Treatment of its jobs.
         mode: StopMode,
     },
-    /// The worker is to be started, whatever became of it.
+    /// The worker is to be started, even after a failure.
     Reset,
     /// The process exited.
     Exited(ProcessExit),
@@ -219,7 +219,7 @@ pub struct Recorded {
     pub spec: ModelSpec,
     /// Last record.
     pub record: WorkerRecord,
-    /// Reason why the worker was told to stop; `None` while it is to run.
+    /// Reason to stop; `None` while the worker is to run.
     pub stop_reason: Option<String>,
 }
 

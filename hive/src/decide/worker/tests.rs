@@ -196,8 +196,11 @@ fn stop_during_a_start_terminates_the_process_once_it_runs() {
 fn load_is_killed_when_it_stalls_or_takes_too_long() {
     let moving = |seconds: u64| (0..seconds / 20).map(|step| (20, loading(1, step))).collect::<Vec<_>>();
     let passed = || (0, Event::DeadlinePassed);
-    let (worker, _) = timed(at(vec![started()], moving(60)));
-    assert_eq!(worker.phase(), WorkerPhase::Loading);
+    // With progress every 20 s, the next deadline is that of the whole load (60 s) and not that of a stall (30 s).
+    let begun = Instant::now();
+    let (worker, _) = timed(at(vec![started()], moving(40)));
+    let deadline = worker.deadline(&rules().timers).expect("a load has a deadline");
+    assert!(deadline >= begun + Duration::from_secs(60), "{:?}", deadline - begun);
     let stalled = with(vec![started(), loading(1, 1)], vec![]);
     let (_, effects) = timed(at(stalled.clone(), vec![(30, Event::DeadlinePassed)]));
     assert!(why(&effects).contains("no progress of its load for 30s, 1 of 1000 bytes"), "{effects:?}");
@@ -308,18 +311,18 @@ fn jobs_of_a_late_heartbeat_are_returned_once() {
     check(with(late, vec![heartbeat(1, vec![job("b")], 0)]), WorkerPhase::Backoff, &[]);
 }
 
-fn recorded(phase: WorkerPhase, unwanted: Option<&str>) -> Recorded {
+fn recorded(phase: WorkerPhase, stop_reason: Option<&str>) -> Recorded {
     let (worker, _) = after(ready());
     let failure = Failure::new(FailureCode::ModelInvalid, "truncated");
     let failure = matches!(phase, WorkerPhase::Failed | WorkerPhase::CrashLoop).then_some(failure);
     let record = WorkerRecord { phase, epoch: 3, exits: 2, failure, ..worker.record() };
-    let unwanted = unwanted.map(str::to_owned);
-    Recorded { name: worker.name, model: worker.model, spec: worker.spec, record, stop_reason: unwanted }
+    let stop_reason = stop_reason.map(str::to_owned);
+    Recorded { name: worker.name, model: worker.model, spec: worker.spec, record, stop_reason }
 }
 
 #[test]
 fn running_worker_is_adopted_in_its_phase() {
-    for (phase, unwanted, expected, effects) in [
+    for (phase, stop_reason, expected, effects) in [
         (WorkerPhase::Ready, None, WorkerPhase::Ready, &["adopted"][..]),
         (WorkerPhase::Suspect, None, WorkerPhase::Ready, &["adopted"]),
         (WorkerPhase::Spawning, None, WorkerPhase::Loading, &["adopted"]),
@@ -327,17 +330,17 @@ fn running_worker_is_adopted_in_its_phase() {
         (WorkerPhase::Draining, Some("idle"), WorkerPhase::Draining, &["adopted", "drain"]),
         (WorkerPhase::Stopping, Some("idle"), WorkerPhase::Stopping, &["adopted", "terminate"]),
     ] {
-        let (worker, found) = Worker::adopt(recorded(phase, unwanted), 42, 8080, Instant::now(), &rules().timers);
+        let (worker, found) = Worker::adopt(recorded(phase, stop_reason), 42, 8080, Instant::now(), &rules().timers);
         assert_eq!((worker.phase(), kinds(&found).as_slice()), (expected, effects), "{phase:?}");
-        assert_eq!((worker.epoch, worker.pid(), worker.stop_reason()), (3, Some(42), unwanted));
+        assert_eq!((worker.epoch, worker.pid(), worker.stop_reason()), (3, Some(42), stop_reason));
         let (worker, _) = worker.step(heartbeat(3, vec![job("a")], 9), Instant::now(), &rules());
-        assert_eq!(worker.phase() == WorkerPhase::Ready, unwanted.is_none(), "its heartbeat says that it is ready");
+        assert_eq!(worker.phase() == WorkerPhase::Ready, stop_reason.is_none(), "its heartbeat says that it is ready");
     }
 }
 
 #[test]
 fn dead_worker_is_reaped_as_if_its_exit_had_been_seen() {
-    for (phase, unwanted, expected, effects) in [
+    for (phase, stop_reason, expected, effects) in [
         (WorkerPhase::Ready, None, WorkerPhase::Backoff, &["kill", "release-port", "exited", "restarting"][..]),
         (
             WorkerPhase::Stopping,
@@ -352,7 +355,7 @@ fn dead_worker_is_reaped_as_if_its_exit_had_been_seen() {
         (WorkerPhase::CrashLoop, None, WorkerPhase::CrashLoop, &[]),
     ] {
         let now = Instant::now();
-        let (worker, found) = Worker::reap(recorded(phase, unwanted), ProcessExit::default(), now, &rules());
+        let (worker, found) = Worker::reap(recorded(phase, stop_reason), ProcessExit::default(), now, &rules());
         assert_eq!((worker.phase(), kinds(&found).as_slice()), (expected, effects), "{phase:?}");
     }
 }
