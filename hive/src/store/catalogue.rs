@@ -115,7 +115,7 @@ impl Catalogue {
     }
 
     fn document(&self, reference: &ModelReference) -> PathBuf {
-        self.folder.join(format!("{}.json", super::digest_of(reference)))
+        self.folder.join(format!("{}.json", digest::digest_of(reference)))
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     path::Path,
 };
 
+use rbee_schema::ModelReference;
 use sha2::{Digest as _, Sha256};
 
 /// Digest of these bytes.
@@ -14,6 +15,14 @@ pub(super) fn of(bytes: &[u8]) -> String {
     let mut digest = Running::default();
     digest.add(bytes);
     digest.text()
+}
+
+/// Digest of a reference that is valid as a key and as a file name.
+pub fn digest_of(reference: &ModelReference) -> String {
+    // Half of the digest: 128 bits make two equal ones in one store practically impossible.
+    let mut text = of(reference.to_string().as_bytes());
+    text.truncate(32);
+    text
 }
 
 /// Digest of a whole file. `progress` is called after each piece with the bytes read so far.

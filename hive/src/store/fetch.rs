@@ -12,11 +12,13 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Context, Progress, Stage, digest,
+    context::Context,
+    digest,
     hub::{Body, HubError},
     lock::{self, NotLocked},
     partial::{PartialDownload, Written, failed},
     paths::FilePaths,
+    progress::{Progress, Stage},
 };
 use crate::decide::{
     fetch::{AfterSetback, Pace, Setback, after_setback},

@@ -5,12 +5,14 @@
 //! has a lock. A file is found under its name only when it is complete and has the digest that the hub lists.
 
 mod catalogue;
+mod context;
 mod digest;
 mod fetch;
 mod hub;
 mod lock;
 mod partial;
 mod paths;
+mod progress;
 
 use std::{
     collections::HashMap,
@@ -31,8 +33,13 @@ use tokio::{
 
 use self::{
     catalogue::Catalogue,
+    context::Context,
     fetch::{Fetch, panicked},
     hub::Hub,
+};
+pub use self::{
+    digest::digest_of,
+    progress::{Progress, Stage},
 };
 pub use crate::decide::fetch::RetryLimits;
 use crate::decide::rules::Rules;
@@ -84,39 +91,6 @@ impl std::fmt::Debug for StoreConfig {
             .field("largest_listing", largest_listing)
             .finish()
     }
-}
-
-/// Stage of a fetch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// The hub's listing is requested; the size is not known yet.
-    Listing,
-    /// Another process fetches the file; this one waits.
-    Waiting,
-    /// Bytes on the disk are read and checked.
-    Checking,
-    /// Bytes are fetched.
-    Fetching,
-}
-
-/// Progress of a fetch. Reported at 0 and at 100 %, and at most ten times a second between them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// Current stage.
-    pub stage: Stage,
-    /// Bytes fetched so far.
-    pub done_bytes: u64,
-    /// Size of the file in bytes; 0 while it is unknown.
-    pub total_bytes: u64,
-}
-
-/// Shared by all fetches of a store.
-#[derive(Debug)]
-struct Context {
-    folder: PathBuf,
-    catalogue: Catalogue,
-    hub: Hub,
-    retry: RetryLimits,
 }
 
 /// Handle of the model files of this machine; cheap to clone.
@@ -235,14 +209,6 @@ impl Store {
         };
         spawn_blocking(size).await.ok().flatten()
     }
-}
-
-/// Digest of a reference that is valid as a key and as a file name.
-pub fn digest_of(reference: &ModelReference) -> String {
-    // Half of the digest: 128 bits make two equal ones in one store practically impossible.
-    let mut text = digest::of(reference.to_string().as_bytes());
-    text.truncate(32);
-    text
 }
 
 type WeakDownload = (WeakShared<BoxFuture<'static, Result<FileRecord, Failure>>>, watch::Receiver<Progress>);

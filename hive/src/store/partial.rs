@@ -17,7 +17,10 @@ use nix::{
 use rbee_schema::{ByteSize, Failure, FailureCode};
 use tokio::sync::{mpsc, watch};
 
-use super::{Progress, Stage, digest::Running};
+use super::{
+    digest::Running,
+    progress::{Progress, Stage},
+};
 use crate::decide::fetch::Pace;
 
 /// Bytes written between two syncs. The last sync then takes seconds, however large the file is.

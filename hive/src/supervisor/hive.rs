@@ -5,7 +5,7 @@ use rbee_schema::{
     Event, FileRecord, HiveEvent, ModelReference, PortEvent, PortLease, WorkerEvent, WorkerName, WorkerRecord,
 };
 
-use crate::{HiveConfig, store::digest_of};
+use crate::{config::HiveConfig, store::digest_of};
 
 /// Configuration and bus handles of one run of the hive. Nothing here changes after the start.
 pub(super) struct Hive {

@@ -17,6 +17,7 @@ mod files;
 mod heartbeat;
 mod hive;
 mod launching;
+mod leases;
 mod liveness;
 mod machine;
 mod managed;

@@ -24,7 +24,7 @@ use super::{
     workers::Workers,
 };
 use crate::{
-    HiveConfig, HiveError,
+    config::{HiveConfig, HiveError},
     decide::{agreement::disagreement, lateness, ports::PortBook, worker::Event},
     http::Health,
     ledger::{Ledger, LedgerWriter},

@@ -4,26 +4,11 @@ use std::time::{Duration, Instant};
 
 use rbee_schema::{ByteSize, ExitClass, WorkerEvent};
 
-use super::{Effect, Goal, Process, State, StopCause, Worker};
+use super::{Effect, Goal, Process, ProcessExit, State, StopCause, Worker};
 use crate::decide::{
     restart::{AfterExit, Exit},
     rules::Rules,
 };
-
-/// Everything that is known of the exit of a process.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ProcessExit {
-    /// Exit code, where the process called exit.
-    pub code: Option<i32>,
-    /// Number of the signal that ended the process, where one did.
-    pub signal: Option<i32>,
-    /// True where the kernel killed the process for lack of memory, or the process reported that itself.
-    pub out_of_memory: bool,
-    /// Last lines of its output.
-    pub tail: Vec<String>,
-    /// A random number from 0 to 1, for the restart backoff.
-    pub draw: f64,
-}
 
 impl Worker {
     pub(super) fn exited(

@@ -22,6 +22,7 @@
 
 mod exit;
 mod liveness;
+mod process_exit;
 mod step;
 
 use std::time::Instant;
@@ -30,8 +31,8 @@ use rbee_schema::{
     Failure, JobInFlight, ModelName, ModelSpec, StopMode, WorkerEvent, WorkerName, WorkerPhase, WorkerRecord,
 };
 
-pub use self::exit::ProcessExit;
 use self::liveness::Liveness;
+pub use self::process_exit::ProcessExit;
 use crate::decide::{restart::History, rules::Rules, timers::Timers};
 
 /// A worker and its state.
