@@ -18,7 +18,7 @@ use rbee_hive::{
 use rbee_nats::{Bus, BusLimits, Plan};
 use rbee_queen::{
     QueenConfig,
-    decide::{bounds::Bounds as QueenBounds, timers::Timers as QueenTimers},
+    decide::{limits::QueenLimits, timers::Timers as QueenTimers},
     gateway,
 };
 use rbee_schema::{
@@ -325,7 +325,7 @@ pub(crate) struct QueenOptions {
     /// What the queen bears, as NAME=VALUE with commas, such as low_disk=5GiB. `rbee config example` lists them with their
     /// defaults.
     #[arg(long, env = "RBEE_QUEEN_BOUNDS", default_value = "", hide_default_value = true, value_name = "NAME=VALUE")]
-    queen_bounds: QueenBounds,
+    queen_bounds: QueenLimits,
     /// What the bus keeps, for how long and how much, as NAME=VALUE with commas, such as events_age=7d,queued=1000. The queen
     /// who starts last has the say. `rbee config example` lists them with their defaults.
     #[arg(long, env = "RBEE_BUS_LIMITS", default_value = "", hide_default_value = true, value_name = "NAME=VALUE")]
@@ -344,8 +344,8 @@ impl QueenOptions {
 pub(crate) fn queen(options: &QueenOptions, bus: Bus) -> Running {
     let name = options.name();
     let stop = CancellationToken::new();
-    let (timers, bounds) = (options.queen_timers.clone(), options.queen_bounds.clone());
-    let run = rbee_queen::run(QueenConfig { name, timers, bounds }, bus, stop.clone());
+    let (timers, limits) = (options.queen_timers.clone(), options.queen_bounds.clone());
+    let run = rbee_queen::run(QueenConfig { name, timers, limits }, bus, stop.clone());
     let task = tokio::spawn(async move { run.await.map_err(Outcome::unavailable) });
     Running::new("queen", stop, task)
 }

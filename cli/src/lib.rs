@@ -4,6 +4,7 @@ pub mod config;
 mod declare;
 mod fleet;
 mod follow;
+mod install;
 mod keeper;
 mod listing;
 mod logs;

@@ -1,12 +1,12 @@
-//! Which of several queens leads: the one who holds the lease. She alone decides; all of them know the fleet, answer, and
-//! serve HTTP, so that another one goes on as soon as the lease is free.
+//! Leader election among several queens: the holder of the lease leads. Only the leader plans; all queens know the fleet,
+//! answer requests and serve HTTP, so that another one can take over as soon as the lease is free.
 //!
-//! The lease lapses after some seconds (`lease` of her timers). It is not waited for where the server tells that the connection of the one who has
-//! it is gone, or she does not answer when another one begins: the lease is then taken over by a compare-and-set on its
-//! last revision, which fails where she has renewed it after all.
+//! The lease expires a few seconds after its last renewal (timer `lease`). Another queen does not wait for that if the server
+//! reports the end of the leader's connection, or if the leader does not answer a queen that starts: it takes the lease over
+//! with a compare-and-set on the last revision, which fails if the leader has renewed the lease after all.
 //!
-//! The revision with which the lease was taken is her term. Commands carry it, and a hive refuses a term that is over: a
-//! queen who was frozen and wakes up again commands nobody.
+//! The revision with which the lease was taken is the leader's term. Commands carry the term, and a hive refuses commands of
+//! an earlier term: a queen that was frozen and wakes up commands nothing.
 
 use futures::StreamExt as _;
 use rbee_nats::{Bus, BusError, Disconnected, Entry, LeaderLease, Message, Registry};
@@ -20,208 +20,224 @@ use tracing::{info, warn};
 
 use crate::decide::timers::Timers;
 
-const NOT_RENEWED: &str = "her lease could not be renewed in time";
+const NOT_RENEWED: &str = "its lease could not be renewed in time";
 
-/// Who leads.
+/// Role of this queen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// We do.
-    Leads {
-        /// Our term.
+pub(crate) enum Leadership {
+    /// This queen leads.
+    Leader {
+        /// Term of this queen.
         term: u64,
-        /// Who led before us, where that is known.
+        /// Leader before this queen, where it is known and another queen.
         after: Option<QueenName>,
     },
-    /// Somebody else does, or nobody.
-    Follows {
-        /// Why we do no longer, where we did.
+    /// Another queen leads, or none does.
+    Follower {
+        /// Reason why this queen leads no longer; empty if it has not led.
         why: String,
     },
 }
 
-impl Standing {
-    /// Our term, where we lead.
+impl Leadership {
+    /// Term of this queen while it leads.
     pub(crate) fn term(&self) -> Option<u64> {
         match self {
-            Self::Leads { term, .. } => Some(*term),
-            Self::Follows { .. } => None,
+            Self::Leader { term, .. } => Some(*term),
+            Self::Follower { .. } => None,
         }
     }
 }
 
-/// A lease that is ours.
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    term: u64,
-    revision: u64,
-    /// When it lapses unless it is renewed.
-    until: Instant,
+impl Default for Leadership {
+    fn default() -> Self {
+        Self::Follower { why: String::new() }
+    }
 }
 
-struct Candidate {
+/// The lease while this queen holds it.
+#[derive(Debug, Clone, Copy)]
+struct HeldLease {
+    term: u64,
+    revision: u64,
+    /// Time at which the lease expires unless it is renewed.
+    expires_at: Instant,
+}
+
+/// The lease while another queen holds it.
+#[derive(Debug, Clone, Copy)]
+struct ForeignLease {
+    revision: u64,
+    /// Time at which this queen takes the lease over, if its holder has disconnected.
+    take_over_at: Option<Instant>,
+}
+
+/// A queen's campaign for the lease.
+struct Campaign {
     bus: Bus,
     lease: LeaderLease,
     timers: Timers,
     record: LeaderRecord,
-    standing: watch::Sender<Standing>,
-    held: Option<Held>,
-    /// Who leads, or led last.
-    last: Option<QueenName>,
-    /// The revision of the lease where somebody else has it.
-    taken: Option<u64>,
-    /// When it is taken over, where she seems to be gone.
-    overdue: Option<Instant>,
+    leadership: watch::Sender<Leadership>,
+    held: Option<HeldLease>,
+    foreign: Option<ForeignLease>,
+    /// Current leader, or the last one.
+    last_leader: Option<QueenName>,
 }
 
-/// Takes the lease whenever nobody has it, and renews it, until `stop` is cancelled; then gives it up.
+/// Takes the lease whenever it is free, and renews it, until `stop` is cancelled; then releases it.
 ///
 /// # Errors
-/// When the connection stands and the lease cannot be read for half a minute.
+/// If the lease cannot be read for half a minute although the connection stands.
 pub(crate) async fn campaign(
     bus: Bus,
     queen: QueenName,
     timers: Timers,
-    standing: watch::Sender<Standing>,
+    leadership: watch::Sender<Leadership>,
     stop: CancellationToken,
 ) -> Result<(), BusError> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let suspect_ms = u64::try_from(timers.suspect.as_millis()).ok();
     let record = LeaderRecord { queen, version, protocol: Protocol::OURS, term: None, suspect_ms };
-    let (lease, lasts) = (LeaderLease::new(&bus, timers.lease), timers.lease);
-    let mut renew = interval(timers.lease_renewal);
-    renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (bus_of, held, last, taken, overdue) = (bus.clone(), None, None, None, None);
-    let mut candidate = Candidate { bus: bus_of, lease, timers, record, standing, held, last, taken, overdue };
+    let mut renewal = interval(timers.lease_renewal);
+    renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Registry::leader(&bus).watch(">").await?;
     let mut disconnects = bus.watch_disconnects().await?;
+    let lease = LeaderLease::new(&bus, timers.lease);
+    let mut campaign =
+        Campaign { bus, lease, timers, record, leadership, held: None, foreign: None, last_leader: None };
     loop {
-        let overdue = candidate.overdue.unwrap_or_else(Instant::now);
-        let lapses = candidate.held.map_or_else(|| Instant::now() + lasts, |held| held.until);
+        let take_over_at = campaign.foreign.and_then(|foreign| foreign.take_over_at);
+        let expires_at = campaign.held.map(|held| held.expires_at);
         tokio::select! {
             biased;
-            () = stop.cancelled() => return candidate.resign().await,
-            entry = watch.next() => candidate.hear(entry?).await,
-            Some(message) = disconnects.next() => candidate.hear_disconnect(&message),
-            () = sleep_until(overdue), if candidate.overdue.is_some() => candidate.take_over().await,
-            () = sleep_until(lapses), if candidate.held.is_some() => candidate.is_deposed(NOT_RENEWED),
-            _ = renew.tick() => candidate.renew().await,
+            () = stop.cancelled() => return campaign.resign().await,
+            entry = watch.next() => campaign.handle_entry(entry?).await,
+            Some(message) = disconnects.next() => campaign.handle_disconnect(&message),
+            () = sleep_until(take_over_at.unwrap_or_else(Instant::now)), if take_over_at.is_some() => {
+                campaign.take_over().await;
+            }
+            () = sleep_until(expires_at.unwrap_or_else(Instant::now)), if expires_at.is_some() => {
+                campaign.stop_leading(NOT_RENEWED);
+            }
+            _ = renewal.tick() => campaign.renew().await,
         }
     }
 }
 
-impl Candidate {
-    async fn hear(&mut self, entry: Entry<LeaderRecord>) {
+impl Campaign {
+    async fn handle_entry(&mut self, entry: Entry<LeaderRecord>) {
         match entry {
             Entry::Set { document, revision, .. } => {
                 let term = document.term.unwrap_or(revision);
                 if self.held.is_some_and(|held| held.term == term) {
-                    return; // Our own word.
+                    return; // Written by this queen.
                 }
-                (self.taken, self.overdue) = (Some(revision), None);
-                self.last = Some(document.queen.clone());
+                self.foreign = Some(ForeignLease { revision, take_over_at: None });
+                self.last_leader = Some(document.queen.clone());
                 if self.held.is_some_and(|held| held.term < term) {
-                    self.is_deposed(&format!("{} leads", document.queen));
+                    self.stop_leading(&format!("queen {} leads", document.queen));
                 }
             }
             Entry::Removed(_) => {
-                (self.taken, self.overdue) = (None, None);
+                self.foreign = None;
                 self.take().await;
             }
-            Entry::Synced if self.taken.is_none() => self.take().await,
-            Entry::Synced => self.look_for_leader().await,
-            Entry::Unreadable(key, error) => warn!(key, error, "who leads cannot be read"),
+            Entry::Synced if self.foreign.is_none() => self.take().await,
+            Entry::Synced => self.check_leader().await,
+            Entry::Unreadable(key, error) => warn!(key, error, "the record of the leader could not be read"),
         }
     }
 
-    /// Asks once, when we begin, whether the one who has the lease is there.
-    async fn look_for_leader(&mut self) {
+    /// Asks once, at the start of this queen, whether the holder of the lease runs.
+    async fn check_leader(&mut self) {
         match self.bus.discover_queens(self.timers.answer).await {
-            Ok(queens) if self.last.as_ref().is_some_and(|leader| queens.contains(leader)) => {}
+            Ok(queens) if self.last_leader.as_ref().is_some_and(|leader| queens.contains(leader)) => {}
             Ok(_) => self.take_over().await,
-            Err(error) => warn!(%error, "nobody can be asked who leads; the lease is waited for"),
+            Err(error) => warn!(%error, "the queens could not be asked which of them leads; waiting for the lease"),
         }
     }
 
-    fn hear_disconnect(&mut self, message: &Message) {
+    fn handle_disconnect(&mut self, message: &Message) {
         if let Some(Disconnected::Queen(queen)) = Disconnected::read(message)
-            && self.taken.is_some()
-            && self.last.as_ref() == Some(&queen)
+            && self.last_leader.as_ref() == Some(&queen)
+            && let Some(foreign) = &mut self.foreign
         {
-            self.overdue = Some(Instant::now() + self.timers.takeover);
+            foreign.take_over_at = Some(Instant::now() + self.timers.takeover);
         }
     }
 
-    /// Takes the lease from a queen who seems to be gone.
+    /// Takes the lease from a leader that seems to be gone.
     async fn take_over(&mut self) {
-        self.overdue = None;
-        let Some(revision) = self.taken else { return };
-        let asked = Instant::now();
+        let Some(foreign) = &mut self.foreign else { return };
+        foreign.take_over_at = None;
+        let (revision, asked_at) = (foreign.revision, Instant::now());
         match self.lease.take_over(&self.first_record(), revision).await {
-            Ok(Some(term)) => self.leads(term, asked),
-            // She has renewed it, or somebody else was faster: the watch tells.
+            Ok(Some(term)) => self.start_leading(term, asked_at),
+            // The leader has renewed it, or another queen was faster: the watch reports which.
             Ok(None) => {}
-            Err(error) => warn!(%error, "the lead cannot be taken over; the lease is waited for"),
+            Err(error) => warn!(%error, "the leader lease could not be taken over; waiting for it to expire"),
         }
     }
 
-    /// What the lease is taken with: the revision of this very write is the term.
+    /// Record with which the lease is taken. It names no term: the revision of this write is the term.
     fn first_record(&self) -> LeaderRecord {
         LeaderRecord { term: None, ..self.record.clone() }
     }
 
-    fn leads(&mut self, term: u64, asked: Instant) {
-        self.taken = None;
-        self.held = Some(Held { term, revision: term, until: asked + self.timers.lease });
+    fn start_leading(&mut self, term: u64, asked_at: Instant) {
+        self.foreign = None;
+        self.held = Some(HeldLease { term, revision: term, expires_at: asked_at + self.timers.lease });
         info!(queen = %self.record.queen, term, "this queen leads");
-        // She may take her own lease anew, where she could not renew it in time.
-        let after = self.last.take().filter(|before| *before != self.record.queen);
-        self.standing.send_replace(Standing::Leads { term, after });
+        // A queen that could not renew its lease in time may take its own lease again.
+        let after = self.last_leader.take().filter(|before| *before != self.record.queen);
+        self.leadership.send_replace(Leadership::Leader { term, after });
     }
 
     async fn take(&mut self) {
         if self.held.is_some() {
             return;
         }
-        let asked = Instant::now();
+        let asked_at = Instant::now();
         match self.lease.take(&self.first_record()).await {
-            Ok(Some(term)) => self.leads(term, asked),
-            // Somebody was faster: the watch tells who.
+            Ok(Some(term)) => self.start_leading(term, asked_at),
+            // Another queen was faster: the watch reports which.
             Ok(None) => {}
-            Err(error) => warn!(%error, "the lead cannot be taken; trying again"),
+            Err(error) => warn!(%error, "the leader lease could not be taken; trying again"),
         }
     }
 
     async fn renew(&mut self) {
         let Some(held) = self.held else {
-            if self.taken.is_none() {
+            if self.foreign.is_none() {
                 self.take().await;
             }
             return;
         };
-        let asked = Instant::now();
+        let asked_at = Instant::now();
         let record = LeaderRecord { term: Some(held.term), ..self.record.clone() };
-        match timeout_at(held.until, self.lease.renew(&record, held.revision)).await {
+        match timeout_at(held.expires_at, self.lease.renew(&record, held.revision)).await {
             Ok(Ok(Some(revision))) => {
-                self.held = Some(Held { revision, until: asked + self.timers.lease, ..held });
+                self.held = Some(HeldLease { revision, expires_at: asked_at + self.timers.lease, ..held });
             }
-            Ok(Ok(None)) => self.is_deposed("her lease has lapsed"),
-            Ok(Err(error)) => warn!(%error, "the lease was not renewed; trying again"),
-            Err(_) => self.is_deposed(NOT_RENEWED),
+            Ok(Ok(None)) => self.stop_leading("its lease has expired"),
+            Ok(Err(error)) => warn!(%error, "the leader lease could not be renewed; trying again"),
+            Err(_) => self.stop_leading(NOT_RENEWED),
         }
     }
 
-    fn is_deposed(&mut self, why: &str) {
-        if let Some(Held { term, .. }) = self.held.take() {
+    fn stop_leading(&mut self, why: &str) {
+        if let Some(HeldLease { term, .. }) = self.held.take() {
             warn!(queen = %self.record.queen, term, why, "this queen leads no longer");
-            self.standing.send_replace(Standing::Follows { why: why.to_owned() });
+            self.leadership.send_replace(Leadership::Follower { why: why.to_owned() });
         }
     }
 
     async fn resign(self) -> Result<(), BusError> {
         if let Some(held) = self.held {
-            self.standing.send_replace(Standing::Follows { why: "she stops".to_owned() });
+            self.leadership.send_replace(Leadership::Follower { why: "it stops".to_owned() });
             if let Err(error) = self.lease.resign(held.revision).await {
-                warn!(%error, "the lead is left to lapse");
+                warn!(%error, "the leader lease could not be released; it expires");
             }
         }
         Ok(())

@@ -1,10 +1,9 @@
-//! The queen: she decides which models run where. Step 2 of a job's path.
+//! The queen: decides which models run on which hives. Step 2 of a job's path.
 //!
-//! [`controller`] is the one task that owns what she knows; [`decide`] says what is to be done and does nothing itself. Of
-//! several queens the one who holds the lease ([`leader`]) decides; all of them answer.
-//! She holds nothing that the bus does not hold: a queen that was killed knows the fleet again a moment after her
-//! restart, and running and queued jobs never wait for her. [`gateway`] is the HTTP door; it is a client of the bus like
-//! any other.
+//! [`controller`] is the one task that owns the queen's view of the fleet. [`decide`] makes the decisions as pure functions.
+//! Of several queens the holder of the leader lease ([`leader`]) plans; all of them answer requests.
+//! A queen holds nothing that the bus does not hold: after a restart it knows the fleet again within a moment, and running
+//! and queued jobs do not wait for it. [`gateway`] is the HTTP API; it is a client of the bus like any other.
 
 mod api;
 mod controller;

@@ -1,4 +1,4 @@
-//! The names of all metrics of a queen and of her gateway, and the only places where they are counted.
+//! Names of all metrics of the queen and of its gateway, and the only places that record them.
 
 use std::time::{Duration, Instant};
 
@@ -30,131 +30,135 @@ const FIRST_TOKEN: &str = "rbee_gateway_first_token_seconds";
 const ANSWER: &str = "rbee_gateway_answer_seconds";
 const TOKENS: &str = "rbee_gateway_tokens_total";
 
-/// Counters without labels. They stand at 0 from the beginning, so that the first count is seen as a rise.
+/// Counters without labels. They start at 0, so that Prometheus sees the first count as an increase.
 const COUNTERS: [(&str, &str); 6] = [
-    (LOGINS_REFUSED, "Connections that the server has not let in."),
-    (WORKERS_ORDERED, "Workers that were ordered from hives."),
-    (HIVES_LOST, "Hives that were given up because nothing was heard of them."),
-    (JOBS_STRANDED, "Jobs of workers that were gone with their hive, given back to the queue."),
-    (REFUSALS, "Models whose waiting jobs were answered with a failure because nothing can run them."),
-    (TOKENS, "Tokens of answers over HTTP."),
+    (LOGINS_REFUSED, "Logins that the server refused."),
+    (WORKERS_ORDERED, "Spawn commands sent to hives."),
+    (HIVES_LOST, "Hives that became lost because they sent no heartbeats."),
+    (JOBS_STRANDED, "Jobs returned to the queue because their worker and its hive were unreachable."),
+    (REFUSALS, "Times that the waiting jobs of a model were answered with a failure because no hive can run it."),
+    (TOKENS, "Tokens in answers over HTTP."),
 ];
 
-/// Says what each metric means.
+/// Registers the description of each metric.
 pub(crate) fn describe() {
     for (name, text) in COUNTERS {
         describe_counter!(name, Unit::Count, text);
         counter!(name).increment(0);
     }
-    describe_counter!(IGNORED, Unit::Count, "Messages that are none of ours, by what they pretend to be.");
-    describe_counter!(ANSWERS, Unit::Count, "Answers over HTTP that ended, by how: done, or the failure's code.");
-    describe_gauge!(ANSWERS_OPEN, Unit::Count, "Answers over HTTP that are being read.");
-    describe_gauge!(LEADS, Unit::Count, "1 while this queen leads.");
-    describe_gauge!(HIVES, Unit::Count, "Hives, by whether they are heard.");
-    describe_gauge!(WORKERS_READY, Unit::Count, "Workers that take jobs.");
-    describe_gauge!(JOBS_RUNNING, Unit::Count, "Jobs that run.");
-    describe_gauge!(JOBS_WAITING, Unit::Count, "Jobs that wait.");
+    describe_counter!(IGNORED, Unit::Count, "Messages and registry entries that could not be used, by kind.");
+    describe_counter!(
+        ANSWERS,
+        Unit::Count,
+        "Answers over HTTP that ended, by outcome: `done`, or the code of the failure."
+    );
+    describe_gauge!(ANSWERS_OPEN, Unit::Count, "Answers over HTTP in progress.");
+    describe_gauge!(LEADS, Unit::Count, "1 while this queen leads, else 0.");
+    describe_gauge!(HIVES, Unit::Count, "Hives, by presence: online, suspect or lost.");
+    describe_gauge!(WORKERS_READY, Unit::Count, "Workers that are ready for jobs.");
+    describe_gauge!(JOBS_RUNNING, Unit::Count, "Running jobs.");
+    describe_gauge!(JOBS_WAITING, Unit::Count, "Waiting jobs.");
     describe_gauge!(
         CACHE,
         Unit::Bytes,
-        "Memory of all workers' caches: used by jobs that run, idle (remembered for others), and most."
+        "Memory of the prompt caches of all workers: used by running jobs, idle (kept for later jobs), and most (the limit)."
     );
     describe_gauge!(
         CACHE_HIT_RATE,
-        "The share of the tokens with which jobs began that their workers remembered, of the workers that are there."
+        "Share of prompt tokens that workers found in their prompt cache, over all current workers."
     );
-    describe_gauge!(ALERTS, Unit::Count, "Alerts that hold, by kind; 0 where another queen leads.");
-    describe_gauge!(MODELS, Unit::Count, "Models that are declared.");
-    describe_gauge!(MODELS_REFUSED, Unit::Count, "Declarations that have no effect.");
-    describe_histogram!(WORKER_START, Unit::Seconds, "From the order of a worker to its taking jobs.");
-    describe_histogram!(FIRST_TOKEN, Unit::Seconds, "From a request over HTTP to the first token of its answer.");
-    describe_histogram!(ANSWER, Unit::Seconds, "From a request over HTTP to the end of its answer.");
+    describe_gauge!(ALERTS, Unit::Count, "Raised alerts, by kind; 0 on queens that do not lead.");
+    describe_gauge!(MODELS, Unit::Count, "Declared models.");
+    describe_gauge!(MODELS_REFUSED, Unit::Count, "Invalid model declarations.");
+    describe_histogram!(WORKER_START, Unit::Seconds, "Time from the spawn command of a worker until it is ready.");
+    describe_histogram!(FIRST_TOKEN, Unit::Seconds, "Time from a request over HTTP to the first token of its answer.");
+    describe_histogram!(ANSWER, Unit::Seconds, "Time from a request over HTTP to the end of its answer.");
 }
 
-/// What is to be looked at.
+/// Records the number of raised alerts.
 pub(crate) fn alerts(alerts: &Alerts) {
     for kind in AlertKind::ALL {
         gauge!(ALERTS, "kind" => kind.as_str()).set(alerts.count(kind) as f64);
     }
 }
 
-/// Whether this queen leads.
+/// Records whether this queen leads.
 pub(crate) fn leads(leads: bool) {
     gauge!(LEADS).set(if leads { 1.0 } else { 0.0 });
 }
 
-/// What the fleet is made of now.
+/// Records the state of the fleet.
 pub(crate) fn fleet(fleet: &Fleet) {
     for presence in [Presence::Online, Presence::Suspect, Presence::Lost] {
-        let count = fleet.hives.values().filter(|hive| hive.liveness.presence() == presence).count();
+        let count = fleet.hives().values().filter(|hive| hive.liveness.presence() == presence).count();
         gauge!(HIVES, "presence" => presence.as_str()).set(count as f64);
     }
-    gauge!(WORKERS_READY).set(fleet.workers.values().filter(|worker| worker.is_ready()).count() as f64);
-    gauge!(JOBS_RUNNING).set(fleet.workers.values().map(|worker| worker.jobs.len()).sum::<usize>() as f64);
-    gauge!(JOBS_WAITING).set(fleet.queues.values().map(|queue| queue.waiting()).sum::<u64>() as f64);
-    let cache = PromptCacheStats::sum(fleet.workers.values().filter_map(|worker| worker.cache));
+    gauge!(WORKERS_READY).set(fleet.workers().values().filter(|worker| worker.is_ready()).count() as f64);
+    gauge!(JOBS_RUNNING).set(fleet.workers().values().map(|worker| worker.jobs.len()).sum::<usize>() as f64);
+    gauge!(JOBS_WAITING).set(fleet.queues().values().map(|queue| queue.waiting()).sum::<u64>() as f64);
+    let cache = PromptCacheStats::sum(fleet.workers().values().filter_map(|worker| worker.usage.cache));
     gauge!(CACHE_HIT_RATE).set(cache.hit_rate().unwrap_or(0.0));
     for (what, bytes) in [("used", cache.used_bytes), ("idle", cache.idle_bytes), ("limit", cache.limit_bytes)] {
         gauge!(CACHE, "what" => what).set(bytes as f64);
     }
-    gauge!(MODELS).set(fleet.models.len() as f64);
-    gauge!(MODELS_REFUSED).set(fleet.refused.len() as f64);
+    gauge!(MODELS).set(fleet.models().len() as f64);
+    gauge!(MODELS_REFUSED).set(fleet.refused_models().len() as f64);
 }
 
-/// A worker was ordered.
-pub(crate) fn ordered() {
+/// Counts a spawn command.
+pub(crate) fn spawn_commanded() {
     counter!(WORKERS_ORDERED).increment(1);
 }
 
-/// A worker that was ordered takes jobs, after this long.
+/// Records the time from a spawn command until the worker was ready.
 pub(crate) fn fulfilled(took: Duration) {
     histogram!(WORKER_START).record(took);
 }
 
-/// A hive was given up.
+/// Counts a lost hive.
 pub(crate) fn hive_lost() {
     counter!(HIVES_LOST).increment(1);
 }
 
-/// Jobs of workers that were gone with their hive were given back.
+/// Counts jobs that were returned to the queue for unreachable workers.
 pub(crate) fn stranded(jobs: usize) {
     counter!(JOBS_STRANDED).increment(jobs as u64);
 }
 
-/// The jobs of a model that cannot be started were answered with a failure.
+/// Counts a model whose waiting jobs were answered with a failure.
 pub(crate) fn refused() {
     counter!(REFUSALS).increment(1);
 }
 
-/// The server has not let somebody in.
+/// Counts a refused login.
 pub(crate) fn login_refused() {
     counter!(LOGINS_REFUSED).increment(1);
 }
 
-/// Something was heard that is no message of ours.
+/// Counts a message or registry entry that could not be used.
 pub(crate) fn ignored(what: &'static str) {
     counter!(IGNORED, "what" => what).increment(1);
 }
 
-/// An answer that is being read over HTTP, from the request to its end.
+/// An answer over HTTP, from the request to its end.
 pub(crate) struct Answer {
-    begun: Instant,
+    started: Instant,
     has_tokens: bool,
 }
 
 impl Answer {
-    /// A request was accepted.
-    pub(crate) fn begun() -> Self {
+    /// Starts the clock of an answer.
+    pub(crate) fn start() -> Self {
         gauge!(ANSWERS_OPEN).increment(1.0);
-        Self { begun: Instant::now(), has_tokens: false }
+        Self { started: Instant::now(), has_tokens: false }
     }
 
-    /// A chunk of it came.
-    pub(crate) fn hear(&mut self, chunk: &Chunk) {
+    /// Records a chunk of the answer.
+    pub(crate) fn record_chunk(&mut self, chunk: &Chunk) {
         match chunk {
             Chunk::Tokens { ids, .. } => {
                 if !std::mem::replace(&mut self.has_tokens, true) {
-                    histogram!(FIRST_TOKEN).record(self.begun.elapsed());
+                    histogram!(FIRST_TOKEN).record(self.started.elapsed());
                 }
                 counter!(TOKENS).increment(ids.len() as u64);
             }
@@ -164,14 +168,14 @@ impl Answer {
         }
     }
 
-    /// It was not even begun.
+    /// Records that the request was refused.
     pub(crate) fn refused(&self, failure: &Failure) {
         self.ended(failure.code.as_str());
     }
 
     fn ended(&self, how: &'static str) {
         counter!(ANSWERS, "how" => how).increment(1);
-        histogram!(ANSWER).record(self.begun.elapsed());
+        histogram!(ANSWER).record(self.started.elapsed());
     }
 }
 

@@ -1,4 +1,4 @@
-//! Seals the trail of events while this queen leads: see [`rbee_nats::PendingSeal`].
+//! Seals the audit trail of events while this queen leads: see [`rbee_nats::PendingSeal`].
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use rbee_schema::AuditEvent;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
-/// Events are sealed at once when there are so many, and else some time after the first of them.
-const MOST: u64 = 1024;
+/// Number of unsealed events that are sealed at once, without waiting for the delay. Bounds the events that a seal covers.
+const MAX_UNSEALED: u64 = 1024;
 
-/// A pause before the stream is tried again.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Pause after an error before the stream is read again, so that servers without a leader are not flooded.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Seals for ever; events at last `every` after the first that is not sealed, so that a seal stands for many.
-pub(crate) async fn seal(bus: Bus, every: Duration) {
+/// Seals events without end, each at most `delay` after it was stored, so that one seal covers many events.
+pub(crate) async fn seal(bus: Bus, delay: Duration) {
     loop {
-        if let Err(error) = seal_until_overtaken(&bus, every).await {
-            warn!(%error, "events are not sealed; trying again");
-            sleep(PAUSE).await;
+        if let Err(error) = seal_until_overtaken(&bus, delay).await {
+            warn!(%error, "events could not be sealed; trying again");
+            sleep(RETRY_PAUSE).await;
         }
     }
 }
 
-/// Returns when somebody else has sealed: then everything since the last seal is read again.
-async fn seal_until_overtaken(bus: &Bus, every: Duration) -> Result<(), BusError> {
+/// Seals until another queen has written a seal. Then the events since that seal must be read again.
+async fn seal_until_overtaken(bus: &Bus, delay: Duration) -> Result<(), BusError> {
     let link = bus.last_seal().await?;
     let mut events = EventReader::after(bus, link.sealed).await?;
     let mut unsealed = link.begin();
@@ -34,11 +34,11 @@ async fn seal_until_overtaken(bus: &Bus, every: Duration) -> Result<(), BusError
             event = events.next() => {
                 let Some(event) = event? else { return Ok(()) };
                 unsealed.add(&event);
-                // A seal alone is no reason for another one.
+                // A seal alone needs no other seal.
                 if !is_seal(bus, &event.subject) {
-                    due.get_or_insert_with(|| Instant::now() + every);
+                    due.get_or_insert_with(|| Instant::now() + delay);
                 }
-                due.is_some() && unsealed.events() >= MOST
+                due.is_some() && unsealed.events() >= MAX_UNSEALED
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => true,
         };
@@ -49,7 +49,7 @@ async fn seal_until_overtaken(bus: &Bus, every: Duration) -> Result<(), BusError
     }
 }
 
-/// Whether an event is a seal.
-pub(crate) fn is_seal(bus: &Bus, subject: &str) -> bool {
+/// True if an event is a seal.
+fn is_seal(bus: &Bus, subject: &str) -> bool {
     matches!(bus.parse(subject), Some(Subject::AuditEvent(event)) if AuditEvent::NAMES.contains(&event.as_str()))
 }

@@ -39,10 +39,10 @@ fn nothing_polls_for_readiness() {
     // Every timer of queen and hive stands here with what it is for; a new one must give its reason.
     let allowed = [
         ("queen/src/controller/mod.rs", "sleep_until"), // a decision's own deadline
-        ("queen/src/controller/act.rs", "sleep"),       // a pause before a command is given again
-        ("queen/src/leader.rs", "interval"),            // the renewal of her lease
-        ("queen/src/leader.rs", "sleep_until"),         // the end of her lease
-        ("queen/src/leader.rs", "timeout_at"),          // the same, while she waits for the server
+        ("queen/src/controller/commands.rs", "sleep"),  // a pause before a command is sent again
+        ("queen/src/leader.rs", "interval"),            // the renewal of the leader lease
+        ("queen/src/leader.rs", "sleep_until"),         // the end of the leader lease
+        ("queen/src/leader.rs", "timeout_at"),          // the same, while the server is asked
         ("queen/src/sealer.rs", "sleep_until"),         // a seal for many events
         ("queen/src/sealer.rs", "sleep"),               // a pause before the stream is tried again
         ("queen/src/gateway/chat.rs", "interval"),      // a silent stream says that it lives
@@ -92,11 +92,15 @@ const FIXED_TIMES: &[(&str, &str, &str)] = &[
     ("nats/src/output.rs", "FORGOTTEN_AFTER", "backstop: a reader that is gone"),
     ("nats/src/server.rs", "VERSION", "backstop: a program that does not say its version"),
     ("nats/src/settings.rs", "SHORTEST_REDELIVERY", "derived: workers keep a job several times within it"),
-    ("queen/src/sealer.rs", "PAUSE", "pace: sealing again"),
-    ("queen/src/controller/act.rs", "AGAIN", "pace: commanding again what nobody says is stored"),
-    ("queen/src/controller/mod.rs", "STOOD_STILL", "own measure: her own clock"),
-    ("queen/src/controller/mod.rs", "SHORT", "own measure: a look that delays nobody"),
-    ("queen/src/controller/mod.rs", "LONGEST_REST", "own measure: until somebody notices"),
+    ("queen/src/sealer.rs", "RETRY_PAUSE", "pace: sealing again"),
+    (
+        "queen/src/controller/commands.rs",
+        "RETRY_PAUSE",
+        "pace: sending a command again that the server did not confirm",
+    ),
+    ("queen/src/controller/clock.rs", "STOOD_STILL", "own measure: its own clock"),
+    ("queen/src/controller/planning.rs", "SHORT_PASS", "own measure: a planning pass that delays no input"),
+    ("queen/src/controller/planning.rs", "LONGEST_PAUSE", "own measure: a pause that no job notices"),
     ("hive/src/decide/lateness.rs", "TICK", "own measure: its own clock"),
     ("hive/src/decide/lateness.rs", "MEMORY", "own measure: for how long lateness counts"),
     ("hive/src/decide/lateness.rs", "STOOD_STILL", "own measure: its own clock"),

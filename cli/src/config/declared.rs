@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, Command};
 use rbee_hive::decide::{bounds::Bounds, timers::Timers};
 use rbee_nats::{BusLimits, ConnectionSettings};
-use rbee_queen::decide::{bounds::Bounds as QueenBounds, timers::Timers as QueenTimers};
+use rbee_queen::decide::{limits::QueenLimits, timers::Timers as QueenTimers};
 use rbee_schema::{SettingInfo, Settings as _, WorkerSettings};
 
 /// The section without a name: what stands before the first `[section]`.
@@ -77,7 +77,7 @@ pub(super) fn held(option: &Arg) -> Vec<SettingInfo> {
         "bounds" => Bounds::describe(),
         "worker_settings" => WorkerSettings::describe(),
         "queen_timers" => QueenTimers::describe(),
-        "queen_bounds" => QueenBounds::describe(),
+        "queen_bounds" => QueenLimits::describe(),
         "bus_limits" => BusLimits::describe(),
         _ => Vec::new(),
     }

@@ -1,74 +1,74 @@
-//! Whether and when a hive that has ended is started again. Does nothing itself.
+//! Decides if and when an exited hive is restarted. Pure decisions.
 
 use std::time::Duration;
 
 use rbee_hive::decide::timers::Timers;
 
-/// A hive that has run for this long is as good as new.
+/// Run time after which a hive counts as stable, so that its next exit is treated as the first one.
 const STABLE: Duration = Duration::from_secs(60);
 
-/// The pause after the first end. As long as systemd waits by our unit.
+/// Pause after the first exit, the same as `RestartSec` in the shipped systemd unit.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// The longest pause: the bus may be away for hours.
+/// Longest pause between restarts. The bus may be unreachable for hours, so restarts never stop.
 const MOST: Duration = Duration::from_secs(60);
 
-/// How long a hive with these timers may take to end in order: its workers, those that have to be killed, and its last words.
-pub(super) fn patience(timers: &Timers) -> Duration {
+/// Time that a hive with these timers may take to stop cleanly: draining workers, killing the rest, publishing final events.
+pub(super) fn stop_timeout(timers: &Timers) -> Duration {
     timers.shutdown + timers.kill + 2 * timers.final_flush
 }
 
-/// How a run of the hive ended.
+/// Cause of the end of a run of the hive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// It did not begin.
+    /// The process could not be started.
     NotStarted,
-    /// By itself, with this exit code.
+    /// Exit with this code.
     Code(i32),
-    /// By this signal.
+    /// Killed by this signal.
     Signal(i32),
-    /// It said that it stops in order. It was not our child, so that nobody tells its exit code.
-    InOrder,
-    /// It was not our child either, and said nothing.
-    CutShort,
+    /// Clean stop of a hive that is not our child, so its exit code is unknown.
+    StoppedCleanly,
+    /// Unclean end of a hive that is not our child.
+    Unknown,
 }
 
-/// What follows.
+/// Reaction to the end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Start it again after this long.
+    /// Restart after this pause.
     Restart(Duration),
-    /// Another one of its name runs: go on with that one if it is on this machine, else leave it.
-    TakeTheOther,
-    /// Leave it: somebody has told it to end.
-    Leave,
-    /// Leave it: its options or its configuration file are wrong.
+    /// Another hive of the same name is running: watch that one if it is on this machine, else do nothing.
+    AdoptOther,
+    /// Do nothing: the hive was told to stop.
+    StayStopped,
+    /// Do nothing: its options or its configuration file are invalid.
     GiveUp,
 }
 
-/// Ends in a row without a stable run between them.
+/// Number of consecutive exits without a stable run between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct History {
     ends: u32,
 }
 
 impl History {
-    /// Takes note of an end after a run that took so long, and decides what follows. `draw` is a random number between 0
-    /// and 1: many machines whose bus has gone do not come back together.
+    /// Records an exit after a run of length `ran`, and decides the reaction. `draw` is a random number between 0 and 1 for
+    /// jitter, so that many machines that lost their bus do not restart at the same moment.
     pub(super) fn after(&mut self, end: End, ran: Duration, draw: f64) -> Next {
         match end {
-            End::Code(0) | End::InOrder => return Next::Leave,
+            End::Code(0) | End::StoppedCleanly => return Next::StayStopped,
             End::Code(2) => return Next::GiveUp,
-            End::Code(75) => return Next::TakeTheOther,
-            End::NotStarted | End::Code(_) | End::Signal(_) | End::CutShort => {}
+            End::Code(75) => return Next::AdoptOther,
+            End::NotStarted | End::Code(_) | End::Signal(_) | End::Unknown => {}
         }
         self.ends = if ran >= STABLE { 1 } else { self.ends.saturating_add(1) };
         let pause = FIRST.saturating_mul(1 << (self.ends - 1).min(16)).min(MOST);
-        // A quarter more or less.
+        // Jitter of plus or minus a quarter.
         Next::Restart(pause.mul_f64(0.75 + 0.5 * draw.clamp(0.0, 1.0)))
     }
 
-    /// Ends in a row.
+    /// Number of consecutive exits.
     pub(super) fn ends(self) -> u32 {
         self.ends
     }
@@ -78,7 +78,7 @@ impl History {
 mod tests {
     use super::*;
 
-    /// What follows after runs that ended in this way after so many seconds, one after the other.
+    /// Checks the reactions to consecutive runs, each given as its end and its length in seconds.
     fn check(ends: &[(End, u64)], expected: &[Next]) {
         let mut history = History::default();
         let found: Vec<Next> =
@@ -91,27 +91,27 @@ mod tests {
     }
 
     #[test]
-    fn what_another_start_would_not_change_is_not_started_again() {
+    fn final_exits_are_not_restarted() {
         for ran in [0, 59, 3600] {
-            check(&[(End::Code(0), ran)], &[Next::Leave]);
-            check(&[(End::InOrder, ran)], &[Next::Leave]);
+            check(&[(End::Code(0), ran)], &[Next::StayStopped]);
+            check(&[(End::StoppedCleanly, ran)], &[Next::StayStopped]);
             check(&[(End::Code(2), ran)], &[Next::GiveUp]);
-            check(&[(End::Code(75), ran)], &[Next::TakeTheOther]);
+            check(&[(End::Code(75), ran)], &[Next::AdoptOther]);
         }
     }
 
     #[test]
-    fn every_other_end_is_followed_by_a_start() {
-        for end in [End::NotStarted, End::Code(1), End::Code(69), End::Code(101), End::Signal(9), End::CutShort] {
+    fn every_other_exit_is_restarted() {
+        for end in [End::NotStarted, End::Code(1), End::Code(69), End::Code(101), End::Signal(9), End::Unknown] {
             check(&[(end, 5)], &restarts(&[1]));
         }
     }
 
     #[test]
-    fn a_hive_that_gives_its_workers_longer_has_longer_itself() {
-        assert_eq!(patience(&Timers::default()), Duration::from_secs(45));
+    fn stop_timeout_follows_the_timers_of_the_hive() {
+        assert_eq!(stop_timeout(&Timers::default()), Duration::from_secs(45));
         let timers = "shutdown=5m,kill=10s,final_flush=20s".parse().expect("timers");
-        assert_eq!(patience(&timers), Duration::from_secs(350));
+        assert_eq!(stop_timeout(&timers), Duration::from_secs(350));
     }
 
     #[test]
@@ -122,13 +122,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stable_minute_makes_the_next_end_the_first() {
+    fn a_stable_run_resets_the_backoff() {
         let signal = |ran| (End::Signal(9), ran);
         check(&[signal(0), signal(59), signal(60), signal(0)], &restarts(&[1, 2, 1, 2]));
     }
 
     #[test]
-    fn hives_that_ended_together_start_apart() {
+    fn restart_pauses_have_jitter() {
         let pause = |draw| match History::default().after(End::Signal(9), Duration::ZERO, draw) {
             Next::Restart(pause) => pause.as_millis(),
             other => panic!("{other:?}"),

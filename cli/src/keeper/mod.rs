@@ -1,8 +1,7 @@
-//! Keeps a hive running on this machine, as a process of its own: `rbee queen --hive`.
+//! Keeps a hive running on this machine as a separate process: `rbee queen --hive`.
 //!
-//! The hive outlives whoever keeps it. The next keeper finds it by what the hive has written of itself and goes on with it;
-//! before anything is signalled the kernel says that it is that very process. Whether a hive that has ended is started
-//! again says [`decide`].
+//! The hive outlives its keeper. The next keeper finds it by the file `process.json` in the hive's folder and continues to watch
+//! it. Before it signals a process, the kernel confirms its identity by pidfd. [`decide`] decides about restarts.
 
 mod decide;
 
@@ -24,78 +23,78 @@ use crate::{
     verb::hive::Hive,
 };
 
-/// A hive that has had its time to end, and still has not after this, is killed. With the times that a hive has by default it is
-/// then a minute and a half, as long as systemd waits by our unit.
+/// Time beyond the hive's own stop timeout after which the keeper kills it. With default timers the sum is 90 s, the same as
+/// `TimeoutStopSec` in the shipped systemd unit.
 const GRACE: Duration = Duration::from_secs(45);
 
-/// The hive of this machine, for whoever keeps it.
+/// Keeper of the hive on this machine.
 pub(crate) struct Keeper {
     hive: HiveName,
     local: LocalHive,
-    /// Looked up once: what is installed there later is what the next start takes.
+    /// Path of this program, resolved once. A program installed there later is used by the next start.
     program: PathBuf,
     arguments: Vec<OsString>,
-    /// What the hive keeps to.
+    /// Timers and limits of the hive.
     rules: Rules,
     history: History,
     running: Option<Running>,
 }
 
-/// A run of it.
+/// A running hive process.
 #[derive(Clone)]
 struct Running {
     process: Process,
-    /// Since when it is watched.
+    /// Time at which the keeper started to watch it.
     since: Instant,
 }
 
 impl Keeper {
-    /// A keeper of the hive that `rbee hive` would be here, by the environment and the configuration file.
+    /// Keeper of the hive that `rbee hive` would run here, configured by environment and configuration file.
     ///
     /// # Errors
-    /// The options of the hive are wrong.
+    /// The options of the hive are invalid.
     pub(crate) fn new(setting: &Setting) -> Result<Self, Outcome> {
         let mut arguments = setting.asked.again();
         arguments.push("hive".into());
-        let (hive, data, rules) = Hive::told(std::iter::once("rbee".into()).chain(arguments.clone()).collect())?;
+        let (hive, data, rules) = Hive::parse(std::iter::once("rbee".into()).chain(arguments.clone()).collect())?;
         let program = env::current_exe();
-        let program = program.map_err(|error| Outcome::failed(format!("this program is not found: {error}")))?;
+        let program =
+            program.map_err(|error| Outcome::failed(format!("failed to find the path of this program: {error}")))?;
         let local = LocalHive::new(&data, &hive);
         Ok(Self { hive, local, program, arguments, rules, history: History::default(), running: None })
     }
 
-    /// Keeps it running. May be dropped at any time: the hive goes on.
+    /// Keeps the hive running. Dropping the future leaves the hive running.
     pub(crate) async fn keep(&mut self) -> Infallible {
         self.adopt_or_start();
         loop {
             let (end, ran) = self.ended().await;
-            match self.history.after(end, ran, draw()) {
+            match self.history.after(end, ran, fastrand::f64()) {
                 Next::Restart(pause) => {
                     let (hive, ends) = (&self.hive, self.history.ends());
-                    warn!(%hive, ?end, ?ran, ends, ?pause, "the local hive has ended and is started again");
+                    warn!(%hive, ?end, ?ran, ends, ?pause, "the local hive exited and will be restarted");
                     sleep(pause).await;
                     self.adopt_or_start();
                 }
-                Next::TakeTheOther if self.adopt() => {}
-                Next::TakeTheOther => {
+                Next::AdoptOther if self.adopt() => {}
+                Next::AdoptOther => {
                     let log = self.local.log();
                     error!(
                         hive = %self.hive, log = %log.display(),
-                        "another hive of this name runs elsewhere: the local one is not started again. Give it another \
-                         name with RBEE_HIVE, or stop the other one, and start the queen again"
+                        "another hive of this name is running elsewhere, so the local one is not restarted. Choose another name with \
+                         RBEE_HIVE or stop the other hive, then restart the queen"
                     );
                     pending::<()>().await;
                 }
-                Next::Leave => {
-                    info!(hive = %self.hive, "the local hive was told to end and is not started again");
+                Next::StayStopped => {
+                    info!(hive = %self.hive, "the local hive was told to stop and is not restarted");
                     pending::<()>().await;
                 }
                 Next::GiveUp => {
                     let log = self.local.log();
                     error!(
                         hive = %self.hive, log = %log.display(),
-                        "the options of the local hive are wrong and it is not started again: its log says which; correct \
-                         them and start the queen again"
+                        "the options of the local hive are invalid, so it is not restarted. Its log names them; correct them and restart the queen"
                     );
                     pending::<()>().await;
                 }
@@ -103,13 +102,14 @@ impl Keeper {
         }
     }
 
-    /// Ends it in order, each further signal faster. What it has not done in time it leaves to its next run.
+    /// Stops the hive cleanly; each further signal speeds it up. A hive that does not stop in time is killed, and its next run
+    /// recovers.
     pub(crate) async fn stop(self, signals: &mut Signals) -> Result<(), Outcome> {
         let Some(Running { process, .. }) = self.running else { return Ok(()) };
-        let (mode, mut told) = watch::channel(None);
-        let patience = decide::patience(&self.rules.timers) + GRACE;
+        let (mode, mut changes) = watch::channel(None);
+        let patience = decide::stop_timeout(&self.rules.timers) + GRACE;
         let pass_on = async {
-            while told.changed().await.is_ok() {
+            while changes.changed().await.is_ok() {
                 process.terminate();
             }
             pending::<Infallible>().await
@@ -122,16 +122,20 @@ impl Keeper {
         match ended {
             Ok(Ok(status)) => {
                 process.reap();
-                went_well(status).then_some(()).ok_or_else(|| {
-                    Outcome::failed(format!("the hive {} did not end well: {} says why", self.hive, log.display()))
+                is_clean(status).then_some(()).ok_or_else(|| {
+                    Outcome::failed(format!(
+                        "hive {} did not stop cleanly; its log {} says why",
+                        self.hive,
+                        log.display()
+                    ))
                 })
             }
-            Ok(Err(error)) => Err(Outcome::failed(format!("process {} cannot be watched: {error}", process.pid()))),
+            Ok(Err(error)) => Err(Outcome::failed(format!("failed to watch process {}: {error}", process.pid()))),
             Err(_) => {
                 process.kill();
                 Err(Outcome::failed(format!(
-                    "the hive {} (process {}) had not ended after {patience:?} and was killed; `rbee hive` looks after \
-                     workers that are left. {} says what it did",
+                    "hive {} (process {}) did not stop within {patience:?} and was killed. Run `rbee hive` to recover its workers; its \
+                     log is {}",
                     self.hive,
                     process.pid(),
                     log.display()
@@ -146,10 +150,10 @@ impl Keeper {
         }
     }
 
-    /// Goes on with the hive that runs already, whoever has started it. Whether there is one.
+    /// Starts to watch a hive that is already running, whoever started it. Returns false if none is running.
     fn adopt(&mut self) -> bool {
         let Some(process) = self.local.running() else { return false };
-        info!(hive = %self.hive, pid = process.pid(), "the local hive runs already and is looked after");
+        info!(hive = %self.hive, pid = process.pid(), "watching the local hive that is already running");
         self.running = Some(Running { process, since: Instant::now() });
         true
     }
@@ -159,21 +163,21 @@ impl Keeper {
         let log = self.local.log();
         match &started {
             Ok(process) => {
-                info!(hive = %self.hive, pid = process.pid(), log = %log.display(), "the local hive is started");
+                info!(hive = %self.hive, pid = process.pid(), log = %log.display(), "the local hive was started");
             }
             Err(error) => {
                 let program = self.program.display();
-                warn!(hive = %self.hive, %program, log = %log.display(), %error, "the local hive cannot be started");
+                warn!(hive = %self.hive, %program, log = %log.display(), %error, "failed to start the local hive");
             }
         }
         self.running = started.ok().map(|process| Running { process, since: Instant::now() });
     }
 
-    /// Waits for its end: how it was, and how long it ran.
+    /// Waits until the hive exits. Returns the cause, and the length of the run.
     async fn ended(&mut self) -> (End, Duration) {
         let Some(Running { process, since }) = self.running.clone() else { return (End::NotStarted, Duration::ZERO) };
         let status = process.ended().await.unwrap_or_else(|error| {
-            warn!(hive = %self.hive, pid = process.pid(), %error, "the local hive cannot be watched");
+            warn!(hive = %self.hive, pid = process.pid(), %error, "failed to watch the local hive");
             ExitStatus::default()
         });
         process.reap();
@@ -181,20 +185,14 @@ impl Keeper {
         let end = match status {
             ExitStatus { signal: Some(signal), .. } => End::Signal(signal),
             ExitStatus { code: Some(code), .. } => End::Code(code),
-            ExitStatus { .. } if self.local.stopped_in_order() => End::InOrder,
-            ExitStatus { .. } => End::CutShort,
+            ExitStatus { .. } if self.local.stopped_in_order() => End::StoppedCleanly,
+            ExitStatus { .. } => End::Unknown,
         };
         (end, since.elapsed())
     }
 }
 
-/// Of one that was not our child nobody tells how it ended.
-fn went_well(status: ExitStatus) -> bool {
+/// True for a clean exit. A hive that is not our child has no known exit code and counts as clean.
+fn is_clean(status: ExitStatus) -> bool {
     status.signal.is_none() && status.code.unwrap_or(0) == 0
-}
-
-/// A random number between 0 and 1.
-fn draw() -> f64 {
-    let bits = uuid::Uuid::new_v4().as_u64_pair().1 as u32;
-    f64::from(bits) / f64::from(u32::MAX)
 }

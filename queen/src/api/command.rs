@@ -1,4 +1,4 @@
-//! Commands to hives, by request. They are a person's: hives follow them whoever leads.
+//! Commands to hives, by request. They come from a person, so hives follow them whichever queen leads.
 
 use std::time::Instant;
 
@@ -12,30 +12,31 @@ use rbee_schema::{
 use tracing::{Instrument as _, Span, debug, info_span};
 
 use super::{
-    Context,
-    look::{find, unknown},
-    read,
+    context::Context,
+    document::{find_worker, not_declared},
+    exchange::read,
 };
-use crate::decide::place::place;
+use crate::decide::{overlay::Overlay, place::place};
 
-const WHY: &str = "somebody asked for it by request";
+/// Reason given for a command by request.
+const WHY: &str = "requested over the API";
 
-/// What is commanded, and whom.
-struct Plan {
+/// A command with the hives that get it.
+struct Dispatch {
     hives: Vec<HiveName>,
     command: HiveCommand,
     worker: Option<WorkerName>,
     why: String,
 }
 
-/// Commands hives as a request says, and replies when the commands are stored.
+/// Sends the commands of a request, and replies when the server has stored them.
 pub(super) fn carry_out(context: &Context<'_>, request: ApiRequest) {
-    let plan = plan(context, &request);
+    let dispatch = dispatch(context, &request);
     let bus = context.bus.clone();
     let (span, trace) = begin(&request);
     let carrying_out = async move {
-        let done = match plan {
-            Ok(plan) => command(&bus, plan, trace).await,
+        let done = match dispatch {
+            Ok(dispatch) => send(&bus, dispatch, trace).await,
             Err(failure) => Err(failure),
         };
         match done {
@@ -49,21 +50,21 @@ pub(super) fn carry_out(context: &Context<'_>, request: ApiRequest) {
     tokio::spawn(carrying_out.instrument(span));
 }
 
-/// The span of a request in the trace of who asks, and what its commands are to carry. Who asks in none begins one.
+/// Span of a request, in the client's trace, and the trace context of its commands. Without a client's trace one begins.
 fn begin(request: &ApiRequest) -> (Span, TraceContext) {
-    let asked = request.trace().unwrap_or_else(TraceContext::random);
-    let span = info_span!(parent: None, "command", operation = request.operation(), trace = asked.id());
-    let trace = rbee_nats::trace::continue_trace(&span, &asked);
+    let trace = request.trace().unwrap_or_else(TraceContext::random);
+    let span = info_span!(parent: None, "command", operation = request.operation(), trace = trace.id());
+    let trace = rbee_nats::trace::continue_trace(&span, &trace);
     (span, trace)
 }
 
-async fn command(
+async fn send(
     bus: &Bus,
-    Plan { hives, command, worker, why }: Plan,
+    Dispatch { hives, command, worker, why }: Dispatch,
     trace: TraceContext,
 ) -> Result<CommandReply, Failure> {
     let order = IssuedCommand { command, issuer: CommandIssuer::Person, trace: Some(trace) };
-    // All at once: whoever asks waits no longer for many hives than for one.
+    // All at once, so that the client waits no longer for many hives than for one.
     let stored = try_join_all(hives.iter().map(|hive| bus.issue(hive, &order))).await;
     stored.map_err(|error| Failure::new(FailureCode::TimedOut, error.to_string()))?;
     let any = || "*".to_owned();
@@ -75,19 +76,19 @@ async fn command(
     Ok(CommandReply { hives, worker, events, why })
 }
 
-fn plan(context: &Context<'_>, request: &ApiRequest) -> Result<Plan, Failure> {
+fn dispatch(context: &Context<'_>, request: &ApiRequest) -> Result<Dispatch, Failure> {
     match request.operation() {
         "spawn" => spawn(context, read(request)?),
         "stop" => {
             let Stop { worker, hive, mode } = read(request)?;
-            let (hive, worker) = find(context.fleet, &WorkerRequest { worker, hive })?;
+            let (hive, worker) = find_worker(context.fleet, &WorkerRequest { worker, hive })?;
             let command = HiveCommand::Stop { worker: worker.clone(), why: WHY.to_owned(), mode };
-            Ok(Plan { hives: vec![hive], command, worker: Some(worker), why: String::new() })
+            Ok(Dispatch { hives: vec![hive], command, worker: Some(worker), why: String::new() })
         }
         "reset" => {
-            let (hive, worker) = find(context.fleet, &read(request)?)?;
+            let (hive, worker) = find_worker(context.fleet, &read(request)?)?;
             let command = HiveCommand::Reset { worker: worker.clone() };
-            Ok(Plan { hives: vec![hive], command, worker: Some(worker), why: String::new() })
+            Ok(Dispatch { hives: vec![hive], command, worker: Some(worker), why: String::new() })
         }
         "drain" => {
             let Drain { hive, undo } = read(request)?;
@@ -105,53 +106,57 @@ fn plan(context: &Context<'_>, request: &ApiRequest) -> Result<Plan, Failure> {
     }
 }
 
-/// A command to one hive, or to all that are there.
-fn to_hives(context: &Context<'_>, hive: Option<HiveName>, command: HiveCommand) -> Result<Plan, Failure> {
-    let there: Vec<HiveName> =
-        context.fleet.hives.keys().filter(|hive| context.fleet.is_there(hive)).cloned().collect();
+/// A command to one hive, or to all present ones.
+fn to_hives(context: &Context<'_>, hive: Option<HiveName>, command: HiveCommand) -> Result<Dispatch, Failure> {
+    let present = context.fleet.hives().keys().filter(|hive| context.fleet.is_present(hive));
+    let present: Vec<HiveName> = present.cloned().collect();
     let refuse = |message: String| Err(Failure::new(FailureCode::NoCapacity, message));
     let hives = match hive {
-        Some(hive) if there.contains(&hive) => vec![hive],
+        Some(hive) if present.contains(&hive) => vec![hive],
         Some(hive) => {
-            let names: Vec<&str> = there.iter().map(HiveName::as_str).collect();
-            return refuse(format!("hive {hive} is not there; these are: {}", names.join(", ")));
+            let names: Vec<&str> = present.iter().map(HiveName::as_str).collect();
+            return refuse(format!("hive {hive} is not connected; connected hives: {}", names.join(", ")));
         }
-        None if there.is_empty() => {
+        None if present.is_empty() => {
             return refuse("no hive is connected: start one with `rbee hive --nats URL`".to_owned());
         }
-        None => there,
+        None => present,
     };
-    Ok(Plan { hives, command, worker: None, why: String::new() })
+    Ok(Dispatch { hives, command, worker: None, why: String::new() })
 }
 
-fn spawn(context: &Context<'_>, Spawn { model, hive }: Spawn) -> Result<Plan, Failure> {
+fn spawn(context: &Context<'_>, Spawn { model, hive }: Spawn) -> Result<Dispatch, Failure> {
     let fleet = context.fleet;
-    let spec = fleet.models.get(&model).ok_or_else(|| unknown(fleet, &model))?.clone();
+    let spec = fleet.models().get(&model).ok_or_else(|| not_declared(fleet, &model))?.clone();
     if fleet.capacity(&model) >= spec.replicas.max {
         let message = format!(
-            "{model} has {} workers of at most {}: declare it with more (`rbee serve --replicas`)",
+            "{model} has {} workers and may have {}: raise its maximum with `rbee serve --replicas`",
             fleet.capacity(&model),
             spec.replicas.max
         );
         return Err(Failure::new(FailureCode::InvalidRequest, message));
     }
     let (hive, why) = match hive {
-        Some(hive) if fleet.is_there(&hive) => (hive, WHY.to_owned()),
+        Some(hive) if fleet.is_present(&hive) => (hive, WHY.to_owned()),
         Some(hive) => {
-            return Err(Failure::new(FailureCode::NoCapacity, format!("hive {hive} is not there; see `rbee hives`")));
+            let message = format!("hive {hive} is not connected: `rbee hives` lists the hives");
+            return Err(Failure::new(FailureCode::NoCapacity, message));
         }
-        None => place(fleet, &model, &spec, Instant::now()).map_err(|nowhere| nowhere.failure)?,
+        None => {
+            let overlay = Overlay::new(fleet);
+            let placement = place(&overlay, &model, &spec, Instant::now());
+            placement.map(|placement| (placement.hive.clone(), placement.why)).map_err(|none| none.failure)?
+        }
     };
     let worker = WorkerName::generate(&model);
-    let (told_model, told_hive, told_worker) = (model.clone(), hive.clone(), worker.clone());
     let placed = QueenEvent::Placed {
-        model: told_model,
-        hive: told_hive,
-        worker: told_worker,
+        model: model.clone(),
+        hive: hive.clone(),
+        worker: worker.clone(),
         why: format!("{WHY}; {why}"),
         expected_ms: None,
     };
     context.outbox.publish(&Event::Queen(context.queen.clone(), placed));
     let command = HiveCommand::Spawn { worker: worker.clone(), model, spec };
-    Ok(Plan { hives: vec![hive], command, worker: Some(worker), why })
+    Ok(Dispatch { hives: vec![hive], command, worker: Some(worker), why })
 }

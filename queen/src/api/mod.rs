@@ -1,41 +1,32 @@
-//! The operations of the service `rbee`: what is known of the fleet, jobs by request with streamed replies, and commands
-//! to hives for clients that speak in requests.
+//! Operations of the NATS service `rbee`: the state of the fleet, jobs by request with streamed replies, and commands to
+//! hives.
 
 mod command;
-mod look;
+mod context;
+mod document;
+mod exchange;
+mod listing;
 
 use std::time::Duration;
 
-use rbee_nats::{ApiRequest, Bus, Outbox};
+use rbee_nats::{ApiRequest, Bus};
 use rbee_schema::{
-    Chunk, EmbeddingsRequest, Failure, FailureCode, JobId, JobRequest, ModelName, QueenName, Tenant,
+    Chunk, EmbeddingsRequest, Failure, FailureCode, JobId, JobRequest, ModelName, Tenant,
     api::{Cancel, CancelReply, Status},
 };
-use serde::de::DeserializeOwned;
 use tracing::{debug, warn};
 
-use crate::{
-    decide::fleet::Fleet,
-    infer::{self, Inference, Request},
-    leader::Standing,
-};
+pub(crate) use self::context::Context;
+use self::exchange::{read, reply, reply_to};
+use crate::infer::{self, Inference, Request};
 
-/// What a request may be answered from.
-pub(crate) struct Context<'a> {
-    pub(crate) queen: &'a QueenName,
-    pub(crate) fleet: &'a Fleet,
-    pub(crate) bus: &'a Bus,
-    pub(crate) outbox: &'a Outbox,
-    pub(crate) standing: &'a Standing,
-}
-
-/// Answers a request from what is known now. Whatever takes time is a task of its own.
+/// Answers a request from the state of the fleet. Work that takes time runs in a task of its own.
 pub(crate) fn answer(context: &Context<'_>, request: ApiRequest) {
     let (bus, fleet) = (context.bus.clone(), context.fleet);
-    debug!(operation = request.operation(), "asked");
+    debug!(operation = request.operation(), "a request arrived");
     match request.operation() {
         "status" => {
-            let status = look::status(context);
+            let status = document::status(context);
             tokio::spawn(async move {
                 let queued = depths(&bus).await.iter().map(|(_, depth)| depth).sum::<u64>();
                 let jobs_queued = queued.saturating_sub(u64::from(status.jobs_running));
@@ -43,7 +34,7 @@ pub(crate) fn answer(context: &Context<'_>, request: ApiRequest) {
             });
         }
         "models" => {
-            let mut models = match read(&request).and_then(|page| look::models(fleet, page)) {
+            let mut models = match read(&request).and_then(|page| listing::models(fleet, page)) {
                 Ok(models) => models,
                 Err(failure) => return reply::<()>(request, Err(failure)),
             };
@@ -56,62 +47,35 @@ pub(crate) fn answer(context: &Context<'_>, request: ApiRequest) {
                 request.reply(&models).await;
             });
         }
-        "hives" => reply_to(request, |page| look::hives(fleet, page)),
-        "workers" => reply_to(request, |page| look::workers(fleet, page)),
-        "model" => reply_to(request, |asked| look::model(fleet, asked)),
-        "worker" => reply_to(request, |asked| look::worker(fleet, asked)),
-        "explain" => reply_to(request, |asked| look::explain(fleet, asked)),
+        "hives" => reply_to(request, |page| listing::hives(fleet, page)),
+        "workers" => reply_to(request, |page| listing::workers(fleet, page)),
+        "model" => reply_to(request, |query| document::model(fleet, query)),
+        "worker" => reply_to(request, |query| document::worker(fleet, query)),
+        "explain" => reply_to(request, |query| document::explain(fleet, query)),
         "cancel" => drop(tokio::spawn(cancel(bus, request))),
-        "infer" => drop(tokio::spawn(infer::<JobRequest>(bus, request, fleet.timers.patience))),
-        "embed" => drop(tokio::spawn(infer::<EmbeddingsRequest>(bus, request, fleet.timers.patience))),
+        "infer" => drop(tokio::spawn(infer::<JobRequest>(bus, request, fleet.timers().patience))),
+        "embed" => drop(tokio::spawn(infer::<EmbeddingsRequest>(bus, request, fleet.timers().patience))),
         "spawn" | "stop" | "reset" | "drain" | "pull" | "rm" => command::carry_out(context, request),
         other => {
-            let failure = Failure::new(FailureCode::InvalidRequest, format!("there is no operation `{other}`"));
+            let failure = Failure::new(
+                FailureCode::InvalidRequest,
+                format!("unknown operation `{other}`: `rbee schema` lists the operations"),
+            );
             reply::<()>(request, Err(failure));
         }
     }
 }
 
-/// Reads what is asked; an empty body and `null` stand for an empty object.
-fn read<Q: DeserializeOwned>(request: &ApiRequest) -> Result<Q, Failure> {
-    let body = match request.body().as_ref() {
-        b"" | b"null" => b"{}",
-        body => body,
-    };
-    serde_json::from_slice(body).map_err(|error| {
-        let operation = request.operation();
-        let message = format!("what was asked of `{operation}` cannot be read: {error}; `rbee schema` shows its shape");
-        Failure::new(FailureCode::InvalidRequest, message)
-    })
-}
-
-fn reply_to<Q: DeserializeOwned, A: serde::Serialize + Send + Sync + 'static>(
-    request: ApiRequest,
-    answer: impl FnOnce(Q) -> Result<A, Failure>,
-) {
-    let answer = read(&request).and_then(answer);
-    reply(request, answer);
-}
-
-fn reply<A: serde::Serialize + Send + Sync + 'static>(request: ApiRequest, answer: Result<A, Failure>) {
-    tokio::spawn(async move {
-        match answer {
-            Ok(answer) => request.reply(&answer).await,
-            Err(failure) => request.refuse(&failure).await,
-        }
-    });
-}
-
 async fn depths(bus: &Bus) -> Vec<(ModelName, u64)> {
     bus.queue_depths().await.unwrap_or_else(|error| {
-        warn!(%error, "the queue cannot be looked at");
+        warn!(%error, "the job queue could not be counted");
         Vec::new()
     })
 }
 
 async fn cancel(bus: Bus, request: ApiRequest) {
-    let asked: Result<Cancel, _> = serde_json::from_slice(request.body());
-    let Cancel { tenant, job } = match asked {
+    let cancel: Result<Cancel, _> = serde_json::from_slice(request.body());
+    let Cancel { tenant, job } = match cancel {
         Ok(cancel) => cancel,
         Err(error) => {
             let failure = Failure::new(FailureCode::InvalidRequest, format!("expected {{\"job\":\"ID\"}}: {error}"));
@@ -124,7 +88,8 @@ async fn cancel(bus: Bus, request: ApiRequest) {
     }
 }
 
-/// Replies with every chunk of the job's output, each at last after `patience`, then with an empty message.
+/// Submits a job and replies with every chunk of its output, then with an empty message. Fails after `patience` without a
+/// chunk.
 async fn infer<Q: Request + Send + 'static>(bus: Bus, request: ApiRequest, patience: Duration) {
     let job = request.message_id().and_then(|id| id.parse().ok()).unwrap_or_else(JobId::generate);
     let tenant = Tenant::default();
@@ -144,7 +109,7 @@ async fn infer<Q: Request + Send + 'static>(bus: Bus, request: ApiRequest, patie
     }
 }
 
-/// A refused inference is told in the shape of its output: an `error` chunk, and the end.
+/// Replies to a refused job as to any other: with an `error` chunk and the end.
 async fn refuse(request: &ApiRequest, failure: Failure) {
     request.reply(&Chunk::Error { error: failure }).await;
     request.end().await;

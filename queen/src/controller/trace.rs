@@ -1,4 +1,4 @@
-//! Whose trace an order belongs to: that of the job that has waited longest for the model.
+//! Trace of a spawn: that of the job that has waited longest for the model.
 
 use std::collections::BTreeMap;
 
@@ -8,25 +8,25 @@ use tracing::{Span, info_span};
 
 use crate::decide::fleet::Fleet;
 
-/// The trace of the oldest job that waits for each model, as far as its notice was heard.
+/// Trace of the oldest waiting job of each model, from the notices that arrived.
 #[derive(Debug, Default)]
 pub(super) struct Traces {
     oldest: BTreeMap<ModelName, TraceContext>,
 }
 
 impl Traces {
-    /// A job comes; those that waited before it are counted already.
-    pub(super) fn job_waits(&mut self, fleet: &Fleet, model: &ModelName, trace: Option<TraceContext>) {
+    /// A job was queued. `fleet` does not count it yet.
+    pub(super) fn job_queued(&mut self, fleet: &Fleet, model: &ModelName, trace: Option<TraceContext>) {
         let Some(trace) = trace else { return };
-        if waits(fleet, model) {
+        if fleet.waiting(model) > 0 {
             self.oldest.entry(model.clone()).or_insert(trace);
         } else {
-            self.oldest.retain(|other, _| fleet.models.contains_key(other));
+            self.oldest.retain(|other, _| fleet.models().contains_key(other));
             self.oldest.insert(model.clone(), trace);
         }
     }
 
-    /// The span of an order, and what its command is to carry. What no job has asked for begins a trace.
+    /// Span of a spawn, and the trace context of its command. A spawn that no job has asked for begins a trace.
     pub(super) fn place(
         &self,
         fleet: &Fleet,
@@ -34,14 +34,10 @@ impl Traces {
         hive: &HiveName,
         worker: &WorkerName,
     ) -> (Span, TraceContext) {
-        let asked = self.oldest.get(model).filter(|_| waits(fleet, model));
-        let trace = asked.cloned().unwrap_or_else(TraceContext::random);
+        let oldest = self.oldest.get(model).filter(|_| fleet.waiting(model) > 0);
+        let trace = oldest.cloned().unwrap_or_else(TraceContext::random);
         let span = info_span!(parent: None, "place", %model, %hive, %worker, trace = trace.id());
         let trace = rbee_nats::trace::continue_trace(&span, &trace);
         (span, trace)
     }
-}
-
-fn waits(fleet: &Fleet, model: &ModelName) -> bool {
-    fleet.queues.get(model).is_some_and(|queue| queue.waiting() > 0)
 }

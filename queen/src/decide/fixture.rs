@@ -1,4 +1,4 @@
-//! What the tests of several decisions start from.
+//! Fleets and records for the tests of decisions.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use rbee_schema::{
 };
 
 use crate::decide::{
-    bounds::Bounds,
-    fleet::{Change, Fleet, WorkerKey},
-    scale::{self, Order},
+    dirty::Scope,
+    fleet::{Effect, Fleet, WorkerKey},
+    limits::QueenLimits,
+    plan::{self, Action},
     timers::Timers,
-    touched::Scope,
 };
 
 pub(super) fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
@@ -52,7 +52,7 @@ pub(super) fn draining() -> HiveRecord {
 }
 
 pub(super) fn degraded() -> HiveRecord {
-    HiveRecord { degraded: Some("three workers loop".into()), ..hive() }
+    HiveRecord { degraded: Some("three workers crash".into()), ..hive() }
 }
 
 pub(super) fn record(phase: WorkerPhase) -> WorkerRecord {
@@ -71,11 +71,11 @@ pub(super) fn record(phase: WorkerPhase) -> WorkerRecord {
 }
 
 pub(super) fn failed(code: FailureCode) -> WorkerRecord {
-    WorkerRecord { failure: Some(Failure::new(code, "told so")), ..record(WorkerPhase::Failed) }
+    WorkerRecord { failure: Some(Failure::new(code, "as reported")), ..record(WorkerPhase::Failed) }
 }
 
 pub(super) fn looping() -> WorkerRecord {
-    let failure = Failure::new(FailureCode::CrashLoop, "it ended 5 times by signal 9");
+    let failure = Failure::new(FailureCode::CrashLoop, "the worker exited 5 times, last by signal 9");
     WorkerRecord { exits: 5, failure: Some(failure), ..record(WorkerPhase::CrashLoop) }
 }
 
@@ -91,29 +91,35 @@ pub(super) fn beat(jobs: usize) -> WorkerHeartbeat {
 
 /// A fleet of one hive `a` with model `m`. No hive becomes suspect while a test counts minutes.
 pub(super) fn fleet(replicas: Replicas) -> Fleet {
-    let mut fleet = Fleet::new(Timers { suspect: Duration::from_secs(3600), ..Timers::default() }, Bounds::default());
-    fleet.hive_is_there(name("a"), hive(), Instant::now());
-    fleet.model_is(name("m"), ModelSpec { replicas, ..spec() });
+    let timers = Timers { suspect: Duration::from_secs(3600), ..Timers::default() };
+    fleet_with(replicas, timers, QueenLimits::default())
+}
+
+/// A fleet of one hive `a` with model `m`.
+pub(super) fn fleet_with(replicas: Replicas, timers: Timers, limits: QueenLimits) -> Fleet {
+    let mut fleet = Fleet::new(timers, limits);
+    fleet.hive_registered(name("a"), hive(), Instant::now());
+    fleet.model_declared(name("m"), ModelSpec { replicas, ..spec() });
     fleet
 }
 
-/// A hive ends in good order: its key goes, then its connection.
-pub(super) fn leaves(fleet: &mut Fleet, hive: &str) -> Change {
-    fleet.hive_has_no_key(&name(hive));
-    fleet.hive_is_disconnected(&name(hive))
+/// Stops a hive as it should be: its key is removed, then its connection ends.
+pub(super) fn leaves(fleet: &mut Fleet, hive: &str) -> Vec<Effect> {
+    fleet.hive_key_removed(&name(hive));
+    fleet.hive_disconnected(&name(hive))
 }
 
-/// As it is when a worker could not be started and its hive was told to forget it.
+/// Fails the start of a worker, whose hive then forgets it.
 pub(super) fn fails(fleet: &mut Fleet, hive: &str, code: FailureCode, now: Instant) {
-    fleet.worker_is(key(hive, "w"), failed(code), now);
-    fleet.worker_is_gone(&key(hive, "w"));
+    fleet.worker_updated(key(hive, "w"), failed(code), now);
+    fleet.worker_removed(&key(hive, "w"));
 }
 
-/// What would be done now about all models.
-pub(super) fn orders(fleet: &Fleet, now: Instant) -> Vec<Order> {
-    scale::orders(&mut fleet.clone(), &Scope::Everything, now)
+/// Actions of a planning pass over all models.
+pub(super) fn actions(fleet: &Fleet, now: Instant) -> Vec<Action> {
+    plan::plan(fleet, &Scope::Everything, now).actions
 }
 
-pub(super) fn next_look(fleet: &Fleet, now: Instant) -> Option<Instant> {
-    scale::next_look(fleet, &Scope::Everything, now)
+pub(super) fn next_deadline(fleet: &Fleet, now: Instant) -> Option<Instant> {
+    plan::next_deadline(fleet, &Scope::Everything, now)
 }

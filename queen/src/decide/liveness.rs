@@ -1,106 +1,106 @@
-//! Whether a hive is there, by its heartbeats.
+//! Presence of a hive, from its heartbeats.
 //!
 //! ```text
-//!  joins ─▶ Online ── silent 3 s ─▶ Suspect ── 10 s ─▶ Lost ── 10 min ─▶ removed
-//!             ▲                        │                 │
-//!             └────── heard again ─────┴─────────────────┘
+//!  joins ─▶ Online ── 3 s without ──▶ Suspect ── 10 s ─▶ Lost ── 10 min ─▶ removed
+//!             ▲       a heartbeat        │                 │
+//!             └───────── heartbeat ──────┴─────────────────┘
 //! ```
 //!
-//! A suspect hive gets no further workers, and those that it has count: nobody knows yet whether it is only slow. Those of
-//! a lost one do not count until it returns. Its workers may serve on all the while: they pull from the bus themselves.
+//! A suspect hive gets no further workers, but its workers count: the hive may only be slow. Workers of a lost hive do not
+//! count until the hive returns. They may serve all the while, because workers pull jobs from the bus themselves.
 
 use std::time::{Duration, Instant};
 
 use crate::decide::timers::Timers;
 
-/// Where a hive is.
+/// Presence of a hive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// It is heard.
+    /// Heartbeats arrive.
     Online,
-    /// It is silent.
+    /// Heartbeats are missing.
     Suspect,
-    /// It has been silent for so long that others replace it.
+    /// Heartbeats have been missing for so long that other hives replace its workers.
     Lost,
 }
 
-/// What time alone has changed.
+/// Change of presence that time alone makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// It became suspect.
+pub enum Transition {
+    /// The hive became suspect.
     Suspected,
-    /// It became lost.
+    /// The hive became lost.
     Lost,
-    /// Nothing is expected of it any more.
+    /// The hive is no longer expected to return.
     Removed,
 }
 
-/// When a hive was heard, and where that leaves it.
+/// Time of a hive's last heartbeat, and its presence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Liveness {
-    heard: Instant,
+    last_heartbeat: Instant,
     presence: Presence,
 }
 
 impl Liveness {
-    /// A hive that is heard for the first time.
+    /// Liveness of a hive that is seen for the first time.
     pub fn new(now: Instant) -> Self {
-        Self { heard: now, presence: Presence::Online }
+        Self { last_heartbeat: now, presence: Presence::Online }
     }
 
-    /// Where it is.
+    /// Presence, as of the last input.
     pub fn presence(&self) -> Presence {
         self.presence
     }
 
-    /// For how long it has been silent.
+    /// Time since the last heartbeat.
     pub fn silence(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.heard)
+        now.saturating_duration_since(self.last_heartbeat)
     }
 
-    /// It is heard. Returns for how long it was not, where it had been given up.
-    pub fn hear(&mut self, now: Instant) -> Option<Duration> {
+    /// Records a heartbeat. Returns the time without heartbeats if the hive was suspect or lost.
+    pub fn heartbeat(&mut self, now: Instant) -> Option<Duration> {
         let silence = self.silence(now);
         let before = std::mem::replace(self, Self::new(now)).presence;
         (before != Presence::Online).then_some(silence)
     }
 
-    /// The queen herself could hear nothing until now: silence before means nothing, and nobody comes back by that.
-    pub fn excuse(&mut self, now: Instant) {
+    /// Restarts the timeout, because the queen could not receive anything until now. No hive returns by that.
+    pub fn restart_timeout(&mut self, now: Instant) {
         if self.presence != Presence::Lost {
-            self.heard = now;
+            self.last_heartbeat = now;
         }
     }
 
-    /// The server says that its connection is gone.
-    pub fn disconnected(&mut self) -> Option<Turn> {
+    /// Records that the server reported the end of the hive's connection.
+    pub fn disconnected(&mut self) -> Option<Transition> {
         let was_online = self.presence == Presence::Online;
         was_online.then(|| {
             self.presence = Presence::Suspect;
-            Turn::Suspected
+            Transition::Suspected
         })
     }
 
-    /// What has become of it by now.
-    pub fn pass(&mut self, now: Instant, timers: &Timers) -> Option<Turn> {
+    /// Applies the deadline that has passed by `now`, if any.
+    pub fn advance(&mut self, now: Instant, timers: &Timers) -> Option<Transition> {
         let silence = self.silence(now);
         match self.presence {
             Presence::Online if silence >= timers.suspect => {
                 self.presence = Presence::Suspect;
-                Some(Turn::Suspected)
+                Some(Transition::Suspected)
             }
             Presence::Suspect if silence >= timers.lost => {
                 self.presence = Presence::Lost;
-                Some(Turn::Lost)
+                Some(Transition::Lost)
             }
-            Presence::Lost if silence >= timers.removed => Some(Turn::Removed),
+            Presence::Lost if silence >= timers.removed => Some(Transition::Removed),
             Presence::Online | Presence::Suspect | Presence::Lost => None,
         }
     }
 
-    /// When [`Liveness::pass`] may have another answer although nothing is heard.
+    /// Time of the next transition if no heartbeat arrives.
     pub fn deadline(&self, timers: &Timers) -> Instant {
-        self.heard
+        self.last_heartbeat
             + match self.presence {
                 Presence::Online => timers.suspect,
                 Presence::Suspect => timers.lost,
@@ -110,7 +110,7 @@ impl Liveness {
 }
 
 impl Presence {
-    /// The word for it.
+    /// Name of the presence in the API and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Online => "online",
@@ -129,59 +129,61 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_hive_is_suspect_then_lost_then_removed() {
+    fn unresponsive_hive_is_suspect_then_lost_then_removed() {
         let (now, timers) = (Instant::now(), Timers::default());
         let mut hive = Liveness::new(now);
-        for (seconds, turn, presence) in [
+        for (seconds, transition, presence) in [
             (2, None, Presence::Online),
-            (3, Some(Turn::Suspected), Presence::Suspect),
+            (3, Some(Transition::Suspected), Presence::Suspect),
             (4, None, Presence::Suspect),
-            (10, Some(Turn::Lost), Presence::Lost),
+            (10, Some(Transition::Lost), Presence::Lost),
             (599, None, Presence::Lost),
-            (600, Some(Turn::Removed), Presence::Lost),
+            (600, Some(Transition::Removed), Presence::Lost),
         ] {
-            assert_eq!((hive.pass(after(seconds, now), &timers), hive.presence()), (turn, presence), "{seconds} s");
+            let found = (hive.advance(after(seconds, now), &timers), hive.presence());
+            assert_eq!(found, (transition, presence), "{seconds} s");
         }
     }
 
     #[test]
-    fn its_deadline_is_when_something_becomes_of_it() {
+    fn deadline_is_the_time_of_the_next_transition() {
         let (now, timers) = (Instant::now(), Timers::default());
         let mut hive = Liveness::new(now);
-        for turn in [Turn::Suspected, Turn::Lost, Turn::Removed] {
+        for transition in [Transition::Suspected, Transition::Lost, Transition::Removed] {
             let deadline = hive.deadline(&timers);
-            assert_eq!(hive.pass(deadline - Duration::from_millis(1), &timers), None);
-            assert_eq!(hive.pass(deadline, &timers), Some(turn));
+            assert_eq!(hive.advance(deadline - Duration::from_millis(1), &timers), None);
+            assert_eq!(hive.advance(deadline, &timers), Some(transition));
         }
     }
 
     #[test]
-    fn a_hive_that_is_heard_is_online_and_says_for_how_long_it_was_away() {
+    fn heartbeat_makes_a_hive_online_and_returns_the_time_without_one() {
         let (now, timers) = (Instant::now(), Timers::default());
         let mut hive = Liveness::new(now);
-        assert_eq!(hive.hear(after(1, now)), None);
-        hive.pass(after(5, now), &timers);
-        assert_eq!(hive.hear(after(6, now)), Some(Duration::from_secs(5)));
+        assert_eq!(hive.heartbeat(after(1, now)), None);
+        hive.advance(after(5, now), &timers);
+        assert_eq!(hive.heartbeat(after(6, now)), Some(Duration::from_secs(5)));
         assert_eq!(hive.presence(), Presence::Online);
     }
 
     #[test]
-    fn silence_that_the_queen_caused_herself_does_not_count() {
+    fn time_in_which_the_queen_received_nothing_does_not_count() {
         let (now, timers) = (Instant::now(), Timers::default());
         let mut hive = Liveness::new(now);
-        hive.excuse(after(100, now));
-        assert_eq!(hive.pass(after(102, now), &timers), None);
-        hive.pass(after(103, now), &timers);
-        hive.pass(after(110, now), &timers);
-        hive.excuse(after(111, now));
-        assert_eq!(hive.presence(), Presence::Lost, "who was lost before is not back by that");
+        hive.restart_timeout(after(100, now));
+        assert_eq!(hive.advance(after(102, now), &timers), None);
+        assert_eq!(hive.advance(after(103, now), &timers), Some(Transition::Suspected));
+        assert_eq!(hive.advance(after(110, now), &timers), Some(Transition::Lost));
+        hive.restart_timeout(after(111, now));
+        assert_eq!(hive.presence(), Presence::Lost, "a hive that was lost before does not return by that");
     }
 
     #[test]
-    fn a_lost_connection_makes_it_suspect_at_once_and_a_beat_mends_that() {
+    fn lost_connection_makes_a_hive_suspect_until_a_heartbeat() {
         let now = Instant::now();
         let mut hive = Liveness::new(now);
-        assert_eq!((hive.disconnected(), hive.disconnected()), (Some(Turn::Suspected), None));
-        assert!(hive.hear(after(1, now)).is_some());
+        assert_eq!((hive.disconnected(), hive.disconnected()), (Some(Transition::Suspected), None));
+        assert_eq!(hive.heartbeat(after(1, now)), Some(Duration::from_secs(1)));
+        assert_eq!(hive.presence(), Presence::Online);
     }
 }

@@ -1,16 +1,16 @@
-//! Decisions: functions of values. Nothing here does I/O, reads a clock or draws at random.
+//! Decisions: functions of values. Nothing here does I/O, reads a clock or draws random numbers.
 
 pub mod alert;
-pub mod bounds;
+pub mod backoff;
+pub mod dirty;
 pub mod fleet;
-pub mod held;
+pub mod limits;
 pub mod liveness;
+pub mod overlay;
 pub mod place;
+pub mod plan;
 pub mod queue;
-pub mod replace;
-pub mod scale;
 pub mod timers;
-pub mod touched;
 
 #[cfg(test)]
 mod fixture;

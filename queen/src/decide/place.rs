@@ -1,4 +1,4 @@
-//! On which hive a new worker goes: those that cannot take it are passed over, the rest are ranked.
+//! Placement: the hive for a new worker. Hives that cannot run it are rejected with a reason, the others are ranked.
 
 use std::{
     cmp::Reverse,
@@ -11,197 +11,206 @@ use rbee_schema::{
     PlacementStrategy, Protocol, WorkerName,
 };
 
-use crate::decide::{
-    fleet::{Fleet, Hive},
-    held::Pause,
-    liveness::Presence,
-};
+use crate::decide::{backoff::Backoff, fleet::Hive, liveness::Presence, overlay::Overlay};
 
-/// No hive can take a worker.
+/// Hive chosen for a new worker.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Nowhere {
-    /// Each hive with the reason why it was passed over.
-    pub failure: Failure,
-    /// Whether that may change by itself.
-    pub outlook: Outlook,
-    /// Hives that could take it if they had more room.
-    pub crowded: Vec<HiveName>,
+pub struct Placement<'a> {
+    /// Name of the hive.
+    pub hive: &'a HiveName,
+    /// Reason for this hive and against the others.
+    pub why: String,
 }
 
-/// Whether waiting can help.
+/// No hive can run a worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NoPlacement {
+    /// Each hive with the reason why it was rejected.
+    pub failure: Failure,
+    /// Chance that the reasons pass.
+    pub outlook: Outlook,
+    /// Hives that could run the worker if they had more room.
+    pub full_hives: Vec<HiveName>,
+}
+
+/// Chance that waiting helps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outlook {
-    /// A hive may come, be resumed, or have room again.
-    MayPass,
-    /// No hive will take the worker until somebody mends what is wrong.
-    Stays,
+    /// A hive may join, be resumed, or have room again.
+    Temporary,
+    /// No hive will run the worker until somebody fixes the cause.
+    Permanent,
 }
 
-/// What is thought of one hive for a new worker.
+/// One hive, judged for a new worker.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Verdict<'a> {
-    /// Which hive.
+pub struct Candidate<'a> {
+    /// Name of the hive.
     pub hive: &'a HiveName,
-    /// How well it is suited, or why it is not.
-    pub suited: Result<Rank, Obstacle<'a>>,
+    /// Rank of the hive, or the reason why it cannot run the worker.
+    pub suitability: Result<Rank, Rejection<'a>>,
 }
 
-/// How well a hive is suited: the smallest is taken. The order of the fields is the order of what counts.
+/// Rank of a hive: the smallest wins. The order of the fields is their weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
-    /// Trouble comes last.
-    degraded: bool,
-    /// Where workers are spread: how many of the model it has already.
-    together: usize,
-    /// Whether the model file has to be fetched first.
-    to_fetch: bool,
-    /// How many workers it has: the fewest first where they are spread, the most where they are packed.
-    crowd: Crowd,
-    /// The more memory is free the better.
+    /// A degraded hive comes last.
+    is_degraded: bool,
+    /// Number of workers of the model on the hive. Zero where workers are packed.
+    same_model: usize,
+    /// True if the hive must download the model file first.
+    must_fetch: bool,
+    load: Load,
+    /// More free memory is better. In bytes.
     memory_free: Reverse<u64>,
 }
 
+/// Number of workers on a hive, ordered as the model's placement strategy prefers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Crowd {
-    Fewest(usize),
-    Most(Reverse<usize>),
+enum Load {
+    FewestFirst(usize),
+    MostFirst(Reverse<usize>),
 }
 
-/// Why a hive is passed over.
+/// Reason why a hive cannot run a worker.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Obstacle<'a> {
-    /// It takes no workers.
+pub enum Rejection<'a> {
+    /// The hive is draining.
     Draining,
-    /// It may have ended.
+    /// The hive has no registry key: it may be about to stop.
     NoKey,
-    /// Nothing is heard of it.
-    Silent(Duration),
-    /// It is of another version.
+    /// The hive has sent no heartbeat for this long.
+    Unresponsive(Duration),
+    /// The hive speaks another version of the protocol.
     Protocol(Protocol),
-    /// Its workers cannot do that.
+    /// The hive has no workers for this kind of model.
     Kind,
-    /// Its workers do not run on the device.
+    /// The hive has workers for other devices only: the wanted device, and those that it has.
     Device(Device, &'a [Device]),
-    /// It lacks a label.
+    /// The hive lacks a label: its name and value.
     Label(&'a str, &'a str),
-    /// It runs as many workers as it may.
+    /// The hive runs its maximum number of workers.
     Full(u32),
-    /// It has less memory than such a worker needs.
+    /// The hive has less memory than a worker needs.
     Memory {
-        /// In bytes.
+        /// Memory that a worker needs, in bytes.
         needed: u64,
-        /// In bytes.
+        /// Free memory of the hive, in bytes.
         free: u64,
     },
-    /// A worker of the model ends there again and again.
+    /// A worker of the model is in a crash loop on the hive.
     CrashLoop {
-        /// Which.
+        /// Name of the worker.
         worker: &'a WorkerName,
-        /// Why.
+        /// Failure of its last exit.
         failure: &'a Failure,
     },
-    /// It could not be started there.
-    Held(&'a Pause),
+    /// The hive failed to start the model and is not tried again yet.
+    Backoff(&'a Backoff),
 }
 
-/// What is thought of every hive for a new worker of `model`, the best first, then those that are passed over.
-pub fn verdicts<'a>(fleet: &'a Fleet, model: &ModelName, spec: &'a ModelSpec, now: Instant) -> Vec<Verdict<'a>> {
-    let needed = fleet.memory_of(model);
-    let verdict = |(name, hive): (&'a HiveName, &'a Hive)| {
-        let obstacle =
-            obstacle(fleet, name, hive, model, spec, now).or_else(|| short_of_memory(fleet, name, hive, needed));
-        let held = || fleet.held.on(name, model, now).map(Obstacle::Held);
-        let suited = match obstacle.or_else(held) {
-            Some(obstacle) => Err(obstacle),
-            None => Ok(rank(fleet, name, hive, model, spec)),
-        };
-        Verdict { hive: name, suited }
-    };
-    let mut verdicts: Vec<Verdict<'a>> = fleet.hives.iter().map(verdict).collect();
-    verdicts.sort_by_key(|verdict| match &verdict.suited {
-        Ok(rank) => (false, Some(*rank)),
-        Err(_) => (true, None),
-    });
-    verdicts
+/// Requirements of a worker that needs a hive.
+struct Requirements<'a, 'b> {
+    model: &'b ModelName,
+    spec: &'a ModelSpec,
+    /// Memory in bytes that the worker needs, where that is known.
+    memory: Option<u64>,
+    now: Instant,
 }
 
-/// Chooses the hive for a new worker of `model`, and says why.
-///
-/// # Errors
-/// No hive can take it.
-pub fn place(fleet: &Fleet, model: &ModelName, spec: &ModelSpec, now: Instant) -> Result<(HiveName, String), Nowhere> {
-    let verdicts = verdicts(fleet, model, spec, now);
-    let able: Vec<(&HiveName, Rank)> =
-        verdicts.iter().filter_map(|verdict| Some((verdict.hive, *verdict.suited.as_ref().ok()?))).collect();
-    let Some((hive, rank)) = able.first() else { return Err(nowhere(model, &verdicts)) };
-    let mut why = match able.len() {
-        1 => format!("{hive} is the only hive that can take it: {rank}"),
-        count => format!("{hive} is the best of {count} hives: {rank}"),
-    };
-    if let Some(trouble) = fleet.hives.get(*hive).and_then(|hive| hive.record.degraded.as_ref()) {
-        why.push_str(&format!("; it is degraded ({trouble}), and no other can take the worker"));
-    }
-    for (left_out, _) in able.iter().filter(|(_, other)| other.degraded && !rank.degraded) {
-        why.push_str(&format!("; {left_out} is degraded"));
-    }
-    for Verdict { hive, suited } in &verdicts {
-        if let Err(obstacle) = suited {
-            why.push_str(&format!("; {hive} {obstacle}"));
-        }
-    }
-    Ok(((*hive).clone(), why))
-}
-
-fn obstacle<'a>(
-    fleet: &'a Fleet,
-    name: &HiveName,
-    hive: &'a Hive,
+/// All hives, judged for a new worker of `model`: the best first, then the rejected ones.
+pub fn candidates<'a>(
+    overlay: &Overlay<'a>,
     model: &ModelName,
     spec: &'a ModelSpec,
     now: Instant,
-) -> Option<Obstacle<'a>> {
+) -> Vec<Candidate<'a>> {
+    let worker = Requirements { model, spec, memory: overlay.fleet().memory_of(model), now };
+    let hives = overlay.fleet().hives().iter();
+    let mut candidates: Vec<Candidate<'a>> =
+        hives.map(|(name, hive)| Candidate { hive: name, suitability: judge(overlay, name, hive, &worker) }).collect();
+    candidates.sort_by_key(|candidate| match &candidate.suitability {
+        Ok(rank) => (false, Some(*rank)),
+        Err(_) => (true, None),
+    });
+    candidates
+}
+
+/// Chooses the hive for a new worker of `model`.
+///
+/// # Errors
+/// [`NoPlacement`] if no hive can run the worker.
+pub fn place<'a>(
+    overlay: &Overlay<'a>,
+    model: &ModelName,
+    spec: &'a ModelSpec,
+    now: Instant,
+) -> Result<Placement<'a>, NoPlacement> {
+    let candidates = candidates(overlay, model, spec, now);
+    let suitable: Vec<(&'a HiveName, Rank)> = candidates
+        .iter()
+        .filter_map(|candidate| Some((candidate.hive, *candidate.suitability.as_ref().ok()?)))
+        .collect();
+    let Some((hive, rank)) = suitable.first() else { return Err(no_placement(model, &candidates)) };
+    let mut why = match suitable.len() {
+        1 => format!("{hive} is the only hive that can run it: {rank}"),
+        count => format!("{hive} is the best of {count} hives: {rank}"),
+    };
+    if let Some(trouble) = overlay.fleet().hives().get(*hive).and_then(|hive| hive.record.degraded.as_ref()) {
+        why.push_str(&format!("; {hive} is degraded ({trouble}), but no healthy hive can run it"));
+    }
+    for (degraded, _) in suitable.iter().filter(|(_, other)| other.is_degraded && !rank.is_degraded) {
+        why.push_str(&format!("; {degraded} is degraded"));
+    }
+    for Candidate { hive, suitability } in &candidates {
+        if let Err(rejection) = suitability {
+            why.push_str(&format!("; {hive} {rejection}"));
+        }
+    }
+    Ok(Placement { hive, why })
+}
+
+fn judge<'a>(
+    overlay: &Overlay<'a>,
+    name: &'a HiveName,
+    hive: &'a Hive,
+    worker: &Requirements<'a, '_>,
+) -> Result<Rank, Rejection<'a>> {
+    let rejection = is_away(hive, worker.now)
+        .or_else(|| lacks_feature(&hive.record, worker.spec))
+        .or_else(|| lacks_capacity(overlay, name, hive, worker))
+        .or_else(|| overlay.fleet().backoffs().of_placement(name, worker.model, worker.now).map(Rejection::Backoff));
+    match rejection {
+        Some(rejection) => Err(rejection),
+        None => Ok(rank(overlay, name, hive, worker)),
+    }
+}
+
+/// The hive takes no workers for now, whatever they are.
+fn is_away(hive: &Hive, now: Instant) -> Option<Rejection<'static>> {
     let Hive { record, liveness, has_key, .. } = hive;
     if record.protocol.shared(Protocol::OURS).is_none() {
-        return Some(Obstacle::Protocol(record.protocol));
+        return Some(Rejection::Protocol(record.protocol));
     }
     if record.draining {
-        return Some(Obstacle::Draining);
+        return Some(Rejection::Draining);
     }
     if !has_key {
-        return Some(Obstacle::NoKey);
+        return Some(Rejection::NoKey);
     }
-    if liveness.presence() != Presence::Online {
-        return Some(Obstacle::Silent(liveness.silence(now)));
-    }
-    // What a hive does not say it is asked for by the command itself.
+    (liveness.presence() != Presence::Online).then(|| Rejection::Unresponsive(liveness.silence(now)))
+}
+
+/// The hive cannot run such workers. A feature that its record does not list is left to the hive, which refuses the command.
+fn lacks_feature<'a>(record: &'a HiveRecord, spec: &'a ModelSpec) -> Option<Rejection<'a>> {
     if !record.kinds.is_empty() && !record.kinds.contains(&spec.kind) {
-        return Some(Obstacle::Kind);
+        return Some(Rejection::Kind);
     }
-    if let Some(wanted) = spec.device.filter(|wanted| !record.devices.is_empty() && !record.devices.contains(wanted)) {
-        return Some(Obstacle::Device(wanted, &record.devices));
+    let lacks = |device: &Device| !record.devices.is_empty() && !record.devices.contains(device);
+    if let Some(device) = spec.device.filter(lacks) {
+        return Some(Rejection::Device(device, &record.devices));
     }
-    if let Some((name, value)) = missing_label(record, &spec.labels) {
-        return Some(Obstacle::Label(name, value));
-    }
-    if let Some((worker, failure)) = fleet.looping_on(name, model) {
-        return Some(Obstacle::CrashLoop { worker, failure });
-    }
-    if let Some(most) = record.max_workers.filter(|most| fleet.load(name) >= *most as usize) {
-        return Some(Obstacle::Full(most));
-    }
-    None
-}
-
-fn short_of_memory<'a>(fleet: &Fleet, name: &HiveName, hive: &Hive, needed: Option<u64>) -> Option<Obstacle<'a>> {
-    let (needed, room) = (needed?, hive.free?);
-    let free = room.memory.saturating_sub(promised(fleet, name));
-    (needed > free).then_some(Obstacle::Memory { needed, free })
-}
-
-/// The memory of workers that were commanded and of which the hive has not told yet.
-fn promised(fleet: &Fleet, hive: &HiveName) -> u64 {
-    let orders = fleet.orders.iter().filter(|((at, _), _)| at == hive);
-    orders.filter_map(|(_, order)| fleet.memory_of(&order.model)).sum()
+    missing_label(record, &spec.labels).map(|(name, value)| Rejection::Label(name, value))
 }
 
 fn missing_label<'a>(record: &HiveRecord, wanted: &'a Labels) -> Option<(&'a str, &'a str)> {
@@ -209,83 +218,108 @@ fn missing_label<'a>(record: &HiveRecord, wanted: &'a Labels) -> Option<(&'a str
     missing.map(|(name, value)| (name.as_str(), value.as_str()))
 }
 
-fn rank(fleet: &Fleet, name: &HiveName, hive: &Hive, model: &ModelName, spec: &ModelSpec) -> Rank {
-    let load = fleet.load(name);
-    let (together, crowd) = match spec.placement {
-        PlacementStrategy::Spread => (fleet.load_of(name, model), Crowd::Fewest(load)),
-        PlacementStrategy::Pack => (0, Crowd::Most(Reverse(load))),
+/// The hive has no room for the worker, or cannot keep one of the model running.
+fn lacks_capacity<'a>(
+    overlay: &Overlay<'a>,
+    name: &'a HiveName,
+    hive: &Hive,
+    worker: &Requirements<'a, '_>,
+) -> Option<Rejection<'a>> {
+    if let Some((worker, failure)) = overlay.fleet().crash_looping_on(name, worker.model) {
+        return Some(Rejection::CrashLoop { worker, failure });
+    }
+    if let Some(max) = hive.record.max_workers.filter(|max| overlay.load(name) >= *max as usize) {
+        return Some(Rejection::Full(max));
+    }
+    let (needed, room) = (worker.memory?, hive.free?);
+    let free = room.memory.saturating_sub(overlay.promised_memory(name));
+    (needed > free).then_some(Rejection::Memory { needed, free })
+}
+
+fn rank(overlay: &Overlay<'_>, name: &HiveName, hive: &Hive, worker: &Requirements<'_, '_>) -> Rank {
+    let load = overlay.load(name);
+    let (same_model, load) = match worker.spec.placement {
+        PlacementStrategy::Spread => (overlay.load_of(name, worker.model), Load::FewestFirst(load)),
+        PlacementStrategy::Pack => (0, Load::MostFirst(Reverse(load))),
     };
-    let to_fetch = match &spec.reference {
-        ModelReference::Hub(_) => !fleet.has_file(name, &spec.reference),
+    let reference = &worker.spec.reference;
+    let must_fetch = match reference {
+        ModelReference::Hub(_) => !overlay.fleet().has_file(name, reference),
         ModelReference::File(_) | ModelReference::Mock(_) => false,
     };
     let memory_free = Reverse(hive.free.map_or(0, |room| room.memory));
-    Rank { degraded: hive.record.degraded.is_some(), together, to_fetch, crowd, memory_free }
+    Rank { is_degraded: hive.record.degraded.is_some(), same_model, must_fetch, load, memory_free }
 }
 
 /// Reads after the hive's name and a colon.
 impl fmt::Display for Rank {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (load, crowd) = match self.crowd {
-            Crowd::Fewest(load) => (load, "fewer are better"),
-            Crowd::Most(Reverse(load)) => (load, "more are better"),
+        let (load, preference) = match self.load {
+            Load::FewestFirst(load) => (load, "fewest preferred"),
+            Load::MostFirst(Reverse(load)) => (load, "most preferred"),
         };
-        write!(f, "it runs {load} workers ({crowd})")?;
-        if self.together > 0 {
-            write!(f, ", {} of the model", self.together)?;
+        write!(f, "it runs {load} workers ({preference})")?;
+        if self.same_model > 0 {
+            write!(f, ", {} of them for this model", self.same_model)?;
         }
-        if self.to_fetch {
-            f.write_str(", has to fetch the model")?;
+        if self.must_fetch {
+            f.write_str(", must download the model first")?;
         }
         match self.memory_free.0 {
             0 => Ok(()),
-            free => write!(f, ", and has {} MiB free", free >> 20),
+            free => write!(f, ", and has {} MiB of memory free", free >> 20),
         }
     }
 }
 
-fn nowhere(model: &ModelName, verdicts: &[Verdict<'_>]) -> Nowhere {
-    let passed_over: Vec<(&HiveName, &Obstacle<'_>)> =
-        verdicts.iter().filter_map(|verdict| Some((verdict.hive, verdict.suited.as_ref().err()?))).collect();
-    if passed_over.is_empty() {
+fn no_placement(model: &ModelName, candidates: &[Candidate<'_>]) -> NoPlacement {
+    let rejected: Vec<(&HiveName, &Rejection<'_>)> = candidates
+        .iter()
+        .filter_map(|candidate| Some((candidate.hive, candidate.suitability.as_ref().err()?)))
+        .collect();
+    if rejected.is_empty() {
         let message =
             "no hive is connected: start one with `rbee hive --nats URL`, or everything on one machine with `rbee up`";
         let failure = Failure::new(FailureCode::NoCapacity, message);
-        return Nowhere { failure, outlook: Outlook::MayPass, crowded: Vec::new() };
+        return NoPlacement { failure, outlook: Outlook::Temporary, full_hives: Vec::new() };
     }
-    // What a draining or silent hive would do nobody knows: it counts neither way.
-    let known = || passed_over.iter().map(|(_, obstacle)| *obstacle).filter(|obstacle| !obstacle.is_away());
-    let outlook = if known().count() > 0 && known().all(Obstacle::stays) { Outlook::Stays } else { Outlook::MayPass };
-    let code = match outlook {
-        Outlook::MayPass => FailureCode::NoCapacity,
-        Outlook::Stays => known()
-            .map(Obstacle::code)
-            .max_by_key(|code| *code == FailureCode::CrashLoop)
-            .unwrap_or(FailureCode::NoCapacity),
-    };
-    let reasons: Vec<String> = passed_over.iter().map(|(hive, obstacle)| format!("{hive} {obstacle}")).collect();
+    let (outlook, code) = prospects(&rejected);
+    let reasons: Vec<String> = rejected.iter().map(|(hive, rejection)| format!("{hive} {rejection}")).collect();
     let advice = match code {
-        FailureCode::CrashLoop => "; once it is mended, `rbee reset WORKER` tries it again at once",
+        FailureCode::CrashLoop => "; after fixing the cause, `rbee reset WORKER` starts it again at once",
         _ => "",
     };
     let message = format!("no hive can run {model}: {}{advice}", reasons.join("; "));
-    let crowded = passed_over.iter().filter(|(_, obstacle)| obstacle.is_crowd()).map(|(hive, _)| (*hive).clone());
-    Nowhere { failure: Failure::new(code, message), outlook, crowded: crowded.collect() }
+    let full = rejected.iter().filter(|(_, rejection)| rejection.needs_room()).map(|(hive, _)| (*hive).clone());
+    NoPlacement { failure: Failure::new(code, message), outlook, full_hives: full.collect() }
 }
 
-impl Obstacle<'_> {
-    fn is_away(&self) -> bool {
-        matches!(self, Self::Draining | Self::NoKey | Self::Silent(_))
+/// Chance that one of the hives can run the worker later, and the code of the failure. Hives that are away do not count:
+/// nobody knows what they could run.
+fn prospects(rejected: &[(&HiveName, &Rejection<'_>)]) -> (Outlook, FailureCode) {
+    let present: Vec<&Rejection<'_>> =
+        rejected.iter().map(|(_, rejection)| *rejection).filter(|rejection| !rejection.is_absence()).collect();
+    if present.is_empty() || !present.iter().all(|rejection| rejection.is_permanent()) {
+        return (Outlook::Temporary, FailureCode::NoCapacity);
+    }
+    let codes = present.iter().map(|rejection| rejection.code());
+    let code = codes.max_by_key(|code| *code == FailureCode::CrashLoop).unwrap_or(FailureCode::NoCapacity);
+    (Outlook::Permanent, code)
+}
+
+impl Rejection<'_> {
+    fn is_absence(&self) -> bool {
+        matches!(self, Self::Draining | Self::NoKey | Self::Unresponsive(_))
     }
 
-    /// Whether a worker less would help.
-    fn is_crowd(&self) -> bool {
+    /// True if one worker less on the hive would help.
+    fn needs_room(&self) -> bool {
         match self {
             Self::Full(_) | Self::Memory { .. } => true,
-            Self::Held(pause) => pause.wants_room(),
+            Self::Backoff(backoff) => backoff.needs_room(),
             Self::Draining
             | Self::NoKey
-            | Self::Silent(_)
+            | Self::Unresponsive(_)
             | Self::Protocol(_)
             | Self::Kind
             | Self::Device(..)
@@ -294,12 +328,12 @@ impl Obstacle<'_> {
         }
     }
 
-    /// Whether it does not pass by itself.
-    fn stays(&self) -> bool {
+    /// True if the reason stays until somebody fixes it.
+    fn is_permanent(&self) -> bool {
         match self {
-            Self::Draining | Self::NoKey | Self::Silent(_) | Self::Full(_) | Self::Memory { .. } => false,
+            Self::Draining | Self::NoKey | Self::Unresponsive(_) | Self::Full(_) | Self::Memory { .. } => false,
             Self::Protocol(_) | Self::Kind | Self::Device(..) | Self::Label(..) | Self::CrashLoop { .. } => true,
-            Self::Held(pause) => pause.until.is_none(),
+            Self::Backoff(backoff) => backoff.until.is_none(),
         }
     }
 
@@ -310,35 +344,39 @@ impl Obstacle<'_> {
             Self::Memory { .. } => FailureCode::MemoryShort,
             Self::Device(..) => FailureCode::DeviceMissing,
             Self::CrashLoop { .. } => FailureCode::CrashLoop,
-            Self::Held(pause) => pause.failure.code,
-            Self::NoKey | Self::Silent(_) | Self::Protocol(_) | Self::Kind | Self::Label(..) => FailureCode::NoCapacity,
+            Self::Backoff(backoff) => backoff.failure.code,
+            Self::NoKey | Self::Unresponsive(_) | Self::Protocol(_) | Self::Kind | Self::Label(..) => {
+                FailureCode::NoCapacity
+            }
         }
     }
 }
 
 /// Reads after the hive's name.
-impl fmt::Display for Obstacle<'_> {
+impl fmt::Display for Rejection<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Draining => f.write_str("drains"),
-            Self::NoKey => f.write_str("has no key in the registry: it ends, or will write it again"),
-            Self::Silent(silence) => write!(f, "is silent for {silence:.1?}"),
+            Self::Draining => f.write_str("is draining"),
+            Self::NoKey => f.write_str("has no key in the registry: it is stopping, or will write the key again"),
+            Self::Unresponsive(silence) => write!(f, "has sent no heartbeat for {silence:.1?}"),
             Self::Protocol(theirs) => {
-                write!(f, "speaks protocol {theirs} and this queen {}: run one version of rbee", Protocol::OURS)
+                write!(f, "speaks protocol {theirs}, this queen {}: run one version of rbee", Protocol::OURS)
             }
             Self::Kind => f.write_str("has no workers for models of this kind"),
             Self::Device(wanted, has) => {
                 let has: Vec<&str> = has.iter().map(|device| device.as_str()).collect();
-                write!(f, "has workers for {} and not for {}", has.join(", "), wanted.as_str())
+                write!(f, "has workers for {}, not for {}", has.join(", "), wanted.as_str())
             }
-            Self::Label(name, value) => write!(f, "has not the label {name}={value}"),
-            Self::Full(most) => write!(f, "runs {most} workers, as many as it may"),
+            Self::Label(name, value) => write!(f, "lacks the label {name}={value}"),
+            Self::Full(max) => write!(f, "runs {max} workers, its maximum"),
             Self::Memory { needed, free } => {
                 let (needed, free) = (ByteSize(needed >> 20 << 20), ByteSize(free >> 20 << 20));
-                write!(f, "has {free} of memory free, and a worker of it needs {needed}")
+                write!(f, "has {free} of memory free, a worker needs {needed}")
             }
-            Self::CrashLoop { worker, failure } => write!(f, "has worker {worker} of it in a crash loop: {failure}"),
-            Self::Held(pause) => write!(f, "could not start it: {}", pause.failure),
+            Self::CrashLoop { worker, failure } => {
+                write!(f, "has worker {worker} of this model in a crash loop: {failure}")
+            }
+            Self::Backoff(backoff) => write!(f, "could not start it: {}", backoff.failure),
         }
     }
 }

@@ -1,23 +1,23 @@
-//! The jobs that wait for a model, and how fast its workers answer: what more workers would help.
+//! Queue of one model: jobs that wait, and the mean times from which their wait follows.
 //!
-//! Waiting jobs are counted by their notices and by the heartbeats that name the jobs which run. Notices may be lost, and
-//! jobs may go otherwise; the count is set right whenever the queue itself is looked at.
+//! Waiting jobs are counted from notices of new jobs and from heartbeats that name running ones. A notice may be lost, and a
+//! job may leave the queue without a heartbeat that names it; each count of the real queue corrects that.
 
 use std::time::{Duration, Instant};
 
-/// The part of a new measurement in the mean: the last ten or so count.
+/// Weight of a new measurement in the mean. At 0.2, about the last ten measurements matter.
 const WEIGHT: f64 = 0.2;
 
-/// The jobs of one model.
+/// Queue of one model.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Queue {
     waiting: u64,
-    since: Option<Instant>,
-    answer: Mean,
-    start: Mean,
+    waiting_since: Option<Instant>,
+    answer_time: Mean,
+    start_time: Mean,
 }
 
-/// A mean of durations in which later ones weigh more.
+/// Exponentially weighted mean of durations, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Mean(Option<f64>);
 
@@ -33,56 +33,56 @@ impl Mean {
 }
 
 impl Queue {
-    /// How many jobs wait.
+    /// Number of jobs that wait.
     pub fn waiting(&self) -> u64 {
         self.waiting
     }
 
-    /// Since when jobs have waited without a break.
-    pub fn since(&self) -> Option<Instant> {
-        self.since
+    /// Start of the time during which at least one job has waited.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        self.waiting_since
     }
 
-    /// How long an answer takes from the moment on which a worker takes the job.
-    pub fn answer(&self) -> Option<Duration> {
-        self.answer.get()
+    /// Mean time from a worker's taking a job to the end of the answer.
+    pub fn answer_time(&self) -> Option<Duration> {
+        self.answer_time.get()
     }
 
-    /// How long a worker takes from the order to the moment on which it takes jobs.
-    pub fn start(&self) -> Option<Duration> {
-        self.start.get()
+    /// Mean time from a spawn command to the worker's being ready.
+    pub fn start_time(&self) -> Option<Duration> {
+        self.start_time.get()
     }
 
-    /// So many jobs wait.
-    pub fn counted(&mut self, waiting: u64, now: Instant) {
+    /// Sets the number of jobs that wait.
+    pub fn set_waiting(&mut self, waiting: u64, now: Instant) {
         self.waiting = waiting;
-        self.since = (waiting > 0).then(|| self.since.unwrap_or(now));
+        self.waiting_since = (waiting > 0).then(|| self.waiting_since.unwrap_or(now));
     }
 
-    /// One more job waits.
-    pub fn queued(&mut self, now: Instant) {
-        self.counted(self.waiting + 1, now);
+    /// Adds one job that waits.
+    pub fn job_queued(&mut self, now: Instant) {
+        self.set_waiting(self.waiting + 1, now);
     }
 
-    /// So many jobs were taken.
-    pub fn taken(&mut self, jobs: u64, now: Instant) {
-        self.counted(self.waiting.saturating_sub(jobs), now);
+    /// Removes jobs that workers have taken.
+    pub fn jobs_taken(&mut self, jobs: u64, now: Instant) {
+        self.set_waiting(self.waiting.saturating_sub(jobs), now);
     }
 
-    /// A job was answered in this time.
-    pub fn answered(&mut self, took: Duration) {
-        self.answer.add(took);
+    /// Records the time that an answer took.
+    pub fn record_answer(&mut self, took: Duration) {
+        self.answer_time.add(took);
     }
 
-    /// A worker was ready this long after it was ordered.
-    pub fn started(&mut self, took: Duration) {
-        self.start.add(took);
+    /// Records the time that a worker took to start.
+    pub fn record_start(&mut self, took: Duration) {
+        self.start_time.add(took);
     }
 
-    /// How long the last of the waiting jobs is expected to wait with so many slots. Where no answer was seen yet, it is
-    /// how long the first has waited already.
+    /// Expected wait of the last waiting job with this number of slots. Before the first answer was measured: the time that
+    /// the first job has waited so far.
     pub fn expected_wait(&self, slots: u64, now: Instant) -> Duration {
-        match (self.answer(), self.since) {
+        match (self.answer_time(), self.waiting_since) {
             (_, None) => Duration::ZERO,
             (Some(answer), Some(_)) => answer.mul_f64(self.waiting as f64 / slots.max(1) as f64),
             (None, Some(since)) => now.saturating_duration_since(since),
@@ -97,38 +97,38 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn jobs_are_counted_as_they_come_and_go_and_set_right() {
+    fn waiting_jobs_are_counted_and_corrected() {
         let now = Instant::now();
         let mut queue = Queue::default();
-        queue.queued(now);
-        queue.queued(now + SECOND);
-        assert_eq!((queue.waiting(), queue.since()), (2, Some(now)));
-        queue.taken(3, now + SECOND);
-        assert_eq!((queue.waiting(), queue.since()), (0, None), "a notice was lost");
-        queue.counted(7, now + SECOND);
-        assert_eq!((queue.waiting(), queue.since()), (7, Some(now + SECOND)));
+        queue.job_queued(now);
+        queue.job_queued(now + SECOND);
+        assert_eq!((queue.waiting(), queue.waiting_since()), (2, Some(now)));
+        queue.jobs_taken(3, now + SECOND);
+        assert_eq!((queue.waiting(), queue.waiting_since()), (0, None), "a notice was lost");
+        queue.set_waiting(7, now + SECOND);
+        assert_eq!((queue.waiting(), queue.waiting_since()), (7, Some(now + SECOND)));
     }
 
     #[test]
-    fn the_wait_follows_from_how_long_answers_took_and_without_one_from_what_was_waited() {
+    fn expected_wait_follows_from_the_mean_answer_time() {
         let now = Instant::now();
         let mut queue = Queue::default();
         assert_eq!(queue.expected_wait(2, now), Duration::ZERO);
-        queue.counted(10, now);
-        assert_eq!(queue.expected_wait(2, now + SECOND), SECOND);
-        queue.answered(2 * SECOND);
+        queue.set_waiting(10, now);
+        assert_eq!(queue.expected_wait(2, now + SECOND), SECOND, "no answer was measured yet");
+        queue.record_answer(2 * SECOND);
         assert_eq!(queue.expected_wait(2, now + SECOND), 10 * SECOND);
         assert_eq!(queue.expected_wait(4, now + SECOND), 5 * SECOND);
     }
 
     #[test]
-    fn a_mean_follows_what_is_measured() {
+    fn mean_follows_the_measurements() {
         let mut queue = Queue::default();
-        queue.started(SECOND);
-        assert_eq!(queue.start(), Some(SECOND));
+        queue.record_start(SECOND);
+        assert_eq!(queue.start_time(), Some(SECOND));
         for _ in 0..50 {
-            queue.started(3 * SECOND);
+            queue.record_start(3 * SECOND);
         }
-        assert!(queue.start().is_some_and(|mean| mean > 2 * SECOND + SECOND / 2));
+        assert!(queue.start_time().is_some_and(|mean| mean > 2 * SECOND + SECOND / 2));
     }
 }

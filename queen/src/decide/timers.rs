@@ -1,4 +1,4 @@
-//! How long a queen waits for what. Every wait of her decisions stands here with its reason.
+//! Timeouts and intervals of the queen, each with its reason.
 
 use std::time::Duration;
 
@@ -8,53 +8,56 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 rbee_schema::settings! {
-    /// The timers of a queen.
+    /// Timeouts and intervals of the queen.
     Timers, each "timer" {
-        /// A hive beats every second: without a word for this long it is suspect and gets no further workers. A hive whose own
-        /// `beat` is not shorter refuses to follow her.
+        /// A hive without a heartbeat for this long is suspect and gets no further workers. Hives send a heartbeat every
+        /// second, so two may be lost. A hive whose own `beat` is not shorter refuses to start.
         suspect: Duration = 3 * SECOND,
-        /// Without a word for this long a hive is lost: others replace its workers. A server that was restarted is there
-        /// again within a second, and a partition heals within six.
+        /// A hive without a heartbeat for this long is lost: other hives replace its workers. A restarted server is reachable
+        /// again within 1 s, and a network partition heals within 6 s.
         lost: Duration = 10 * SECOND,
-        /// A hive that is lost for this long is not expected any more: as long as its workers serve on without it.
+        /// A hive that has been lost for this long is removed with its workers. Workers keep serving without their hive for
+        /// that long.
         removed: Duration = 10 * MINUTE,
-        /// A commanded spawn or stop of which nothing was heard for this long is commanded again: the hive never got it.
+        /// A spawn or stop that no hive has reported for this long is commanded again: the hive never received it.
         order: Duration = 30 * SECOND,
-        /// A start that failed for a reason that may pass is tried again on the same hive after this long.
+        /// Pause before a start that failed for a temporary reason is tried again on the same hive.
         retry: Duration = 5 * SECOND,
-        /// A worker that has served for less than this is not swapped out for another model: models would take turns in
-        /// loading and answer nothing.
+        /// Shortest time that a worker serves before it can be preempted for another model. Without it, models would take
+        /// turns in loading and answer nothing.
         residency: Duration = 20 * SECOND,
-        /// Jobs that are expected to wait for less than this are no reason for another worker.
+        /// Jobs with a shorter expected wait start no further worker.
         wait: Duration = SECOND,
-        /// How long a worker of which none has been seen to start is expected to take.
+        /// Expected start time of a worker before one of the model was seen to start.
         start: Duration = 2 * SECOND,
-        /// The queue is counted at most this often while jobs wait.
+        /// Shortest interval between two counts of the queue while jobs wait.
         count: Duration = SECOND / 2,
-        /// Who leads and does not renew her lease for this long leads no longer.
+        /// Time to live of the leader lease: a leader that does not renew it for this long stops leading.
         lease: Duration = 5 * SECOND,
-        /// How often she renews it: two renewals may be lost.
+        /// Interval at which the leader renews its lease. Two renewals may be lost.
         lease_renewal: Duration = SECOND * 3 / 2,
-        /// How long a leading queen whose connection is gone has to come back before another one takes over. A lost
-        /// connection is made anew within a tenth of that.
+        /// Time that a leader has to reconnect before another queen takes over. A lost connection is made again within a
+        /// tenth of that.
         takeover: Duration = SECOND / 4,
-        /// How long the leading queen may take to answer another one who begins.
+        /// Time that the leader has to answer a queen that starts.
         answer: Duration = SECOND / 4,
-        /// Events are sealed this long after the first of them, so that a seal stands for many.
+        /// Delay from an event to its seal, so that one seal covers many events.
         seal: Duration = SECOND,
-        /// How long a job over HTTP or by request may be silent: a large model is loaded in minutes, and a queue may be
+        /// Longest time without output of a job over HTTP or by request. A large model loads for minutes, and a queue may be
         /// long.
         patience: Duration = 10 * MINUTE,
-        /// A silent stream over HTTP says that it lives this often, so that nobody between us and the client closes it.
+        /// Interval of keep-alive comments in an HTTP stream without output, so that no proxy closes it.
         keep_alive: Duration = 15 * SECOND,
-        /// How long her last events may take to be stored when she ends.
+        /// Time that the queen's last events have to be stored when it stops.
         final_flush: Duration = 5 * SECOND,
     }
 }
 
 impl Timers {
+    /// Checks the timers together.
+    ///
     /// # Errors
-    /// What does not fit together.
+    /// The timers that contradict each other.
     pub fn check(&self) -> Result<(), String> {
         check_at_least(("lost", self.lost), ("suspect", self.suspect))?;
         check_at_least(("removed", self.removed), ("lost", self.lost))?;
@@ -68,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timers_that_do_not_fit_each_other_are_refused() {
+    fn contradictory_timers_are_refused() {
         for (wrong, words) in [
             ("suspect=20s", "`lost=10s`: expected at least as long as suspect, which is 20s"),
             ("lost=11m", "`removed=10m`: expected at least as long as lost, which is 11m"),

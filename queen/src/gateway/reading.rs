@@ -28,7 +28,7 @@ impl<Q: Request> Begun<Q> {
     /// # Errors
     /// What is wrong with it, or why it was not accepted.
     pub(super) async fn new(bus: Bus, patience: Duration, headers: &HeaderMap, body: &Bytes) -> Result<Self, Failure> {
-        let (tenant, answer) = (Tenant::default(), Answer::begun());
+        let (tenant, answer) = (Tenant::default(), Answer::start());
         let started = infer::start(&bus, &tenant, JobId::generate(), body, trace(headers)).await;
         let Inference { job, model, request, output } = started.inspect_err(|failure| answer.refused(failure))?;
         let guard = Guard { bus, tenant, job: job.clone(), done: false };
@@ -78,7 +78,7 @@ impl Reading {
             Ok(None) => error_chunk("the output has ended without a last chunk".to_owned()),
             Err(error) => return error_chunk(error.to_string()),
         };
-        self.answer.hear(&chunk);
+        self.answer.record_chunk(&chunk);
         self.guard.done = chunk.is_last();
         chunk
     }

@@ -271,7 +271,7 @@ async fn workers_are_spread_and_where_they_go_is_explained() {
     assert_eq!(hives, ["one", "two"]);
     let explained: Explanation = fleet.bus.request("explain", &model("labelled")).await.expect("the queen answers");
     assert_eq!(explained.hive, None);
-    assert!(explained.why.contains("has not the label zone=attic"), "{}", explained.why);
+    assert!(explained.why.contains("lacks the label zone=attic"), "{}", explained.why);
     let shown = fleet.rbee(&["explain", "m"]).await;
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.status.success() && text.contains("best of 2 hives"), "{text}");

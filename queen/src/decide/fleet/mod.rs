@@ -1,204 +1,143 @@
-//! What the queen knows: hives, workers and models, folded from what their registries and heartbeats tell.
+//! The queen's view of the fleet: hives, workers, models and their jobs.
+//!
+//! The view is built from registry entries, heartbeats and notices. Each method that takes an input updates the view, marks
+//! what must be planned again ([`Dirty`]), and returns the [`Effect`]s that the controller carries out.
 
-mod demand;
+mod clock;
+mod commands;
 mod hives;
-mod orders;
+mod jobs;
+mod models;
+mod table;
 mod views;
+mod worker;
 mod workers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant, SystemTime},
+    time::Instant,
 };
 
 use rbee_schema::{
-    Failure, FailureCode, FreeResources, HiveName, HiveRecord, JobId, JobInFlight, ModelName, ModelReference,
-    ModelSpec, PromptCacheStats, QueenEvent, Tenant, WorkerName, WorkerPhase, WorkerRecord,
+    Failure, FreeResources, HiveName, HiveRecord, ModelName, ModelReference, ModelSpec, QueenEvent, WorkerName,
 };
 
-use crate::decide::{bounds::Bounds, held::Held, liveness::Liveness, queue::Queue, timers::Timers, touched::Touched};
+use self::table::WorkerTable;
+pub use self::worker::{PendingSpawn, RunningJobs, Worker, WorkerUsage};
+use crate::decide::{
+    backoff::Backoffs,
+    dirty::{Dirty, Scope},
+    limits::QueenLimits,
+    liveness::Liveness,
+    queue::Queue,
+    timers::Timers,
+};
 
-/// Where a worker is and what it is called.
+/// Hive and name of a worker.
 pub type WorkerKey = (HiveName, WorkerName);
 
-/// Everything that is known at one moment.
+/// Everything the queen knows at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Fleet {
-    /// The hives that are there, and those that are lost and may return.
-    pub hives: BTreeMap<HiveName, Hive>,
-    /// The workers of all hives, those of absent hives too.
-    pub workers: BTreeMap<WorkerKey, Worker>,
-    /// The declared models.
-    pub models: BTreeMap<ModelName, ModelSpec>,
-    /// Declarations that have no effect, and why.
-    pub refused: BTreeMap<ModelName, Failure>,
-    /// Which model files hives have fetched.
-    pub files: BTreeMap<HiveName, BTreeMap<String, ModelReference>>,
-    /// Spawns that were commanded and of which nothing is heard yet.
-    pub orders: BTreeMap<WorkerKey, Ordered>,
-    /// Models with jobs that wait and nobody to run them.
-    pub demand: BTreeMap<ModelName, Instant>,
-    /// The jobs of each model that has had some.
-    pub queues: BTreeMap<ModelName, Queue>,
-    /// What could not be started and is left alone for now.
-    pub held: Held,
-    /// How long she waits for what.
-    pub timers: Timers,
-    /// What she bears.
-    pub bounds: Bounds,
-    /// What has changed since somebody looked.
-    pub touched: Touched,
-    /// The workers of each model, and its orders.
-    by_model: BTreeMap<ModelName, BTreeSet<WorkerKey>>,
-    /// What has happened and was not told yet.
-    news: Vec<QueenEvent>,
+    /// Hives that are connected, and lost ones that may return.
+    hives: BTreeMap<HiveName, Hive>,
+    /// Workers of all hives, and spawns that were commanded.
+    table: WorkerTable,
+    models: Models,
+    /// Model files that each hive has fetched, by registry key.
+    files: BTreeMap<HiveName, BTreeMap<String, ModelReference>>,
+    jobs: Jobs,
+    backoffs: Backoffs,
+    timers: Timers,
+    limits: QueenLimits,
+    dirty: Dirty,
+}
+
+/// Declarations in the bucket of models.
+#[derive(Debug, Clone, Default)]
+struct Models {
+    declared: BTreeMap<ModelName, ModelSpec>,
+    /// Invalid declarations, with the reason.
+    refused: BTreeMap<ModelName, Failure>,
+}
+
+/// Jobs of all models.
+#[derive(Debug, Clone, Default)]
+struct Jobs {
+    /// Queue of each model that has had jobs.
+    queues: BTreeMap<ModelName, Queue>,
+    /// Models with jobs and no ready worker, and since when.
+    demand: BTreeMap<ModelName, Instant>,
 }
 
 /// One hive.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hive {
-    /// What it says about itself.
+    /// Record that the hive wrote about itself.
     pub record: HiveRecord,
-    /// Whether it is heard.
+    /// Presence of the hive, from its heartbeats.
     pub liveness: Liveness,
-    /// What it has left for further workers, as it last said.
+    /// Capacity left for more workers, as of the last heartbeat that named it.
     pub free: Option<FreeResources>,
-    /// Whether its key is in the registry. Where it is not, the hive has ended in good order, or could not renew it.
+    /// False once the hive's registry key is gone: the hive has stopped, or could not renew the key.
     pub has_key: bool,
 }
 
-/// A spawn that was commanded.
+/// Work that follows from an input and is carried out by the controller.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Ordered {
-    /// For which model.
-    pub model: ModelName,
-    /// When.
-    pub at: Instant,
-    /// How long it is expected to take until the worker is ready.
-    pub expected: Option<Duration>,
+pub enum Effect {
+    /// Publish an event, if this queen leads.
+    Publish(QueenEvent),
+    /// Count the job queue: capacity may have gone, and a job that waits may have no worker left.
+    CountQueue,
+    /// Delete the registry record of a worker whose hive was removed, if this queen leads.
+    DeleteRecord(WorkerKey),
 }
 
-/// One worker.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Worker {
-    /// What its hive says about it.
-    pub record: WorkerRecord,
-    /// Since when that is so, by the server's clock.
-    pub since: Option<SystemTime>,
-    /// The jobs that it runs.
-    pub jobs: Vec<JobInFlight>,
-    /// Since when it runs each of them.
-    begun: BTreeMap<(Tenant, JobId), Instant>,
-    /// Jobs of it that were given back for it: a second time would take them from whoever has them now.
-    returned: Vec<JobInFlight>,
-    /// Tokens made since it started.
-    pub tokens: u64,
-    /// Resident memory in bytes.
-    pub memory_bytes: u64,
-    /// What it remembers of prompts, where its engine does.
-    pub cache: Option<PromptCacheStats>,
-    /// When it was last heard itself.
-    pub heard: Instant,
-    /// Whether the server says that its connection is gone, and nothing was heard of it since.
-    is_cut_off: bool,
-    /// Since when it runs no job.
-    pub idle_since: Instant,
-    /// Since when it takes jobs.
-    pub ready_since: Option<Instant>,
-    /// When it was told to stop.
-    pub told_to_stop: Option<Instant>,
-    /// The order that it comes from, until it is ready.
-    ordered: Option<Ordered>,
-    /// Why it ends again and again, from its crash loop on until it is ready: a try now and then ends no loop.
-    pub looping: Option<Failure>,
-}
-
-/// What is heard of a worker changes whether it counts.
+/// Consequence of a worker's heartbeat for planning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// The number of workers that serve its model or will is as before.
-    Same,
-    /// It may be less: somebody should look whether jobs wait.
-    Fewer,
-}
-
-/// What a heartbeat of a worker changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pulse {
-    /// Nothing that a decision follows from.
-    Steady,
-    /// Nobody knows who beats.
-    Unknown,
-    /// Jobs were taken or answered.
+pub enum HeartbeatOutcome {
+    /// Nothing that a decision depends on has changed.
+    Unchanged,
+    /// The worker is not in the registry.
+    UnknownWorker,
+    /// The worker took or finished jobs.
     JobsChanged,
 }
 
 impl Fleet {
-    /// Nothing is known yet.
-    pub fn new(timers: Timers, bounds: Bounds) -> Self {
-        Self { timers, bounds, ..Self::default() }
+    /// An empty fleet.
+    pub fn new(timers: Timers, limits: QueenLimits) -> Self {
+        Self { timers, limits, ..Self::default() }
     }
 
-    /// What has happened since the last time that this was asked.
-    pub fn news(&mut self) -> Vec<QueenEvent> {
-        std::mem::take(&mut self.news)
-    }
-}
-
-impl Worker {
-    /// Whether it takes jobs and has none.
-    pub fn is_idle(&self) -> bool {
-        self.record.phase == WorkerPhase::Ready && self.jobs.is_empty()
+    /// Timeouts and intervals of the queen.
+    pub fn timers(&self) -> &Timers {
+        &self.timers
     }
 
-    /// Whether it serves or soon will.
-    pub fn counts(&self) -> bool {
-        counts(self.record.phase)
+    /// Limits of the queen.
+    pub fn limits(&self) -> &QueenLimits {
+        &self.limits
     }
 
-    /// Whether it takes jobs.
-    pub fn is_ready(&self) -> bool {
-        self.record.phase == WorkerPhase::Ready
+    /// True if something has changed since the last planning pass.
+    pub fn needs_planning(&self) -> bool {
+        !self.dirty.is_empty()
     }
-}
 
-fn is_of(job: &JobInFlight, (tenant, id): &(Tenant, JobId)) -> bool {
-    job.tenant == *tenant && job.job == *id
-}
-
-fn ended_too_often(record: &WorkerRecord) -> Failure {
-    Failure::new(FailureCode::CrashLoop, format!("it ended {} times in a row", record.exits))
-}
-
-/// Whether a worker serves or soon will. A suspect one does: nobody knows yet whether it is only slow.
-fn counts(phase: WorkerPhase) -> bool {
-    match phase {
-        WorkerPhase::Requested
-        | WorkerPhase::Spawning
-        | WorkerPhase::Loading
-        | WorkerPhase::Ready
-        | WorkerPhase::Suspect
-        | WorkerPhase::Backoff => true,
-        WorkerPhase::Draining | WorkerPhase::Stopping | WorkerPhase::CrashLoop | WorkerPhase::Failed => false,
+    /// Marks everything as changed.
+    pub fn mark_everything(&mut self) {
+        self.dirty.mark_everything();
     }
-}
 
-fn has_process(phase: WorkerPhase) -> bool {
-    match phase {
-        WorkerPhase::Spawning
-        | WorkerPhase::Loading
-        | WorkerPhase::Ready
-        | WorkerPhase::Suspect
-        | WorkerPhase::Draining
-        | WorkerPhase::Stopping => true,
-        WorkerPhase::Requested | WorkerPhase::Backoff | WorkerPhase::CrashLoop | WorkerPhase::Failed => false,
+    /// Models to plan now. Clears the marks.
+    pub fn take_scope(&mut self) -> Scope {
+        self.dirty.take()
     }
-}
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn number(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
+    /// Records that `scope` was planned and that something is left to be done for the models `pending`.
+    pub fn planned(&mut self, scope: &Scope, pending: BTreeSet<ModelName>) {
+        self.dirty.planned(scope, pending);
+    }
 }

@@ -7,12 +7,11 @@
 //! [`rbee_kernels`]).
 
 mod description;
-#[expect(clippy::module_inception, reason = "the forward pass is named after the model")]
-mod encoder;
+mod forward;
 mod weights;
 
 pub use crate::{LoadError, Tensor, Tensors};
 pub use description::{Description, Pooling};
-pub use encoder::Encoder;
+pub use forward::Encoder;
 pub use rbee_kernels::{Bend, Isa, Kind, Pool};
 pub use weights::Weights;

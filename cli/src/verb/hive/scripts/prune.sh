@@ -1,4 +1,0 @@
-# Removes the programs of earlier versions. Workers that still run them go on.
-for folder in "$programs"/*; do
-  if [ "$folder" != "$programs/$id" ]; then rm -rf "$folder"; fi
-done

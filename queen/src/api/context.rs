@@ -1,0 +1,15 @@
+//! State from which requests are answered.
+
+use rbee_nats::{Bus, Outbox};
+use rbee_schema::QueenName;
+
+use crate::{decide::fleet::Fleet, leader::Leadership};
+
+/// State from which requests are answered.
+pub(crate) struct Context<'a> {
+    pub(crate) queen: &'a QueenName,
+    pub(crate) fleet: &'a Fleet,
+    pub(crate) bus: &'a Bus,
+    pub(crate) outbox: &'a Outbox,
+    pub(crate) leadership: &'a Leadership,
+}

@@ -1,0 +1,73 @@
+//! State that belongs to leading, and what starts and ends with it.
+
+use std::collections::BTreeMap;
+
+use rbee_schema::{AlertEvent, AlertKind, Event as BusEvent, Failure, ModelName, QueenEvent};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+
+use super::Controller;
+use crate::{decide::alert::Alerts, leader::Leadership, metrics, sealer};
+
+/// State of a queen that leads. A follower keeps none but its [`Leadership`].
+#[derive(Default)]
+pub(super) struct Leading {
+    pub(super) leadership: Leadership,
+    /// Models that were reported as unplaceable, with the failure.
+    pub(super) unplaceable: BTreeMap<ModelName, Failure>,
+    pub(super) alerts: Alerts,
+    /// Task that seals the trail of events.
+    sealer: Option<AbortOnDropHandle<()>>,
+}
+
+impl Controller {
+    /// This queen started or stopped leading.
+    pub(super) fn handle_leadership(&mut self, leadership: Leadership) {
+        match (&leadership, self.leading.leadership.term()) {
+            (Leadership::Leader { term, after }, _) => {
+                self.publish(QueenEvent::Elected { term: *term, after: after.clone() });
+                if let Some(before) = after {
+                    let raised = AlertEvent::Raised {
+                        about: self.name.to_string(),
+                        message: format!("queen {} took the lead over from queen {before}", self.name),
+                        remedy: format!("check that queen {before} runs, unless it was stopped on purpose"),
+                    };
+                    self.publish_alert(AlertKind::LeaderChanged, raised);
+                }
+                self.start_leading();
+                self.leading.leadership = leadership;
+                self.count_queue();
+            }
+            (Leadership::Follower { why }, Some(term)) => {
+                self.publish(QueenEvent::Deposed { term, why: why.clone() });
+                self.leading.sealer = None;
+                self.leading.alerts.clear();
+                metrics::alerts(&self.leading.alerts);
+                self.leading.leadership = leadership;
+            }
+            (Leadership::Follower { .. }, None) => {}
+        }
+        self.fleet.mark_everything();
+        metrics::leads(self.leads());
+    }
+
+    fn start_leading(&mut self) {
+        self.leading.unplaceable.clear();
+        self.fleet.forget_stops();
+        self.leading.alerts.clear();
+        let sealing = sealer::seal(self.bus.clone(), self.fleet.timers().seal);
+        self.leading.sealer = Some(AbortOnDropHandle::new(tokio::spawn(sealing)));
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        self.leading.leadership.term().is_some()
+    }
+
+    pub(super) fn publish_alert(&self, kind: AlertKind, event: AlertEvent) {
+        match &event {
+            AlertEvent::Raised { about, message, .. } => warn!(%kind, about, message, "an alert was raised"),
+            AlertEvent::Cleared { about } => info!(%kind, about, "an alert was cleared"),
+        }
+        self.outbox.publish(&BusEvent::Alert(kind, event));
+    }
+}

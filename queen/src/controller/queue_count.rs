@@ -1,0 +1,61 @@
+//! Counts of the real job queue, which correct what notices and heartbeats say.
+
+use std::time::Instant;
+
+use rbee_schema::ModelName;
+use tracing::{debug, warn};
+
+use super::{Controller, Report};
+
+/// State of counting.
+#[derive(Debug, Default)]
+pub(super) struct QueueCount {
+    /// Start of the last count.
+    started: Option<Instant>,
+    is_running: bool,
+}
+
+impl Controller {
+    /// Counts the queue now, unless a count is running or the registries were not read yet.
+    pub(super) fn count_queue(&mut self) {
+        if self.queue_count.is_running || !self.has_read_registries() {
+            return;
+        }
+        self.queue_count = QueueCount { started: Some(Instant::now()), is_running: true };
+        let bus = self.bus.clone();
+        self.tasks.spawn(async move {
+            let depths = bus.queue_depths().await;
+            Report::QueueDepths(depths.unwrap_or_else(|error| {
+                warn!(%error, "the job queue could not be counted");
+                Vec::new()
+            }))
+        });
+    }
+
+    /// Counts the queue while jobs wait, at most once in the interval `count`: a notice may be lost, and a job may leave the
+    /// queue without a heartbeat that names it.
+    pub(super) fn recount_queue(&mut self, now: Instant) {
+        let is_due = self.queue_count.started.is_none_or(|started| now >= started + self.fleet.timers().count);
+        if is_due && self.fleet.queues().values().any(|queue| queue.waiting() > 0) {
+            self.count_queue();
+        }
+    }
+
+    pub(super) fn handle_queue_depths(&mut self, depths: &[(ModelName, u64)]) {
+        self.queue_count.is_running = false;
+        let now = Instant::now();
+        let is_empty = |model: &&ModelName| !depths.iter().any(|(found, depth)| found == *model && *depth > 0);
+        let emptied: Vec<ModelName> = self.fleet.queues().keys().filter(is_empty).cloned().collect();
+        for model in emptied {
+            self.fleet.queue_counted(&model, 0, now);
+        }
+        for (model, depth) in depths.iter().filter(|(_, depth)| *depth > 0) {
+            debug!(%model, depth, "the queue of a model was counted");
+            if self.fleet.models().contains_key(model) {
+                self.fleet.queue_counted(model, *depth, now);
+            } else {
+                self.refuse_unknown(model.clone());
+            }
+        }
+    }
+}
