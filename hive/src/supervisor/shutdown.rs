@@ -88,7 +88,8 @@ impl Supervisor {
             hives.remove_ordered(&self.hive.outbox, self.hive.config.name.as_str());
         }
         self.hive.outbox.drained(final_flush).await;
-        self.ledger.close().await;
+        // Timer: a disk that has stalled must not keep the hive from ending.
+        let _ = tokio::time::timeout(final_flush, self.ledger.close()).await;
         metrics::shut_down(begun.elapsed());
         info!(took = ?begun.elapsed(), "the hive has stopped");
     }
