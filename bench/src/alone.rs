@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use rbee_schema::{JobRequest, ModelReference};
-use rbee_worker::engine::{self, Chat, LoadOptions, Loaded, Sequence, SequenceId};
+use rbee_worker::{
+    contract::{Chat, LoadOptions, Loaded, Sequence, SequenceId},
+    load::load,
+};
 
 /// An engine that nobody else uses.
 pub(crate) struct Alone {
@@ -26,7 +29,7 @@ impl Alone {
     /// Loads a model.
     pub(crate) fn load(reference: &ModelReference) -> Self {
         let options = LoadOptions { context: None, slots: 1, ..LoadOptions::default() };
-        let loaded = engine::load(reference, &options, &mut |_| {}).unwrap_or_else(|failure| panic!("{failure}"));
+        let loaded = load(reference, &options, &mut |_| {}).unwrap_or_else(|failure| panic!("{failure}"));
         Self { loaded, next: 0 }
     }
 

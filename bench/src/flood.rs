@@ -8,7 +8,7 @@ use futures::future::join_all;
 use rbee_nats::{Bus, CommandIssuer, IssuedCommand, Subject};
 use rbee_schema::{HiveCommand, HiveName, QueenEvent, QueenName, StopMode, WorkerName, api::Status};
 use rbee_tests::{
-    fleet::{Fleet, counted},
+    fleet::{Fleet, metric_value},
     wait::eventually,
 };
 use serde_json::{Value, json};
@@ -120,7 +120,7 @@ impl Flood {
 async fn endure(fleet: &Fleet, flood: Flood, count: usize) -> Vec<String> {
     let queen = fleet.role_pid(QUEEN);
     let url = format!("{}/metrics", fleet.http().await);
-    let ignored = async || counted(&url, IGNORED).await as usize;
+    let ignored = async || metric_value(&url, IGNORED).await as usize;
     let (begun, before, memory) = (Instant::now(), ignored().await, Usage::of(queen).resident);
     flood.pour(&fleet.bus, count).await;
     eventually("all of it is counted", LIMIT, async || ignored().await >= before + count).await;
@@ -132,11 +132,11 @@ async fn endure(fleet: &Fleet, flood: Flood, count: usize) -> Vec<String> {
 
 /// Replays commands of a queen whose term is over to a real hive.
 async fn replay(fleet: &mut Fleet, count: usize) -> Vec<String> {
-    let one = fleet.one("");
+    let one = fleet.hive_one("");
     let record = fleet.start_hive(&one).await;
     let url = record.metrics.expect("a hive says where its metrics are");
     let hive: HiveName = "one".parse().expect("a name");
-    let refused = async || counted(&url, "rbee_hive_stale_commands_total").await as usize;
+    let refused = async || metric_value(&url, "rbee_hive_stale_commands_total").await as usize;
     let command = HiveCommand::Stop {
         worker: WorkerName::from_lossy("model-0000-00000000"),
         why: "a replay".to_owned(),

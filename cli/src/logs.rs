@@ -1,4 +1,4 @@
-//! Where a process writes what it does: to standard error, or to the end of a file.
+//! Log lines of this process: to standard error, or appended to a file.
 
 use std::{
     env,
@@ -17,55 +17,61 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::outcome::Outcome;
+use crate::error::CliError;
 
-/// Writes from now on what `filter` lets through; `RBEE_LOG` has precedence. Spans go to the collector, where there is one,
-/// under the name of a service.
+/// Installs the log subscriber. `RBEE_LOG` overrides `filter`. With a collector (its URL and the service name of this
+/// process), spans are exported to it; the caller must finish the returned exporter.
+///
+/// # Errors
+/// The file cannot be opened, or the URL of the collector is invalid.
 pub(crate) fn start(
     file: Option<&Path>,
     filter: &str,
     collector: Option<(&str, &'static str)>,
-) -> Result<Option<Exporter>, Outcome> {
+) -> Result<Option<Exporter>, CliError> {
     let filter = EnvFilter::try_from_env("RBEE_LOG").unwrap_or_else(|_| filter.into());
     let writer = match file {
         // Each line is one write to the end of the file, so that several processes may share it.
         Some(file) => BoxMakeWriter::new(Arc::new(open(file)?)),
         None => BoxMakeWriter::new(io::stderr),
     };
-    let in_colour = file.is_none() && io::stderr().is_terminal();
+    let use_color = file.is_none() && io::stderr().is_terminal();
     let lines = fmt::layer()
         .with_writer(writer)
-        .with_ansi(in_colour)
-        // A line that cannot be written is lost. To say so on standard error would panic where nobody reads that.
+        .with_ansi(use_color)
+        // A line that cannot be written is dropped. A report on standard error would panic if that is closed too.
         .log_internal_errors(false);
     let lines = if file.is_none() && stderr_is_journal() {
-        // The journal knows the time of each line.
+        // The journal stamps each line itself.
         lines.without_time().with_filter(filter).boxed()
     } else {
         lines.with_filter(filter).boxed()
     };
     let exporter = collector.map(|(url, service)| Exporter::start(url, service)).transpose();
-    let exporter = exporter.map_err(Outcome::usage)?;
+    let exporter = exporter.map_err(CliError::usage)?;
     tracing_subscriber::registry().with(lines).with(exporter.as_ref().map(Exporter::layer)).init();
     Ok(exporter)
 }
 
-fn open(file: &Path) -> Result<File, Outcome> {
+fn open(file: &Path) -> Result<File, CliError> {
     let opened = OpenOptions::new().create(true).append(true).open(file);
     opened.map_err(|error| {
-        Outcome::usage(format!("{} cannot be written: {error}; choose another with --log-file", file.display()))
+        CliError::usage(format!(
+            "failed to open the log file {}: {error}; choose another with --log-file",
+            file.display()
+        ))
     })
 }
 
-/// Whether standard error goes to the journal of systemd. The variable alone says nothing: children inherit it, whatever
-/// becomes of their standard error.
+/// True if standard error goes to the systemd journal. The variable alone is no proof: child processes inherit it even
+/// when their standard error is redirected.
 fn stderr_is_journal() -> bool {
     let Ok(stream) = env::var("JOURNAL_STREAM") else { return false };
     let stderr = io::stderr().as_fd().try_clone_to_owned().map(File::from).and_then(|stderr| stderr.metadata());
     stderr.is_ok_and(|stderr| is_stream(&stream, stderr.dev(), stderr.ino()))
 }
 
-/// Whether `JOURNAL_STREAM` names this device and inode (systemd.exec(5)).
+/// True if `JOURNAL_STREAM` names this device and inode (systemd.exec(5)).
 fn is_stream(stream: &str, device: u64, inode: u64) -> bool {
     stream.split_once(':').is_some_and(|(at, number)| at.parse() == Ok(device) && number.parse() == Ok(inode))
 }
@@ -77,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn standard_error_is_the_journal_only_where_both_numbers_agree() {
+    fn stderr_is_the_journal_only_if_device_and_inode_match() {
         assert!(is_stream("8:1234", 8, 1234));
         for other in ["8:1235", "9:1234", "8", "", "8:", ":1234", "a:b"] {
             assert!(!is_stream(other, 8, 1234), "{other}");
@@ -85,14 +91,14 @@ mod tests {
     }
 
     #[test]
-    fn a_log_file_is_gone_on_with() {
+    fn a_log_file_is_appended_to() {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let file = folder.path().join("rbee.log");
         for line in ["one\n", "two\n"] {
             open(&file).expect("it can be opened").write_all(line.as_bytes()).expect("it can be written");
         }
         assert_eq!(std::fs::read_to_string(&file).expect("it can be read"), "one\ntwo\n");
-        let nowhere = open(&folder.path().join("no/such/folder.log")).expect_err("the folder is not there");
+        let nowhere = open(&folder.path().join("no/such/folder.log")).expect_err("the folder does not exist");
         assert!(nowhere.message().contains("--log-file"), "{}", nowhere.message());
     }
 }

@@ -1,4 +1,4 @@
-//! What to ask a model, and how: the options that `run` and `submit` share.
+//! Prompt and sampling options that `run` and `submit` share.
 
 use std::{
     fs,
@@ -10,80 +10,80 @@ use rbee_nats::Submission;
 use rbee_schema::{JobRequest, Message, ModelName, Role, StructuredOutputs};
 
 use crate::{
-    outcome::Outcome,
+    error::CliError,
     submission::{SubmissionOptions, text},
 };
 
-/// A prompt and its options.
+/// A prompt, its sampling options, and the output format.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PromptOptions {
-    /// The model's name.
+    /// Name of the model.
     #[arg(value_name = "NAME")]
     model: ModelName,
-    /// What to say to it; `-` reads it from standard input.
+    /// Prompt text; `-` reads it from standard input.
     prompt: String,
-    /// Instructions that stand before the prompt.
+    /// System prompt: instructions that come before the prompt.
     #[arg(long)]
     system: Option<String>,
-    /// The most tokens of the answer.
+    /// Stop after this many tokens.
     #[arg(long, value_name = "N")]
     max_tokens: Option<u32>,
-    /// How random the answer is: 0 for the likeliest, up to 2.
+    /// Sampling temperature, 0 to 2. 0 always takes the likeliest token.
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
-    /// Draw from the fewest tokens whose probabilities reach this sum.
+    /// Sample from the smallest set of tokens whose probabilities sum to this.
     #[arg(long, value_name = "P")]
     top_p: Option<f32>,
-    /// Draw from this many of the likeliest tokens.
+    /// Sample from this many of the likeliest tokens.
     #[arg(long, value_name = "K")]
     top_k: Option<u32>,
-    /// Draw only from tokens at least this likely, relative to the likeliest.
+    /// Sample only from tokens with at least this probability, relative to the likeliest token.
     #[arg(long, value_name = "P")]
     min_p: Option<f32>,
-    /// Makes recent tokens less likely; 1 does nothing.
+    /// Penalize tokens that occur in the prompt or the answer; 1 disables it.
     #[arg(long, value_name = "R")]
     repetition_penalty: Option<f32>,
-    /// Makes every token less likely that the answer has already; -2 to 2.
+    /// Penalize each token that the answer contains already, -2 to 2.
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     presence_penalty: Option<f32>,
-    /// The same, for each time that it has the token; -2 to 2.
+    /// Penalize each token by the number of times that the answer contains it, -2 to 2.
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     frequency_penalty: Option<f32>,
-    /// The same seed gives the same answer.
+    /// Seed of the sampler. The same seed gives the same answer.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// A text that ends the answer; may be given up to four times.
+    /// End the answer before this text. May be given up to four times.
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// The id of a token that ends the answer; may be given more than once.
+    /// End the answer at this token id. May be given several times.
     #[arg(long, value_name = "ID")]
     stop_token: Vec<u32>,
-    /// The fewest tokens of the answer.
+    /// Do not end the answer before this many tokens.
     #[arg(long, value_name = "N")]
     min_tokens: Option<u32>,
-    /// Go on when the model has ended its answer.
+    /// Continue past the end-of-sequence token of the model.
     #[arg(long)]
     ignore_eos: bool,
-    /// A file with the JSON Schema that the answer is to fit.
-    #[arg(long, value_name = "FILE", group = "form")]
+    /// Constrain the answer to the JSON Schema in this file.
+    #[arg(long, value_name = "FILE", group = "output_format")]
     schema: Option<PathBuf>,
-    /// A regular expression that the whole answer is to match.
-    #[arg(long, value_name = "EXPRESSION", group = "form")]
+    /// Constrain the whole answer to this regular expression.
+    #[arg(long, value_name = "EXPRESSION", group = "output_format")]
     regex: Option<String>,
-    /// A text that the answer may be; given once for each.
-    #[arg(long, value_name = "TEXT", group = "form")]
+    /// Constrain the answer to one of these texts. Give the option once for each text.
+    #[arg(long, value_name = "TEXT", group = "output_format")]
     choice: Vec<String>,
-    /// A file with a grammar in the syntax of Lark that the answer is to fit.
-    #[arg(long, value_name = "FILE", group = "form")]
+    /// Constrain the answer to the Lark grammar in this file.
+    #[arg(long, value_name = "FILE", group = "output_format")]
     grammar: Option<PathBuf>,
     #[command(flatten)]
-    how: SubmissionOptions,
+    submission: SubmissionOptions,
 }
 
 impl PromptOptions {
     /// The job that these options describe.
-    pub(crate) fn submission(self) -> Result<Submission, Outcome> {
-        let structured_outputs = self.form()?;
+    pub(crate) fn submission(self) -> Result<Submission, CliError> {
+        let structured_outputs = self.output_format()?;
         let content = text(self.prompt)?;
         let system = self.system.map(|content| Message::new(Role::System, content));
         let request = JobRequest {
@@ -104,24 +104,25 @@ impl PromptOptions {
             structured_outputs,
             ..JobRequest::default()
         };
-        request.check().map_err(Outcome::usage)?;
-        self.how.submission(self.model, &request)
+        request.check().map_err(CliError::usage)?;
+        self.submission.build(self.model, &request)
     }
 
-    /// What form the answer is to have.
-    fn form(&self) -> Result<Option<StructuredOutputs>, Outcome> {
+    /// Output format of the answer; none if it is free text.
+    fn output_format(&self) -> Result<Option<StructuredOutputs>, CliError> {
         let schema = self.schema.as_deref().map(read_schema).transpose()?;
         let grammar = self.grammar.as_deref().map(read).transpose()?;
-        let form = StructuredOutputs { json: schema, regex: self.regex.clone(), choice: self.choice.clone(), grammar };
-        Ok((form != StructuredOutputs::default()).then_some(form))
+        let format =
+            StructuredOutputs { json: schema, regex: self.regex.clone(), choice: self.choice.clone(), grammar };
+        Ok((format != StructuredOutputs::default()).then_some(format))
     }
 }
 
-fn read(file: &Path) -> Result<String, Outcome> {
-    fs::read_to_string(file).map_err(|error| Outcome::usage(format!("failed to read {}: {error}", file.display())))
+fn read(file: &Path) -> Result<String, CliError> {
+    fs::read_to_string(file).map_err(|error| CliError::usage(format!("failed to read {}: {error}", file.display())))
 }
 
-fn read_schema(file: &Path) -> Result<serde_json::Value, Outcome> {
+fn read_schema(file: &Path) -> Result<serde_json::Value, CliError> {
     serde_json::from_str(&read(file)?)
-        .map_err(|error| Outcome::usage(format!("{} is not JSON: {error}", file.display())))
+        .map_err(|error| CliError::usage(format!("{} is not JSON: {error}", file.display())))
 }

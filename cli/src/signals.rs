@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first stops a role in order, each further one makes it faster.
+//! Ctrl-C and SIGTERM: the first signal drains a role, each further signal stops it faster.
 
 use std::future::Future;
 
@@ -8,24 +8,27 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{outcome::Outcome, show};
+use crate::{error::CliError, output};
 
-/// Signals to stop, as they come.
+/// Stream of the signals that ask this process to stop.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    /// Listens from now on: the process is no longer ended by these signals.
-    pub(crate) fn listen() -> Result<Self, Outcome> {
-        let failed = |error| Outcome::failed(format!("failed to listen for signals: {error}"));
+    /// Installs handlers for SIGINT and SIGTERM: from now on these signals do not end the process.
+    ///
+    /// # Errors
+    /// The system refused a handler.
+    pub(crate) fn listen() -> Result<Self, CliError> {
+        let failed = |error| CliError::failed(format!("failed to install a signal handler: {error}"));
         let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let terminate = signal(SignalKind::terminate()).map_err(failed)?;
         Ok(Self { interrupt, terminate })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -33,16 +36,20 @@ impl Signals {
         }
     }
 
-    /// Waits for an end in order, and for no longer than until the next signal.
-    pub(crate) async fn or_at_once(&mut self, end: impl Future<Output = Result<(), Outcome>>) -> Result<(), Outcome> {
+    /// Waits for a graceful stop, or until the next signal cuts it short.
+    pub(crate) async fn or_at_once(
+        &mut self,
+        stop: impl Future<Output = Result<(), CliError>>,
+    ) -> Result<(), CliError> {
         tokio::select! {
-            ended = end => ended,
-            () = self.next() => Err(Outcome::interrupted("told again to stop: what had not ended was left as it was")),
+            stopped = stop => stopped,
+            () = self.next() => Err(CliError::interrupted("a second signal cut the graceful stop short")),
         }
     }
 }
 
-/// Stops a hive and waits until it has `ended`; each time that `next_signal` answers, it becomes more urgent.
+/// Stops a hive and waits until `ended` completes. Each time `next_signal` completes, the stop becomes more urgent: first
+/// drain, then terminate, then kill.
 pub(crate) async fn stop_hive<T>(
     stop: &watch::Sender<Option<StopMode>>,
     ended: impl Future<Output = T>,
@@ -52,7 +59,7 @@ pub(crate) async fn stop_hive<T>(
     let mut mode = StopMode::Drain;
     loop {
         stop.send_replace(Some(mode));
-        show::say(announcement(mode));
+        output::print_line(announcement(mode));
         let Some(more) = stronger(mode) else { return ended.await };
         tokio::select! {
             biased;
@@ -62,7 +69,7 @@ pub(crate) async fn stop_hive<T>(
     }
 }
 
-/// What the next signal asks for.
+/// The stop mode after another signal; none after the last.
 fn stronger(mode: StopMode) -> Option<StopMode> {
     match mode {
         StopMode::Drain => Some(StopMode::Terminate),
@@ -71,14 +78,17 @@ fn stronger(mode: StopMode) -> Option<StopMode> {
     }
 }
 
-/// What happens now, and what the next Ctrl-C would do.
+/// Message for the user: what happens now, and what the next Ctrl-C does.
 fn announcement(mode: StopMode) -> &'static str {
     match mode {
         StopMode::Drain => {
-            "the hive stops when its workers have finished their jobs; Ctrl-C again hands the jobs over at once"
+            "the hive stops when its workers have finished their jobs; press Ctrl-C again to return the jobs to the queue \
+             at once"
         }
-        StopMode::Terminate => "the workers end now and their jobs go on elsewhere; Ctrl-C again kills the workers",
-        StopMode::Kill => "the workers are killed; their jobs go on elsewhere",
+        StopMode::Terminate => {
+            "the workers stop now and return their jobs to the queue; press Ctrl-C again to kill them"
+        }
+        StopMode::Kill => "the workers are killed; their jobs return to the queue",
     }
 }
 
@@ -90,41 +100,41 @@ mod tests {
 
     use super::*;
 
-    /// Nothing here takes longer than a moment.
-    const PATIENCE: Duration = Duration::from_secs(10);
+    /// Limit of a test that hangs. Nothing in these tests waits for time to pass.
+    const LIMIT: Duration = Duration::from_secs(10);
 
-    /// A hive that ends when it is this urgent.
+    /// A hive that ends when it is stopped with this mode.
     async fn ends_at(mut stop: watch::Receiver<Option<StopMode>>, at: StopMode) -> Option<StopMode> {
-        *stop.wait_for(|mode| mode.is_some_and(|mode| mode >= at)).await.expect("it is told")
+        *stop.wait_for(|mode| mode.is_some_and(|mode| mode >= at)).await.expect("the sender lives")
     }
 
     #[tokio::test]
-    async fn each_further_signal_makes_the_end_stronger_until_the_workers_are_killed() {
-        for (at, signals) in [(StopMode::Drain, 0), (StopMode::Terminate, 1), (StopMode::Kill, 2)] {
-            let (stop, told) = watch::channel(None);
-            let mut heard = 0;
-            // As many signals as are needed come, and no more.
+    async fn each_further_signal_makes_the_stop_more_urgent() {
+        for (at, needed) in [(StopMode::Drain, 0), (StopMode::Terminate, 1), (StopMode::Kill, 2)] {
+            let (stop, requested) = watch::channel(None);
+            let mut sent = 0;
+            // Exactly as many signals come as are needed.
             let next_signal = async || {
-                if heard == signals {
+                if sent == needed {
                     std::future::pending::<()>().await;
                 }
-                heard += 1;
+                sent += 1;
             };
-            let end = timeout(PATIENCE, stop_hive(&stop, ends_at(told, at), next_signal)).await;
+            let end = timeout(LIMIT, stop_hive(&stop, ends_at(requested, at), next_signal)).await;
             assert_eq!(end, Ok(Some(at)), "{at:?}");
-            assert_eq!(heard, signals);
+            assert_eq!(sent, needed);
         }
     }
 
     #[tokio::test]
-    async fn a_hive_that_ends_in_order_is_not_hurried() {
-        let (stop, told) = watch::channel(None);
-        let end = stop_hive(&stop, ends_at(told, StopMode::Drain), async || {}).await;
+    async fn a_hive_that_ends_while_draining_is_not_terminated() {
+        let (stop, requested) = watch::channel(None);
+        let end = stop_hive(&stop, ends_at(requested, StopMode::Drain), async || {}).await;
         assert_eq!((end, *stop.borrow()), (Some(StopMode::Drain), Some(StopMode::Drain)));
     }
 
     #[test]
-    fn each_announcement_but_the_last_says_what_the_next_ctrl_c_does() {
+    fn announcements_name_the_effect_of_the_next_signal() {
         for mode in [StopMode::Drain, StopMode::Terminate, StopMode::Kill] {
             assert_eq!(announcement(mode).contains("Ctrl-C again"), stronger(mode).is_some());
         }

@@ -17,6 +17,7 @@ mod heartbeat;
 mod job;
 mod model;
 mod name;
+mod parse;
 mod protocol;
 mod record;
 mod seal;
@@ -41,6 +42,7 @@ pub use model::{
     Device, HubFile, Labels, Limits, ModelKind, ModelReference, ModelSpec, PlacementStrategy, Replicas, check_labels,
 };
 pub use name::{HiveName, HostName, InvalidName, JobClass, JobId, ModelName, QueenName, Tenant, WorkerName};
+pub use parse::{parse_cores, parse_hub_reference, parse_label};
 pub use protocol::Protocol;
 pub use record::{
     DeadJob, EffectiveLimits, FileRecord, HiveRecord, LeaderRecord, LimitMethod, PortLease, WorkerPhase, WorkerRecord,

@@ -1,7 +1,7 @@
 //! Every fault of `rbee_tests::chaos`, injected once: the outcome is right, and so is the whole fleet after it. How long
 //! each takes is measured by `make chaos`; nothing here depends on it.
 
-use rbee_tests::chaos::{FAULTS, Fault};
+use rbee_tests::chaos::{FAULTS, fault};
 
 /// A rule for each fault, by the fault's name.
 macro_rules! rules {
@@ -59,7 +59,7 @@ rules! {
 }
 
 async fn holds(name: &str) {
-    let fault = Fault::named(name);
+    let fault = fault(name);
     match fault.impossible() {
         Some(why) => eprintln!("{name} cannot be injected on this machine: {why}"),
         None => {

@@ -1,4 +1,4 @@
-//! A collector of spans: OTLP over HTTP, as far as a test needs it.
+//! A collector of spans: the part of OTLP over HTTP that tests need.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -14,40 +14,40 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::wait::soon;
 
-/// A collector that listens until it is dropped.
+/// A collector. It listens until it is dropped.
 #[derive(Debug)]
 pub struct Collector {
-    /// Its address, as `--otlp` takes it.
+    /// Address of the collector, as `--otlp` takes it.
     pub url: String,
-    seen: Vec<Span>,
+    received: Vec<Span>,
     coming: mpsc::UnboundedReceiver<Span>,
     _serving: AbortOnDropHandle<()>,
 }
 
-/// A span as it was sent; ids are hexadecimal.
+/// A received span. Ids are hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
-    /// Which program sent it.
+    /// Name of the program that sent the span.
     pub service: String,
-    /// What was done.
+    /// Name of the span: the operation.
     pub name: String,
-    /// Its trace.
+    /// Id of the trace.
     pub trace: String,
-    /// Its own id.
+    /// Id of the span.
     pub id: String,
-    /// The span that it belongs to; empty for the first of a trace.
+    /// Id of the parent span; empty for the first span of a trace.
     pub parent: String,
-    /// What it says besides, where that is text.
-    pub says: BTreeMap<String, String>,
-    /// What happened in it.
-    pub steps: Vec<String>,
+    /// Attributes with text values.
+    pub attributes: BTreeMap<String, String>,
+    /// Names of the events in the span.
+    pub events: Vec<String>,
 }
 
 impl Collector {
     /// Listens on a free port.
     ///
     /// # Panics
-    /// When there is none.
+    /// When no port is free.
     pub async fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
@@ -56,28 +56,28 @@ impl Collector {
             let sender = sender.clone();
             async move {
                 let Ok(request) = ExportTraceServiceRequest::decode(body) else { return StatusCode::BAD_REQUEST };
-                // Nobody reads any more where the test is over.
+                // Sending fails when the test is over.
                 request.resource_spans.into_iter().flat_map(spans).for_each(|span| drop(sender.send(span)));
                 StatusCode::OK
             }
         };
         let router = Router::new().route("/v1/traces", post(take));
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.expect("the collector runs") });
-        Self { url, seen: Vec::new(), coming, _serving: AbortOnDropHandle::new(serving) }
+        Self { url, received: Vec::new(), coming, _serving: AbortOnDropHandle::new(serving) }
     }
 
-    /// The span for which `is_meant` says so, as soon as it has come.
+    /// Waits for a span that `matches` accepts; spans that arrived before count as well.
     ///
     /// # Panics
-    /// When it does not come.
-    pub async fn span(&mut self, what: &str, is_meant: impl Fn(&Span) -> bool) -> Span {
-        if let Some(span) = self.seen.iter().find(|span| is_meant(span)) {
+    /// When none arrives in time.
+    pub async fn span(&mut self, what: &str, matches: impl Fn(&Span) -> bool) -> Span {
+        if let Some(span) = self.received.iter().find(|span| matches(span)) {
             return span.clone();
         }
         loop {
             let span = soon(what, self.coming.recv()).await.expect("the collector runs");
-            self.seen.push(span.clone());
-            if is_meant(&span) {
+            self.received.push(span.clone());
+            if matches(&span) {
                 return span;
             }
         }
@@ -95,8 +95,8 @@ fn spans(sent: ResourceSpans) -> Vec<Span> {
             trace: hexadecimal(&span.trace_id),
             id: hexadecimal(&span.span_id),
             parent: hexadecimal(&span.parent_span_id),
-            says: texts(span.attributes),
-            steps: span.events.into_iter().map(|event| event.name).collect(),
+            attributes: texts(span.attributes),
+            events: span.events.into_iter().map(|event| event.name).collect(),
         })
         .collect()
 }

@@ -1,7 +1,7 @@
 //! Machines of a test: network namespaces, each with an address and a host name of its own, on one bridge.
 //!
-//! The bridge stands in a namespace of its own; this machine, where queen and server run, has a link to it. A machine is cut off by taking its link down, as
-//! a pulled cable would. It needs the rights to make namespaces and links; see `Needs::Network` of the faults.
+//! The bridge is in a namespace of its own, and this machine, where queen and server run, has a link to it. A machine is
+//! disconnected by taking its link down. This needs the right to create namespaces and links: see `Needs::Network`.
 
 use std::process::{Command, Output};
 
@@ -9,19 +9,19 @@ use crate::port::Port;
 
 const BRIDGE: &str = "bridge";
 
-/// One bridge and the machines on it. They go when this is dropped.
+/// One bridge and the machines on it. They are removed when it is dropped.
 #[derive(Debug)]
 pub struct Network {
-    /// Keeps other tests off the number that our names and addresses are made of.
+    /// Reserves the number from which names and addresses are made, so that no other test uses them.
     number: Port,
     machines: usize,
 }
 
 impl Network {
-    /// Makes a bridge with so many machines.
+    /// Creates a bridge with this number of machines.
     ///
     /// # Panics
-    /// When the kernel does not let us.
+    /// When this process may not create network namespaces.
     pub fn new(machines: usize) -> Self {
         let network = Self { number: Port::take(), machines };
         let (switch, uplink) = (network.switch(), network.uplink());
@@ -33,12 +33,12 @@ impl Network {
         ip(&["link", "set", &uplink, "up"]);
         ip(&["-n", &switch, "link", "set", "dev", "up", "master", BRIDGE, "up"]);
         for machine in 0..machines {
-            network.plug_in(machine);
+            network.add_machine(machine);
         }
         network
     }
 
-    fn plug_in(&self, machine: usize) {
+    fn add_machine(&self, machine: usize) {
         let (switch, namespace, link) = (self.switch(), self.namespace(machine), link(machine));
         let address = format!("{}/24", self.address_of(machine));
         ip(&["netns", "add", &namespace]);
@@ -63,34 +63,34 @@ impl Network {
         format!("{}.{}", self.prefix(), machine + 2)
     }
 
-    /// The words before a command that runs on a machine. The process that starts is the command itself in the end.
+    /// The prefix of a command that runs on a machine. It executes the command in its own process.
     pub fn enter(&self, machine: usize) -> Vec<String> {
         let namespace = format!("--net=/run/netns/{}", self.namespace(machine));
         ["nsenter", &namespace, "unshare", "--uts"].map(str::to_owned).to_vec()
     }
 
-    /// Pulls the cable of a machine.
+    /// Takes the link of a machine down.
     ///
     /// # Panics
-    /// When the kernel does not let us.
-    pub fn cut(&self, machine: usize) {
+    /// When `ip` fails.
+    pub fn disconnect(&self, machine: usize) {
         ip(&["-n", &self.switch(), "link", "set", &link(machine), "down"]);
     }
 
-    /// Plugs it in again.
+    /// Brings the link of a machine up again.
     ///
     /// # Panics
-    /// When the kernel does not let us.
-    pub fn mend(&self, machine: usize) {
+    /// When `ip` fails.
+    pub fn reconnect(&self, machine: usize) {
         ip(&["-n", &self.switch(), "link", "set", &link(machine), "up"]);
     }
 
-    /// The namespace of the bridge: where nobody filters what passes it, as container engines do on the machine itself.
+    /// The namespace of the bridge. On the machine itself a container engine may filter the packets of a bridge.
     fn switch(&self) -> String {
         format!("rbee{}", self.number.number())
     }
 
-    /// This machine's link to the bridge; at most 15 characters.
+    /// This machine's link to the bridge. The kernel allows 15 characters.
     fn uplink(&self) -> String {
         format!("rbee{}up", self.number.number())
     }
@@ -99,7 +99,7 @@ impl Network {
         format!("rbee{}-{machine}", self.number.number())
     }
 
-    /// A network of 10.128.0.0/9 by our number.
+    /// The first three bytes of a network in 10.128.0.0/9, chosen by the reserved number.
     fn prefix(&self) -> String {
         let [high, low] = self.number.number().to_be_bytes();
         format!("10.{}.{low}", 128 + high % 128)
@@ -108,7 +108,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // A link goes with either of its ends.
+        // A link is removed with either of its ends.
         let _ = run(&["link", "del", &self.uplink()]);
         for machine in 0..self.machines {
             let _ = run(&["-n", &self.switch(), "link", "del", &link(machine)]);
@@ -128,7 +128,7 @@ fn run(arguments: &[&str]) -> std::io::Result<Output> {
 }
 
 fn ip(arguments: &[&str]) {
-    let output = run(arguments).expect("ip(8) is there");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {}: {said}", arguments.join(" "));
+    let output = run(arguments).expect("ip(8) is installed");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {}: {message}", arguments.join(" "));
 }

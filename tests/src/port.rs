@@ -1,4 +1,4 @@
-//! A TCP port for one test: no other test gets it, also not in another process, as long as it is held.
+//! TCP ports that belong to one test. No other test gets them, not even in another process, until they are dropped.
 
 use std::{
     env,
@@ -8,15 +8,15 @@ use std::{
     process,
 };
 
-/// Below the range from which systems take ports for outgoing connections, and above what fleets lease: a server that
-/// was killed finds its port free again.
+/// Ports of servers: below the range from which systems take ports for outgoing connections, so that a killed server finds
+/// its port free again, and above [`BLOCKS`].
 const RANGE: Range<u16> = 20_000..30_000;
 
-/// A port that nobody else has.
+/// A port that belongs to one test.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
-    /// The lock ends when the file is closed, however this process ends.
+    /// The kernel releases the lock when the file is closed, however this process ends.
     _lock: File,
 }
 
@@ -24,7 +24,7 @@ impl Port {
     /// Takes a free port.
     ///
     /// # Panics
-    /// When there is none.
+    /// When no port is free.
     pub fn take() -> Self {
         let locks = env::temp_dir().join("rbee-test-ports");
         fs::create_dir_all(&locks).expect("the folder for port locks can be made");
@@ -41,13 +41,13 @@ impl Port {
             .unwrap_or_else(|| panic!("every port of {RANGE:?} is taken"))
     }
 
-    /// Its number.
+    /// Number of the port.
     pub fn number(&self) -> u16 {
         self.number
     }
 }
 
-/// Ports for the workers of one test's hives: a block that no other test has.
+/// Ports for the workers of one test's hives: a block that belongs to one test.
 #[derive(Debug)]
 pub struct PortBlock {
     first: u16,
@@ -55,25 +55,25 @@ pub struct PortBlock {
     _locks: Vec<File>,
 }
 
-/// Blocks lie below the ports of servers.
+/// Ports of workers: below the ports of servers.
 const BLOCKS: Range<u16> = 10_000..20_000;
 
-/// How many ports a block has.
+/// Number of ports in a block.
 const BLOCK: u16 = 10;
 
 impl PortBlock {
-    /// Takes a block of ten ports that nobody else has.
+    /// Takes a block of ten free ports.
     ///
     /// # Panics
-    /// When there is none.
+    /// When no block is free.
     pub fn take() -> Self {
         Self::take_of(BLOCK)
     }
 
-    /// Takes as many ports side by side that nobody else has.
+    /// Takes `count` free ports in a row.
     ///
     /// # Panics
-    /// When there are not so many.
+    /// When there are fewer.
     pub fn take_of(count: u16) -> Self {
         let locks = env::temp_dir().join("rbee-test-ports");
         fs::create_dir_all(&locks).expect("the folder for port locks can be made");
@@ -91,20 +91,20 @@ impl PortBlock {
                 let free = (first..first + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
                 free.then_some(Self { first, count, _locks: locks })
             })
-            .unwrap_or_else(|| panic!("there are no {count} free ports side by side in {BLOCKS:?}"))
+            .unwrap_or_else(|| panic!("{BLOCKS:?} has no {count} free ports in a row"))
     }
 
-    /// Its port number `index`, from 0.
+    /// The port at `index`, from 0.
     pub fn port(&self, index: u16) -> u16 {
         self.first + index
     }
 
-    /// All of it, as `rbee hive --ports` takes it.
+    /// The whole block, as `rbee hive --ports` takes it.
     pub fn range(&self) -> String {
         self.part(0, self.count - 1)
     }
 
-    /// A part of it, from port `first` to port `last`.
+    /// A part of the block, from index `first` to index `last`.
     pub fn part(&self, first: u16, last: u16) -> String {
         format!("{}-{}", self.port(first), self.port(last))
     }

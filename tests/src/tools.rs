@@ -1,4 +1,4 @@
-//! What `scripts/setup` put into `.tools`: programs, models and foreign clients that the tests use.
+//! Programs, models and third-party clients that `scripts/setup` installs into `.tools`.
 
 use std::{
     env,
@@ -10,10 +10,10 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// The nats-server to test with: `RBEE_NATS_SERVER` where it is set, else the one in `.tools`.
+/// The nats-server of the tests: `RBEE_NATS_SERVER` where it is set, else the one in `.tools`.
 ///
 /// # Panics
-/// When it is not there.
+/// When it is missing.
 pub fn nats_server() -> PathBuf {
     match env::var_os("RBEE_NATS_SERVER") {
         Some(named) => existing(PathBuf::from(named), "RBEE_NATS_SERVER names it; correct or unset that"),
@@ -21,10 +21,10 @@ pub fn nats_server() -> PathBuf {
     }
 }
 
-/// A small real model: `RBEE_TEST_MODEL` where it is set, else the one in `.tools`.
+/// A small language model: `RBEE_TEST_MODEL` where it is set, else the one in `.tools`.
 ///
 /// # Panics
-/// When it is not there.
+/// When it is missing.
 pub fn model() -> PathBuf {
     match env::var_os("RBEE_TEST_MODEL") {
         Some(named) => existing(PathBuf::from(named), "RBEE_TEST_MODEL names it; correct or unset that"),
@@ -32,26 +32,26 @@ pub fn model() -> PathBuf {
     }
 }
 
-/// The folder of a small real model of embeddings.
+/// The folder of a small embedding model.
 ///
 /// # Panics
-/// When it is not there.
+/// When it is missing.
 pub fn encoder() -> PathBuf {
     existing(repository().join(".tools/models/all-MiniLM-L6-v2"), "run `make setup`")
 }
 
-/// The folder for `PYTHONPATH` in which nats-py is.
+/// The folder with nats-py, for `PYTHONPATH`.
 ///
 /// # Panics
-/// When it is not there.
+/// When it is missing.
 pub fn python_packages() -> PathBuf {
     existing(repository().join(".tools/python"), "run `make setup`")
 }
 
-/// The sshd to test with: `RBEE_SSHD` where it is set, else the one of this machine, else the one in `.tools`.
+/// The sshd of the tests: `RBEE_SSHD` where it is set, else the one of this machine, else the one in `.tools`.
 ///
 /// # Panics
-/// When it is not there.
+/// When it is missing.
 pub fn sshd() -> PathBuf {
     if let Some(named) = env::var_os("RBEE_SSHD") {
         return existing(PathBuf::from(named), "RBEE_SSHD names it; correct or unset that");
@@ -66,6 +66,6 @@ pub fn sshd() -> PathBuf {
 }
 
 fn existing(path: PathBuf, remedy: &str) -> PathBuf {
-    assert!(path.exists(), "{} is not there: {remedy}", path.display());
+    assert!(path.exists(), "{} is missing: {remedy}", path.display());
     path
 }

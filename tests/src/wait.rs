@@ -1,43 +1,43 @@
-//! Waiting for conditions. No test sleeps: it says what it waits for, and this is the one place that looks again.
+//! Waiting for conditions. No test sleeps: it names a condition, and only this file checks it again after a pause.
 
 use std::{future::Future, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
 
-/// The longest that anything which happens at once may take. A busy machine stretches milliseconds to seconds; a test
-/// that really hangs is told all the same.
+/// Time limit for anything that needs no timer to happen. A busy machine stretches milliseconds to seconds; a test that
+/// hangs still fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How soon a condition is looked at again. Conditions are requests to a server on this machine: cheap, and not free.
+/// Pause between two checks of a condition. A check is a request to a server on this machine: cheap, but not free.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Waits until `condition` holds.
 ///
 /// # Panics
-/// When it does not within `limit`; the message says `what` was waited for.
+/// When it does not hold within `limit`; the message names it as `what`.
 pub async fn eventually(what: &str, limit: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + limit;
     loop {
         if timeout(limit, condition()).await.unwrap_or(false) {
             return;
         }
-        assert!(Instant::now() < deadline, "after {limit:?} it is still not so that {what}");
+        assert!(Instant::now() < deadline, "after {limit:?} this does not hold: {what}");
         sleep(PAUSE).await;
     }
 }
 
-/// Waits for something that comes by itself.
+/// Waits for a future.
 ///
 /// # Panics
-/// When it does not within [`PATIENCE`]; the message says `what` was waited for.
+/// When it is not ready within [`PATIENCE`]; the message names it as `what`.
 pub async fn soon<T>(what: &str, coming: impl Future<Output = T>) -> T {
     match timeout(PATIENCE, coming).await {
         Ok(come) => come,
-        Err(_) => panic!("after {PATIENCE:?} there is still no {what}"),
+        Err(_) => panic!("after {PATIENCE:?} there is no {what}"),
     }
 }
 
-/// Lets a fault last. The only pause that waits for no condition: the time is the fault.
-pub async fn lasting(fault: Duration) {
+/// Lets a fault last for a time. The only pause without a condition: its duration is part of the fault.
+pub async fn hold_fault(fault: Duration) {
     sleep(fault).await;
 }

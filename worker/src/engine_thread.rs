@@ -13,8 +13,9 @@ use rbee_schema::{Failure, FailureCode};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    contract::{Engine, EngineStats, Sequence, SequenceId},
     decide::embedding::together,
-    engine::{Engine, EngineStats, Sequence, SequenceId, Token},
+    sample::Token,
 };
 
 /// What a sequence becomes: one token after the other, or why there are no more. To drop the receiver releases it.
@@ -222,7 +223,7 @@ mod tests {
     use rbee_schema::{JobRequest, ModelReference, Sampling};
 
     use super::*;
-    use crate::engine::{LoadOptions, load};
+    use crate::{contract::LoadOptions, load::load};
 
     #[tokio::test]
     async fn a_slot_is_free_again_when_its_tokens_are_dropped() {

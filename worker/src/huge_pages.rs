@@ -19,7 +19,7 @@ pub(crate) enum HugePages {
 impl HugePages {
     /// Says it to whoever takes memory, and tells where the kernel has none.
     pub(crate) fn take_effect(self) {
-        rbee_kernels::want_huge_pages(self == Self::On);
+        rbee_kernels::set_huge_pages(self == Self::On);
         if self == Self::On && gives_none(fs::read_to_string(KERNEL).ok().as_deref()) {
             info!(
                 "the kernel gives no huge pages ({KERNEL} is `never` or not there); weights and cache are in small ones"

@@ -15,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use crate::{
+    contract::Text,
     decide::answer::Answer,
-    engine::{Text, Token},
     engine_thread::{EngineThread, Tokens},
     grammar::Grammars,
     metrics,
     prepare::Prepared,
     report::{Identity, Reporter},
+    sample::Token,
     writer::{Fenced, Writer},
 };
 

@@ -1,13 +1,15 @@
 //! The worker: one process that runs one model and answers its jobs.
 //!
-//! Two halves meet at [`engine`]: the bus half pulls jobs and appends their answers, and knows no tensor; the inference
-//! half makes tokens, and knows no message. Steps 4 to 6 of a job's path.
+//! Two halves meet at [`contract`]. The bus half pulls jobs and appends their answers, and knows no tensor. The inference
+//! half makes tokens, and knows no message. [`load`] is the one place that knows every engine. Steps 4 to 6 of a job's path.
 
 pub mod architecture;
+pub mod contract;
 pub mod decide;
 pub mod draw;
 pub mod engine;
 pub mod grammar;
+pub mod load;
 pub mod model_file;
 pub mod sample;
 pub mod text;

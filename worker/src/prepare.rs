@@ -9,6 +9,7 @@ use rbee_schema::{Chunk, Failure, FailureCode, JobRequest, Sampling};
 use tokio::task::spawn_blocking;
 
 use crate::{
+    contract::{Chat, Constraint, Sequence},
     decide::{
         answer::{Answer, Terms, released},
         form::{self, Form},
@@ -16,7 +17,6 @@ use crate::{
         request::answer_limit,
         strikes::{is_out, lost_workers},
     },
-    engine::{Chat, Constraint, Sequence},
     job::{Desk, ids},
     report::Identity,
 };
@@ -103,12 +103,12 @@ impl Desk {
         &self,
         grammar: Option<TopLevelGrammar>,
         emitted: &[u32],
-    ) -> Result<Option<Constraint>, Failure> {
+    ) -> Result<Option<Box<dyn Constraint>>, Failure> {
         let Some(grammar) = grammar else { return Ok(None) };
         let (grammars, emitted) = (Arc::clone(&self.grammars), emitted.to_vec());
         let made = spawn_blocking(move || grammars.constraint(grammar, &emitted)).await;
         let panicked = |_| Failure::new(FailureCode::Internal, "the form that was asked for cannot be worked out");
-        made.map_err(panicked)?.map(Some)
+        made.map_err(panicked)?.map(|constraint| Some(Box::new(constraint) as Box<dyn Constraint>))
     }
 
     fn first_chunk(&self, delivery: &Delivery, stored: &[StoredChunk], sampling: &Sampling, answer: &Answer) -> Chunk {

@@ -20,17 +20,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use crate::{
+    contract::{LoadOptions, LoadProgress, Loaded, TemplateLimits},
     device::ComputeDevice,
-    engine::{self, LoadOptions, LoadProgress, Loaded},
     engine_thread::EngineThread,
     grammar::Grammars,
     http,
     huge_pages::HugePages,
     job::Desk,
-    metrics, report,
+    load, metrics, report,
     report::Identity,
     serve,
-    text::TemplateLimits,
 };
 
 /// Progress is told at most this often.
@@ -270,7 +269,7 @@ async fn load(options: &Options, identity: &Identity, outbox: &Outbox) -> Result
         let mut tell = |at: LoadProgress| {
             let _ = progress.send(at);
         };
-        let _ = finished.send(engine::load(&reference, &load, &mut tell));
+        let _ = finished.send(load::load(&reference, &load, &mut tell));
     });
     loader.map_err(|error| Ended::internal("start a thread", error))?;
     // The first word of this process: the hive waits for it.

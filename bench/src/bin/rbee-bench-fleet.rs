@@ -12,7 +12,7 @@ use rbee_bench::{
 };
 use rbee_tests::{
     fleet::Fleet,
-    wait::{eventually, lasting},
+    wait::{eventually, hold_fault},
 };
 
 /// Measures a queen with a large fleet, and under floods of what is no message.
@@ -61,7 +61,7 @@ async fn main() {
         fleet.status().await.is_some_and(|status| status.leads && status.hives as usize == size.hives)
     })
     .await;
-    lasting(WARM_UP).await;
+    hold_fault(WARM_UP).await;
     load(&fleet, &mut simulated, options.windows).await;
     simulated.hold();
     if options.kills > 0 {
@@ -108,7 +108,7 @@ async fn restarts(fleet: &mut Fleet, size: Size, kills: usize) {
     let mut recoveries = Vec::new();
     for _ in 0..kills {
         // What was on its way is known by everybody.
-        lasting(Duration::from_secs(2)).await;
+        hold_fault(Duration::from_secs(2)).await;
         recoveries.push(recovery::measure(fleet, size).await);
     }
     print(

@@ -84,9 +84,8 @@ pub(super) fn held(option: &Arg) -> Vec<SettingInfo> {
 }
 
 fn options_of(verb: &Command) -> impl Iterator<Item = &Arg> {
-    verb.get_arguments().filter(|option| {
-        option.get_long().is_some() && !option.is_hide_set() && !ABOUT_THE_FILE.contains(&option.get_id().as_str())
-    })
+    verb.get_arguments()
+        .filter(|option| option.get_long().is_some() && !ABOUT_THE_FILE.contains(&option.get_id().as_str()))
 }
 
 fn is_lent(command: &Command, verb: &str, option: &Arg) -> bool {

@@ -1,11 +1,11 @@
 //! A file that names every option, with its default and its description: all of it commented out.
 
-use clap::{Arg, Command, CommandFactory as _};
+use clap::{Arg, Command};
 
 use rbee_schema::SettingInfo;
 
 use super::declared::{Section, TOP, held, is_flag, is_list, pair, sections, sections_of, spelling, value_name};
-use crate::Cli;
+use crate::help::command;
 
 /// As wide as our files are.
 const WIDTH: usize = 120;
@@ -37,7 +37,7 @@ const POINTER: &str = "`rbee config example` lists them with their defaults.";
 
 /// The file.
 pub fn example() -> String {
-    write(&Cli::command())
+    write(&command())
 }
 
 pub(super) fn write(command: &Command) -> String {

@@ -4,17 +4,17 @@
 //! `reading`): what it says becomes their defaults (`settings`) before the command line is parsed. So a flag has precedence
 //! over a variable, a variable over the file, and the file over the built-in default, by the rules of the parser itself.
 //!
-//! `place` finds the file, `start` puts all of that together for a process, `effective` says what holds and where it comes
+//! `source` finds the file, `start` puts all of that together for a process, `effective` says what holds and where it comes
 //! from, and `example` writes the file that names every option.
 
 mod declared;
 mod effective;
 mod example;
 mod mistake;
-mod place;
 mod reading;
 mod secret;
 mod settings;
+mod source;
 mod start;
 
 #[cfg(test)]
@@ -24,7 +24,7 @@ pub use self::example::example;
 pub(crate) use self::{
     effective::{Effective, Origin, effective},
     mistake::{Mistake, report},
-    place::Place,
     reading::read,
-    start::{Asked, Configuration, command_line},
+    source::ConfigSource,
+    start::{ConfigRequest, Configuration, command_line},
 };

@@ -2,17 +2,17 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, parser::ValueSource};
+use clap::{ArgMatches, Command, FromArgMatches as _, parser::ValueSource};
 
 use super::{
-    Place, declared, read, report,
+    ConfigSource, declared, read, report,
     settings::{Chosen, Settings},
 };
-use crate::{Cli, outcome::Outcome};
+use crate::{Cli, error::CliError, help::command};
 
-/// Which configuration this process was asked to use.
+/// Which configuration this process was request to use.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Asked {
+pub(crate) struct ConfigRequest {
     /// The file, where one is named.
     pub(crate) file: Option<PathBuf>,
     /// The environment.
@@ -36,33 +36,33 @@ pub(crate) struct Configuration {
 ///
 /// # Errors
 /// The configuration is wrong, cannot be read, or is not there.
-pub(crate) fn command_line(arguments: Vec<OsString>) -> Result<(Cli, Asked), Outcome> {
+pub(crate) fn command_line(arguments: Vec<OsString>) -> Result<(Cli, ConfigRequest), CliError> {
     // What is wrong with the other options is told by the second reading, which knows the file. Whoever asks for help gets
     // it here, whatever is wrong with the file.
-    let first = Cli::command().ignore_errors(true).try_get_matches_from(&arguments);
+    let first = command().ignore_errors(true).try_get_matches_from(&arguments);
     let first = first.unwrap_or_else(|error| error.exit());
-    let asked = Asked::new(&first);
+    let request = ConfigRequest::new(&first);
     let command = match first.subcommand_name() {
         // It looks for the mistakes itself.
-        Some("config") => Cli::command(),
-        _ => asked.configuration()?.chosen.apply(Cli::command()),
+        Some("config") => command(),
+        _ => request.configuration()?.chosen.apply(command()),
     };
     let matches = command.try_get_matches_from(arguments);
     let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches)).unwrap_or_else(|error| error.exit());
-    Ok((cli, asked))
+    Ok((cli, request))
 }
 
-impl Asked {
+impl ConfigRequest {
     fn new(matches: &ArgMatches) -> Self {
         Self {
             file: matches.get_one("config").cloned(),
             environment: matches.get_one("env").cloned(),
-            options: given_again(&Cli::command(), matches),
+            options: given_again(&command(), matches),
         }
     }
 
-    /// The command line of another process that is asked for the same: what stands before its verb.
-    pub(crate) fn again(&self) -> Vec<OsString> {
+    /// The command line of another process that is request for the same: what stands before its verb.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
         let flag = |name: &str, value: OsString| {
             let mut argument = OsString::from(format!("--{name}="));
             argument.push(value);
@@ -74,26 +74,26 @@ impl Asked {
     }
 
     /// Where the file is looked for.
-    pub(crate) fn place(&self) -> Place {
-        Place::new(self.file.clone())
+    pub(crate) fn source(&self) -> ConfigSource {
+        ConfigSource::new(self.file.clone())
     }
 
     /// Finds, reads and checks the configuration.
     ///
     /// # Errors
     /// It is wrong, cannot be read, or is not there.
-    pub(crate) fn configuration(&self) -> Result<Configuration, Outcome> {
-        let place = self.place();
-        let Some(file) = place.read()? else {
+    pub(crate) fn configuration(&self) -> Result<Configuration, CliError> {
+        let source = self.source();
+        let Some(file) = source.read()? else {
             return match &self.environment {
-                Some(name) => Err(Outcome::usage(format!("there is no environment `{name}`: {}", place.absence()))),
+                Some(name) => Err(CliError::usage(format!("there is no environment `{name}`: {}", source.absence()))),
                 None => Ok(Configuration::default()),
             };
         };
         let settings =
-            read(&file.text, &Cli::command()).map_err(|mistakes| Outcome::usage(report(&file.path, &mistakes)))?;
+            read(&file.text, &command()).map_err(|mistakes| CliError::usage(report(&file.path, &mistakes)))?;
         let chosen = settings.choose(self.environment.as_deref());
-        let chosen = chosen.map_err(|error| Outcome::usage(format!("{}: {error}", file.path.display())))?;
+        let chosen = chosen.map_err(|error| CliError::usage(format!("{}: {error}", file.path.display())))?;
         Ok(Configuration { file: Some(file.path), settings, chosen })
     }
 }

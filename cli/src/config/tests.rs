@@ -216,7 +216,7 @@ fn a_password_is_neither_shown_nor_told() {
 
 #[test]
 fn each_setting_that_an_option_holds_is_in_the_example_with_a_default_that_is_right() {
-    let command = <crate::Cli as clap::CommandFactory>::command();
+    let command = crate::help::command();
     let example = write(&command);
     let mut options = 0;
     for section in super::declared::sections(&command) {
@@ -240,7 +240,7 @@ fn each_setting_that_an_option_holds_is_in_the_example_with_a_default_that_is_ri
 
 #[test]
 fn a_wrong_setting_is_told_with_its_place_and_what_was_meant() {
-    let command = <crate::Cli as clap::CommandFactory>::command();
+    let command = crate::help::command();
     let text = "connection = { pings = '2s' }\n[hive]\ntimers = { silent = '2s' }\nbounds = { loop_exits = 0 }\n\
                 worker-settings = 'answer_token=7'\n[queen]\nbus-limits = { events_age = '1m' }\n";
     insta::assert_snapshot!(report(Path::new("rbee.toml"), &read(text, &command).expect_err("it is wrong")));
@@ -248,7 +248,7 @@ fn a_wrong_setting_is_told_with_its_place_and_what_was_meant() {
 
 #[test]
 fn the_example_is_right_and_says_nothing_until_a_line_is_uncommented() {
-    let command = <crate::Cli as clap::CommandFactory>::command();
+    let command = crate::help::command();
     let example = write(&command);
     let settings = read(&example, &command).expect("the example is right");
     assert_eq!(settings, super::settings::Settings::default());

@@ -16,7 +16,7 @@ use url::Url;
 
 use super::{
     execute::{Execution, FilesToWrite},
-    inspection::{Inspection, Installed},
+    inspection::{Installed, TrailVerifier},
     layout::Layout,
     options::HiveSettings,
     plan::{self, Desired, Preferences},
@@ -25,7 +25,7 @@ use super::{
     ssh::{Input, Machine, Ssh},
     unit::unit,
 };
-use crate::{Setting, outcome::Outcome, show};
+use crate::{Context, error::CliError, output};
 
 /// Commands for a hive on another machine, over ssh.
 #[derive(Debug, Subcommand)]
@@ -98,21 +98,21 @@ pub(crate) struct Logs {
 }
 
 impl RemoteHive {
-    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
+    pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
         match self {
-            Self::Install(verb) => verb.run(&setting).await,
-            Self::Upgrade(verb) => verb.run(&setting).await,
-            Self::Remove(verb) => verb.run(&setting).await,
+            Self::Install(verb) => verb.run(&context).await,
+            Self::Upgrade(verb) => verb.run(&context).await,
+            Self::Remove(verb) => verb.run(&context).await,
             Self::Logs(verb) => verb.run().await,
         }
     }
 }
 
 impl Install {
-    async fn run(self, setting: &Setting) -> Result<(), Outcome> {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
         let ssh = Ssh::to(&self.machine)?;
-        let bus = setting.bus("cli/hive").await?;
-        let nats = self.settings.nats(setting);
+        let bus = context.bus("cli/hive").await?;
+        let nats = self.settings.nats(context);
         let found = inspect(&ssh, self.prefix.as_deref(), &servers(nats)).await?;
         let programs = Programs::find(self.source.programs.as_deref()).await?;
         let preferences = Preferences {
@@ -121,51 +121,51 @@ impl Install {
             name: self.settings.name.as_ref(),
             without_systemd: self.without_systemd,
         };
-        let (layout, hive) = plan::choose_layout(&found, preferences).map_err(Outcome::failed)?;
-        let settings = self.settings.text(setting, &hive, &layout.data)?;
+        let (layout, hive) = plan::choose_layout(&found, preferences).map_err(CliError::failed)?;
+        let settings = self.settings.text(context, &hive, &layout.data)?;
         let settings_digest = digest(&settings);
         let files = FilesToWrite { settings: Some(settings), settings_digest, unit: unit(&layout) };
         let desired = desired(&hive, &programs, &files);
         let seen = Registry::hives(&bus).get(hive.as_str()).await?;
-        let steps = plan::install(&found, &desired, seen.as_ref(), &public(nats)).map_err(Outcome::failed)?;
-        describe(setting, &ssh, &found, &layout);
+        let steps = plan::install(&found, &desired, seen.as_ref(), &public(nats)).map_err(CliError::failed)?;
+        describe(context, &ssh, &found, &layout);
         let execution =
-            Execution::new(setting, &ssh, &layout, &hive, files).joins(&bus, seen.as_ref()).with(&programs, &found);
-        finish(setting, &ssh, &hive, seen, execution.execute(&steps).await?)
+            Execution::new(context, &ssh, &layout, &hive, files).joins(&bus, seen.as_ref()).with(&programs, &found);
+        finish(context, &ssh, &hive, seen, execution.execute(&steps).await?)
     }
 }
 
 impl Upgrade {
-    async fn run(self, setting: &Setting) -> Result<(), Outcome> {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
         let ssh = Ssh::to(&self.machine)?;
-        let bus = setting.bus("cli/hive").await?;
+        let bus = context.bus("cli/hive").await?;
         let found = inspect(&ssh, None, "").await?;
         let programs = Programs::find(self.source.programs.as_deref()).await?;
-        let (layout, hive) = plan::choose_layout(&found, Preferences::default()).map_err(Outcome::failed)?;
+        let (layout, hive) = plan::choose_layout(&found, Preferences::default()).map_err(CliError::failed)?;
         // The existing options are kept.
         let settings_digest = found.installed.as_ref().map(|there| there.settings.clone()).unwrap_or_default();
         let files = FilesToWrite { settings: None, settings_digest, unit: unit(&layout) };
         let desired = desired(&hive, &programs, &files);
         let seen = Registry::hives(&bus).get(hive.as_str()).await?;
-        let steps = plan::upgrade(&found, &desired, seen.as_ref()).map_err(Outcome::failed)?;
+        let steps = plan::upgrade(&found, &desired, seen.as_ref()).map_err(CliError::failed)?;
         let execution =
-            Execution::new(setting, &ssh, &layout, &hive, files).joins(&bus, seen.as_ref()).with(&programs, &found);
-        finish(setting, &ssh, &hive, seen, execution.execute(&steps).await?)
+            Execution::new(context, &ssh, &layout, &hive, files).joins(&bus, seen.as_ref()).with(&programs, &found);
+        finish(context, &ssh, &hive, seen, execution.execute(&steps).await?)
     }
 }
 
 impl Remove {
-    async fn run(self, setting: &Setting) -> Result<(), Outcome> {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
         let ssh = Ssh::to(&self.machine)?;
         let found = inspect(&ssh, None, "").await?;
         let Some(Installed { layout, hive, .. }) = &found.installed else {
-            report_result(setting, &ssh, "no hive is installed; nothing to remove", json!({ "removed": false }));
+            report_result(context, &ssh, "no hive is installed; nothing to remove", json!({ "removed": false }));
             return Ok(());
         };
         let steps = plan::remove(&found);
         // The bus is needed only if a killed hive must join again before it is removed.
-        let bus = if steps.contains(&plan::Step::Join) { Some(setting.bus("cli/hive").await?) } else { None };
-        let mut execution = Execution::new(setting, &ssh, layout, hive, FilesToWrite::default());
+        let bus = if steps.contains(&plan::Step::Join) { Some(context.bus("cli/hive").await?) } else { None };
+        let mut execution = Execution::new(context, &ssh, layout, hive, FilesToWrite::default());
         execution.purge = self.purge;
         if let Some(bus) = &bus {
             let seen = Registry::hives(bus).get(hive.as_str()).await?;
@@ -174,17 +174,17 @@ impl Remove {
         execution.execute(&steps).await?;
         let kept = if self.purge { String::new() } else { format!("; its data is kept in {}", layout.data) };
         let message = format!("removed hive {hive}{kept}");
-        report_result(setting, &ssh, &message, json!({ "removed": true, "hive": hive }));
+        report_result(context, &ssh, &message, json!({ "removed": true, "hive": hive }));
         Ok(())
     }
 }
 
 impl Logs {
-    async fn run(self) -> Result<(), Outcome> {
+    async fn run(self) -> Result<(), CliError> {
         let ssh = Ssh::to(&self.machine)?;
         let found = inspect(&ssh, None, "").await?;
         let there = found.installed.as_ref();
-        let there = there.ok_or_else(|| Outcome::failed(plan::Refusal::NotInstalled { host: found.host.clone() }))?;
+        let there = there.ok_or_else(|| CliError::failed(plan::Refusal::NotInstalled { host: found.host.clone() }))?;
         let mut variables = there.layout.variables();
         variables.push(("lines", self.lines.to_string()));
         variables.push(("follow", if self.follow { "yes" } else { "no" }.to_owned()));
@@ -195,32 +195,32 @@ impl Logs {
         drop(input);
         match ended {
             Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(Outcome::failed(format!("failed to read the log of {}: {status}", ssh.host()))),
-            Err(cause) => Err(Outcome::failed(format!("failed to wait for ssh: {cause}"))),
+            Ok(status) => Err(CliError::failed(format!("failed to read the log of {}: {status}", ssh.host()))),
+            Err(cause) => Err(CliError::failed(format!("failed to wait for ssh: {cause}"))),
         }
     }
 }
 
 impl<'a> Execution<'a> {
-    fn new(setting: &'a Setting, ssh: &'a Ssh, layout: &'a Layout, hive: &'a HiveName, files: FilesToWrite) -> Self {
-        Self { setting, ssh, layout, hive, files, programs: None, before: None, bus: None, epoch: 0, purge: false }
+    fn new(context: &'a Context, ssh: &'a Ssh, layout: &'a Layout, hive: &'a HiveName, files: FilesToWrite) -> Self {
+        Self { context, ssh, layout, hive, files, programs: None, before: None, bus: None, epoch: 0, purge: false }
     }
 
     fn joins(self, bus: &'a Bus, seen: Option<&HiveRecord>) -> Self {
         Self { bus: Some(bus), epoch: seen.map_or(0, |seen| seen.epoch), ..self }
     }
 
-    fn with(self, programs: &'a Programs, found: &'a Inspection) -> Self {
+    fn with(self, programs: &'a Programs, found: &'a TrailVerifier) -> Self {
         let before = found.installed.as_ref().and_then(|there| there.programs.as_deref());
         Self { programs: Some(programs), before, ..self }
     }
 }
 
 /// Inspects a machine. If `servers` is not empty, the machine tries to connect to them.
-async fn inspect(ssh: &Ssh, prefix: Option<&str>, servers: &str) -> Result<Inspection, Outcome> {
+async fn inspect(ssh: &Ssh, prefix: Option<&str>, servers: &str) -> Result<TrailVerifier, CliError> {
     let variables = vec![("where", prefix.unwrap_or_default().to_owned()), ("servers", servers.to_owned())];
     let output = ssh.run(&script::CHECK, &variables, Input::Nothing).await?;
-    Inspection::parse(&output).map_err(|error| Outcome::failed(format!("{}: {error}", ssh.host())))
+    TrailVerifier::parse(&output).map_err(|error| CliError::failed(format!("{}: {error}", ssh.host())))
 }
 
 fn desired(hive: &HiveName, programs: &Programs, files: &FilesToWrite) -> Desired {
@@ -256,29 +256,30 @@ fn public(nats: &str) -> String {
     servers.collect::<Vec<_>>().join(",")
 }
 
-fn describe(setting: &Setting, ssh: &Ssh, found: &Inspection, layout: &Layout) {
-    if setting.json {
+fn describe(context: &Context, ssh: &Ssh, found: &TrailVerifier, layout: &Layout) {
+    if context.json {
         return;
     }
-    let Inspection { system, machine, free, .. } = found;
+    let TrailVerifier { system, machine, free, .. } = found;
     let manager = layout.manager.describe();
-    show::say(format_args!("{}: {system} {machine}, {manager}, {free} free", ssh.host()));
+    output::print_line(format_args!("{}: {system} {machine}, {manager}, {free} free", ssh.host()));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     for note in plan::notes(found, layout, now) {
-        show::say(format_args!("{}: note: {note}", ssh.host()));
+        output::print_line(format_args!("{}: note: {note}", ssh.host()));
     }
 }
 
 /// Reports the state of the hive after the plan was executed.
 fn finish(
-    setting: &Setting,
+    context: &Context,
     ssh: &Ssh,
     hive: &HiveName,
     seen: Option<HiveRecord>,
     joined: Option<HiveRecord>,
-) -> Result<(), Outcome> {
+) -> Result<(), CliError> {
     let is_new = joined.is_some();
-    let record = joined.or(seen).ok_or_else(|| Outcome::failed(format!("hive {hive} has no entry in the registry")))?;
+    let record =
+        joined.or(seen).ok_or_else(|| CliError::failed(format!("hive {hive} has no entry in the registry")))?;
     let HiveRecord { epoch, version, host, first_port, last_port, pid, devices, .. } = &record;
     let names: Vec<&str> = devices.iter().map(|device| device.as_str()).collect();
     let state = if is_new { "has joined" } else { "is already running and up to date" };
@@ -287,15 +288,15 @@ fn finish(
          {first_port}-{last_port}",
         if names.is_empty() { "an unknown device".to_owned() } else { names.join(", ") }
     );
-    report_result(setting, ssh, &message, json!({ "hive": hive, "joined": is_new, "record": record }));
+    report_result(context, ssh, &message, json!({ "hive": hive, "joined": is_new, "record": record }));
     Ok(())
 }
 
-fn report_result(setting: &Setting, ssh: &Ssh, message: &str, document: serde_json::Value) {
-    if setting.json {
-        show::json(&document);
+fn report_result(context: &Context, ssh: &Ssh, message: &str, document: serde_json::Value) {
+    if context.json {
+        output::json(&document);
     } else {
-        show::say(format_args!("{}: {message}", ssh.host()));
+        output::print_line(format_args!("{}: {message}", ssh.host()));
     }
 }
 

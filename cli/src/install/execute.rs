@@ -13,7 +13,7 @@ use super::{
     script,
     ssh::{Input, Script, Ssh, SshError, Variables},
 };
-use crate::{Setting, outcome::Outcome, show};
+use crate::{Context, error::CliError, output};
 
 /// Default time for a hive to join after its start. Recovering its workers takes a few seconds, and a request to the bus
 /// five at most.
@@ -21,7 +21,7 @@ const JOIN_LIMIT: Duration = Duration::from_secs(60);
 
 /// The execution of a plan on one machine.
 pub(super) struct Execution<'a> {
-    pub(super) setting: &'a Setting,
+    pub(super) context: &'a Context,
     pub(super) ssh: &'a Ssh,
     pub(super) layout: &'a Layout,
     pub(super) hive: &'a HiveName,
@@ -79,7 +79,7 @@ impl Execution<'_> {
     ///
     /// # Errors
     /// A step failed. The error says what the rollback achieved.
-    pub(super) async fn execute(&self, steps: &[Step]) -> Result<Option<HiveRecord>, Outcome> {
+    pub(super) async fn execute(&self, steps: &[Step]) -> Result<Option<HiveRecord>, CliError> {
         let mut progress = Progress::default();
         for step in steps {
             if let Err(outcome) = self.execute_step(*step, &mut progress).await {
@@ -89,7 +89,7 @@ impl Execution<'_> {
         Ok(progress.joined)
     }
 
-    async fn execute_step(&self, step: Step, progress: &mut Progress) -> Result<(), Outcome> {
+    async fn execute_step(&self, step: Step, progress: &mut Progress) -> Result<(), CliError> {
         match step {
             Step::Begin => self.write_record("", "").await?,
             Step::Copy => self.copy().await?,
@@ -107,7 +107,7 @@ impl Execution<'_> {
                 let events = progress
                     .events
                     .take()
-                    .ok_or_else(|| Outcome::failed("the plan waits for a hive that it did not start"))?;
+                    .ok_or_else(|| CliError::failed("the plan waits for a hive that it did not start"))?;
                 progress.joined = Some(self.join(events, self.epoch).await?);
             }
             Step::Prune => drop(self.run(&script::PRUNE, &[("id", self.programs()?.id.clone())]).await?),
@@ -120,13 +120,13 @@ impl Execution<'_> {
         Ok(())
     }
 
-    fn programs(&self) -> Result<&Programs, Outcome> {
-        self.programs.ok_or_else(|| Outcome::failed("there are no programs to copy"))
+    fn programs(&self) -> Result<&Programs, CliError> {
+        self.programs.ok_or_else(|| CliError::failed("there are no programs to copy"))
     }
 
-    async fn copy(&self) -> Result<(), Outcome> {
+    async fn copy(&self) -> Result<(), CliError> {
         let programs = self.programs()?;
-        self.report(format_args!("copying rbee and rbee-worker: {}", show::bytes(programs.bytes)));
+        self.report(format_args!("copying rbee and rbee-worker: {}", output::bytes(programs.bytes)));
         for program in &programs.files {
             let path = format!("{}.part/{}", self.layout.version(&programs.id), program.name);
             self.put(&path, "755", &program.sha256, Input::File(program.file.clone())).await?;
@@ -136,14 +136,14 @@ impl Execution<'_> {
         Ok(())
     }
 
-    async fn stop(&self) -> Result<(), Outcome> {
-        let patience = self.setting.patience(script::STOP_PATIENCE);
+    async fn stop(&self) -> Result<(), CliError> {
+        let patience = self.context.patience(script::STOP_PATIENCE);
         self.run(&script::stop(patience), &[("patience", patience.as_secs().to_string())]).await?;
         Ok(())
     }
 
     /// Reads the files that [`write`](Self::write) will overwrite.
-    async fn read(&self) -> Result<Vec<SavedFile>, Outcome> {
+    async fn read(&self) -> Result<Vec<SavedFile>, CliError> {
         let record = Some((self.layout.record(), RECORD_MODE));
         let settings = self.files.settings.as_ref().map(|_| (self.layout.settings(), SETTINGS_MODE));
         let unit = self.layout.unit().map(|path| (path.to_owned(), UNIT_MODE));
@@ -155,7 +155,7 @@ impl Execution<'_> {
         Ok(before)
     }
 
-    async fn write(&self) -> Result<(), Outcome> {
+    async fn write(&self) -> Result<(), CliError> {
         let FilesToWrite { settings, unit, settings_digest } = &self.files;
         if let Some(settings) = settings {
             self.put_text(&self.layout.settings(), SETTINGS_MODE, settings).await?;
@@ -167,7 +167,7 @@ impl Execution<'_> {
     }
 
     /// Writes the installation record in a form that the scripts can source.
-    async fn write_record(&self, settings: &str, unit: &str) -> Result<(), Outcome> {
+    async fn write_record(&self, settings: &str, unit: &str) -> Result<(), CliError> {
         let Layout { manager, prefix, data, .. } = self.layout;
         let text = format!(
             "# FilesToWrite by `rbee hive install`, and read by `rbee hive upgrade`, `logs` and `remove`.\n\
@@ -178,22 +178,22 @@ impl Execution<'_> {
         self.put_text(&self.layout.record(), RECORD_MODE, &text).await
     }
 
-    async fn put_text(&self, path: &str, mode: &str, text: &str) -> Result<(), Outcome> {
+    async fn put_text(&self, path: &str, mode: &str, text: &str) -> Result<(), CliError> {
         self.put(path, mode, &digest(text), Input::Text(text.to_owned())).await
     }
 
-    async fn put(&self, path: &str, mode: &str, sha256: &str, content: Input) -> Result<(), Outcome> {
+    async fn put(&self, path: &str, mode: &str, sha256: &str, content: Input) -> Result<(), CliError> {
         let more = [("path", path.to_owned()), ("mode", mode.to_owned()), ("sha256", sha256.to_owned())];
         self.ssh.run(&script::PUT, &self.variables(&more), content).await?;
         Ok(())
     }
 
-    async fn switch(&self, id: &str) -> Result<(), Outcome> {
+    async fn switch(&self, id: &str) -> Result<(), CliError> {
         self.run(&script::SWITCH, &[("id", id.to_owned())]).await?;
         Ok(())
     }
 
-    async fn start(&self) -> Result<(), Outcome> {
+    async fn start(&self) -> Result<(), CliError> {
         let output = self.run(&script::START, &[]).await?;
         for line in output.lines() {
             self.report(format_args!("note: {line}"));
@@ -201,38 +201,38 @@ impl Execution<'_> {
         Ok(())
     }
 
-    async fn listen(&self) -> Result<EventReader, Outcome> {
+    async fn listen(&self) -> Result<EventReader, CliError> {
         let bus = self.bus()?;
         Ok(EventReader::since(bus, &bus.subject(&Subject::HiveEvent(self.hive.clone(), "joined".to_owned())), None)
             .await?)
     }
 
     /// Waits until a run of the hive with an epoch above `epoch` joins, its process exits, or the time is over.
-    async fn join(&self, events: EventReader, epoch: u64) -> Result<HiveRecord, Outcome> {
+    async fn join(&self, events: EventReader, epoch: u64) -> Result<HiveRecord, CliError> {
         self.report(format_args!("waiting for hive {} to join", self.hive));
         let variables = self.variables(&[]);
-        let patience = self.setting.patience(JOIN_LIMIT);
+        let patience = self.context.patience(JOIN_LIMIT);
         let joined = timeout(patience, self.joined(events, epoch));
         let lives = self.ssh.run(&script::WATCH, &variables, Input::Nothing);
         tokio::select! {
-            joined = joined => joined.unwrap_or_else(|_| Err(Outcome::failed(format!(
+            joined = joined => joined.unwrap_or_else(|_| Err(CliError::failed(format!(
                 "hive {} did not join within {patience:?} (--patience): `rbee hive logs {}` shows its log; check that --nats here and \
                  --hive-nats there lead to the same bus",
                 self.hive, self.ssh.host()
             )))),
             ended = lives => Err(match ended {
                 Err(SshError::Failed { output, .. }) => {
-                    Outcome::failed(format!("hive {} exited before it joined; its last output was:\n{output}", self.hive))
+                    CliError::failed(format!("hive {} exited before it joined; its last output was:\n{output}", self.hive))
                 }
                 Err(error) => error.into(),
-                Ok(_) => Outcome::failed(format!("hive {} exited before it joined", self.hive)),
+                Ok(_) => CliError::failed(format!("hive {} exited before it joined", self.hive)),
             }),
         }
     }
 
-    async fn joined(&self, mut events: EventReader, after: u64) -> Result<HiveRecord, Outcome> {
+    async fn joined(&self, mut events: EventReader, after: u64) -> Result<HiveRecord, CliError> {
         let epoch = loop {
-            let Some(record) = events.next().await? else { return Err(Outcome::unavailable("the bus was closed")) };
+            let Some(record) = events.next().await? else { return Err(CliError::unavailable("the bus was closed")) };
             // An event that cannot be parsed comes from another version and is not ours.
             if let Ok(HiveEvent::Joined { epoch, .. }) = serde_json::from_slice(&record.body)
                 && epoch > after
@@ -251,7 +251,7 @@ impl Execution<'_> {
         }
     }
 
-    async fn erase(&self) -> Result<(), Outcome> {
+    async fn erase(&self) -> Result<(), CliError> {
         let purge = if self.purge { "yes" } else { "no" };
         let more = [("purge", purge.to_owned()), ("hive", self.hive.to_string())];
         self.run(&script::ERASE, &more).await?;
@@ -259,7 +259,7 @@ impl Execution<'_> {
     }
 
     /// Restores the previous state after a failed step, as far as possible, and adds the result to the error.
-    async fn roll_back(&self, steps: &[Step], failed: Step, before: &[SavedFile], why: Outcome) -> Outcome {
+    async fn roll_back(&self, steps: &[Step], failed: Step, before: &[SavedFile], why: CliError) -> CliError {
         if steps.first() == Some(&Step::Begin) {
             return match self.uninstall().await {
                 Ok(()) => why.and("nothing was left on the machine"),
@@ -292,20 +292,20 @@ impl Execution<'_> {
         }
     }
 
-    async fn restore_files(&self, before: &[SavedFile]) -> Result<(), Outcome> {
+    async fn restore_files(&self, before: &[SavedFile]) -> Result<(), CliError> {
         for SavedFile { path, mode, text } in before {
             self.put_text(path, mode, text).await?;
         }
         Ok(())
     }
 
-    async fn uninstall(&self) -> Result<(), Outcome> {
+    async fn uninstall(&self) -> Result<(), CliError> {
         self.stop().await?;
         self.erase().await
     }
 
     /// Starts the previous version; `programs` is its id if the active programs were switched.
-    async fn restore(&self, programs: Option<&str>) -> Result<HiveRecord, Outcome> {
+    async fn restore(&self, programs: Option<&str>) -> Result<HiveRecord, CliError> {
         if let Some(programs) = programs {
             self.report("switching back to the previous programs");
             self.switch(programs).await?;
@@ -327,13 +327,13 @@ impl Execution<'_> {
         variables
     }
 
-    fn bus(&self) -> Result<&Bus, Outcome> {
-        self.bus.ok_or_else(|| Outcome::failed("the plan waits for a hive without a connection to the bus"))
+    fn bus(&self) -> Result<&Bus, CliError> {
+        self.bus.ok_or_else(|| CliError::failed("the plan waits for a hive without a connection to the bus"))
     }
 
     fn report(&self, line: impl std::fmt::Display) {
-        if !self.setting.json {
-            show::say(format_args!("{}: {line}", self.ssh.host()));
+        if !self.context.json {
+            output::print_line(format_args!("{}: {line}", self.ssh.host()));
         }
     }
 }

@@ -4,9 +4,9 @@ use std::{env, net::SocketAddr, str::FromStr};
 
 use clap::Args;
 use rbee_hive::decide::timers::Timers;
-use rbee_schema::{ByteSize, HiveName};
+use rbee_schema::{ByteSize, HiveName, check_labels, parse_label};
 
-use crate::{Setting, fleet, outcome::Outcome};
+use crate::{Context, error::CliError, roles::parse_port_range};
 
 /// Options with a flag of their own. All others are passed with `--variable`.
 #[derive(Debug, Clone, Args)]
@@ -18,7 +18,7 @@ pub(super) struct HiveSettings {
     #[arg(long, value_name = "URL")]
     hive_nats: Option<String>,
     /// Ports that workers may use, as FIRST-LAST.
-    #[arg(long, value_parser = |text: &str| fleet::port_range(text).map(|_| text.to_owned()), value_name = "RANGE")]
+    #[arg(long, value_parser = |text: &str| parse_port_range(text).map(|_| text.to_owned()), value_name = "RANGE")]
     ports: Option<String>,
     /// Address at which metrics and health are served.
     #[arg(long, value_name = "ADDRESS")]
@@ -30,7 +30,7 @@ pub(super) struct HiveSettings {
     #[arg(long, value_parser = valid::<ByteSize>, value_name = "SIZE")]
     worker_memory: Option<String>,
     /// Labels of the hive, as NAME=VALUE separated by commas. Declarations select hives by them.
-    #[arg(long, value_delimiter = ',', value_parser = fleet::label, value_name = "LABELS")]
+    #[arg(long, value_delimiter = ',', value_parser = parse_label, value_name = "LABELS")]
     labels: Vec<(String, String)>,
     /// Timers of the hive, as NAME=DURATION separated by commas.
     #[arg(long, value_parser = valid::<Timers>, value_name = "TIMERS")]
@@ -65,20 +65,20 @@ fn variable(text: &str) -> Result<(String, Option<String>), String> {
 
 impl HiveSettings {
     /// Address of the bus for the hive.
-    pub(super) fn nats<'a>(&'a self, setting: &'a Setting) -> &'a str {
-        self.hive_nats.as_deref().unwrap_or(&setting.nats)
+    pub(super) fn nats<'a>(&'a self, context: &'a Context) -> &'a str {
+        self.hive_nats.as_deref().unwrap_or(&context.nats)
     }
 
     /// Text of the environment file, in a form that systemd and a shell both read.
     ///
     /// # Errors
     /// A label is invalid, a variable is not set here, or a value cannot be quoted.
-    pub(super) fn text(&self, setting: &Setting, hive: &HiveName, data: &str) -> Result<String, Outcome> {
-        fleet::labels(&self.labels)?;
+    pub(super) fn text(&self, context: &Context, hive: &HiveName, data: &str) -> Result<String, CliError> {
+        check_labels(&self.labels.iter().cloned().collect()).map_err(CliError::usage)?;
         let labels: Vec<String> = self.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let namespace = setting.namespace.to_string();
+        let namespace = context.namespace.to_string();
         let mut variables = vec![
-            ("RBEE_NATS", self.nats(setting).to_owned()),
+            ("RBEE_NATS", self.nats(context).to_owned()),
             ("RBEE_HIVE", hive.to_string()),
             ("RBEE_DATA", data.to_owned()),
         ];
@@ -95,11 +95,11 @@ impl HiveSettings {
         for (name, value) in &self.variables {
             let value = match value {
                 Some(value) => value.clone(),
-                None => env::var(name).map_err(|error| Outcome::usage(format!("--variable {name}: {error}")))?,
+                None => env::var(name).map_err(|error| CliError::usage(format!("--variable {name}: {error}")))?,
             };
             variables.push((name, value));
         }
-        write(&variables).map_err(Outcome::usage)
+        write(&variables).map_err(CliError::usage)
     }
 }
 
@@ -132,18 +132,18 @@ mod tests {
         settings: HiveSettings,
     }
 
-    fn text(arguments: &[&str]) -> Result<String, Outcome> {
+    fn text(arguments: &[&str]) -> Result<String, CliError> {
         let line = Line::try_parse_from([&["x"], arguments].concat()).expect("options");
-        let setting = Setting {
+        let context = Context {
             nats: "nats://user:word@one:4222".to_owned(),
             namespace: "rbee".parse().expect("a name"),
             connection: ConnectionSettings::default(),
             patience: None,
             json: false,
             otlp: None,
-            asked: crate::config::Asked::default(),
+            config: crate::config::ConfigRequest::default(),
         };
-        line.settings.text(&setting, &"attic".parse().expect("a name"), "/data")
+        line.settings.text(&context, &"attic".parse().expect("a name"), "/data")
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{fleet::worker_program, outcome::Outcome};
+use crate::{error::CliError, worker_program::worker_program};
 
 /// The two programs of a version.
 #[derive(Debug, Clone)]
@@ -37,19 +37,19 @@ impl Programs {
     ///
     /// # Errors
     /// A program is missing, unreadable, not a 64-bit Linux program, or the two are built for different architectures.
-    pub(super) async fn find(folder: Option<&Path>) -> Result<Self, Outcome> {
+    pub(super) async fn find(folder: Option<&Path>) -> Result<Self, CliError> {
         let (hive, worker) = match folder {
             Some(folder) => (folder.join("rbee"), folder.join("rbee-worker")),
             None => {
                 let ours = env::current_exe()
-                    .map_err(|cause| Outcome::failed(format!("failed to find rbee itself: {cause}")))?;
+                    .map_err(|cause| CliError::failed(format!("failed to find rbee itself: {cause}")))?;
                 (ours, worker_program(None)?)
             }
         };
         let read = tokio::task::spawn_blocking(move || Self::read(hive, worker));
         read.await
-            .map_err(|error| Outcome::failed(format!("the programs could not be read: {error}")))?
-            .map_err(Outcome::failed)
+            .map_err(|error| CliError::failed(format!("the programs could not be read: {error}")))?
+            .map_err(CliError::failed)
     }
 
     fn read(hive: PathBuf, worker: PathBuf) -> Result<Self, String> {

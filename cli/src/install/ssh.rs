@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::outcome::Outcome;
+use crate::error::CliError;
 
 /// The remote machine and the ssh command that reaches it.
 #[derive(Debug, Clone, Args)]
@@ -91,7 +91,7 @@ pub(super) enum SshError {
     Unreadable { file: PathBuf, cause: io::Error },
 }
 
-impl From<SshError> for Outcome {
+impl From<SshError> for CliError {
     fn from(error: SshError) -> Self {
         Self::failed(error)
     }
@@ -102,10 +102,10 @@ impl Ssh {
     ///
     /// # Errors
     /// The command is empty or has unbalanced quotes.
-    pub(super) fn to(machine: &Machine) -> Result<Self, Outcome> {
+    pub(super) fn to(machine: &Machine) -> Result<Self, CliError> {
         let mut words = shlex::split(&machine.ssh).unwrap_or_default().into_iter();
         let Some(program) = words.next() else {
-            return Err(Outcome::usage(format!(
+            return Err(CliError::usage(format!(
                 "`{}` is not a command: expected a program with options as in a shell, such as `ssh -p 2222`",
                 machine.ssh
             )));

@@ -17,8 +17,8 @@ use tracing::{error, info, warn};
 
 use self::decide::{End, History, Next};
 use crate::{
-    Setting,
-    outcome::Outcome,
+    Context,
+    error::CliError,
     signals::{self, Signals},
     verb::hive::Hive,
 };
@@ -53,13 +53,13 @@ impl Keeper {
     ///
     /// # Errors
     /// The options of the hive are invalid.
-    pub(crate) fn new(setting: &Setting) -> Result<Self, Outcome> {
-        let mut arguments = setting.asked.again();
+    pub(crate) fn new(context: &Context) -> Result<Self, CliError> {
+        let mut arguments = context.config.arguments();
         arguments.push("hive".into());
         let (hive, data, rules) = Hive::parse(std::iter::once("rbee".into()).chain(arguments.clone()).collect())?;
         let program = env::current_exe();
         let program =
-            program.map_err(|error| Outcome::failed(format!("failed to find the path of this program: {error}")))?;
+            program.map_err(|error| CliError::failed(format!("failed to find the path of this program: {error}")))?;
         let local = LocalHive::new(&data, &hive);
         Ok(Self { hive, local, program, arguments, rules, history: History::default(), running: None })
     }
@@ -104,7 +104,7 @@ impl Keeper {
 
     /// Stops the hive cleanly; each further signal speeds it up. A hive that does not stop in time is killed, and its next run
     /// recovers.
-    pub(crate) async fn stop(self, signals: &mut Signals) -> Result<(), Outcome> {
+    pub(crate) async fn stop(self, signals: &mut Signals) -> Result<(), CliError> {
         let Some(Running { process, .. }) = self.running else { return Ok(()) };
         let (mode, mut changes) = watch::channel(None);
         let patience = decide::stop_timeout(&self.rules.timers) + GRACE;
@@ -123,17 +123,17 @@ impl Keeper {
             Ok(Ok(status)) => {
                 process.reap();
                 is_clean(status).then_some(()).ok_or_else(|| {
-                    Outcome::failed(format!(
+                    CliError::failed(format!(
                         "hive {} did not stop cleanly; its log {} says why",
                         self.hive,
                         log.display()
                     ))
                 })
             }
-            Ok(Err(error)) => Err(Outcome::failed(format!("failed to watch process {}: {error}", process.pid()))),
+            Ok(Err(error)) => Err(CliError::failed(format!("failed to watch process {}: {error}", process.pid()))),
             Err(_) => {
                 process.kill();
-                Err(Outcome::failed(format!(
+                Err(CliError::failed(format!(
                     "hive {} (process {}) did not stop within {patience:?} and was killed. Run `rbee hive` to recover its workers; its \
                      log is {}",
                     self.hive,

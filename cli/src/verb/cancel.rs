@@ -1,39 +1,40 @@
-//! `rbee cancel`: a job is no longer wanted.
+//! `rbee cancel`: cancels a job.
 
 use std::time::Duration;
 
 use clap::Args;
 use rbee_schema::{Chunk, Failure, FailureCode, JobId, Tenant};
 
-use crate::{Setting, outcome::Outcome};
+use crate::{Context, error::CliError};
 
-/// How long the end of a cancelled job may take to come.
+/// Longest wait for the end of a cancelled job, without `--patience`. A worker notices a cancellation within one step of
+/// its engine, which takes seconds at most.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Options of `rbee cancel`.
 #[derive(Debug, Args)]
-pub struct Cancel {
-    /// The job's id.
+pub(crate) struct Cancel {
+    /// Id of the job.
     job: JobId,
-    /// Whose job it is.
+    /// Tenant that owns the job.
     #[arg(long, default_value = "default", value_name = "NAME")]
     tenant: Tenant,
 }
 
 impl Cancel {
-    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
-        let bus = setting.bus("cli/cancel").await?;
+    pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
+        let bus = context.bus("cli/cancel").await?;
         let mut output = bus.read_output(&self.tenant, &self.job).await?;
         bus.cancel(&self.tenant, &self.job).await?;
         loop {
-            match output.next(setting.patience(PATIENCE)).await {
+            match output.next(context.patience(PATIENCE)).await {
                 Ok(Some(committed)) => match committed.chunk {
                     Chunk::Error { error: Failure { code: FailureCode::Cancelled, .. } } => {
                         println!("job {} is cancelled", self.job);
                         return Ok(());
                     }
                     Chunk::Done { .. } | Chunk::Error { .. } => {
-                        return Err(Outcome::failed(format!("job {} had ended before", self.job)));
+                        return Err(CliError::failed(format!("job {} had already ended", self.job)));
                     }
                     Chunk::Started { .. }
                     | Chunk::Resumed { .. }
@@ -42,7 +43,7 @@ impl Cancel {
                     | Chunk::Embeddings { .. } => {}
                 },
                 Ok(None) => return Ok(()),
-                Err(error) => return Err(Outcome::unavailable(format!("job {} did not end: {error}", self.job))),
+                Err(error) => return Err(CliError::unavailable(format!("job {} did not end: {error}", self.job))),
             }
         }
     }

@@ -2,19 +2,20 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, CommandFactory as _, Subcommand, builder::PossibleValuesParser};
+use clap::{Args, Subcommand, builder::PossibleValuesParser};
 use serde_json::json;
 
 use crate::{
-    Cli, Setting,
-    config::{self, Asked, Configuration, Effective, Mistake, Origin, effective, report},
-    outcome::Outcome,
-    show,
+    Context,
+    config::{self, ConfigRequest, Configuration, Effective, Mistake, Origin, effective, report},
+    error::CliError,
+    help::command,
+    output,
 };
 
 /// Options of `rbee config`.
 #[derive(Debug, Args)]
-pub struct Config {
+pub(crate) struct Config {
     #[command(subcommand)]
     action: Action,
 }
@@ -42,10 +43,10 @@ enum Action {
 }
 
 impl Config {
-    pub(crate) fn run(self, setting: &Setting) -> Result<(), Outcome> {
+    pub(crate) fn run(self, context: &Context) -> Result<(), CliError> {
         match self.action {
-            Action::Check { file } => check(file, setting),
-            Action::Show { role, options } => show_all(&role, options, setting),
+            Action::Check { file } => check(file, context),
+            Action::Show { role, options } => show_all(&role, options, context),
             Action::Example => {
                 print!("{}", config::example());
                 Ok(())
@@ -54,31 +55,31 @@ impl Config {
     }
 }
 
-fn check(named: Option<PathBuf>, setting: &Setting) -> Result<(), Outcome> {
-    let asked = Asked { file: named.or_else(|| setting.asked.file.clone()), ..setting.asked.clone() };
-    let file = asked.place().read()?;
-    let read = file.as_ref().map(|file| config::read(&file.text, &Cli::command()));
+fn check(named: Option<PathBuf>, context: &Context) -> Result<(), CliError> {
+    let request = ConfigRequest { file: named.or_else(|| context.config.file.clone()), ..context.config.clone() };
+    let file = request.source().read()?;
+    let read = file.as_ref().map(|file| config::read(&file.text, &command()));
     let mistakes = read.and_then(Result::err).unwrap_or_default();
-    if setting.json {
+    if context.json {
         let path = file.as_ref().map(|file| file.path.display().to_string());
-        show::json(&json!({ "file": path, "mistakes": mistakes.iter().map(mistake).collect::<Vec<_>>() }));
+        output::json(&json!({ "file": path, "mistakes": mistakes.iter().map(mistake).collect::<Vec<_>>() }));
     }
     if let (Some(file), false) = (file, mistakes.is_empty()) {
-        let report = if setting.json { String::new() } else { report(&file.path, &mistakes) };
-        return Err(Outcome::usage(report));
+        let report = if context.json { String::new() } else { report(&file.path, &mistakes) };
+        return Err(CliError::usage(report));
     }
     // The environment has to be there too.
-    let right = asked.configuration()?;
-    if !setting.json {
-        say_right(&right, &asked);
+    let right = request.configuration()?;
+    if !context.json {
+        say_right(&right, &request);
     }
     Ok(())
 }
 
-fn say_right(right: &Configuration, asked: &Asked) {
+fn say_right(right: &Configuration, request: &ConfigRequest) {
     let environments: Vec<&str> = right.settings.environments().collect();
     match (&right.file, environments.as_slice()) {
-        (None, _) => println!("{}", asked.place().absence()),
+        (None, _) => println!("{}", request.source().absence()),
         (Some(file), []) => println!("{} is right", file.display()),
         (Some(file), names) => println!("{} is right, with environments {}", file.display(), names.join(", ")),
     }
@@ -88,30 +89,30 @@ fn mistake(mistake: &Mistake) -> serde_json::Value {
     json!({ "line": mistake.line, "column": mistake.column, "key": mistake.key, "message": mistake.problem.to_string() })
 }
 
-fn show_all(role: &str, options: Vec<OsString>, setting: &Setting) -> Result<(), Outcome> {
-    let configuration = setting.asked.configuration()?;
+fn show_all(role: &str, options: Vec<OsString>, context: &Context) -> Result<(), CliError> {
+    let configuration = context.config.configuration()?;
     let program = std::iter::once(OsString::from("rbee"));
-    let arguments = program.chain(setting.asked.options.clone()).chain([role.into()]).chain(options).collect();
-    let found = effective(&Cli::command(), arguments, &configuration.chosen, configuration.file.as_deref());
+    let arguments = program.chain(context.config.options.clone()).chain([role.into()]).chain(options).collect();
+    let found = effective(&command(), arguments, &configuration.chosen, configuration.file.as_deref());
     let found = found.unwrap_or_else(|error| error.exit());
-    if setting.json {
-        show::json(&json!({
+    if context.json {
+        output::json(&json!({
             "file": configuration.file,
-            "environment": setting.asked.environment,
+            "environment": context.config.environment,
             "options": found.iter().map(option).collect::<Vec<_>>(),
         }));
         return Ok(());
     }
-    match (&configuration.file, &setting.asked.environment) {
-        (None, _) => println!("{}\n", setting.asked.place().absence()),
+    match (&configuration.file, &context.config.environment) {
+        (None, _) => println!("{}\n", context.config.source().absence()),
         (Some(file), None) => println!("configuration file {}\n", file.display()),
         (Some(file), Some(name)) => println!("configuration file {}, environment {name}\n", file.display()),
     }
     let row = |Effective { section, option, value, origin }: Effective| {
         let section = if section.is_empty() { String::new() } else { format!("[{section}]") };
-        [section, option, show::or_dash(value), origin.to_string()]
+        [section, option, output::or_dash(value), origin.to_string()]
     };
-    show::table(["SECTION", "OPTION", "VALUE", "FROM"], found.into_iter().map(row).collect(), "");
+    output::table(["SECTION", "OPTION", "VALUE", "FROM"], found.into_iter().map(row).collect(), "");
     Ok(())
 }
 

@@ -1,55 +1,57 @@
-//! `rbee drain`: a hive or a worker finishes its jobs and takes no more.
+//! `rbee drain`: a hive or a worker finishes its jobs and accepts no more.
 
 use clap::Args;
 use rbee_schema::{HiveCommand, StopMode};
 
 use crate::{
-    Setting,
-    follow::{self, Awaited},
-    outcome::Outcome,
+    Context,
+    error::CliError,
+    hive_command::{Goal, follow_command},
     target::Target,
 };
 
 /// Options of `rbee drain`.
 #[derive(Debug, Args)]
-#[command(after_help = "A hive that drains stays connected and takes no workers until --undo, or until it is started \
-                        anew. A worker that is drained may be started anew by the queen, here or elsewhere, where its \
-                        model is in demand or has a minimum of replicas; `rbee remove` withdraws a model.")]
-pub struct Drain {
-    /// A hive or a worker; HIVE/WORKER where several hives have a worker of that name.
+#[command(
+    after_help = "A draining hive stays connected and accepts no workers until --undo or a restart. The queen may \
+                        start a drained worker again, on this or another hive, while its model is in demand or has a \
+                        minimum of replicas; `rbee remove` withdraws a model."
+)]
+pub(crate) struct Drain {
+    /// Name of a hive or worker; HIVE/WORKER if several hives have a worker of that name.
     #[arg(value_name = "HIVE|WORKER")]
     name: String,
-    /// The hive takes workers again.
+    /// Let the hive accept workers again.
     #[arg(long)]
     undo: bool,
 }
 
 impl Drain {
-    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
-        let bus = setting.bus("cli/drain").await?;
-        let why = || "`rbee drain` was given".to_owned();
+    pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
+        let bus = context.bus("cli/drain").await?;
+        let why = || "`rbee drain` was run".to_owned();
         match Target::find(&bus, &self.name).await? {
             Target::Hive { hive, record, .. } if self.undo && !record.draining => {
-                println!("{hive} does not drain: it takes workers");
+                println!("{hive} is not draining: it accepts workers");
                 Ok(())
             }
             Target::Hive { hive, .. } if self.undo => {
-                follow::command(&setting, &bus, &hive, &HiveCommand::Resume, &Awaited::Resumed).await
+                follow_command(&context, &bus, &hive, &HiveCommand::Resume, &Goal::HiveResumed).await
             }
             Target::Hive { hive, record, workers: 0 } if record.draining => {
-                println!("{hive} drains already and has no workers left");
+                println!("{hive} is already draining and has no workers left");
                 Ok(())
             }
             Target::Hive { hive, .. } => {
                 let drain = HiveCommand::Drain { why: why() };
-                follow::command(&setting, &bus, &hive, &drain, &Awaited::Drained).await
+                follow_command(&context, &bus, &hive, &drain, &Goal::HiveDrained).await
             }
-            Target::Worker { worker, .. } if self.undo => Err(Outcome::usage(format!(
-                "{worker} is a worker: only the drain of a hive can be undone; the queen starts workers by herself"
+            Target::Worker { worker, .. } if self.undo => Err(CliError::usage(format!(
+                "{worker} is a worker: --undo works for hives only; the queen starts workers again when they are needed"
             ))),
             Target::Worker { hive, worker, .. } => {
                 let stop = HiveCommand::Stop { worker: worker.clone(), why: why(), mode: StopMode::Drain };
-                follow::command(&setting, &bus, &hive, &stop, &Awaited::Removed(worker)).await
+                follow_command(&context, &bus, &hive, &stop, &Goal::WorkerRemoved(worker)).await
             }
         }
     }

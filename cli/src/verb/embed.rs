@@ -1,55 +1,54 @@
-//! `rbee embed`: vectors of texts. Step 1 of a job's path.
+//! `rbee embed`: submits a job that turns texts into vectors. Step 1 of a job's path.
 
 use clap::Args;
-use rbee_nats::Submission;
-use rbee_nats::trace::TraceContext;
+use rbee_nats::{Submission, trace::TraceContext};
 use rbee_schema::{Chunk, EmbeddingInput, EmbeddingsRequest, EncodingFormat, ModelName, Usage};
 use serde_json::{Value, json};
 use tokio::signal::ctrl_c;
 
-use super::attach::{Waiting, next};
 use crate::{
-    Setting,
-    outcome::Outcome,
-    show,
+    Context,
+    error::CliError,
+    job_output::{Idle, next_chunk},
+    output,
     submission::{SubmissionOptions, text},
 };
 
 /// Options of `rbee embed`.
 #[derive(Debug, Args)]
-pub struct Embed {
-    /// The model's name.
+pub(crate) struct Embed {
+    /// Name of the model.
     #[arg(value_name = "NAME")]
     model: ModelName,
-    /// The texts; `-` reads one from standard input.
+    /// Texts to embed; `-` reads one from standard input.
     #[arg(required = true, value_name = "TEXT")]
     texts: Vec<String>,
-    /// How many numbers of each vector are wanted, for models that were made to be cut.
+    /// Truncate each vector to this many dimensions. Only for models that were trained for it.
     #[arg(long, value_name = "N")]
     dimensions: Option<u32>,
-    /// Write vectors as 32-bit floats, little-endian, in base64.
+    /// Print vectors as little-endian 32-bit floats in base64.
     #[arg(long)]
     base64: bool,
     #[command(flatten)]
-    how: SubmissionOptions,
+    submission: SubmissionOptions,
 }
 
 impl Embed {
-    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
+    pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
         let model = self.model.clone();
         let submission = self.submission()?;
-        let bus = setting.bus("cli/embed").await?;
+        let bus = context.bus("cli/embed").await?;
         let (tenant, job) = (submission.tenant.clone(), submission.job.clone());
         let mut output = bus.read_output(&tenant, &job).await?;
         bus.submit_in(submission, TraceContext::from_env()).await?;
-        let mut waiting = Waiting::of(&setting);
+        let mut idle = Idle::new(&context);
         let mut vectors: Vec<Value> = Vec::new();
         loop {
             let chunk = tokio::select! {
-                chunk = next(&mut output, &mut waiting) => chunk?,
+                chunk = next_chunk(&mut output, &mut idle) => chunk?,
                 _ = ctrl_c() => {
                     bus.cancel(&tenant, &job).await?;
-                    return Err(Outcome::interrupted(format!("job {job} is cancelled")));
+                    return Err(CliError::interrupted(format!("job {job} is cancelled")));
                 }
             };
             match chunk {
@@ -57,36 +56,36 @@ impl Embed {
                     vectors.extend(some.into_iter().map(Value::from).chain(base64.into_iter().map(Value::from)));
                 }
                 Some(Chunk::Done { usage, .. }) => {
-                    show::json(&answer(model.as_str(), vectors, usage));
+                    output::json(&response(model.as_str(), vectors, usage));
                     return Ok(());
                 }
-                Some(Chunk::Error { error }) => return Err(Outcome::job(&error)),
+                Some(Chunk::Error { error }) => return Err(CliError::job(&error)),
                 Some(_) => {}
-                None => return Err(Outcome::failed("the output has ended without a last chunk")),
+                None => return Err(CliError::failed(format!("the output of job {job} ended without a last chunk"))),
             }
         }
     }
 
-    fn submission(self) -> Result<Submission, Outcome> {
+    fn submission(self) -> Result<Submission, CliError> {
         let input = self
             .texts
             .into_iter()
             .map(|argument| text(argument).map(EmbeddingInput::Text))
-            .collect::<Result<_, Outcome>>()?;
+            .collect::<Result<_, CliError>>()?;
         let request = EmbeddingsRequest {
             model: None,
             input,
             dimensions: self.dimensions,
             encoding_format: self.base64.then_some(EncodingFormat::Base64),
         };
-        let body = serde_json::to_vec(&request).map_err(Outcome::failed)?;
-        EmbeddingsRequest::from_json(&body).map_err(Outcome::usage)?;
-        self.how.submission(self.model, &request)
+        let body = serde_json::to_vec(&request).map_err(CliError::failed)?;
+        EmbeddingsRequest::from_json(&body).map_err(CliError::usage)?;
+        self.submission.build(self.model, &request)
     }
 }
 
-/// The shape of the OpenAI API.
-fn answer(model: &str, vectors: Vec<Value>, usage: Usage) -> Value {
+/// Response in the format of the OpenAI API.
+fn response(model: &str, vectors: Vec<Value>, usage: Usage) -> Value {
     let data = vectors.into_iter().enumerate();
     let data: Vec<Value> =
         data.map(|(index, vector)| json!({ "object": "embedding", "index": index, "embedding": vector })).collect();

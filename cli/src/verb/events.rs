@@ -1,4 +1,4 @@
-//! `rbee events`: what happened, and what happens.
+//! `rbee events`: prints past events and follows new ones.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,33 +6,33 @@ use clap::Args;
 use rbee_nats::{EventReader as Stream, EventRecord, recent_events};
 use serde_json::{Value, json};
 
-use crate::{Setting, outcome::Outcome, show};
+use crate::{Context, error::CliError, output};
 
 /// Options of `rbee events`.
 #[derive(Debug, Args)]
-pub struct Events {
-    /// Which events: a subject without its first token, with * and > as wildcards, such as `evt.worker.>`.
+pub(crate) struct Events {
+    /// Subject of the events without the namespace, such as `evt.worker.>`. `*` and `>` are wildcards.
     #[arg(default_value = "evt.>", value_name = "SUBJECT")]
     filter: String,
-    /// From how long ago, such as 90s, 5m or 1h.
+    /// Print the events of this period, such as 90s, 5m or 1h.
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     since: Option<Duration>,
-    /// Go on with what happens. This is so where --since is not given.
+    /// Follow new events after those of --since. Without --since this is the default.
     #[arg(long, short)]
     follow: bool,
 }
 
 impl Events {
-    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
-        let bus = setting.bus("cli/events").await?;
-        let namespace = setting.namespace.to_string();
-        let is_whole = self.filter.split('.').next() == Some(&namespace);
-        let filter = if is_whole { self.filter.clone() } else { format!("{namespace}.{}", self.filter) };
+    pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
+        let bus = context.bus("cli/events").await?;
+        let namespace = context.namespace.to_string();
+        let has_namespace = self.filter.split('.').next() == Some(&namespace);
+        let filter = if has_namespace { self.filter.clone() } else { format!("{namespace}.{}", self.filter) };
         let since = self.since.map(|ago| SystemTime::now() - ago);
         match since {
             Some(since) if !self.follow => {
                 for record in recent_events(&bus, &filter, since).await? {
-                    if is_unread(&record, setting.json) {
+                    if print_to_closed_pipe(&record, context.json) {
                         break;
                     }
                 }
@@ -41,7 +41,7 @@ impl Events {
             _ => {
                 let mut events = Stream::since(&bus, &filter, since).await?;
                 while let Some(record) = events.next().await? {
-                    if is_unread(&record, setting.json) {
+                    if print_to_closed_pipe(&record, context.json) {
                         break;
                     }
                 }
@@ -51,9 +51,9 @@ impl Events {
     }
 }
 
-/// Prints an event, and finds whether nobody reads any more, such as `head` that has its lines.
-fn is_unread(record: &EventRecord, as_json: bool) -> bool {
-    show::try_to_say(line(record, as_json)).is_err()
+/// Prints an event. True if standard output is closed, such as after `| head`.
+fn print_to_closed_pipe(record: &EventRecord, as_json: bool) -> bool {
+    output::try_print_line(line(record, as_json)).is_err()
 }
 
 fn line(record: &EventRecord, as_json: bool) -> String {
@@ -63,15 +63,15 @@ fn line(record: &EventRecord, as_json: bool) -> String {
     if as_json {
         return json!({ "at": time, "subject": subject, "sequence": sequence, "body": body }).to_string();
     }
-    // The subject's first tokens say nothing that a reader does not know.
-    let who = subject.splitn(3, '.').last().unwrap_or(subject);
-    format!("{}  {who}  {}", time.replace('T', " "), details(&body))
+    // The first two tokens are the namespace and `evt`, the same on each line.
+    let source = subject.splitn(3, '.').last().unwrap_or(subject);
+    format!("{}  {source}  {}", time.replace('T', " "), details(&body))
 }
 
-/// The fields of an event but its name, as `key=value`.
+/// Fields of an event without its name, as `key=value`.
 fn details(body: &Value) -> String {
     let fields = body.as_object().into_iter().flatten().filter(|(key, _)| *key != "event");
-    let words: Vec<String> = fields
+    let pairs: Vec<String> = fields
         .map(|(key, value)| match value {
             Value::String(text) if text.contains(' ') => format!("{key}={text:?}"),
             Value::String(text) => format!("{key}={text}"),
@@ -80,7 +80,7 @@ fn details(body: &Value) -> String {
             }
         })
         .collect();
-    words.join(" ")
+    pairs.join(" ")
 }
 
 #[cfg(test)]
@@ -99,13 +99,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_for_people_has_the_date_the_time_and_who_did_what() {
+    fn a_text_line_has_time_source_and_fields() {
         let expected = "2026-11-22 06:41:05.123Z  worker.one.w-1.draining  why=\"it is idle\"";
         assert_eq!(line(&record(), false), expected);
     }
 
     #[test]
-    fn a_line_for_programs_has_the_time_as_rfc_3339_and_the_whole_body() {
+    fn a_json_line_has_the_rfc_3339_time_and_the_whole_body() {
         let document: Value = serde_json::from_str(&line(&record(), true)).expect("JSON");
         assert_eq!(document["at"], "2026-11-22T06:41:05.123Z");
         assert_eq!(document["body"]["event"], "draining");

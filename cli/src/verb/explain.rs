@@ -1,4 +1,4 @@
-//! `rbee explain`: where another worker of a model would go, and why.
+//! `rbee explain`: the hive that the queen would choose for another worker of a model, and why.
 
 use clap::Args;
 use rbee_schema::{
@@ -6,32 +6,38 @@ use rbee_schema::{
     api::{Explanation, ModelRequest},
 };
 
-use crate::{Setting, outcome::Outcome, show};
+use crate::{Context, error::CliError, output};
 
 /// Options of `rbee explain`.
 #[derive(Debug, Args)]
-pub struct Explain {
-    /// The model's name.
+pub(crate) struct Explain {
+    /// Name of the model.
     name: ModelName,
 }
 
 impl Explain {
-    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
-        let bus = setting.bus("cli/explain").await?;
+    pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
+        let bus = context.bus("cli/explain").await?;
         let explained: Explanation = bus.request("explain", &ModelRequest { model: self.name }).await?;
-        if setting.json {
-            show::json(&explained);
+        if context.json {
+            output::json(&explained);
             return Ok(());
         }
         match &explained.hive {
-            Some(hive) => println!("another worker of {} would go to {hive}: {}\n", explained.model, explained.why),
-            None => println!("another worker of {} would go nowhere: {}\n", explained.model, explained.why),
+            Some(hive) => {
+                println!("another worker of {} would be placed on {hive}: {}\n", explained.model, explained.why);
+            }
+            None => println!("another worker of {} could not be placed: {}\n", explained.model, explained.why),
         }
-        let row = |opinion: rbee_schema::api::PlacementCandidate| {
-            let fits = if opinion.fits { "yes" } else { "no" };
-            [opinion.hive.to_string(), fits.to_owned(), opinion.why]
+        let row = |candidate: rbee_schema::api::PlacementCandidate| {
+            let fits = if candidate.fits { "yes" } else { "no" };
+            [candidate.hive.to_string(), fits.to_owned(), candidate.why]
         };
-        show::table(["HIVE", "SUITED", "WHY"], explained.hives.into_iter().map(row).collect(), "no hive is connected");
+        output::table(
+            ["HIVE", "SUITED", "WHY"],
+            explained.hives.into_iter().map(row).collect(),
+            "no hive is connected",
+        );
         Ok(())
     }
 }

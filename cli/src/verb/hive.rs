@@ -9,19 +9,18 @@ use rbee_schema::HiveName;
 
 use super::Verb;
 use crate::{
-    Setting, config,
-    fleet::{self, DataOptions, HiveOptions},
+    Context, config,
+    error::CliError,
     install::RemoteHive,
-    outcome::Outcome,
-    show,
+    metrics, output,
+    roles::{DataOptions, HiveOptions, WorkerConnection, prepare_streams},
     signals::Signals,
-    telemetry,
 };
 
 /// Options of `rbee hive`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct Hive {
+pub(crate) struct Hive {
     #[command(subcommand)]
     remote: Option<RemoteHive>,
     #[command(flatten)]
@@ -40,29 +39,34 @@ impl Hive {
     ///
     /// # Errors
     /// The arguments do not run a hive. An invalid option exits the process, as the parser does.
-    pub(crate) fn parse(arguments: Vec<OsString>) -> Result<(HiveName, PathBuf, Rules), Outcome> {
+    pub(crate) fn parse(arguments: Vec<OsString>) -> Result<(HiveName, PathBuf, Rules), CliError> {
         let (cli, _) = config::command_line(arguments)?;
         match cli.verb {
             Verb::Hive(hive) => Ok((hive.hive.name(), hive.data.folder()?, hive.hive.rules())),
-            other => Err(Outcome::usage(format!("{other:?} does not run a hive"))),
+            other => Err(CliError::usage(format!("{other:?} does not run a hive"))),
         }
     }
 
-    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
+    pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
         match self.remote {
-            Some(remote) => remote.run(setting).await,
-            None => run_local(&self.hive, &self.data, &setting).await,
+            Some(remote) => remote.run(context).await,
+            None => run_local(&self.hive, &self.data, &context).await,
         }
     }
 }
 
-async fn run_local(options: &HiveOptions, data: &DataOptions, setting: &Setting) -> Result<(), Outcome> {
-    let bus = setting.bus(&hive_connection(&options.name())).await?;
-    fleet::prepare(&bus, None).await?;
+async fn run_local(options: &HiveOptions, data: &DataOptions, context: &Context) -> Result<(), CliError> {
+    let bus = context.bus(&hive_connection(&options.name())).await?;
+    prepare_streams(&bus, None).await?;
     let mut signals = Signals::listen()?;
-    let recorded = telemetry::start()?;
-    let mut hive = fleet::hive(options, data.folder()?, &setting.nats, setting.otlp.as_deref(), bus.clone(), recorded)?;
-    show::say(format_args!("the hive is up: NATS {}, metrics {}", without_secrets(&setting.nats), hive.metrics));
+    let recorded = metrics::start()?;
+    let connection = WorkerConnection { nats_url: &context.nats, otlp: context.otlp.as_deref() };
+    let mut hive = options.start(data.folder()?, bus.clone(), connection, recorded)?;
+    output::print_line(format_args!(
+        "the hive is up: NATS {}, metrics {}",
+        without_secrets(&context.nats),
+        hive.metrics
+    ));
     let end = tokio::select! {
         () = signals.next() => hive.stop(&mut signals).await,
         ended = hive.ended() => ended,

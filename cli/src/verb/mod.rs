@@ -1,4 +1,4 @@
-//! The verbs, one file each.
+//! Verbs of the command line, one file or folder each.
 
 mod apply;
 mod attach;
@@ -31,74 +31,73 @@ mod up;
 
 use clap::Subcommand;
 
-use crate::{Setting, outcome::Outcome};
+use crate::{Context, error::CliError};
 
-/// What `rbee` can do.
+/// Verbs of the command line. `help.rs` lists them in groups.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
-    /// Run everything on this machine: nats-server, queen, hive and HTTP gateway. Ctrl-C stops all of it in order.
+pub(crate) enum Verb {
+    /// Run everything on this machine: nats-server, queen, hive and HTTP gateway
     Up(Box<up::Up>),
-    /// End everything in order: queens, hives and their workers.
+    /// Stop all queens, hives and workers gracefully
     Down(down::Down),
-    /// Run a queen: she decides which models run where, and serves HTTP.
+    /// Run a queen, which decides where models run, and the HTTP gateway
     Queen(Box<queen::Queen>),
-    /// Run a hive: it runs workers on this machine. On a second machine this joins it to the fleet. With a command, have
-    /// one on another machine.
+    /// Run a hive, which runs workers on this machine, or install one on another machine
     Hive(Box<hive::Hive>),
-    /// Declare a model; its workers start when a job comes.
+    /// Declare a model; workers start when a job arrives
     Serve(serve::Serve),
-    /// Declare the models of a file: what is there already stays as it is.
+    /// Declare the models of a file
     Apply(apply::Apply),
-    /// Say what `rbee apply` would change.
+    /// Print what `rbee apply` would change
     Plan(apply::Plan),
-    /// Withdraw a model; its workers finish their jobs and stop.
+    /// Withdraw a model; its workers finish their jobs and stop
     Remove(remove::Remove),
-    /// Fetch a model file from the hub to the hives, so that it is there when a worker needs it.
+    /// Fetch a model file from the hub before a worker needs it
     Pull(pull::Pull),
-    /// Delete a fetched model file from the hives.
+    /// Delete a fetched model file from the hives
     Rm(rm::Rm),
-    /// Ask a model and print its answer as it comes. Ctrl-C cancels the job.
+    /// Send a prompt to a model and print the answer; Ctrl-C cancels the job
     Run(run::Run),
-    /// Have a model turn texts into vectors, and print these as JSON. Ctrl-C cancels the job.
+    /// Turn texts into vectors and print them as JSON; Ctrl-C cancels the job
     Embed(embed::Embed),
-    /// Queue a job and print its id.
+    /// Queue a prompt and print the id of the job
     Submit(submit::Submit),
-    /// Print the answer of a job from its beginning, and follow it to its end.
+    /// Print the answer of a job from its beginning and follow it to its end
     Attach(attach::Attach),
-    /// Cancel a job.
+    /// Cancel a job
     Cancel(cancel::Cancel),
-    /// Let a hive or a worker finish its jobs and take no more, and wait until it has.
+    /// Let a hive or worker finish its jobs and accept no more
     Drain(drain::Drain),
-    /// End a hive or a worker now, and wait until it has ended; jobs go on elsewhere.
+    /// Stop a hive or worker now; its jobs continue elsewhere
     Stop(stop::Stop),
-    /// Try a worker again at once that ended too often.
+    /// Start a worker in a crash loop again at once
     Reset(reset::Reset),
-    /// List workers.
+    /// List workers
     Ps(ps::Ps),
-    /// Say where another worker of a model would go, and why.
+    /// Print where the queen would place another worker of a model, and why
     Explain(explain::Explain),
-    /// List declared models, or the model files that hives have fetched.
+    /// List declared models, or the model files that hives have fetched
     Models(models::Models),
-    /// List hives.
+    /// List hives
     Hives(hives::Hives),
-    /// List leased ports.
+    /// List port leases
     Ports(ports::Ports),
-    /// Print what happened, and what happens.
+    /// Print past events and follow new ones
     Events(events::Events),
-    /// Say who did what and why, or look whether the trail of it is whole.
+    /// Print who did what and why, or verify the audit trail
     Audit(audit::Audit),
-    /// Look for what could be wrong, and say what to do.
+    /// Check this machine and the fleet for problems, with a remedy for each
     Doctor(doctor::Doctor),
-    /// Show or make the streams and buckets on the server.
+    /// Show or apply changes to the streams and buckets on the server
     Topology(topology::Topology),
-    /// Print the JSON Schema of a message, or the AsyncAPI document of all of them.
+    /// Print the JSON Schema of a message, or the AsyncAPI document of all messages
     Schema(schema::Schema),
-    /// Check, show or begin the configuration file.
+    /// Check, show or print an example of the configuration file
     Config(config::Config),
 }
 
 impl Verb {
-    /// Roles tell what they do; the rest only what goes wrong.
+    /// Default log filter: roles log their lifecycle, other verbs only errors.
     pub(crate) fn log_filter(&self) -> &'static str {
         match self {
             Self::Up(_) | Self::Queen(_) => "info,async_nats=warn",
@@ -107,7 +106,7 @@ impl Verb {
         }
     }
 
-    /// What a collector of spans calls this process.
+    /// Service name of this process in traces.
     pub(crate) fn service(&self) -> &'static str {
         match self {
             Self::Queen(_) => "rbee-queen",
@@ -116,37 +115,38 @@ impl Verb {
         }
     }
 
-    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
+    /// Runs the verb.
+    pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
         match self {
-            Self::Up(verb) => verb.run(setting).await,
-            Self::Down(verb) => verb.run(setting).await,
-            Self::Queen(verb) => verb.run(setting).await,
-            Self::Hive(verb) => verb.run(setting).await,
-            Self::Serve(verb) => verb.run(setting).await,
-            Self::Apply(verb) => verb.run(setting).await,
-            Self::Plan(verb) => verb.run(setting).await,
-            Self::Remove(verb) => verb.run(setting).await,
-            Self::Pull(verb) => verb.run(setting).await,
-            Self::Rm(verb) => verb.run(setting).await,
-            Self::Run(verb) => verb.run(setting).await,
-            Self::Embed(verb) => verb.run(setting).await,
-            Self::Submit(verb) => verb.run(setting).await,
-            Self::Attach(verb) => verb.run(setting).await,
-            Self::Cancel(verb) => verb.run(setting).await,
-            Self::Drain(verb) => verb.run(setting).await,
-            Self::Stop(verb) => verb.run(setting).await,
-            Self::Reset(verb) => verb.run(setting).await,
-            Self::Ps(verb) => verb.run(setting).await,
-            Self::Explain(verb) => verb.run(setting).await,
-            Self::Models(verb) => verb.run(setting).await,
-            Self::Hives(verb) => verb.run(setting).await,
-            Self::Ports(verb) => verb.run(setting).await,
-            Self::Events(verb) => verb.run(setting).await,
-            Self::Audit(verb) => verb.run(setting).await,
-            Self::Doctor(verb) => verb.run(setting).await,
-            Self::Topology(verb) => verb.run(setting).await,
-            Self::Schema(verb) => verb.run(&setting),
-            Self::Config(verb) => verb.run(&setting),
+            Self::Up(verb) => verb.run(context).await,
+            Self::Down(verb) => verb.run(context).await,
+            Self::Queen(verb) => verb.run(context).await,
+            Self::Hive(verb) => verb.run(context).await,
+            Self::Serve(verb) => verb.run(context).await,
+            Self::Apply(verb) => verb.run(context).await,
+            Self::Plan(verb) => verb.run(context).await,
+            Self::Remove(verb) => verb.run(context).await,
+            Self::Pull(verb) => verb.run(context).await,
+            Self::Rm(verb) => verb.run(context).await,
+            Self::Run(verb) => verb.run(context).await,
+            Self::Embed(verb) => verb.run(context).await,
+            Self::Submit(verb) => verb.run(context).await,
+            Self::Attach(verb) => verb.run(context).await,
+            Self::Cancel(verb) => verb.run(context).await,
+            Self::Drain(verb) => verb.run(context).await,
+            Self::Stop(verb) => verb.run(context).await,
+            Self::Reset(verb) => verb.run(context).await,
+            Self::Ps(verb) => verb.run(context).await,
+            Self::Explain(verb) => verb.run(context).await,
+            Self::Models(verb) => verb.run(context).await,
+            Self::Hives(verb) => verb.run(context).await,
+            Self::Ports(verb) => verb.run(context).await,
+            Self::Events(verb) => verb.run(context).await,
+            Self::Audit(verb) => verb.run(context).await,
+            Self::Doctor(verb) => verb.run(context).await,
+            Self::Topology(verb) => verb.run(context).await,
+            Self::Schema(verb) => verb.run(&context),
+            Self::Config(verb) => verb.run(&context),
         }
     }
 }

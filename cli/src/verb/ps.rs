@@ -1,39 +1,40 @@
-//! `rbee ps`: workers.
+//! `rbee ps`: lists workers.
 
 use clap::Args;
 use rbee_schema::api::{Worker, Workers};
 
 use crate::{
-    Setting, listing,
-    outcome::Outcome,
-    show::{self, or_dash},
+    Context,
+    error::CliError,
+    output::{self, or_dash},
+    paging,
 };
 
 /// Options of `rbee ps`.
 #[derive(Debug, Args)]
-pub struct Ps {}
+pub(crate) struct Ps {}
 
 impl Ps {
-    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
-        let bus = setting.bus("cli/ps").await?;
-        let workers: Workers = listing::all(&bus).await?;
-        if setting.json {
-            show::json(&workers);
+    pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
+        let bus = context.bus("cli/ps").await?;
+        let workers: Workers = paging::fetch_all(&bus).await?;
+        if context.json {
+            output::json(&workers);
             return Ok(());
         }
         let header = [
             "WORKER", "MODEL", "HIVE", "PHASE", "PID", "PORT", "SLOTS", "TOKENS", "CACHED", "MEMORY", "LIMITS", "RUN",
             "SINCE",
         ];
-        let empty = "no workers run; they start when a job comes (`rbee run NAME PROMPT`)";
-        show::table(header, workers.workers.iter().map(row).collect(), empty);
+        let empty = "no worker is running; workers start when a job arrives (`rbee run NAME PROMPT`)";
+        output::table(header, workers.workers.iter().map(row).collect(), empty);
         Ok(())
     }
 }
 
 fn row(worker: &Worker) -> [String; 13] {
     let record = &worker.record;
-    let memory = (worker.memory_bytes > 0).then(|| show::bytes(worker.memory_bytes));
+    let memory = (worker.memory_bytes > 0).then(|| output::bytes(worker.memory_bytes));
     [
         worker.name.to_string(),
         record.model.to_string(),
@@ -45,8 +46,8 @@ fn row(worker: &Worker) -> [String; 13] {
         worker.tokens.to_string(),
         or_dash(worker.cache.and_then(|cache| cache.hit_rate()).map(|rate| format!("{:.0}%", 100.0 * rate))),
         or_dash(memory),
-        or_dash(record.limits.as_ref().and_then(show::limits)),
+        or_dash(record.limits.as_ref().and_then(output::limits)),
         record.epoch.to_string(),
-        or_dash(worker.since.as_deref().map(show::clock)),
+        or_dash(worker.since.as_deref().map(output::timestamp)),
     ]
 }

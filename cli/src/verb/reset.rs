@@ -1,43 +1,45 @@
-//! `rbee reset`: a worker that was given up, or waits for its next try, is tried at once.
+//! `rbee reset`: starts a worker again that is in a crash loop or in restart backoff.
 
 use clap::Args;
 use rbee_schema::{HiveCommand, WorkerPhase};
 
 use crate::{
-    Setting,
-    follow::{self, Awaited},
-    outcome::Outcome,
+    Context,
+    error::CliError,
+    hive_command::{Goal, follow_command},
     target::Target,
 };
 
 /// Options of `rbee reset`.
 #[derive(Debug, Args)]
-pub struct Reset {
-    /// A worker; HIVE/WORKER where several hives have a worker of that name.
+pub(crate) struct Reset {
+    /// Name of a worker; HIVE/WORKER if several hives have a worker of that name.
     #[arg(value_name = "WORKER")]
     name: String,
 }
 
 impl Reset {
-    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
-        let bus = setting.bus("cli/reset").await?;
+    pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
+        let bus = context.bus("cli/reset").await?;
         match Target::find(&bus, &self.name).await? {
-            Target::Hive { hive, .. } => Err(Outcome::failed(format!(
-                "{hive} is a hive: only a worker can be reset, and `rbee ps` lists the workers"
+            Target::Hive { hive, .. } => Err(CliError::failed(format!(
+                "{hive} is a hive: only a worker can be reset; `rbee ps` lists the workers"
             ))),
-            Target::Worker { worker, record, .. } if !waits_for_a_try(record.phase) => Err(Outcome::failed(format!(
-                "{worker} is {}: only a worker that is crash-loop, backoff or failed can be reset",
-                record.phase.as_str()
-            ))),
+            Target::Worker { worker, record, .. } if !waits_for_restart(record.phase) => {
+                Err(CliError::failed(format!(
+                    "{worker} is {}: only a worker in crash-loop, backoff or failed can be reset",
+                    record.phase.as_str()
+                )))
+            }
             Target::Worker { hive, worker, .. } => {
                 let reset = HiveCommand::Reset { worker: worker.clone() };
-                follow::command(&setting, &bus, &hive, &reset, &Awaited::Spawned(worker)).await
+                follow_command(&context, &bus, &hive, &reset, &Goal::WorkerStarted(worker)).await
             }
         }
     }
 }
 
-fn waits_for_a_try(phase: WorkerPhase) -> bool {
+fn waits_for_restart(phase: WorkerPhase) -> bool {
     match phase {
         WorkerPhase::Backoff | WorkerPhase::CrashLoop | WorkerPhase::Failed => true,
         WorkerPhase::Requested

@@ -1,4 +1,4 @@
-//! `rbee schema`: the messages of the bus, described for machines.
+//! `rbee schema`: machine-readable descriptions of the messages on the bus.
 
 use std::{fs, path::PathBuf};
 
@@ -6,25 +6,25 @@ use clap::Args;
 use rbee_nats::asyncapi;
 use rbee_schema::documents;
 
-use crate::{Setting, help, outcome::Outcome};
+use crate::{Context, error::CliError, help::help};
 
 /// Options of `rbee schema`.
 #[derive(Debug, Args)]
-pub struct Schema {
-    /// Which document; `asyncapi` for all subjects and messages in one. Without a name the names are listed.
+pub(crate) struct Schema {
+    /// Name of a document; `asyncapi` has all subjects and messages. Without a name, list the names.
     name: Option<String>,
-    /// Write every document into this folder instead.
+    /// Write every document to this folder instead.
     #[arg(long, value_name = "FOLDER", conflicts_with = "name")]
     write: Option<PathBuf>,
 }
 
 impl Schema {
-    pub(crate) fn run(self, _: &Setting) -> Result<(), Outcome> {
+    pub(crate) fn run(self, _: &Context) -> Result<(), CliError> {
         let files = generated();
         if let Some(folder) = self.write {
             for (name, text) in &files {
                 let file = folder.join(name);
-                let failed = |error| Outcome::failed(format!("failed to write {}: {error}", file.display()));
+                let failed = |error| CliError::failed(format!("failed to write {}: {error}", file.display()));
                 fs::create_dir_all(&folder).map_err(failed)?;
                 fs::write(&file, text).map_err(failed)?;
             }
@@ -36,7 +36,7 @@ impl Schema {
         };
         let found = files.iter().find(|(file, _)| stem(file) == name);
         let (_, text) =
-            found.ok_or_else(|| Outcome::usage(format!("there is no document `{name}`; `rbee schema` lists them")))?;
+            found.ok_or_else(|| CliError::usage(format!("unknown document `{name}`; `rbee schema` lists them")))?;
         print!("{text}");
         Ok(())
     }
@@ -46,7 +46,7 @@ fn stem(file: &str) -> &str {
     file.split('.').next().unwrap_or(file)
 }
 
-/// Every generated file: its name and its text.
+/// Every generated file, as its name and its text.
 pub fn generated() -> Vec<(String, String)> {
     let mut files: Vec<(String, String)> = documents()
         .into_iter()

@@ -1,74 +1,81 @@
-//! `rbee serve`: a model is declared.
+//! `rbee serve`: declares a model.
 
 use std::{path::Path, time::Duration};
 
-use clap::{
-    Args,
-    builder::{PossibleValuesParser, TypedValueParser},
-};
+use clap::Args;
 use rbee_nats::Registry;
 use rbee_schema::{
     ByteSize, Device, Limits, ModelKind, ModelName, ModelReference, ModelSpec, PlacementStrategy, Replicas,
+    parse_cores, parse_label,
 };
 
-use crate::{
-    Setting,
-    fleet::{label, labels},
-    outcome::Outcome,
-    show,
-};
+use crate::{Context, error::CliError, output, roles::device_parser};
 
 /// Options of `rbee serve`.
 #[derive(Debug, Args)]
-pub struct Serve {
-    /// The name by which jobs ask for it.
+pub(crate) struct Serve {
+    /// Name of the model. Jobs ask for it by this name.
     name: ModelName,
-    /// Where its weights are: a path on the hive's machine, of a .gguf file or of a folder with safetensors, or hf:owner/repo[@revision][/file.gguf] on the hub.
-    #[arg(value_parser = reference, value_name = "REFERENCE")]
+    /// Weights of the model: the path of a .gguf file or a safetensors folder on the hive's machine, or
+    /// hf:owner/repo[@revision][/file.gguf] on the hub.
+    #[arg(value_parser = parse_reference, value_name = "REFERENCE")]
     reference: ModelReference,
-    /// What it does: text, or embeddings.
+    /// Task of the model: text or embeddings.
     #[arg(long, default_value_t, value_name = "KIND")]
     kind: ModelKind,
-    /// How many workers run it, as MIN..MAX or one number for both.
-    #[arg(long, default_value = "0..1", value_parser = replicas, value_name = "RANGE")]
+    /// Number of workers, as MIN..MAX or one number for both.
+    #[arg(long, default_value = "0..1", value_name = "RANGE")]
     replicas: Replicas,
-    /// How many jobs each worker runs at a time.
+    /// Number of jobs that each worker runs at once [default: 2].
     #[arg(long, value_name = "N")]
     slots: Option<u32>,
-    /// Tokens of prompt and answer together, or of one text whose vector is wanted; default: what the model and the engine can.
+    /// Context length in tokens: prompt and answer together, or one text to embed [default: that of the model].
     #[arg(long, value_name = "TOKENS")]
     context: Option<u32>,
-    /// How long a worker may be idle before it is stopped, such as 90s or 5m.
+    /// Stop a worker above the minimum after this long without a job, such as 90s [default: 5m].
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     idle_timeout: Option<Duration>,
-    /// Keep a worker that has started, however long it is idle.
+    /// Keep a started worker running while it is idle.
     #[arg(long)]
     pin: bool,
-    /// The memory that each worker may use, such as 4GiB; one that needs more is ended.
+    /// Memory limit of each worker, such as 4GiB. A worker that exceeds it is killed.
     #[arg(long, value_name = "SIZE")]
     memory: Option<ByteSize>,
-    /// The cores that each worker may use, such as 1.5.
-    #[arg(long, value_parser = cpu_millis, value_name = "N")]
+    /// Processor limit of each worker in cores, such as 1.5.
+    #[arg(long, value_parser = parse_cores, value_name = "N")]
     cpus: Option<u32>,
-    /// The files and sockets that each worker may have open.
+    /// Limit of open files and sockets of each worker.
     #[arg(long, value_name = "N")]
     open_files: Option<u32>,
-    /// The device that it must run on; default: what the hive's workers have.
-    #[arg(long, value_parser = device())]
+    /// Run only on this device [default: any device of the hive].
+    #[arg(long, value_parser = device_parser())]
     device: Option<Device>,
-    /// Who gets room first where there is not enough for all: the higher number.
+    /// Priority when memory is short: models with a higher number are placed first.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_name = "N")]
     priority: i32,
-    /// Only hives with these labels run it, as NAME=VALUE with commas.
-    #[arg(long, value_delimiter = ',', value_parser = label, value_name = "NAME=VALUE")]
+    /// Run only on hives that have these labels (NAME=VALUE,...).
+    #[arg(long, value_delimiter = ',', value_parser = parse_label, value_name = "NAME=VALUE")]
     labels: Vec<(String, String)>,
-    /// Put its workers on as few hives as have room, instead of on different ones.
+    /// Place workers on as few hives as possible instead of spreading them.
     #[arg(long)]
     pack: bool,
 }
 
 impl Serve {
-    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
+    pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
+        let (name, spec) = self.spec();
+        spec.check().map_err(CliError::usage)?;
+        let bus = context.bus("cli/serve").await?;
+        Registry::models(&bus).put(name.as_str(), &spec).await?;
+        if context.json {
+            output::json(&spec);
+        } else {
+            println!("{name} is declared: {}", spec.reference);
+        }
+        Ok(())
+    }
+
+    fn spec(self) -> (ModelName, ModelSpec) {
         let spec = ModelSpec::new(self.reference);
         let spec = ModelSpec {
             kind: self.kind,
@@ -80,24 +87,16 @@ impl Serve {
             limits: Limits { memory: self.memory, cpu_millis: self.cpus, open_files: self.open_files },
             device: self.device,
             priority: self.priority,
-            labels: labels(&self.labels)?,
+            labels: self.labels.into_iter().collect(),
             placement: if self.pack { PlacementStrategy::Pack } else { PlacementStrategy::Spread },
             ..spec
         };
-        spec.check().map_err(Outcome::usage)?;
-        let bus = setting.bus("cli/serve").await?;
-        Registry::models(&bus).put(self.name.as_str(), &spec).await?;
-        if setting.json {
-            show::json(&spec);
-        } else {
-            println!("{} is declared: {}", self.name, spec.reference);
-        }
-        Ok(())
+        (self.name, spec)
     }
 }
 
-/// Reads a reference; a path is made absolute, because hives run in other folders.
-fn reference(text: &str) -> Result<ModelReference, String> {
+/// Parser of a reference. A path becomes absolute, because hives run in other folders.
+fn parse_reference(text: &str) -> Result<ModelReference, String> {
     if text.starts_with("mock:") || text.starts_with("hf:") {
         return text.parse();
     }
@@ -106,69 +105,22 @@ fn reference(text: &str) -> Result<ModelReference, String> {
     Ok(ModelReference::File(path))
 }
 
-/// Reads `1.5` as 1500 thousandths of a core.
-fn cpu_millis(text: &str) -> Result<u32, String> {
-    let millis = text.parse::<f64>().ok().map(|cores| (cores * 1000.0).round());
-    match millis {
-        // The cast is exact: the number is whole and in range.
-        Some(millis) if (10.0..=f64::from(u32::MAX)).contains(&millis) => Ok(millis as u32),
-        _ => Err(format!("`{text}` is no number of cores: expected 0.01 or more, such as 1.5")),
-    }
-}
-
-pub(crate) fn device() -> impl TypedValueParser<Value = Device> {
-    PossibleValuesParser::new(["cpu", "cuda", "metal"]).map(|name| match name.as_str() {
-        "cuda" => Device::Cuda,
-        "metal" => Device::Metal,
-        _ => Device::Cpu,
-    })
-}
-
-/// Reads `2` or `0..3`.
-fn replicas(text: &str) -> Result<Replicas, String> {
-    let number = |text: &str| text.parse::<u32>().ok();
-    let (min, max) = match text.split_once("..") {
-        Some((min, max)) => (number(min), number(max)),
-        None => (number(text), number(text)),
-    };
-    match (min, max) {
-        (Some(min), Some(max)) if max >= 1 && min <= max => Ok(Replicas { min, max }),
-        _ => Err(format!("`{text}` is no number of workers: expected MIN..MAX with MAX of at least 1, such as 0..2")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn replicas_are_a_range_or_one_number() {
-        assert_eq!(replicas("0..2"), Ok(Replicas { min: 0, max: 2 }));
-        assert_eq!(replicas("3"), Ok(Replicas { min: 3, max: 3 }));
-        for wrong in ["0", "2..1", "..", "x", "-1"] {
-            assert!(replicas(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn cores_are_a_decimal_number() {
-        for (text, millis) in [("1", 1000), ("1.5", 1500), ("0.01", 10), ("64", 64_000), ("0.333", 333)] {
-            assert_eq!(cpu_millis(text), Ok(millis), "{text}");
-        }
-        for wrong in ["0", "0.001", "-1", "NaN", "inf", "1e99", "two", ""] {
-            assert!(cpu_millis(wrong).is_err_and(|error| error.contains("such as 1.5")), "{wrong}");
-        }
-    }
-
-    #[test]
     fn a_path_becomes_an_absolute_reference() {
-        let ModelReference::File(path) = reference("models/m.gguf").expect("a reference") else { panic!("a file") };
+        let ModelReference::File(path) = parse_reference("models/m.gguf").expect("a reference") else {
+            panic!("not a file")
+        };
         assert!(path.is_absolute() && path.ends_with("models/m.gguf"), "{}", path.display());
     }
 
     #[test]
-    fn a_file_on_the_hub_is_a_reference_and_a_malformed_one_is_no_path() {
-        assert_eq!(reference("hf:a/b/c.gguf").map(|reference| reference.to_string()), Ok("hf:a/b/c.gguf".to_owned()));
-        assert!(reference("hf:a").is_err());
+    fn a_malformed_hub_reference_is_not_taken_for_a_path() {
+        let hub = parse_reference("hf:a/b/c.gguf").map(|reference| reference.to_string());
+        assert_eq!(hub, Ok("hf:a/b/c.gguf".to_owned()));
+        assert!(parse_reference("hf:a").is_err());
     }
 }

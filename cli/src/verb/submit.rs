@@ -1,25 +1,25 @@
-//! `rbee submit`: a job that nobody waits for.
+//! `rbee submit`: queues a job and does not wait for its answer.
 
 use clap::Args;
 use rbee_nats::trace::TraceContext;
 
-use crate::{Setting, outcome::Outcome, prompt::PromptOptions, show};
+use crate::{Context, error::CliError, output, prompt::PromptOptions};
 
 /// Options of `rbee submit`.
 #[derive(Debug, Args)]
-pub struct Submit {
+pub(crate) struct Submit {
     #[command(flatten)]
     prompt: PromptOptions,
 }
 
 impl Submit {
-    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
+    pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
         let submission = self.prompt.submission()?;
-        let bus = setting.bus("cli/submit").await?;
+        let bus = context.bus("cli/submit").await?;
         let job = submission.job.clone();
         bus.submit_in(submission, TraceContext::from_env()).await?;
-        if setting.json {
-            show::json(&serde_json::json!({ "job": job }));
+        if context.json {
+            output::json(&serde_json::json!({ "job": job }));
         } else {
             println!("{job}");
         }

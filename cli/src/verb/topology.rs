@@ -1,28 +1,29 @@
-//! `rbee topology`: the streams and buckets on the server.
+//! `rbee topology`: streams and buckets on the server.
 
 use clap::{Args, Subcommand};
 use rbee_nats::Plan;
 
-use crate::{Setting, outcome::Outcome};
+use crate::{Context, error::CliError};
 
 /// Options of `rbee topology`.
 #[derive(Debug, Args)]
-pub struct Topology {
+pub(crate) struct Topology {
     #[command(subcommand)]
     action: Action,
 }
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Print what would change.
+    /// Print what `rbee topology apply` would change.
     Plan,
-    /// Make it so. Nothing is ever deleted. `up`, `queen` and `hive` do this by themselves.
+    /// Create missing streams and buckets and update existing ones. Nothing is deleted. `up`, `queen` and `hive` do this
+    /// when they start.
     Apply,
 }
 
 impl Topology {
-    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
-        let bus = setting.bus("cli/topology").await?;
+    pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
+        let bus = context.bus("cli/topology").await?;
         let plan = Plan::compute(&bus).await?;
         print!("{plan}");
         match self.action {

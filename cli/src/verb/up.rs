@@ -1,67 +1,71 @@
-//! `rbee up`: everything on one machine.
+//! `rbee up`: runs everything on one machine.
 
-use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use rbee_nats::{EmbeddedServer, hive_connection, queen_connection, without_secrets};
 
 use crate::{
-    DEFAULT_NATS, Setting,
-    fleet::{self, DataOptions, HiveOptions, QueenOptions},
-    outcome::Outcome,
-    show,
+    Context,
+    command_line::DEFAULT_NATS,
+    error::CliError,
+    metrics, output,
+    roles::{DataOptions, GatewayOptions, HiveOptions, QueenOptions, WorkerConnection, prepare_streams},
     signals::Signals,
-    telemetry,
 };
 
 /// Options of `rbee up`.
 #[derive(Debug, Args)]
-pub struct Up {
+pub(crate) struct Up {
     #[command(flatten)]
     data: DataOptions,
-    #[command(flatten)]
-    hive: HiveOptions,
-    #[command(flatten)]
-    queen: QueenOptions,
-    /// The port of the nats-server that is started. With --nats none is started.
-    #[arg(long, env = "RBEE_NATS_PORT", default_value_t = 4222, value_name = "PORT",
+    /// Start nats-server on this port. With --nats, no server is started.
+    #[arg(long, env = "RBEE_NATS_PORT", hide_env_values = true, default_value_t = 4222, value_name = "PORT",
           value_parser = clap::value_parser!(u16).range(1..))]
     nats_port: u16,
-    /// Where the HTTP gateway listens; port 0 takes any that is free.
-    #[arg(long, env = "RBEE_HTTP", default_value = "127.0.0.1:7833", value_name = "ADDRESS")]
-    http: SocketAddr,
+    #[command(flatten)]
+    gateway: GatewayOptions,
+    #[command(flatten)]
+    queen: QueenOptions,
+    #[command(flatten)]
+    hive: HiveOptions,
 }
 
 impl Up {
-    pub(crate) async fn run(self, setting: Setting) -> Result<(), Outcome> {
+    pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
         let data = self.data.folder()?;
-        let server = if setting.nats == DEFAULT_NATS {
-            let started = EmbeddedServer::start(&data.join("nats"), self.nats_port, &setting.connection).await;
-            Some(started.map_err(Outcome::failed)?)
-        } else {
-            None
-        };
-        let url = server.as_ref().map_or_else(|| setting.nats.clone(), |server| server.url().to_owned());
-        let ran = self.roles(&setting, data, &url).await;
+        let server = self.start_server(&context, &data).await?;
+        let url = server.as_ref().map_or_else(|| context.nats.clone(), |server| server.url().to_owned());
+        let result = self.run_roles(&context, data, &url).await;
         if let Some(server) = server {
             server.stop().await;
         }
-        ran
+        result
     }
 
-    async fn roles(self, setting: &Setting, data: std::path::PathBuf, url: &str) -> Result<(), Outcome> {
-        let bus = setting.bus_at(url, "up").await?;
-        fleet::prepare(&bus, Some(&self.queen.bus_limits)).await?;
+    /// Starts nats-server, unless `--nats` names a server.
+    async fn start_server(&self, context: &Context, data: &Path) -> Result<Option<EmbeddedServer>, CliError> {
+        if context.nats != DEFAULT_NATS {
+            return Ok(None);
+        }
+        let started = EmbeddedServer::start(&data.join("nats"), self.nats_port, &context.connection).await;
+        started.map(Some).map_err(CliError::failed)
+    }
+
+    async fn run_roles(self, context: &Context, data: PathBuf, url: &str) -> Result<(), CliError> {
+        let bus = context.bus_at(url, "up").await?;
+        prepare_streams(&bus, Some(&self.queen.bus_limits)).await?;
         let (queen_bus, hive_bus) = (
-            setting.bus_at(url, &queen_connection(&self.queen.name())).await?,
-            setting.bus_at(url, &hive_connection(&self.hive.name())).await?,
+            context.bus_at(url, &queen_connection(&self.queen.name())).await?,
+            context.bus_at(url, &hive_connection(&self.hive.name())).await?,
         );
         let mut signals = Signals::listen()?;
-        let recorded = telemetry::start()?;
-        let (mut http, address) = fleet::http(self.http, &self.queen, bus.clone(), recorded.clone()).await?;
-        let mut queen = fleet::queen(&self.queen, queen_bus.clone());
-        let mut hive = fleet::hive(&self.hive, data, url, setting.otlp.as_deref(), hive_bus.clone(), recorded)?;
-        show::say(format_args!(
+        let recorder = metrics::start()?;
+        let (mut gateway, address) = self.gateway.start(&self.queen, bus.clone(), recorder.clone()).await?;
+        let mut queen = self.queen.start(queen_bus.clone());
+        let connection = WorkerConnection { nats_url: url, otlp: context.otlp.as_deref() };
+        let mut hive = self.hive.start(data, hive_bus.clone(), connection, recorder)?;
+        output::print_line(format_args!(
             "rbee is up: NATS {}, HTTP http://{address}/v1, metrics {}",
             without_secrets(url),
             hive.metrics
@@ -69,25 +73,25 @@ impl Up {
         let hive_ended = tokio::select! {
             () = signals.next() => None,
             ended = hive.ended() => Some(ended),
-            ended = http.ended() => return ended,
-            // She was told to end over the bus, and so is everything else.
+            ended = gateway.ended() => return ended,
+            // `rbee down` stopped the queen over the bus; the rest stops with it.
             ended = queen.ended() => {
                 ended?;
                 None
             }
         };
-        show::say("rbee stops");
-        // The queen first: she would replace the workers that the hive stops.
+        output::print_line("rbee is stopping");
+        // The queen first: it would replace the workers that the hive stops.
         let queen_end = queen.stop().await;
         let hive_end = match hive_ended {
             Some(ended) => ended,
             None => hive.stop(&mut signals).await,
         };
-        // Whoever reads an answer over HTTP may read it to its end, or until the next signal.
-        let http_end = signals.or_at_once(http.stop()).await;
+        // Answers over HTTP may be read to their end, or until the next signal.
+        let gateway_end = signals.or_at_once(gateway.stop()).await;
         for bus in [bus, queen_bus, hive_bus] {
             bus.close().await;
         }
-        hive_end.and(queen_end).and(http_end)
+        hive_end.and(queen_end).and(gateway_end)
     }
 }

@@ -85,7 +85,7 @@ async fn a_reader_of_events_notices_that_the_server_which_pushed_them_is_cut_off
         }
         others.push(events);
     };
-    servers.network.cut(victim);
+    servers.network.disconnect(victim);
     let outbox = Outbox::start(&bus);
     outbox.publish(&Event::Hive(hive(0), HiveEvent::Resumed {}));
     let heard = timeout(NOTICED, events.next()).await.expect("it is heard in time").expect("read").expect("an event");
@@ -124,7 +124,7 @@ async fn a_hive_hears_commands_when_the_server_that_held_its_question_is_cut_off
     let listening = tokio::spawn(listening);
     // It asks before the other one is gone.
     bus.round_trip().await.expect("the servers answer");
-    servers.network.cut(victim);
+    servers.network.disconnect(victim);
     let command = HiveCommand::Resume;
     bus.command(&hive(number), &command).await.expect("stored");
     let heard = timeout(NOTICED, listening).await.expect("it is heard in time").expect("no panic");

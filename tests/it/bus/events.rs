@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use rbee_nats::{Bus, EventReader, EventRecord, Outbox, recent_events};
 use rbee_schema::{Event, WorkerEvent};
 use rbee_tests::{
-    cable::Cable,
     nats::{NatsServer, connect},
+    relay::Relay,
     wait::{PATIENCE, eventually, soon},
 };
 use tokio::time::Instant;
@@ -60,13 +60,13 @@ async fn no_event_is_lost_or_stored_twice_when_the_server_is_killed_in_between()
 async fn an_event_whose_receipt_was_lost_is_published_again_and_stored_once() {
     let server = NatsServer::start().await;
     let observer = server.bus("rbee").await;
-    let cable = Cable::to(server.url()).await;
-    let outbox = Outbox::start(&connect(cable.url(), "rbee").await.expect("connected"));
-    cable.lose_answers();
+    let relay = Relay::start(server.url()).await;
+    let outbox = Outbox::start(&connect(relay.url(), "rbee").await.expect("connected"));
+    relay.drop_replies();
     outbox.publish(&event(0));
     eventually("the event is stored", PATIENCE, async || stored(&observer).await == [0]).await;
-    cable.cut();
-    cable.mend();
+    relay.cut();
+    relay.restore();
     outbox.publish(&event(1));
     outbox.drained(PATIENCE).await;
     assert_eq!(stored(&observer).await, [0, 1]);

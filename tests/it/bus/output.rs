@@ -7,8 +7,8 @@ use futures::StreamExt as _;
 use rbee_nats::{AppendError, Bus, OutputReadError, OutputReader, StoredChunk, Topology};
 use rbee_schema::{Chunk, JobId, Tenant};
 use rbee_tests::{
-    cable::Cable,
     nats::{NatsServer, connect},
+    relay::Relay,
     wait::{PATIENCE, soon},
 };
 use tokio::time::Instant;
@@ -120,18 +120,18 @@ async fn a_follower_that_begins_late_sees_what_was_before_it() {
 async fn a_follower_that_was_cut_off_misses_nothing_and_sees_nothing_twice() {
     let server = NatsServer::start().await;
     let worker = server.bus("rbee").await;
-    let cable = Cable::to(server.url()).await;
-    let client = connect(cable.url(), "rbee").await.expect("connected");
+    let relay = Relay::start(server.url()).await;
+    let client = connect(relay.url(), "rbee").await.expect("connected");
     let (tenant, id) = job("a");
     let mut follow = client.read_output(&tenant, &id).await.expect("followed");
     let mut online = client.online();
     let last = append(&worker, &job("a"), 0..5, 0).await;
     assert_eq!(soon("chunk", follow.next(PATIENCE)).await.expect("read").expect("a chunk").chunk, tokens(0));
 
-    cable.cut();
+    relay.cut();
     soon("loss of the connection", online.wait_for(|online| !online)).await.expect("told");
     let last = append(&worker, &job("a"), 5..10, last).await;
-    cable.mend();
+    relay.restore();
     soon("return of the connection", online.wait_for(|online| *online)).await.expect("told");
 
     let last = append(&worker, &job("a"), 10..15, last).await;
@@ -143,16 +143,16 @@ async fn a_follower_that_was_cut_off_misses_nothing_and_sees_nothing_twice() {
 async fn a_follower_whose_last_chunks_were_lost_finds_them_by_itself() {
     let server = NatsServer::start().await;
     let worker = server.bus("rbee").await;
-    let cable = Cable::to(server.url()).await;
-    let client = connect(cable.url(), "rbee").await.expect("connected");
+    let relay = Relay::start(server.url()).await;
+    let client = connect(relay.url(), "rbee").await.expect("connected");
     let (tenant, id) = job("a");
     let mut follow = client.read_output(&tenant, &id).await.expect("followed");
     let mut online = client.online();
-    cable.cut();
+    relay.cut();
     soon("loss of the connection", online.wait_for(|online| !online)).await.expect("told");
     let last = append(&worker, &job("a"), 0..3, 0).await;
     worker.append(&tenant, &id, &done(3), last).await.expect("appended");
-    cable.mend();
+    relay.restore();
     soon("return of the connection", online.wait_for(|online| *online)).await.expect("told");
     // Nothing comes any more that would tell of the gap.
     assert_eq!(read_to_the_end(&mut follow).await, answer(3));

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use rbee_nats::{Bus, Entry, Outbox, PortLeases, Registry, RegistryWatch};
 use rbee_schema::{ByteSize, HiveRecord, Labels, ModelReference, ModelSpec, PortLease, Protocol};
 use rbee_tests::{
-    cable::Cable,
     nats::{NatsServer, connect},
+    relay::Relay,
     wait::{PATIENCE, eventually, soon},
 };
 
@@ -215,8 +215,8 @@ async fn what_went_while_a_watch_was_cut_off_is_told_as_gone_even_when_the_notic
     let went = leases.claim(1, &lease, 0).await.expect("claimed");
     leases.claim(2, &lease, 0).await.expect("claimed");
 
-    let cable = Cable::to(server.url()).await;
-    let away = connect(cable.url(), "rbee").await.expect("connected");
+    let relay = Relay::start(server.url()).await;
+    let away = connect(relay.url(), "rbee").await.expect("connected");
     let mut online = away.online();
     let mut watch = watch(&Registry::ports(&away)).await;
     let mut seen = Vec::new();
@@ -225,7 +225,7 @@ async fn what_went_while_a_watch_was_cut_off_is_told_as_gone_even_when_the_notic
     }
     assert_eq!(seen, [set("host.1", lease.clone()), set("host.2", lease.clone()), Entry::Synced]);
 
-    cable.cut();
+    relay.cut();
     soon("loss of the connection", online.wait_for(|online| !online)).await.expect("told");
     leases.release(went, &lease).await.expect("released");
     let stream = bus.jetstream().get_stream("KV_rbee_ports").await.expect("the bucket is there");
@@ -233,7 +233,7 @@ async fn what_went_while_a_watch_was_cut_off_is_told_as_gone_even_when_the_notic
         stream.get_info().await.is_ok_and(|info| info.state.messages == 1)
     })
     .await;
-    cable.mend();
+    relay.restore();
 
     let mut later = Vec::new();
     while later.last() != Some(&gone("host.1")) {

@@ -9,8 +9,8 @@ use async_nats::jetstream::stream::{Config, LastRawMessageErrorKind};
 use rbee_nats::{BusLimits, EventReader, Outbox, Plan, recent_events};
 use rbee_schema::{Event, HiveCommand, WorkerEvent};
 use rbee_tests::{
-    cable::Cable,
     nats::{NatsServer, connect_with},
+    relay::Relay,
     wait::{PATIENCE, eventually, soon},
 };
 
@@ -35,9 +35,9 @@ async fn a_server_that_says_nothing_is_given_up_after_the_time_to_connect() {
 #[tokio::test]
 async fn a_request_that_is_not_answered_is_given_up_and_missed_pings_end_the_connection() {
     let server = NatsServer::start().await;
-    let cable = Cable::to(server.url()).await;
-    let bus = connect_with(cable.url(), "rbee", "connect=200ms,request=300ms,ping=100ms").await.expect("connected");
-    cable.lose_answers();
+    let relay = Relay::start(server.url()).await;
+    let bus = connect_with(relay.url(), "rbee", "connect=200ms,request=300ms,ping=100ms").await.expect("connected");
+    relay.drop_replies();
     let begun = Instant::now();
     bus.round_trip().await.expect_err("nothing comes back");
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
@@ -50,13 +50,13 @@ async fn a_request_that_is_not_answered_is_given_up_and_missed_pings_end_the_con
 async fn a_reader_that_cannot_be_opened_anew_is_given_up() {
     let server = NatsServer::start().await;
     let observer = server.bus("rbee").await;
-    let cable = Cable::to(server.url()).await;
-    let bus = connect_with(cable.url(), "rbee", "reader=200ms").await.expect("connected");
+    let relay = Relay::start(server.url()).await;
+    let bus = connect_with(relay.url(), "rbee", "reader=200ms").await.expect("connected");
     let mut events = EventReader::since(&bus, "rbee.evt.>", None).await.expect("followed");
     observer.jetstream().delete_stream("rbee_events").await.expect("deleted");
     // The reader is opened anew when the connection is back, and finds nothing there.
-    cable.cut();
-    cable.mend();
+    relay.cut();
+    relay.restore();
     let begun = Instant::now();
     soon("end of the reader", events.next()).await.expect_err("there is no such stream");
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());

@@ -73,7 +73,7 @@ async fn a_job_for_an_unknown_model_is_answered_with_the_known_ones() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("alpha", "", 0, 1).await;
     fleet.serve_mock("beta", "", 0, 1).await;
-    fleet.known(&["alpha", "beta"]).await;
+    fleet.declared(&["alpha", "beta"]).await;
     let failure = failure(&fleet, "gamma", &chat("Hi").to_string()).await;
     assert_eq!(failure.code, FailureCode::UnknownModel);
     assert!(failure.message.contains("`gamma`") && failure.message.contains("alpha, beta"), "{failure}");

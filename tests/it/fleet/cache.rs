@@ -2,7 +2,7 @@
 
 use rbee_schema::{ModelReference, ModelSpec, PromptCacheStats, Replicas};
 use rbee_tests::{
-    fleet::{Fleet, chat, counted, whole},
+    fleet::{Fleet, chat, metric_value, whole},
     tools::model,
     wait::{PATIENCE, eventually},
 };
@@ -51,13 +51,13 @@ async fn a_second_job_that_begins_alike_finds_its_beginning_and_that_is_counted(
         ("rbee_worker_cache_hit_tokens_total", second.hit_tokens),
         ("rbee_worker_cache_bytes{what=\"idle\"}", second.idle_bytes),
     ] {
-        assert_eq!(counted(&metrics, metric).await, expected as f64, "{metric}");
+        assert_eq!(metric_value(&metrics, metric).await, expected as f64, "{metric}");
     }
     let rate = second.hit_rate().expect("tokens were asked for");
-    assert_eq!(counted(&metrics, "rbee_worker_cache_hit_ratio").await, rate);
+    assert_eq!(metric_value(&metrics, "rbee_worker_cache_hit_ratio").await, rate);
     let queen = format!("{}/metrics", fleet.http().await);
     eventually("the queen counts it too", PATIENCE, async || {
-        counted(&queen, "rbee_queen_cache_hit_ratio").await == rate
+        metric_value(&queen, "rbee_queen_cache_hit_ratio").await == rate
     })
     .await;
     let shown = fleet.rbee(&["ps"]).await;

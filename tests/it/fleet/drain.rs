@@ -69,7 +69,7 @@ async fn a_hive_that_is_stopped_ends_well_and_its_model_goes_elsewhere() {
     let worker = fleet.ready(1).await.remove(0);
     let stopped = fleet.rbee(&["stop", worker.hive.as_str()]).await;
     assert!(stopped.status.success(), "{}", stderr(&stopped));
-    assert!(fleet.end_of_role(worker.hive.as_str()).await, "its process ends with code 0");
+    assert!(fleet.exit_code(worker.hive.as_str()).await == Some(0), "its process ends with code 0");
     eventually("its worker is replaced on the other hive", PATIENCE, async || {
         let workers = fleet.workers().await;
         workers.iter().any(|other| other.hive != worker.hive && other.record.phase == WorkerPhase::Ready)

@@ -4,7 +4,7 @@
 use futures::StreamExt as _;
 use rbee_schema::{Chunk, FailureCode, ModelKind, ModelReference, ModelSpec, Replicas};
 use rbee_tests::{
-    fleet::{Fleet, chat, counted, whole},
+    fleet::{Fleet, chat, metric_value, whole},
     tools::encoder,
     wait::{PATIENCE, eventually, soon},
 };
@@ -62,7 +62,7 @@ async fn texts_are_turned_into_vectors_that_are_near_where_their_sense_is() {
     .await;
     let port = worker.record.port.expect("it serves metrics");
     let url = format!("http://127.0.0.1:{port}/metrics");
-    assert_eq!(counted(&url, "rbee_worker_embeddings_total").await, 3.0);
+    assert_eq!(metric_value(&url, "rbee_worker_embeddings_total").await, 3.0);
 }
 
 #[tokio::test]

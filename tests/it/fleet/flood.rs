@@ -6,7 +6,7 @@ use rbee_schema::{
     api::{Hives, Model, ModelRequest, Workers},
 };
 use rbee_tests::{
-    fleet::{Fleet, counted},
+    fleet::{Fleet, metric_value},
     wait::{PATIENCE, eventually},
 };
 
@@ -15,7 +15,7 @@ const MANY: usize = 200;
 /// What the queen has passed over so far.
 async fn ignored(fleet: &Fleet, what: &str) -> usize {
     let url = format!("{}/metrics", fleet.http().await);
-    counted(&url, &format!("rbee_queen_ignored_total{{what=\"{what}\"}}")).await as usize
+    metric_value(&url, &format!("rbee_queen_ignored_total{{what=\"{what}\"}}")).await as usize
 }
 
 /// A hive that has just begun may beat before its record is read: one more is counted then.

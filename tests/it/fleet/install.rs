@@ -223,7 +223,7 @@ async fn a_machine_that_cannot_be_reached_is_told_at_once_with_what_to_do() {
     let target = there.target();
     for (target, ssh, code, words) in [
         (target.as_str(), there.ssh_to(&nobody), 1, "Connection refused; see whether sshd runs there"),
-        (&target, there.ssh_of_a_stranger(), 1, "ssh-copy-id"),
+        (&target, there.ssh_with_unknown_key(), 1, "ssh-copy-id"),
         ("no-such-host.invalid", there.ssh(), 1, "its name is right"),
         (&target, "/nowhere/ssh".to_owned(), 1, "install an SSH client"),
         (&target, "ssh 'open".to_owned(), 2, "is no command"),

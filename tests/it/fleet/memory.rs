@@ -80,7 +80,7 @@ async fn a_worker_takes_about_as_much_memory_as_it_has_reckoned() {
 async fn a_model_that_needs_more_than_its_worker_may_take_is_refused_with_what_to_lower() {
     // Without a queen: she would end a worker of a model that is not declared.
     let mut fleet = Fleet::bare().await;
-    let setup = fleet.one("");
+    let setup = fleet.hive_one("");
     fleet.start_hive(&setup).await;
     let limits = Limits { memory: Some(ByteSize(256 << 20)), ..Limits::default() };
     fleet.spawn("w", "m", ModelSpec { limits, ..one_worker(model()) }).await;
@@ -105,7 +105,7 @@ async fn a_worker_program_without_the_device_of_its_hive_says_so_and_is_not_trie
     // Without a queen, as above.
     let mut fleet = Fleet::bare().await;
     let arguments = vec!["--worker-devices".to_owned(), "cuda".to_owned()];
-    let setup = HiveSetup { arguments, ..fleet.one("") };
+    let setup = HiveSetup { arguments, ..fleet.hive_one("") };
     fleet.start_hive(&setup).await;
     fleet.spawn_mock("w", "m", "").await;
     let mut failure = None;

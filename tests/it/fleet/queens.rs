@@ -11,7 +11,7 @@ use rbee_schema::{
     api::{CommandReply, Explanation, Hives, ModelRequest, Worker, WorkerRequest},
 };
 use rbee_tests::{
-    chaos::Story,
+    chaos::EventReader,
     fleet::{Fleet, chat, whole},
     port::PortBlock,
     wait::{PATIENCE, eventually, soon},
@@ -93,7 +93,7 @@ async fn a_hive_refuses_the_commands_of_a_queen_whose_term_is_over() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "", 1, 1).await;
     let worker = fleet.ready(1).await.remove(0);
-    let mut story = Story::of(&fleet.bus).await;
+    let mut events = EventReader::start(&fleet.bus).await;
     let command =
         HiveCommand::Stop { worker: worker.name.clone(), why: "a replay".to_owned(), mode: StopMode::Terminate };
     // The first term began with revision 1 at the earliest.
@@ -106,7 +106,7 @@ async fn a_hive_refuses_the_commands_of_a_queen_whose_term_is_over() {
         HiveEvent::Refused { failure } => Some(failure.code),
         _ => None,
     };
-    assert_eq!(story.hive("refused", refused).await.0, FailureCode::StaleCommand);
+    assert_eq!(events.hive_event("refused", refused).await.0, FailureCode::StaleCommand);
     let still = fleet.ready(1).await.remove(0);
     assert_eq!((still.name, still.record.pid), (worker.name, worker.record.pid), "nobody was stopped");
 }
@@ -116,7 +116,7 @@ async fn a_hive_whose_key_is_deleted_writes_it_again_and_its_workers_are_known_a
     let mut fleet = Fleet::bare().await;
     fleet.queen().await;
     // By renewal alone it would take minutes.
-    let setup = fleet.one("presence=10m,presence_lapse=11m");
+    let setup = fleet.hive_one("presence=10m,presence_lapse=11m");
     fleet.start_hive(&setup).await;
     fleet.serve_mock("m", "", 1, 1).await;
     let worker = fleet.ready(1).await.remove(0);
@@ -142,10 +142,10 @@ async fn a_hive_whose_key_is_deleted_writes_it_again_and_its_workers_are_known_a
 #[tokio::test]
 async fn a_queen_whose_campaign_ends_ends_with_its_error() {
     let mut fleet = Fleet::bare().await;
-    fleet.tell("RBEE_CONNECTION", "connect=100ms,request=1s,reader=1s");
+    fleet.set_variable("RBEE_CONNECTION", "connect=100ms,request=1s,reader=1s");
     fleet.queen().await;
     fleet.bus.jetstream().delete_stream("KV_rbee_queen").await.expect("the server answers");
-    assert_eq!(fleet.ended("queen").await, Some(69), "the exit code of what is unavailable");
+    assert_eq!(fleet.exit_code("queen").await, Some(69), "the exit code of what is unavailable");
     let said = std::fs::read_to_string(fleet.log("queen")).expect("she has written");
     assert!(said.contains("failed to campaign for the lead: failed to watch rbee_queen"), "{said}");
 }
@@ -339,11 +339,11 @@ async fn everything_ends_in_order_and_nothing_is_left() {
         "its job was finished first"
     );
     for role in ["queen", "second", "one", "two"] {
-        assert!(fleet.end_of_role(role).await, "{role} ends well");
+        assert!(fleet.exit_code(role).await == Some(0), "{role} ends well");
     }
     assert_eq!(fleet.processes(), [0; 0], "no process is left");
     let again = fleet.rbee(&["down"]).await;
-    assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("nothing runs"));
+    assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("nothing is running"));
 }
 
 #[tokio::test]

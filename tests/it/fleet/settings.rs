@@ -10,7 +10,7 @@ use rbee_nats::{Bus, Registry, Submission, recent_events};
 use rbee_schema::{Chunk, JobClass, JobId, ModelReference, ModelSpec, QueenEvent, Tenant};
 use rbee_tests::{
     fleet::{Fleet, HiveSetup, chat, whole},
-    wait::{PATIENCE, eventually, lasting, soon},
+    wait::{PATIENCE, eventually, hold_fault, soon},
 };
 use serde_json::json;
 
@@ -33,7 +33,7 @@ async fn queen(fleet: &mut Fleet, name: &str, arguments: &[&str]) {
 
 fn hive(fleet: &Fleet, timers: &str, arguments: &[&str]) -> HiveSetup {
     let arguments = arguments.iter().map(ToString::to_string).collect();
-    HiveSetup { arguments, ..fleet.one(timers) }
+    HiveSetup { arguments, ..fleet.hive_one(timers) }
 }
 
 /// The time to live that a key of a bucket was written with, in seconds.
@@ -108,7 +108,7 @@ async fn timers_that_do_not_fit_the_workers_or_the_queen_are_refused_when_a_hive
     eventually("she leads", PATIENCE, async || fleet.status().await.is_some_and(|status| status.leads)).await;
     let slow = hive(&fleet, "beat=2s", &[]);
     fleet.launch_hive(&slow);
-    assert_eq!(fleet.ended("one").await, Some(1));
+    assert_eq!(fleet.exit_code("one").await, Some(1));
     let said = fs::read_to_string(fleet.log("one")).expect("it says why");
     assert!(
         said.contains("`suspect=2s`: expected longer than the heartbeat interval of this hive, which is 2s"),
@@ -165,7 +165,7 @@ async fn events_are_sealed_when_the_queen_was_told_to() {
         async |filter: &str| recent_events(&fleet.bus, filter, SystemTime::UNIX_EPOCH).await.expect("read").len();
     eventually("it is told", PATIENCE, async || events("rbee.evt.model.>").await > 0).await;
     // Twice as long as it takes by default.
-    lasting(Duration::from_secs(2)).await;
+    hold_fault(Duration::from_secs(2)).await;
     assert_eq!(events("rbee.evt.audit.sealed").await, 0);
 }
 
@@ -229,7 +229,7 @@ async fn roles_whose_bus_is_away_end_after_their_last_words() {
     for role in ["queen", "one"] {
         let begun = Instant::now();
         fleet.signal_role(role, "TERM");
-        fleet.ended(role).await;
+        fleet.exit_code(role).await;
         assert!(begun.elapsed() < SOON, "{role}: {:?}", begun.elapsed());
     }
 }

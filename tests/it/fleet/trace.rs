@@ -50,7 +50,7 @@ async fn next(subscriber: &mut rbee_nats::Subscriber, what: &str) -> Message {
 
 async fn exporting(collector: &Collector) -> Fleet {
     let mut fleet = Fleet::bare().await;
-    fleet.tell("RBEE_OTLP", &collector.url);
+    fleet.set_variable("RBEE_OTLP", &collector.url);
     fleet.queen().await;
     let ports = fleet.ports.range();
     fleet.hive("one", &ports).await;
@@ -67,8 +67,8 @@ async fn one_trace_shows_how_a_job_was_placed_spawned_loaded_and_answered() {
     for (service, name) in
         [("rbee-queen", "place"), ("rbee-hive", "spawn"), ("rbee-worker", "load"), ("rbee-worker", "job")]
     {
-        let is_meant = |span: &Span| span.service == service && span.name == name && span.trace == TRACE;
-        found.push(collector.span(&format!("span {name} of {service}"), is_meant).await);
+        let matches = |span: &Span| span.service == service && span.name == name && span.trace == TRACE;
+        found.push(collector.span(&format!("span {name} of {service}"), matches).await);
     }
     let [place, spawn, load, job] = found.as_slice() else { panic!("four spans: {found:?}") };
     assert_eq!(place.parent, PARENT, "the order follows from the job");
@@ -76,12 +76,12 @@ async fn one_trace_shows_how_a_job_was_placed_spawned_loaded_and_answered() {
     assert_eq!(load.parent, spawn.id, "the load follows from the spawn");
     assert_eq!(job.parent, PARENT, "the answer follows from the job");
     for step in ["leased a port and started the process", "ready"] {
-        assert!(spawn.steps.iter().any(|found| found == step), "{step}: {:?}", spawn.steps);
+        assert!(spawn.events.iter().any(|found| found == step), "{step}: {:?}", spawn.events);
     }
-    let steps: Vec<&str> = job.steps.iter().map(String::as_str).collect();
+    let steps: Vec<&str> = job.events.iter().map(String::as_str).collect();
     assert_eq!(steps, ["a job was taken", "claimed", "prompt rendered", "first token", "done"]);
     for said in ["job", "model", "tenant", "worker"] {
-        assert!(job.says.contains_key(said), "{said}: {:?}", job.says);
+        assert!(job.attributes.contains_key(said), "{said}: {:?}", job.attributes);
     }
 }
 
@@ -99,17 +99,17 @@ async fn a_spawn_by_request_and_a_refused_job_stand_in_the_trace_of_who_asked() 
     let answer = String::from_utf8_lossy(&asked.expect("the queen answers").payload).into_owned();
     assert!(!answer.contains("error"), "{answer}");
     let mut span = async |name: &str, parent: &str| {
-        let is_meant = |span: &Span| span.name == name && span.trace == TRACE && span.parent == parent;
-        collector.span(&format!("span {name} after {parent}"), is_meant).await
+        let matches = |span: &Span| span.name == name && span.trace == TRACE && span.parent == parent;
+        collector.span(&format!("span {name} after {parent}"), matches).await
     };
     let command = span("command", PARENT).await;
-    assert_eq!(command.says.get("operation").map(String::as_str), Some("spawn"));
+    assert_eq!(command.attributes.get("operation").map(String::as_str), Some("spawn"));
     let spawn = span("spawn", &command.id).await;
     span("load", &spawn.id).await;
 
     publish_for("nobody-declared-it", &fleet, Some(&traceparent())).await;
     let refused = span("refuse", PARENT).await;
-    assert!(refused.steps.iter().any(|step| step.contains("no model `nobody-declared-it`")), "{:?}", refused.steps);
+    assert!(refused.events.iter().any(|step| step.contains("no model `nobody-declared-it`")), "{:?}", refused.events);
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn a_job_without_a_trace_or_with_a_malformed_one_begins_its_own() {
         publish(&fleet, traceparent).await;
         let is_new = |span: &Span| span.name == "job" && !traces.contains(&span.trace);
         let job = collector.span("a job in a trace of its own", is_new).await;
-        assert_eq!(job.steps.last().map(String::as_str), Some("done"));
+        assert_eq!(job.events.last().map(String::as_str), Some("done"));
         traces.insert(job.trace);
     }
     let ran = fleet.rbee(&["run", "m", "Hi"]).await;
@@ -139,7 +139,7 @@ async fn a_trace_is_handed_on_also_where_nothing_is_exported() {
     let fleet = Fleet::start().await;
     // A job that comes before the declaration is known is found by a count of those that wait, which tells of no trace.
     fleet.serve_mock("m", "tokens=1", 0, 1).await;
-    fleet.known(&["m"]).await;
+    fleet.declared(&["m"]).await;
     let mut commands = fleet.bus.subscribe("rbee.cmd.hive.*".to_owned()).await.expect("the server answers");
     publish(&fleet, Some(&traceparent())).await;
     let command = next(&mut commands, "command").await;

@@ -1,48 +1,48 @@
-//! The history of a fleet, folded to the state that it says there is now.
+//! The event history of a fleet, folded to the state that it implies.
 //!
-//! A worker tells of its loading itself and its hive of the rest, on two connections: what a worker says may be stored
-//! before its hive says that it was started.
+//! A worker publishes the events of its loading, and its hive publishes the others, on two connections: a worker's event may
+//! be stored before the hive's event that the worker was started.
 
 use std::collections::BTreeMap;
 
 use rbee_schema::{Event, PortEvent, WorkerEvent, WorkerName, WorkerPhase};
 
-/// What the events say.
+/// The state that events imply.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct History {
     /// By `<hive>.<worker>`.
-    pub(super) workers: BTreeMap<String, Life>,
-    /// Who has which port, as `<hive>.<worker>`.
+    pub(super) workers: BTreeMap<String, WorkerState>,
+    /// The holder of each leased port, as `<hive>.<worker>`.
     pub(super) ports: BTreeMap<u16, String>,
 }
 
-/// Where a worker is, as far as events say.
+/// The state of one worker that its events imply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Life {
+pub(super) struct WorkerState {
     pub(super) epoch: u64,
     pub(super) phase: WorkerPhase,
-    /// Its process and its port, while it has them.
+    /// Process number and port, while the worker has a process.
     pub(super) process: Option<(u32, u16)>,
-    /// The last run that ended: what it said is late from now on.
+    /// Epoch of the last run that ended. Its later events are late and ignored.
     ended: u64,
 }
 
 impl History {
-    pub(super) fn tell(&mut self, event: &Event) {
+    pub(super) fn apply(&mut self, event: &Event) {
         match event {
-            Event::Worker(hive, worker, event) => self.tell_of_worker(format!("{hive}.{worker}"), event),
-            Event::Port(hive, port, event) => self.tell_of_port(*port, &format!("{hive}."), event),
+            Event::Worker(hive, worker, event) => self.apply_worker_event(format!("{hive}.{worker}"), event),
+            Event::Port(hive, port, event) => self.apply_port_event(*port, &format!("{hive}."), event),
             Event::Queen(..) | Event::Hive(..) | Event::Model(..) | Event::Job(..) | Event::Alert(..) => {}
         }
     }
 
-    fn tell_of_port(&mut self, port: u16, hive: &str, event: &PortEvent) {
+    fn apply_port_event(&mut self, port: u16, hive: &str, event: &PortEvent) {
         let key = |worker: &WorkerName| format!("{hive}{worker}");
         match event {
             PortEvent::Leased { worker, .. } => drop(self.ports.insert(port, key(worker))),
             PortEvent::Released { worker, .. } | PortEvent::Reclaimed { worker, .. } => {
-                // It may be another's by now: a lease that is given back and taken again is told in that order, but two
-                // hives tell on two connections.
+                // The port may belong to another worker by now: two hives publish on two connections, so the release may be
+                // stored after the next lease.
                 if self.ports.get(&port) == Some(&key(worker)) {
                     self.ports.remove(&port);
                 }
@@ -51,7 +51,7 @@ impl History {
         }
     }
 
-    fn tell_of_worker(&mut self, key: String, event: &WorkerEvent) {
+    fn apply_worker_event(&mut self, key: String, event: &WorkerEvent) {
         if let WorkerEvent::Removed { .. } = event {
             self.workers.remove(&key);
             return;
@@ -59,34 +59,33 @@ impl History {
         if let WorkerEvent::Adopted { port, .. } = event {
             self.ports.insert(*port, key.clone());
         }
-        let new = Life { epoch: 0, phase: WorkerPhase::Requested, process: None, ended: 0 };
-        let life = self.workers.entry(key).or_insert(new);
-        life.tell(event);
+        let new = WorkerState { epoch: 0, phase: WorkerPhase::Requested, process: None, ended: 0 };
+        self.workers.entry(key).or_insert(new).apply(event);
     }
 }
 
-impl Life {
-    fn tell(&mut self, event: &WorkerEvent) {
+impl WorkerState {
+    fn apply(&mut self, event: &WorkerEvent) {
         match event {
             WorkerEvent::Spawned { epoch, pid, port, .. } => {
-                self.begin(*epoch, WorkerPhase::Spawning);
+                self.start_run(*epoch, WorkerPhase::Spawning);
                 self.process = Some((*pid, *port));
             }
             WorkerEvent::Loading { epoch, .. } if *epoch > self.ended => {
-                self.begin(*epoch, WorkerPhase::Loading);
+                self.start_run(*epoch, WorkerPhase::Loading);
                 if self.phase == WorkerPhase::Spawning {
                     self.phase = WorkerPhase::Loading;
                 }
             }
             WorkerEvent::Ready { epoch, .. } if *epoch > self.ended => {
-                self.begin(*epoch, WorkerPhase::Ready);
+                self.start_run(*epoch, WorkerPhase::Ready);
                 if matches!(self.phase, WorkerPhase::Spawning | WorkerPhase::Loading) {
                     self.phase = WorkerPhase::Ready;
                 }
             }
             WorkerEvent::Adopted { epoch, pid, port, .. } => {
-                self.begin(*epoch, WorkerPhase::Loading);
-                // Whether it is suspect is found out anew.
+                self.start_run(*epoch, WorkerPhase::Loading);
+                // The hive checks from the start whether an adopted worker is suspect.
                 if self.phase == WorkerPhase::Suspect {
                     self.phase = WorkerPhase::Ready;
                 }
@@ -98,7 +97,7 @@ impl Life {
             WorkerEvent::Stopping { .. } => self.phase = WorkerPhase::Stopping,
             WorkerEvent::Exited { epoch, .. } => {
                 (self.process, self.ended) = (None, *epoch);
-                // What follows is the next event; a worker that is to end is removed.
+                // The next event says what follows: a restart, a crash loop, a failure, or the removal.
                 self.phase = WorkerPhase::Stopping;
             }
             WorkerEvent::Restarting { .. } => self.phase = WorkerPhase::Backoff,
@@ -114,8 +113,8 @@ impl Life {
         }
     }
 
-    /// Where a run is heard of that is newer than the one known, it is in this phase.
-    fn begin(&mut self, epoch: u64, phase: WorkerPhase) {
+    /// Enters `phase` where the event belongs to a newer run than the known one.
+    fn start_run(&mut self, epoch: u64, phase: WorkerPhase) {
         if epoch > self.epoch {
             (self.epoch, self.phase) = (epoch, phase);
         }
@@ -141,19 +140,19 @@ mod tests {
     fn phase(events: &[WorkerEvent]) -> Option<(WorkerPhase, u64)> {
         let mut history = History::default();
         for event in events {
-            history.tell(&Event::Worker(name("h"), name("w"), event.clone()));
+            history.apply(&Event::Worker(name("h"), name("w"), event.clone()));
         }
-        history.workers.get("h.w").map(|life| (life.phase, life.epoch))
+        history.workers.get("h.w").map(|state| (state.phase, state.epoch))
     }
 
     #[test]
-    fn the_two_tellers_of_a_worker_may_be_heard_in_any_order() {
+    fn events_of_a_worker_and_its_hive_may_arrive_in_any_order() {
         assert_eq!(phase(&[spawned(1), ready(1)]), Some((WorkerPhase::Ready, 1)));
         assert_eq!(phase(&[ready(1), spawned(1)]), Some((WorkerPhase::Ready, 1)));
     }
 
     #[test]
-    fn what_a_run_said_before_its_end_and_is_heard_after_it_says_nothing() {
+    fn late_events_of_an_ended_run_are_ignored() {
         let exited = WorkerEvent::Exited {
             model: name("m"),
             epoch: 1,
@@ -165,8 +164,8 @@ mod tests {
             stderr_tail: vec![],
         };
         let restarting = WorkerEvent::Restarting { epoch: 2, delay_ms: 1, why: String::new() };
-        let told = [spawned(1), exited.clone(), restarting, ready(1)];
-        assert_eq!(phase(&told), Some((WorkerPhase::Backoff, 1)));
+        let events = [spawned(1), exited.clone(), restarting, ready(1)];
+        assert_eq!(phase(&events), Some((WorkerPhase::Backoff, 1)));
         let removed = WorkerEvent::Removed { model: name("m"), why: String::new() };
         assert_eq!(phase(&[spawned(1), exited, removed]), None);
     }

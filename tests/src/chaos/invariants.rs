@@ -1,4 +1,4 @@
-//! What must be so of every fleet that has come to rest, whatever has happened to it.
+//! Invariants of every fleet at rest, whatever has happened to it before.
 
 use std::{collections::BTreeSet, time::SystemTime};
 
@@ -6,26 +6,26 @@ use async_nats::jetstream::stream::State;
 use rbee_nats::{Registry, recent_events};
 use rbee_schema::{Chunk, PortLease, WorkerPhase, WorkerRecord};
 
-use super::{Told, history::History};
+use super::{events::StoredEvent, history::History};
 use crate::{
-    fleet::{Fleet, RunningProcess, processes::listener},
+    fleet::{Fleet, RunningProcess, listener, tokens},
     wait::{PATIENCE, eventually},
 };
 
-/// So many looks in a row at which nothing new was told: the fleet rests.
-const QUIET_LOOKS: u32 = 15;
+/// A fleet is at rest after this number of checks in a row without a new event.
+const QUIET_CHECKS: u32 = 15;
 
-/// Waits until a fleet rests, then looks at all of it once.
+/// Waits until a fleet is at rest, then checks every invariant.
 ///
 /// # Panics
-/// When it does not come to rest, or something is not as it must be; the message says everything that was found.
+/// When the fleet does not come to rest, or an invariant is violated; the message lists every violation.
 pub async fn check_invariants(fleet: &Fleet) {
     rest(fleet).await;
     let found = violations(fleet).await;
-    assert!(found.is_empty(), "the fleet rests, and\n- {}", found.join("\n- "));
+    assert!(found.is_empty(), "the fleet is at rest and violates these invariants:\n- {}", found.join("\n- "));
 }
 
-/// A worker that is in one of these stays there unless something happens.
+/// True for a phase in which a worker stays unless something happens.
 fn is_settled(record: &WorkerRecord) -> bool {
     match record.phase {
         WorkerPhase::Ready | WorkerPhase::CrashLoop | WorkerPhase::Failed => true,
@@ -39,20 +39,20 @@ fn is_settled(record: &WorkerRecord) -> bool {
     }
 }
 
-/// Every worker is where it stays, no job waits or runs, no command waits, and nothing is told any more.
+/// Waits until every worker is settled, no job waits or runs, no command waits, and no new event comes.
 async fn rest(fleet: &Fleet) {
     let (mut last, mut quiet) = (0, 0);
-    eventually("the fleet rests", PATIENCE, async || {
-        // While servers elect a leader nobody answers.
+    eventually("the fleet is at rest", PATIENCE, async || {
+        // The servers answer nothing while they elect a leader.
         let Ok(records) = Registry::workers(&fleet.bus).all().await else { return false };
         let (Some(jobs), Some(commands)) = (stream(fleet, "jobs").await, stream(fleet, "commands").await) else {
             return false;
         };
-        let Some(State { last_sequence: told, .. }) = stream(fleet, "events").await else { return false };
+        let Some(State { last_sequence: newest, .. }) = stream(fleet, "events").await else { return false };
         let (jobs, commands) = (jobs.messages, commands.messages);
-        let is_quiet = told == last && jobs + commands == 0 && records.iter().all(|(_, record)| is_settled(record));
-        (last, quiet) = (told, if is_quiet { quiet + 1 } else { 0 });
-        quiet >= QUIET_LOOKS
+        let is_quiet = newest == last && jobs + commands == 0 && records.iter().all(|(_, record)| is_settled(record));
+        (last, quiet) = (newest, if is_quiet { quiet + 1 } else { 0 });
+        quiet >= QUIET_CHECKS
     })
     .await;
 }
@@ -62,24 +62,24 @@ async fn stream(fleet: &Fleet, name: &str) -> Option<State> {
     Some(stream.cached_info().state.clone())
 }
 
-/// Everything that is not as it must be.
+/// Every violation of an invariant.
 async fn violations(fleet: &Fleet) -> Vec<String> {
     let workers = Registry::workers(&fleet.bus).all().await.expect("the server answers");
     let leases = Registry::ports(&fleet.bus).all().await.expect("the server answers");
     let running = fleet.running();
     let mut found = Vec::new();
-    found.extend(leases.iter().filter_map(|(key, lease)| leaked(key, lease, &workers)));
+    found.extend(leases.iter().filter_map(|(key, lease)| leaked_lease(key, lease, &workers)));
     for (key, record) in &workers {
-        found.extend(unfounded(key, record, &leases, &running));
+        found.extend(inconsistent_worker(key, record, &leases, &running));
     }
-    found.extend(shared(&workers));
-    found.extend(running.iter().filter_map(|process| ownerless(process, &workers)));
-    found.extend(unlike_history(&history(fleet).await, &workers, &leases));
-    found.extend(unanswered(fleet).await);
+    found.extend(shared_ports(&workers));
+    found.extend(running.iter().filter_map(|process| orphan_process(process, &workers)));
+    found.extend(history_mismatches(&history(fleet).await, &workers, &leases));
+    found.extend(unanswered_jobs(fleet).await);
     found
 }
 
-/// `<host>.<port>`.
+/// The port of a lease key `<host>.<port>`.
 fn port_of(key: &str) -> Option<u16> {
     key.rsplit_once('.')?.1.parse().ok()
 }
@@ -88,19 +88,19 @@ fn holder(lease: &PortLease) -> String {
     format!("{}.{}", lease.hive, lease.worker)
 }
 
-/// A lease is of a worker that is there and has this port.
-fn leaked(key: &str, lease: &PortLease, workers: &[(String, WorkerRecord)]) -> Option<String> {
+/// A lease belongs to a worker that exists and has this port.
+fn leaked_lease(key: &str, lease: &PortLease, workers: &[(String, WorkerRecord)]) -> Option<String> {
     let holder = holder(lease);
     let has = workers.iter().find(|(worker, _)| *worker == holder).map(|(_, record)| record.port);
     match has {
         Some(Some(port)) if Some(port) == port_of(key) => None,
         Some(has) => Some(format!("lease {key} names worker {holder}, which has port {has:?}")),
-        None => Some(format!("lease {key} names worker {holder}, which is not there")),
+        None => Some(format!("lease {key} names worker {holder}, which does not exist")),
     }
 }
 
-/// A worker with a process has one that lives, with a lease of its own, and listens on it.
-fn unfounded(
+/// A worker that has a process number has a live process and a lease, and the process listens on the leased port.
+fn inconsistent_worker(
     key: &str,
     record: &WorkerRecord,
     leases: &[(String, PortLease)],
@@ -120,11 +120,11 @@ fn unfounded(
             && process.run.as_ref().is_some_and(|run| run.worker == name && run.epoch == record.epoch)
     };
     match running.iter().find(is_its) {
-        None => found.push(format!("worker {key} has process {pid}, which does not live or is another's")),
+        None => found.push(format!("worker {key} has process {pid}, which has exited or belongs to another worker")),
         Some(process) => match listener(process.pid, port) {
             Some(inode) if process.sockets.contains(&inode) => {}
             Some(_) => found.push(format!("worker {key} has port {port}, on which another process listens")),
-            None => found.push(format!("worker {key} has port {port}, on which nobody listens")),
+            None => found.push(format!("worker {key} has port {port}, on which no process listens")),
         },
     }
     let held = leases.iter().any(|(lease, held)| port_of(lease) == Some(port) && holder(held) == key);
@@ -134,35 +134,35 @@ fn unfounded(
     found
 }
 
-/// No two workers have one port.
-fn shared(workers: &[(String, WorkerRecord)]) -> Vec<String> {
+/// No two workers have the same port.
+fn shared_ports(workers: &[(String, WorkerRecord)]) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let ports = workers.iter().filter_map(|(key, record)| Some((key, record.port?)));
     ports.filter(|(_, port)| !seen.insert(*port)).map(|(key, port)| format!("{key} shares port {port}")).collect()
 }
 
-/// A process of a worker belongs to one that is there, in the run in which it is.
-fn ownerless(process: &RunningProcess, workers: &[(String, WorkerRecord)]) -> Option<String> {
+/// The process of a worker belongs to a worker that exists, and to its current run.
+fn orphan_process(process: &RunningProcess, workers: &[(String, WorkerRecord)]) -> Option<String> {
     let run = process.run.as_ref()?;
     let is_its = |(key, record): &(String, WorkerRecord)| {
         key.rsplit_once('.').is_some_and(|(_, name)| name == run.worker)
             && record.epoch == run.epoch
             && record.pid.is_some()
     };
-    (!workers.iter().any(is_its)).then(|| format!("process {} of run {run} belongs to nobody", process.pid))
+    (!workers.iter().any(is_its)).then(|| format!("process {} of run {run} belongs to no worker", process.pid))
 }
 
 async fn history(fleet: &Fleet) -> History {
     let records = recent_events(&fleet.bus, "rbee.evt.>", SystemTime::UNIX_EPOCH).await.expect("the server answers");
     let mut history = History::default();
-    for told in records.iter().filter_map(|record| Told::read(&fleet.bus, record)) {
-        history.tell(&told.event);
+    for stored in records.iter().filter_map(|record| StoredEvent::parse(&fleet.bus, record)) {
+        history.apply(&stored.event);
     }
     history
 }
 
-/// Who replays the events comes to what the registries say.
-fn unlike_history(
+/// A replay of all events leads to the state in the registries.
+fn history_mismatches(
     history: &History,
     workers: &[(String, WorkerRecord)],
     leases: &[(String, PortLease)],
@@ -170,30 +170,36 @@ fn unlike_history(
     let mut found = Vec::new();
     for (key, record) in workers {
         match history.workers.get(key) {
-            None => found.push(format!("no event tells of worker {key}")),
-            Some(life) => {
+            None => found.push(format!("worker {key} has no event")),
+            Some(state) => {
                 let process = record.pid.zip(record.port);
-                // A run that never had a process is told without its number.
-                let same_run = life.epoch == record.epoch || process.is_none();
-                if life.phase != record.phase || life.process != process || !same_run {
-                    found.push(format!("of worker {key} the events say {life:?}, and its record {record:?}"));
+                // The events of a run that never had a process do not name its epoch.
+                let same_run = state.epoch == record.epoch || process.is_none();
+                if state.phase != record.phase || state.process != process || !same_run {
+                    found.push(format!("the events of worker {key} lead to {state:?}, and its record is {record:?}"));
                 }
             }
         }
     }
-    let there: BTreeSet<&String> = workers.iter().map(|(key, _)| key).collect();
-    let gone = history.workers.keys().filter(|key| !there.contains(key));
-    found.extend(gone.map(|key| format!("the events tell of worker {key}, which has no record and was not removed")));
-    let told: BTreeSet<(u16, String)> = history.ports.clone().into_iter().collect();
+    let existing: BTreeSet<&String> = workers.iter().map(|(key, _)| key).collect();
+    let gone = history.workers.keys().filter(|key| !existing.contains(key));
+    found.extend(gone.map(|key| format!("worker {key} has events, no record, and was not removed")));
+    let leased: BTreeSet<(u16, String)> = history.ports.clone().into_iter().collect();
     let held: BTreeSet<(u16, String)> =
         leases.iter().filter_map(|(key, lease)| Some((port_of(key)?, holder(lease)))).collect();
-    found.extend(told.difference(&held).map(|(port, who)| format!("by the events {who} has port {port}: no lease")));
-    found.extend(held.difference(&told).map(|(port, who)| format!("{who} has leased port {port}: no event")));
+    found.extend(
+        leased
+            .difference(&held)
+            .map(|(port, holder)| format!("by its events {holder} has port {port}, without a lease")),
+    );
+    found.extend(
+        held.difference(&leased).map(|(port, holder)| format!("{holder} has a lease of port {port}, without an event")),
+    );
     found
 }
 
-/// Every job that was accepted is answered once: each token in its place, and one end.
-async fn unanswered(fleet: &Fleet) -> Vec<String> {
+/// Every accepted job has one answer, with each token in its place and one end.
+async fn unanswered_jobs(fleet: &Fleet) -> Vec<String> {
     use futures::StreamExt as _;
     let stream_name = fleet.bus.namespace().resource("output");
     let output = fleet.bus.jetstream().get_stream(stream_name).await.expect("the server answers");
@@ -206,21 +212,21 @@ async fn unanswered(fleet: &Fleet) -> Vec<String> {
         let chunks = fleet.bus.stored_output(&tenant, &job, 0).await.expect("the server answers");
         let chunks: Vec<Chunk> = chunks.into_iter().map(|committed| committed.chunk).collect();
         answered += 1;
-        found.extend(misanswered(&chunks).map(|why| format!("job {job} {why}")));
+        found.extend(malformed_answer(&chunks).map(|why| format!("job {job} {why}")));
     }
     let accepted = stream(fleet, "jobs").await.expect("the server answers").last_sequence;
     if accepted != answered {
-        found.push(format!("{accepted} jobs were accepted and {answered} answered"));
+        found.push(format!("{accepted} jobs were accepted and {answered} were answered"));
     }
     found
 }
 
-fn misanswered(chunks: &[Chunk]) -> Option<String> {
+fn malformed_answer(chunks: &[Chunk]) -> Option<String> {
     let ends = chunks.iter().filter(|chunk| chunk.is_last()).count();
     if ends != 1 || !chunks.last().is_some_and(Chunk::is_last) {
-        return Some(format!("has {ends} ends, and last {:?}", chunks.last()));
+        return Some(format!("has {ends} final chunks, and the last chunk is {:?}", chunks.last()));
     }
-    let indices: Vec<u32> = crate::fleet::tokens(chunks).into_iter().map(|(index, _)| index).collect();
+    let indices: Vec<u32> = tokens(chunks).into_iter().map(|(index, _)| index).collect();
     let is_whole = indices.iter().copied().eq(0..indices.len() as u32);
-    (!is_whole).then(|| format!("has its tokens out of place: {indices:?}"))
+    (!is_whole).then(|| format!("has tokens in the wrong order: {indices:?}"))
 }

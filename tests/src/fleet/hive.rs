@@ -1,4 +1,4 @@
-//! Hives that are started with settings of their own, frozen, killed, and started again where they left off.
+//! Hives that a test starts with its own settings, commands to hive `one`, and the records of its workers.
 
 use std::{path::PathBuf, process::Command};
 
@@ -7,46 +7,46 @@ use rbee_schema::{
     HiveCommand, HiveName, HiveRecord, ModelReference, ModelSpec, WorkerName, WorkerPhase, WorkerRecord,
 };
 
-use super::{Fleet, program, signal};
+use super::{instance::Fleet, program::program};
 use crate::wait::{PATIENCE, eventually};
 
-/// How a hive is started.
+/// Settings of a hive.
 #[derive(Debug, Clone)]
 pub struct HiveSetup {
-    /// The name of its process here, and of its log.
+    /// Role of the process in this fleet, which also names its log.
     pub role: String,
-    /// Its name on the bus.
+    /// Name of the hive on the bus.
     pub name: String,
-    /// The ports that it may lease, as FIRST-LAST.
+    /// Ports that the hive may lease, as FIRST-LAST.
     pub ports: String,
-    /// What it waits for how long, as `rbee hive --timers` takes it.
+    /// Timers of the hive, in the form of `rbee hive --timers`.
     pub timers: String,
-    /// Its data folder.
+    /// Data folder of the hive.
     pub data: PathBuf,
-    /// The worker program; `None` for the one of this repository.
+    /// Worker program; `None` for the one of this repository.
     pub worker_program: Option<PathBuf>,
-    /// Further arguments.
+    /// Further arguments of `rbee hive`.
     pub arguments: Vec<String>,
 }
 
 impl HiveSetup {
-    /// The command that starts it.
+    /// The command that starts the hive.
     pub fn command(&self, fleet: &Fleet) -> Command {
         let mut command = fleet.command();
-        self.describe(&mut command);
+        self.add_arguments(&mut command);
         command
     }
 
-    /// The same, in a shell that does something first and then becomes the hive.
+    /// A shell that runs `script`, inside of `wrapper`, and then becomes the hive.
     pub fn command_after(&self, fleet: &Fleet, wrapper: &[&str], script: &str) -> Command {
         let mut command = Command::new(wrapper[0]);
         fleet.mark(&mut command).args(&wrapper[1..]).args(["sh", "-c", &format!("{script}\nexec \"$@\""), "sh"]);
         command.arg(program("rbee"));
-        self.describe(&mut command);
+        self.add_arguments(&mut command);
         command
     }
 
-    fn describe(&self, command: &mut Command) {
+    fn add_arguments(&self, command: &mut Command) {
         command.args(["hive", "--name", &self.name, "--ports", &self.ports, "--timers", &self.timers]);
         command.arg("--data").arg(&self.data).args(&self.arguments);
         if let Some(program) = &self.worker_program {
@@ -56,8 +56,8 @@ impl HiveSetup {
 }
 
 impl Fleet {
-    /// A hive named `one` with every port of this fleet, a data folder of its own, and these timers.
-    pub fn one(&self, timers: &str) -> HiveSetup {
+    /// Settings of a hive named `one` with every port of this fleet, a data folder of its own, and these timers.
+    pub fn hive_one(&self, timers: &str) -> HiveSetup {
         HiveSetup {
             role: "one".to_owned(),
             name: "one".to_owned(),
@@ -72,7 +72,7 @@ impl Fleet {
     /// Starts a hive and waits until it takes commands.
     ///
     /// # Panics
-    /// When it does not come.
+    /// When it does not in time.
     pub async fn start_hive(&mut self, setup: &HiveSetup) -> HiveRecord {
         let pid = self.launch_hive(setup);
         self.joined(&setup.name, pid).await
@@ -81,7 +81,7 @@ impl Fleet {
     /// Starts a hive on a machine of its own and waits until it takes commands.
     ///
     /// # Panics
-    /// When it does not come.
+    /// When it does not in time.
     pub async fn start_hive_on(&mut self, machine: usize, setup: &HiveSetup) -> HiveRecord {
         let enter = self.network().enter(machine);
         let enter: Vec<&str> = enter.iter().map(String::as_str).collect();
@@ -90,24 +90,16 @@ impl Fleet {
         self.joined(&setup.name, pid).await
     }
 
-    /// Starts a hive and waits for nothing; returns its process.
+    /// Starts a hive without waiting for it; returns its process number.
     pub fn launch_hive(&mut self, setup: &HiveSetup) -> u32 {
         let command = setup.command(self);
         self.launch(&setup.role, command)
     }
 
-    /// Starts a command as a role; returns its process.
+    /// Waits until the hive with this process number takes commands.
     ///
     /// # Panics
-    /// When it cannot be started.
-    pub fn launch(&mut self, role: &str, command: Command) -> u32 {
-        self.start_role(role, command)
-    }
-
-    /// Waits until the hive of this process takes commands.
-    ///
-    /// # Panics
-    /// When it does not.
+    /// When it does not in time.
     pub async fn joined(&self, name: &str, pid: u32) -> HiveRecord {
         let mut found = None;
         eventually(&format!("hive {name} (process {pid}) takes commands"), PATIENCE, async || {
@@ -118,47 +110,16 @@ impl Fleet {
         found.expect("it was found")
     }
 
-    /// The process of a role.
-    ///
-    /// # Panics
-    /// When there is no such role.
-    pub fn role_pid(&self, name: &str) -> u32 {
-        self.roles.iter().find(|role| role.name == name).expect("the role runs").process.id()
-    }
-
-    /// Sends a signal to a role.
-    ///
-    /// # Panics
-    /// When there is no such role.
-    pub fn signal_role(&self, name: &str, signal_name: &str) {
-        signal(self.role_pid(name), signal_name);
-    }
-
-    /// Waits until a role has ended; returns its exit code, `None` where a signal ended it.
-    ///
-    /// # Panics
-    /// When it does not end.
-    pub async fn ended(&mut self, name: &str) -> Option<i32> {
-        let mut role = self.take(name);
-        let mut status = None;
-        eventually(&format!("{name} has ended"), PATIENCE, async || {
-            status = role.process.try_wait().expect("the process is ours");
-            status.is_some()
-        })
-        .await;
-        status.and_then(|status| status.code())
-    }
-
-    /// Commands hive `one`.
+    /// Sends a command to hive `one`.
     ///
     /// # Panics
     /// When the server does not store it.
-    pub async fn tell_one(&self, command: &HiveCommand) {
+    pub async fn command_hive_one(&self, command: &HiveCommand) {
         let hive: HiveName = "one".parse().expect("a name of a test is valid");
         self.bus.command(&hive, command).await.expect("the server answers");
     }
 
-    /// Commands hive `one` to start a worker of the test engine.
+    /// Commands hive `one` to start a worker of the mock engine.
     ///
     /// # Panics
     /// When the server does not store it.
@@ -173,10 +134,10 @@ impl Fleet {
     pub async fn spawn(&self, worker: &str, model: &str, spec: ModelSpec) {
         let worker: WorkerName = worker.parse().expect("a name of a test is valid");
         let model = model.parse().expect("a name of a test is valid");
-        self.tell_one(&HiveCommand::Spawn { worker, model, spec }).await;
+        self.command_hive_one(&HiveCommand::Spawn { worker, model, spec }).await;
     }
 
-    /// What the registry says of a worker of hive `one`.
+    /// The record of a worker of hive `one` in the registry.
     ///
     /// # Panics
     /// When the server does not answer.
@@ -187,7 +148,7 @@ impl Fleet {
     /// Waits until a worker of hive `one` is ready in this run or a later one.
     ///
     /// # Panics
-    /// When it does not become so.
+    /// When it is not ready in time.
     pub async fn ready_in(&self, worker: &str, epoch: u64) -> WorkerRecord {
         let mut found = None;
         eventually(&format!("worker {worker} is ready in run {epoch}"), PATIENCE, async || {
@@ -201,7 +162,7 @@ impl Fleet {
     /// Commands hive `one` to start workers of one model, and waits until they are ready.
     ///
     /// # Panics
-    /// When they do not become so.
+    /// When they are not ready in time.
     pub async fn mocks_ready(&self, workers: &[&str], model: &str, options: &str) -> Vec<WorkerRecord> {
         for worker in workers {
             self.spawn_mock(worker, model, options).await;

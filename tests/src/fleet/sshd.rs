@@ -1,4 +1,4 @@
-//! A machine that is reached over SSH: a real sshd on this one, whose sessions have a home folder of their own.
+//! A machine that is reached over SSH: a real sshd on this machine, whose sessions have a home folder of their own.
 
 use std::{
     fs::{self, File},
@@ -10,14 +10,14 @@ use std::{
 use tempfile::TempDir;
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
-use super::{Fleet, MARK};
+use super::{instance::Fleet, processes::MARK};
 use crate::{
     port::Port,
     tools,
     wait::{PATIENCE, eventually},
 };
 
-/// An sshd with keys of its own. It ends when this is dropped; what its sessions started ends with the fleet.
+/// An sshd with its own keys. It ends when it is dropped; processes that its sessions started end with the fleet.
 #[derive(Debug)]
 pub struct Sshd {
     process: Child,
@@ -30,14 +30,14 @@ impl Fleet {
     /// Starts an sshd as the user who runs the test, and waits until it answers.
     ///
     /// # Panics
-    /// When it does not.
+    /// When it does not in time.
     pub async fn sshd(&self) -> Sshd {
         let mut sshd = Sshd::start(&self.mark);
         let address = ("127.0.0.1", sshd.port.number());
         eventually("sshd answers", PATIENCE, async || {
             if let Ok(Some(status)) = sshd.process.try_wait() {
                 let log = fs::read_to_string(sshd.folder.path().join("log")).unwrap_or_default();
-                panic!("sshd ended with {status}; `make setup` makes what it needs:\n{log}");
+                panic!("sshd ended with {status}; `make setup` installs what it needs:\n{log}");
             }
             let Ok(mut stream) = TcpStream::connect(address).await else { return false };
             let mut greeting = [0; 4];
@@ -52,20 +52,20 @@ impl Sshd {
     fn start(mark: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder for sshd");
         let at = |name: &str| folder.path().join(name);
-        let user = said(Command::new("id").arg("-un"));
+        let user = output_of(Command::new("id").arg("-un"));
         let port = Port::take();
         for folder in ["home", "bin"] {
             fs::create_dir(at(folder)).expect("a folder");
         }
         for key in ["host", "user", "stranger"] {
-            said(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", key, "-f"]).arg(at(key)));
+            output_of(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", key, "-f"]).arg(at(key)));
         }
         let host_key = fs::read_to_string(at("host.pub")).expect("a key");
         let known = format!("[127.0.0.1]:{} {host_key}", port.number());
         fs::write(at("known_hosts"), known).expect("written");
         fs::copy(at("user.pub"), at("authorized_keys")).expect("written");
         fs::write(at("config"), configuration(folder.path(), port.number(), mark)).expect("written");
-        // Where root starts it, it wants this folder, which the start of a system's own sshd makes.
+        // An sshd that root starts needs this folder, which the system creates when it starts its own sshd.
         if user == "root" {
             fs::create_dir_all("/run/sshd").expect("root may make it");
         }
@@ -78,22 +78,22 @@ impl Sshd {
         Self { process, folder, user, port }
     }
 
-    /// The machine, as ssh takes it.
+    /// The target of ssh: `user@address`.
     pub fn target(&self) -> String {
         format!("{}@127.0.0.1", self.user)
     }
 
-    /// The ssh command that its user would give.
+    /// The ssh command of a user whose key is authorized.
     pub fn ssh(&self) -> String {
         self.ssh_with("user", self.port.number())
     }
 
-    /// The ssh command with a key that it does not know.
-    pub fn ssh_of_a_stranger(&self) -> String {
+    /// The ssh command with a key that is not authorized.
+    pub fn ssh_with_unknown_key(&self) -> String {
         self.ssh_with("stranger", self.port.number())
     }
 
-    /// An ssh command to another port.
+    /// The ssh command to another port.
     pub fn ssh_to(&self, port: &Port) -> String {
         self.ssh_with("user", port.number())
     }
@@ -111,7 +111,7 @@ impl Sshd {
         self.folder.path().join("home")
     }
 
-    /// Gives it a systemd that does what an installation asks of one, and a user who is not root, who may have it.
+    /// Adds a simulated systemd that executes what an installation requests, and a user who is not root.
     ///
     /// # Panics
     /// When a file cannot be written.
@@ -129,7 +129,7 @@ impl Sshd {
         }
     }
 
-    /// Runs `rbee hive VERB` for this machine to its end.
+    /// Runs `rbee hive VERB` against this machine to its end.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -138,7 +138,7 @@ impl Sshd {
         fleet.rbee(&[&["hive", verb, &target, "--ssh", &ssh], arguments].concat()).await
     }
 
-    /// What is in the home folder but empty folders, each below it.
+    /// The files below the home folder, as relative paths.
     ///
     /// # Panics
     /// When it cannot be read.
@@ -161,7 +161,7 @@ impl Drop for Sshd {
 
 fn configuration(folder: &Path, port: u16, mark: &str) -> String {
     let folder = folder.display();
-    // Whatever a session starts is known by its mark. Only the first SetEnv counts.
+    // Every process of a session has the mark of the fleet. Only the first SetEnv counts.
     let path = std::env::var("PATH").unwrap_or_default();
     format!(
         "ListenAddress 127.0.0.1\n\
@@ -186,8 +186,8 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Runs a command that must do well, and returns what it says.
-fn said(command: &mut Command) -> String {
+/// Runs a command that must succeed, and returns its output.
+fn output_of(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|cause| {
         panic!("failed to start {command:?}: {cause}; install the SSH client (Debian: apt install openssh-client)")
     });

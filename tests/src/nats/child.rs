@@ -8,7 +8,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::Store;
+use super::store::Store;
 use crate::tools;
 
 #[derive(Debug)]
@@ -40,18 +40,18 @@ impl ChildServer {
         self.process = spawn(&self.folder, &self.address, self.port, self.store);
     }
 
-    /// Panics with its log where it has ended by itself.
+    /// Panics with the log of the server where it has exited.
     pub(super) fn check(&mut self) {
         if let Ok(Some(status)) = self.process.try_wait() {
             let log = fs::read_to_string(log(&self.folder)).unwrap_or_default();
-            panic!("nats-server ended with {status}:\n{log}");
+            panic!("nats-server exited with {status}:\n{log}");
         }
     }
 }
 
 impl Drop for ChildServer {
     fn drop(&mut self) {
-        // By the handle of this very process; one that was killed before has nothing left to end.
+        // Both fail where the process was killed and reaped before.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

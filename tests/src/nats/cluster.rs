@@ -1,4 +1,4 @@
-//! Three nats-servers in a cluster, each on a machine of its own, with the configuration that we ship for that.
+//! Three nats-servers in a cluster, each on a machine of its own, with the shipped configuration for clusters.
 
 use std::{
     fs::File,
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::{network::Network, tools};
 
-/// What the members of a test's fleet log in with.
+/// Password of user `rbee` on the servers.
 const PASSWORD: &str = "a-password";
 
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts one server on each machine; returns the addresses of all of them too, as `--nats` takes them.
+    /// Starts one server on each machine. Also returns the addresses of all of them, as `--nats` takes them.
     pub(super) fn start(network: &Network) -> (Self, String) {
         let folder = tempfile::tempdir().expect("a folder for the servers' data");
         let addresses: Vec<String> = network.addresses().collect();
@@ -31,11 +31,11 @@ impl Cluster {
         (Self { nodes, folder }, urls.join(","))
     }
 
-    /// Panics with its log where one has ended by itself.
+    /// Panics with the log of a server that has exited.
     pub(super) fn check(&mut self) {
         for (machine, node) in self.nodes.iter_mut().enumerate() {
             if let Ok(Some(status)) = node.try_wait() {
-                panic!("nats-server {machine} ended with {status}:\n{}", log_of(&self.folder, machine));
+                panic!("nats-server {machine} exited with {status}:\n{}", log_of(&self.folder, machine));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A nats-server in a container, of an image that is built here from the program in `.tools`: no registry is asked.
+//! A nats-server in a container. Its image is built here from the program in `.tools`, without any registry.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -12,13 +12,13 @@ use testcontainers::{
     runners::{AsyncBuilder as _, AsyncRunner as _},
 };
 
-use super::Store;
+use super::store::Store;
 use crate::tools;
 
 const DOCKERFILE: &str = include_str!("../../../nats/Dockerfile");
 const CONFIGURATION: &str = include_str!("../../../nats/server/container.conf");
 
-/// Where the server listens inside of its container.
+/// Port of the server inside its container.
 const PORT: u16 = 4222;
 
 #[derive(Debug)]
@@ -27,7 +27,10 @@ pub(super) struct ContainerServer {
 }
 
 impl ContainerServer {
-    /// Starts a container; says why not, where that is not possible here.
+    /// Starts a container.
+    ///
+    /// # Errors
+    /// The reason, where this machine cannot run one.
     pub(super) async fn start(port: u16, store: Store) -> Result<Self, String> {
         let docker = docker_client_instance().await.map_err(|error| error.to_string())?;
         docker.ping().await.map_err(|error| format!("no Docker engine answers ({error})"))?;
@@ -40,18 +43,18 @@ impl ContainerServer {
         Ok(Self { container })
     }
 
-    /// Where the engine makes its ports available.
+    /// Address at which the engine publishes ports.
     pub(super) async fn host(&self) -> String {
         let host = self.container.get_host().await.expect("the engine's address").to_string();
-        // The name may stand for an IPv6 address too, on which nobody listens.
+        // The name may also resolve to an IPv6 address, on which the engine does not listen.
         if host == "localhost" { "127.0.0.1".to_owned() } else { host }
     }
 
-    /// Panics with its log where it has ended by itself.
+    /// Panics with the log of the server where it has exited.
     pub(super) async fn check(&mut self) {
         if self.container.is_running().await.is_ok_and(|running| !running) {
             let log = self.container.stderr_to_vec().await.unwrap_or_default();
-            panic!("nats-server ended in its container:\n{}", String::from_utf8_lossy(&log));
+            panic!("nats-server exited in its container:\n{}", String::from_utf8_lossy(&log));
         }
     }
 
@@ -59,7 +62,7 @@ impl ContainerServer {
         let docker = docker_client_instance().await.expect("a client of the Docker engine");
         let signal = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
         docker.kill_container(self.container.id(), Some(signal)).await.expect("the server runs and can be killed");
-        // The engine answers when the signal is sent; its port is free when the container has ended.
+        // The engine answers when the signal is sent. The port is free when the container has ended.
         let ended = self.container.stop_with_timeout(Some(0)).await;
         ended.expect("the killed server ends");
     }
@@ -69,19 +72,19 @@ impl ContainerServer {
     }
 }
 
-/// The image, built unless it is there. Its tag tells the server's version and what it is built from.
+/// The image, built unless it exists. Its tag has the server's version and a hash of what it is built from.
 async fn image() -> Result<GenericImage, String> {
     let program = tools::nats_server();
-    let asked = Command::new(&program).arg("--version").output();
-    let asked = asked.map_err(|cause| format!("{} cannot be run: {cause}", program.display()))?;
-    let version = String::from_utf8_lossy(&asked.stdout).trim().rsplit('v').next().unwrap_or_default().to_owned();
+    let output = Command::new(&program).arg("--version").output();
+    let output = output.map_err(|cause| format!("{} cannot be run: {cause}", program.display()))?;
+    let version = String::from_utf8_lossy(&output.stdout).trim().rsplit('v').next().unwrap_or_default().to_owned();
     let mut hasher = DefaultHasher::new();
     (DOCKERFILE, CONFIGURATION).hash(&mut hasher);
     let tag = format!("{version}-{:08x}", hasher.finish() as u32);
     GenericBuildableImage::new("rbee-nats", tag)
         .with_dockerfile_string(DOCKERFILE)
         .with_data(CONFIGURATION, "nats/server/container.conf")
-        // A link would be packed as a link.
+        // A symbolic link would be packed as a link.
         .with_file(program.canonicalize().unwrap_or(program), ".tools/bin/nats-server")
         .build_image_with(BuildImageOptions::new().with_skip_if_exists(true))
         .await

@@ -1,32 +1,31 @@
-//! Memory for many numbers: the weights of a matrix, a page of keys and values.
+//! Large buffers: the weights of a matrix, a page of keys and values.
 
 use std::ops::{Deref, DerefMut};
 
 use memmap2::MmapMut;
 
-use crate::huge::{self, HUGE};
+use crate::huge_pages::{self, HUGE_PAGE_BYTES};
 
-/// Bytes from the start of a page of memory on, in huge pages where the operating system has some. They are zero at first, and
-/// take memory as they are first looked at.
+/// Zeroed bytes, aligned to a page of memory, and to a huge page if there is at least one. Physical memory is taken as the
+/// bytes are first touched.
 pub(crate) struct Buffer {
     map: MmapMut,
-    /// Where the bytes begin in it.
+    /// Offset of the first byte in `map`.
     start: usize,
     bytes: usize,
 }
 
 impl Buffer {
-    /// So many bytes.
+    /// Allocates `bytes` zeroed bytes.
     ///
     /// # Panics
-    /// If the process may not have that many.
+    /// If the operating system refuses the memory.
     pub(crate) fn zeroed(bytes: usize) -> Self {
-        let spare = if bytes >= HUGE { HUGE } else { 0 };
+        let spare = if bytes >= HUGE_PAGE_BYTES { HUGE_PAGE_BYTES } else { 0 };
         let size = bytes.saturating_add(spare).max(1);
-        let map =
-            MmapMut::map_anon(size).unwrap_or_else(|error| panic!("{size} bytes of memory were asked for: {error}"));
-        let start = if spare > 0 { map.as_ptr().align_offset(HUGE) } else { 0 };
-        huge::ask(&map, start, bytes);
+        let map = MmapMut::map_anon(size).unwrap_or_else(|error| panic!("cannot allocate {size} bytes: {error}"));
+        let start = if spare > 0 { map.as_ptr().align_offset(HUGE_PAGE_BYTES) } else { 0 };
+        huge_pages::advise(&map, start, bytes);
         Self { map, start, bytes }
     }
 }

@@ -1,37 +1,38 @@
-//! Weights of a file become strips; the order is in [`crate::form`].
+//! Packs the weights of a file into strips. [`crate::layout`] describes the result.
 
 use half::f16;
 
 use crate::{
-    form::{COLUMNS, Form, LINE, ROWS, TILES, for_kind},
-    kind::Kind,
-    stretch::Stretch,
+    block::WeightBlock,
+    layout::{COLUMNS, LINE, PackedLayout, ROWS, TILES, for_weight_type},
+    weight_type::WeightType,
 };
 
-/// Four quants, one in each byte.
+/// Four quants, one per byte: one row in one line.
 type Word = [u8; 4];
 
-/// Writes a strip from up to 16 rows of a file; the places of missing rows are left alone.
-pub(crate) fn pack_strip(kind: Kind, rows: &[&[u8]], columns: usize, strip: &mut [u8]) {
-    for_kind!(kind, pack_kind(kind, rows, columns, strip));
+/// Writes a strip from up to 16 rows of a file. The places of missing rows stay as they are.
+pub(crate) fn pack_strip(weight_type: WeightType, rows: &[&[u8]], columns: usize, strip: &mut [u8]) {
+    for_weight_type!(weight_type, pack_type(weight_type, rows, columns, strip));
 }
 
-fn pack_kind<const KIND: u8>(kind: Kind, rows: &[&[u8]], columns: usize, strip: &mut [u8]) {
-    let form = const { Form::of(KIND) };
+fn pack_type<const TYPE: u8>(weight_type: WeightType, rows: &[&[u8]], columns: usize, strip: &mut [u8]) {
+    let layout = const { PackedLayout::of(TYPE) };
     let chunk_columns = TILES * COLUMNS;
     let mut rest = strip;
-    let mut stretch = Stretch::new();
+    let mut block = WeightBlock::new();
     for first in (0..columns).step_by(chunk_columns) {
         let count = chunk_columns.min(columns - first);
-        let file = first / kind.block() * kind.block_bytes()..(first + count) / kind.block() * kind.block_bytes();
-        let (chunk, after) = rest.split_at_mut(form.chunk_bytes(count / COLUMNS));
-        let (scales, quants) = chunk.split_at_mut(form.scales_bytes(count / COLUMNS));
+        let file = first / weight_type.block_size() * weight_type.block_bytes()
+            ..(first + count) / weight_type.block_size() * weight_type.block_bytes();
+        let (chunk, after) = rest.split_at_mut(layout.chunk_bytes(count / COLUMNS));
+        let (scales, quants) = chunk.split_at_mut(layout.scales_bytes(count / COLUMNS));
         for (index, row) in rows.iter().enumerate() {
-            stretch.read(kind, &row[file.clone()]);
-            put_scales::<KIND>(&stretch, count / COLUMNS, index, scales);
-            let tiles = stretch.quants.as_chunks::<COLUMNS>().0.iter();
-            for (tile, planes) in tiles.zip(quants.chunks_exact_mut(form.quants_bytes())) {
-                put_planes::<KIND>(index, tile, planes.as_chunks_mut().0);
+            block.read(weight_type, &row[file.clone()]);
+            put_scales::<TYPE>(&block, count / COLUMNS, index, scales);
+            let tiles = block.quants.as_chunks::<COLUMNS>().0.iter();
+            for (tile, planes) in tiles.zip(quants.chunks_exact_mut(layout.tile_quants_bytes())) {
+                put_planes::<TYPE>(index, tile, planes.as_chunks_mut().0);
             }
         }
         rest = after;
@@ -39,37 +40,37 @@ fn pack_kind<const KIND: u8>(kind: Kind, rows: &[&[u8]], columns: usize, strip: 
 }
 
 #[inline]
-fn put_scales<const KIND: u8>(stretch: &Stretch, tiles: usize, row: usize, scales: &mut [u8]) {
-    let form = const { Form::of(KIND) };
+fn put_scales<const TYPE: u8>(block: &WeightBlock, tiles: usize, row: usize, scales: &mut [u8]) {
+    let layout = const { PackedLayout::of(TYPE) };
     let mut put_half = |at: usize, value: f16| scales[at + 2 * row..][..2].copy_from_slice(&value.to_le_bytes());
-    if !form.factors {
+    if !layout.has_factors {
         for tile in 0..tiles {
-            put_half(tile * form.scales_step(), stretch.scales[tile]);
-            if form.minimum {
-                put_half(tile * form.scales_step() + 2 * ROWS, stretch.minimums[tile]);
+            put_half(tile * layout.tile_scales_bytes(), block.scales[tile]);
+            if layout.has_minimum {
+                put_half(tile * layout.tile_scales_bytes() + 2 * ROWS, block.minimums[tile]);
             }
         }
         return;
     }
-    put_half(0, stretch.scales[0]);
-    put_half(2 * ROWS, stretch.minimums[0]);
-    let factors = scales[form.scales_start()..].chunks_exact_mut(form.scales_step()).take(tiles);
+    put_half(0, block.scales[0]);
+    put_half(2 * ROWS, block.minimums[0]);
+    let factors = scales[layout.tile_scales_offset()..].chunks_exact_mut(layout.tile_scales_bytes()).take(tiles);
     for (tile, factors) in factors.enumerate() {
-        for group in 0..form.groups() {
+        for group in 0..layout.groups() {
             let at = group * ROWS + row;
-            factors[at] = stretch.scale_factors[tile * form.groups() + group].cast_unsigned();
-            if form.minimum {
-                factors[at + form.groups() * ROWS] =
-                    stretch.minimum_factors[tile * form.groups() + group].cast_unsigned();
+            factors[at] = block.scale_factors[tile * layout.groups() + group].cast_unsigned();
+            if layout.has_minimum {
+                factors[at + layout.groups() * ROWS] =
+                    block.minimum_factors[tile * layout.groups() + group].cast_unsigned();
             }
         }
     }
 }
 
-/// Cuts the quants that a row has in a tile, lowest bits first in each byte, into planes.
+/// Writes the quants of one row in one tile into the planes. Each byte of `quants` is one quant, at its lowest bits.
 #[inline]
-fn put_planes<const KIND: u8>(row: usize, quants: &[u8; COLUMNS], planes: &mut [[u8; LINE]]) {
-    match const { Form::of(KIND).bits } {
+fn put_planes<const TYPE: u8>(row: usize, quants: &[u8; COLUMNS], planes: &mut [[u8; LINE]]) {
+    match const { PackedLayout::of(TYPE).bits } {
         8 => put_plane::<8>(quants, 0, row, planes),
         6 => {
             put_plane::<4>(quants, 2, row, &mut planes[..4]);
@@ -85,15 +86,15 @@ fn put_planes<const KIND: u8>(row: usize, quants: &[u8; COLUMNS], planes: &mut [
             put_plane::<1>(quants, 0, row, &mut planes[2..]);
         }
         2 => put_plane::<2>(quants, 0, row, planes),
-        bits => unreachable!("no form has {bits} bits"),
+        bits => unreachable!("no layout has quants of {bits} bits"),
     }
 }
 
-/// What a row has in a plane of `BITS` bits, from bit `from` of its quants: a word in each line.
+/// Writes one row into a plane: `BITS` bits from bit `from` of its quants, as one word per line.
 #[inline(always)]
 fn put_plane<const BITS: usize>(quants: &[u8; COLUMNS], from: u32, row: usize, plane: &mut [[u8; LINE]]) {
     let (words, _) = quants.as_chunks();
-    // The same bits of four bytes; those that are shifted into a neighbour are masked.
+    // The same bits of four bytes at once. The mask drops bits that the shift has moved in from the next byte.
     let mask = u32::from_ne_bytes([((1u32 << BITS) - 1) as u8; 4]);
     for (index, line) in plane.iter_mut().enumerate().take(BITS) {
         let mut word = 0;
@@ -105,7 +106,7 @@ fn put_plane<const BITS: usize>(quants: &[u8; COLUMNS], from: u32, row: usize, p
     }
 }
 
-/// Which line of bytes is field `field` of line `index` of a plane.
+/// Index of the unpacked line that field `field` of line `index` of a plane belongs to.
 const fn plane_line<const BITS: usize>(index: usize, field: usize) -> usize {
     match BITS {
         8 => index,
@@ -115,10 +116,10 @@ const fn plane_line<const BITS: usize>(index: usize, field: usize) -> usize {
     }
 }
 
-/// Writes a strip of floats: column after column, 16 rows each; the places of missing rows are left alone.
-pub(crate) fn pack_floats(kind: Kind, rows: &[&[u8]], strip: &mut [u8]) {
-    match kind {
-        Kind::F32 => put_floats::<4>(rows, strip),
+/// Writes a strip of floats: column after column, 16 rows in each. The places of missing rows stay as they are.
+pub(crate) fn pack_floats(weight_type: WeightType, rows: &[&[u8]], strip: &mut [u8]) {
+    match weight_type {
+        WeightType::F32 => put_floats::<4>(rows, strip),
         _ => put_floats::<2>(rows, strip),
     }
 }

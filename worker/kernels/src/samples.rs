@@ -1,14 +1,14 @@
-//! Weights and inputs for tests.
+//! Random weights and inputs for tests, and ggml's formula for a single weight as their reference.
 
 use half::{bf16, f16};
 
-use crate::kind::Kind;
+use crate::weight_type::WeightType;
 
-/// Numbers that look random and are the same each time.
+/// Pseudorandom numbers from a seed.
 pub(crate) struct Noise(pub(crate) u64);
 
 impl Noise {
-    /// One of all 64-bit numbers: splitmix64, <https://prng.di.unimi.it/splitmix64.c>.
+    /// Next 64 bits: splitmix64, <https://prng.di.unimi.it/splitmix64.c>.
     pub(crate) fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
@@ -17,7 +17,7 @@ impl Noise {
         bits ^ bits >> 31
     }
 
-    /// Between -1 and 1.
+    /// Next number between -1 and 1.
     pub(crate) fn number(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
@@ -26,24 +26,24 @@ impl Noise {
         (0..count).map(|_| self.number()).collect()
     }
 
-    /// A matrix as in a file: any quants, any factors, scales between -1 and 1.
-    pub(crate) fn weights(&mut self, kind: Kind, rows: usize, columns: usize) -> Vec<u8> {
-        let blocks = rows * columns / kind.block();
-        (0..blocks).flat_map(|_| self.block(kind)).collect()
+    /// A matrix as in a file: random quants and factors, scales between -1 and 1.
+    pub(crate) fn weights(&mut self, weight_type: WeightType, rows: usize, columns: usize) -> Vec<u8> {
+        let blocks = rows * columns / weight_type.block_size();
+        (0..blocks).flat_map(|_| self.block(weight_type)).collect()
     }
 
-    fn block(&mut self, kind: Kind) -> Vec<u8> {
-        let halves: &[usize] = match kind {
-            Kind::F32 => return self.number().to_le_bytes().to_vec(),
-            Kind::F16 => return f16::from_f32(self.number()).to_le_bytes().to_vec(),
-            Kind::BF16 => return bf16::from_f32(self.number()).to_le_bytes().to_vec(),
-            Kind::Q4_0 | Kind::Q5_0 | Kind::Q8_0 => &[0],
-            Kind::Q4_1 | Kind::Q5_1 | Kind::Q4K | Kind::Q5K => &[0, 2],
-            Kind::Q2K => &[80, 82],
-            Kind::Q3K => &[108],
-            Kind::Q6K => &[208],
+    fn block(&mut self, weight_type: WeightType) -> Vec<u8> {
+        let halves: &[usize] = match weight_type {
+            WeightType::F32 => return self.number().to_le_bytes().to_vec(),
+            WeightType::F16 => return f16::from_f32(self.number()).to_le_bytes().to_vec(),
+            WeightType::BF16 => return bf16::from_f32(self.number()).to_le_bytes().to_vec(),
+            WeightType::Q4_0 | WeightType::Q5_0 | WeightType::Q8_0 => &[0],
+            WeightType::Q4_1 | WeightType::Q5_1 | WeightType::Q4K | WeightType::Q5K => &[0, 2],
+            WeightType::Q2K => &[80, 82],
+            WeightType::Q3K => &[108],
+            WeightType::Q6K => &[208],
         };
-        let mut block: Vec<u8> = (0..kind.block_bytes()).map(|_| self.bits() as u8).collect();
+        let mut block: Vec<u8> = (0..weight_type.block_bytes()).map(|_| self.bits() as u8).collect();
         for at in halves {
             block[*at..at + 2].copy_from_slice(&f16::from_f32(self.number()).to_le_bytes());
         }
@@ -51,39 +51,39 @@ impl Noise {
     }
 }
 
-/// Weight `at` of a block, by ggml's formula for one weight.
-pub(crate) fn weight(kind: Kind, block: &[u8], at: usize) -> f32 {
+/// Weight `at` of a block by ggml's formula (`ggml-quants.c`, `dequantize_row_*`), written for one weight.
+pub(crate) fn weight(weight_type: WeightType, block: &[u8], at: usize) -> f32 {
     let half = |from: usize| f16::from_le_bytes([block[from], block[from + 1]]).to_f32();
     let nibble = |from: usize| i32::from(if at < 16 { block[from + at] & 15 } else { block[from + at - 16] >> 4 });
     let fifth = |from: usize| i32::from(block[from + at / 8] >> (at % 8) & 1) << 4;
     let pair = |from: usize| i32::from(block[from + at / 128 * 32 + at % 32] >> (at / 32 % 4 * 2) & 3);
     let half_byte = |from: usize| i32::from(block[from + at / 64 * 32 + at % 32] >> (at / 32 % 2 * 4) & 15);
     let bit = |from: usize| i32::from(block[from + at % 32] >> (at / 32) & 1);
-    match kind {
-        Kind::F32 => f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
-        Kind::F16 => half(0),
-        Kind::BF16 => bf16::from_le_bytes([block[0], block[1]]).to_f32(),
-        Kind::Q4_0 => half(0) * (nibble(2) - 8) as f32,
-        Kind::Q4_1 => half(0) * nibble(4) as f32 + half(2),
-        Kind::Q5_0 => half(0) * ((nibble(6) | fifth(2)) - 16) as f32,
-        Kind::Q5_1 => half(0) * (nibble(8) | fifth(4)) as f32 + half(2),
-        Kind::Q8_0 => half(0) * f32::from(block[2 + at].cast_signed()),
-        Kind::Q2K => {
+    match weight_type {
+        WeightType::F32 => f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
+        WeightType::F16 => half(0),
+        WeightType::BF16 => bf16::from_le_bytes([block[0], block[1]]).to_f32(),
+        WeightType::Q4_0 => half(0) * (nibble(2) - 8) as f32,
+        WeightType::Q4_1 => half(0) * nibble(4) as f32 + half(2),
+        WeightType::Q5_0 => half(0) * ((nibble(6) | fifth(2)) - 16) as f32,
+        WeightType::Q5_1 => half(0) * (nibble(8) | fifth(4)) as f32 + half(2),
+        WeightType::Q8_0 => half(0) * f32::from(block[2 + at].cast_signed()),
+        WeightType::Q2K => {
             let scale = block[at / 16];
             half(80) * f32::from(scale & 15) * pair(16) as f32 - half(82) * f32::from(scale >> 4)
         }
-        Kind::Q3K => {
+        WeightType::Q3K => {
             let group = at / 16;
             let low = if group < 8 { block[96 + group] & 15 } else { block[96 + group - 8] >> 4 };
             let high = block[104 + group % 4] >> (group / 4 * 2) & 3;
             half(108) * (i32::from(low | high << 4) - 32) as f32 * (pair(32) + 4 * bit(0) - 4) as f32
         }
-        Kind::Q4K | Kind::Q5K => {
+        WeightType::Q4K | WeightType::Q5K => {
             let (scale, minimum) = scale_of_6_bits(&block[4..16], at / 32);
-            let quant = if kind == Kind::Q4K { half_byte(16) } else { half_byte(48) | bit(16) << 4 };
+            let quant = if weight_type == WeightType::Q4K { half_byte(16) } else { half_byte(48) | bit(16) << 4 };
             half(0) * scale * quant as f32 - half(2) * minimum
         }
-        Kind::Q6K => {
+        WeightType::Q6K => {
             let low = block[at / 128 * 64 + at % 64] >> (at / 64 % 2 * 4) & 15;
             let factor = block[192 + at / 16].cast_signed();
             half(208) * f32::from(factor) * (i32::from(low) + 16 * pair(128) - 32) as f32

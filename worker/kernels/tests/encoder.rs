@@ -1,10 +1,10 @@
 //! Norms, activations and attention of encoders compute their formulas, with the same bits on every processor and whatever
 //! stands beside a text.
 
-mod same;
+mod common;
 
-use rbee_kernels::{Bend, Isa, Pool, attend_all, bend, layer_norm};
-use same::{close, everywhere};
+use common::{assert_close, on_every_isa};
+use rbee_kernels::{Activation, Isa, Pool, activate, attend_full, layer_norm};
 
 fn numbers(count: usize, seed: usize) -> Vec<f32> {
     (0..count).map(|index| ((index * 7919 + seed) as f32 * 0.37).sin() * 3.0).collect()
@@ -14,7 +14,7 @@ fn numbers(count: usize, seed: usize) -> Vec<f32> {
 fn a_norm_stands_around_the_mean() {
     for width in [1, 15, 64, 384] {
         let (input, weight, bias) = (numbers(33 * width, 0), numbers(width, 1), numbers(width, 2));
-        let found = everywhere(|pool, isa| {
+        let found = on_every_isa(|pool, isa| {
             let mut data = input.clone();
             layer_norm(pool, isa, &mut data, &weight, &bias, 1e-5);
             data
@@ -30,7 +30,7 @@ fn a_norm_stands_around_the_mean() {
                 })
                 .collect::<Vec<f64>>()
         });
-        close(&found, expected);
+        assert_close(&found, expected);
     }
 }
 
@@ -38,17 +38,20 @@ fn a_norm_stands_around_the_mean() {
 fn numbers_are_bent_by_their_formulas() {
     let input = numbers(10_001, 0);
     let bent = |by| {
-        everywhere(|pool, isa| {
+        on_every_isa(|pool, isa| {
             let mut data = input.clone();
-            bend(pool, isa, by, &mut data);
+            activate(pool, isa, by, &mut data);
             data
         })
     };
     let exact = || input.iter().map(|number| f64::from(*number));
     let root = (2.0 / std::f64::consts::PI).sqrt();
-    close(&bent(Bend::GeluTanh), exact().map(|x| 0.5 * x * (1.0 + (root * (x + 0.044_715 * x.powi(3))).tanh())));
-    close(&bent(Bend::Relu), exact().map(|x| x.max(0.0)));
-    close(&bent(Bend::Gelu), exact().map(|x| 0.5 * x * (1.0 + error_function(x / 2f64.sqrt()))));
+    assert_close(
+        &bent(Activation::GeluTanh),
+        exact().map(|x| 0.5 * x * (1.0 + (root * (x + 0.044_715 * x.powi(3))).tanh())),
+    );
+    assert_close(&bent(Activation::Relu), exact().map(|x| x.max(0.0)));
+    assert_close(&bent(Activation::Gelu), exact().map(|x| 0.5 * x * (1.0 + error_function(x / 2f64.sqrt()))));
 }
 
 /// By its series (Abramowitz and Stegun, 7.1.6).
@@ -70,9 +73,9 @@ fn a_token_finds_the_weighted_mean_of_all_values() {
         let (width, texts) = (size * heads, [1, 16, 37]);
         let rows: usize = texts.iter().sum();
         let [queries, keys, values] = [0, 1, 2].map(|seed| numbers(rows * width, seed));
-        let found = everywhere(|pool, isa| {
+        let found = on_every_isa(|pool, isa| {
             let mut out = vec![f32::NAN; rows * width];
-            attend_all(pool, isa, size, width, &texts, &queries, &keys, &values, &mut out);
+            attend_full(pool, isa, size, width, &texts, &queries, &keys, &values, &mut out);
             out
         });
         let (mut first, at) = (0, |data: &[f32], row: usize, column: usize| f64::from(data[row * width + column]));
@@ -93,7 +96,7 @@ fn a_token_finds_the_weighted_mean_of_all_values() {
                             weights.iter().zip(first..).map(|(weight, token)| weight * at(&values, token, column));
                         weighted.sum::<f64>() / total
                     });
-                    close(&found[row * width..][columns()], expected);
+                    assert_close(&found[row * width..][columns()], expected);
                 }
             }
             first += count;
@@ -108,13 +111,13 @@ fn a_text_finds_the_same_whatever_stands_beside_it() {
     let [queries, keys, values] = [0, 1, 2].map(|seed| numbers(rows * width, seed));
     let (pool, isa) = (Pool::new(2), Isa::detect());
     let mut together = vec![0.0; rows * width];
-    attend_all(&pool, isa, size, width, &texts, &queries, &keys, &values, &mut together);
+    attend_full(&pool, isa, size, width, &texts, &queries, &keys, &values, &mut together);
     let mut first = 0;
     for count in texts {
         let part = first * width..(first + count) * width;
         let mut alone = vec![0.0; count * width];
         let [queries, keys, values] = [&queries, &keys, &values].map(|data| &data[part.clone()]);
-        attend_all(&pool, isa, size, width, &[count], queries, keys, values, &mut alone);
+        attend_full(&pool, isa, size, width, &[count], queries, keys, values, &mut alone);
         assert!(alone == together[part], "{count} tokens");
         first += count;
     }

@@ -1,9 +1,9 @@
 //! Norms, gates and rotary positions compute their formulas, with the same bits on every processor.
 
-mod same;
+mod common;
 
-use rbee_kernels::{Activation, Pairs, gate, rms_norm, rms_norm_in_place, rotate, soft_cap};
-use same::{close, everywhere};
+use common::{assert_close, on_every_isa};
+use rbee_kernels::{GateActivation, RopePairing, apply_rope, gate, rms_norm, rms_norm_in_place, soft_cap};
 
 fn numbers(count: usize) -> Vec<f32> {
     (0..count).map(|index| ((index * 7919) as f32 * 0.37).sin() * 5.0).collect()
@@ -13,7 +13,7 @@ fn numbers(count: usize) -> Vec<f32> {
 fn a_norm_divides_by_the_root_of_the_mean_square() {
     for width in [1, 15, 64, 576] {
         let (input, weight) = (numbers(33 * width), numbers(width));
-        let found = everywhere(|pool, isa| {
+        let found = on_every_isa(|pool, isa| {
             let mut out = vec![0.0; input.len()];
             rms_norm(pool, isa, &input, &weight, 1e-5, &mut out);
             let mut in_place = input.clone();
@@ -26,7 +26,7 @@ fn a_norm_divides_by_the_root_of_the_mean_square() {
             let weighted = row.iter().zip(&weight).map(|(number, weight)| f64::from(*number) * f64::from(*weight));
             weighted.map(move |number| number / (mean + 1e-5).sqrt()).collect::<Vec<f64>>()
         });
-        close(&found, expected);
+        assert_close(&found, expected);
     }
 }
 
@@ -35,26 +35,26 @@ fn gates_follow_their_formulas() {
     let (gates, values) = (numbers(10_001), numbers(10_001));
     let pairs = || gates.iter().zip(&values).map(|(gate, value)| (f64::from(*gate), f64::from(*value)));
     let computed = |activation| {
-        everywhere(|pool, isa| {
+        on_every_isa(|pool, isa| {
             let mut out = gates.clone();
             gate(pool, isa, activation, &mut out, &values);
             out
         })
     };
-    close(&computed(Activation::Silu), pairs().map(|(x, value)| x / (1.0 + (-x).exp()) * value));
+    assert_close(&computed(GateActivation::Silu), pairs().map(|(x, value)| x / (1.0 + (-x).exp()) * value));
     let root = (2.0 / std::f64::consts::PI).sqrt();
     let gelu = |x: f64| 0.5 * x * (1.0 + (root * (x + 0.044_715 * x.powi(3))).tanh());
-    close(&computed(Activation::GeluTanh), pairs().map(|(x, value)| gelu(x) * value));
+    assert_close(&computed(GateActivation::GeluTanh), pairs().map(|(x, value)| gelu(x) * value));
 }
 
 #[test]
 fn capped_numbers_stay_below_the_cap() {
-    let found = everywhere(|pool, isa| {
+    let found = on_every_isa(|pool, isa| {
         let mut data = numbers(5_000);
         soft_cap(pool, isa, &mut data, 3.0);
         data
     });
-    close(&found, numbers(5_000).into_iter().map(|number| 3.0 * (f64::from(number) / 3.0).tanh()));
+    assert_close(&found, numbers(5_000).into_iter().map(|number| 3.0 * (f64::from(number) / 3.0).tanh()));
 }
 
 #[test]
@@ -68,21 +68,21 @@ fn pairs_turn_by_their_angles() {
             angles.clone().map(f64::cos).chain(angles.map(f64::sin)).map(|turn| turn as f32)
         })
         .collect();
-    for pairs in [Pairs::Neighbours, Pairs::Halves] {
+    for pairs in [RopePairing::Interleaved, RopePairing::Halves] {
         let before = numbers(rows * width);
-        let found = everywhere(|pool, isa| {
+        let found = on_every_isa(|pool, isa| {
             let mut data = before.clone();
-            rotate(pool, isa, &mut data, width, head, &turns, pairs);
+            apply_rope(pool, isa, &mut data, width, head, &turns, pairs);
             data
         });
         for row in 0..rows {
             for start in (row * width..(row + 1) * width).step_by(head) {
                 for pair in 0..3 {
-                    let (a, b) = if pairs == Pairs::Halves { (pair, pair + 3) } else { (2 * pair, 2 * pair + 1) };
+                    let (a, b) = if pairs == RopePairing::Halves { (pair, pair + 3) } else { (2 * pair, 2 * pair + 1) };
                     let (x, y) = (f64::from(before[start + a]), f64::from(before[start + b]));
                     let (sine, cosine) = angle(row, pair).sin_cos();
-                    close(&[found[start + a]], [x * cosine - y * sine].into_iter());
-                    close(&[found[start + b]], [x * sine + y * cosine].into_iter());
+                    assert_close(&[found[start + a]], [x * cosine - y * sine].into_iter());
+                    assert_close(&[found[start + b]], [x * sine + y * cosine].into_iter());
                 }
                 assert_eq!(found[start + 6..start + 8], before[start + 6..start + 8]);
             }

@@ -8,9 +8,10 @@
 use std::path::Path;
 
 use rbee_schema::{Failure, FailureCode};
-use rbee_transformer::encoder::{Bend, Description, Pooling};
+use rbee_transformer::{Activation, EncoderDescription};
 use serde_json::Value;
 
+use super::encoder_pooling::read_pooling;
 use crate::model_file::{
     error::{invalid, printable, unsupported},
     json_file::read_json,
@@ -28,7 +29,7 @@ const MIN_CONTEXT: usize = 16;
 /// An encoder as its folder describes it.
 pub struct EncoderModel {
     /// Computation of the model.
-    pub description: Description,
+    pub description: EncoderDescription,
     /// Default number of tokens to which a text is truncated.
     pub max_tokens: usize,
     /// Text that is put before every input.
@@ -61,34 +62,34 @@ pub fn describe_encoder(folder: &Path) -> Result<EncoderModel, Failure> {
         return Err(unsupported(format!("the architecture is {name:?}: supported for embeddings are {known}")));
     }
     let config = read_json(folder, "config.json")?;
-    let (pooling, is_normed) = pooling(folder)?;
+    let (pooling, is_normalized) = read_pooling(folder)?;
     let count = |key: &str| count(&config, key);
-    let description = Description {
+    let description = EncoderDescription {
         vocabulary: count("vocab_size")?,
         positions: count("max_position_embeddings")?,
         // RoBERTa's positions begin after the id of the padding token.
         first_position: if name == "bert" { 0 } else { padding(&config)? + 1 },
-        kinds: count("type_vocab_size")?,
+        token_types: count("type_vocab_size")?,
         width: count("hidden_size")?,
         inner: count("intermediate_size")?,
         heads: count("num_attention_heads")?,
         layers: count("num_hidden_layers")?,
         epsilon: epsilon(&config)?,
-        bend: bend(&config)?,
+        activation: activation(&config)?,
         pooling,
-        is_normed,
+        is_normalized,
     };
     check_supported(&config, &description)?;
     let max_tokens = max_tokens(folder, &description)?;
     Ok(EncoderModel { description, max_tokens, prompt: prompt(folder)? })
 }
 
-fn check_supported(config: &Value, description: &Description) -> Result<(), Failure> {
-    let Description { width, heads, first_position, positions, .. } = *description;
+fn check_supported(config: &Value, description: &EncoderDescription) -> Result<(), Failure> {
+    let EncoderDescription { width, heads, first_position, positions, .. } = *description;
     if !width.is_multiple_of(heads) {
         return Err(invalid(format!("{width} dimensions and {heads} heads in config.json do not divide each other")));
     }
-    if description.longest() < MIN_CONTEXT {
+    if description.max_tokens() < MIN_CONTEXT {
         let found = format!("positions from {first_position} to {positions}");
         return Err(invalid(format!("config.json has {found}: expected at least {MIN_CONTEXT}")));
     }
@@ -135,77 +136,25 @@ fn epsilon(config: &Value) -> Result<f32, Failure> {
     }
 }
 
-fn bend(config: &Value) -> Result<Bend, Failure> {
+fn activation(config: &Value) -> Result<Activation, Failure> {
     match config["hidden_act"].as_str() {
-        None | Some("gelu") => Ok(Bend::Gelu),
-        Some("gelu_new" | "gelu_pytorch_tanh") => Ok(Bend::GeluTanh),
-        Some("relu") => Ok(Bend::Relu),
+        None | Some("gelu") => Ok(Activation::Gelu),
+        Some("gelu_new" | "gelu_pytorch_tanh") => Ok(Activation::GeluTanh),
+        Some("relu") => Ok(Activation::Relu),
         Some(other) => {
             Err(unsupported(format!("the activation is {:?}: supported are gelu, gelu_new, relu", printable(other))))
         }
     }
 }
 
-/// Pooling of the output, and true if vectors are normalized to length 1. Default: the mean, not normalized.
-fn pooling(folder: &Path) -> Result<(Pooling, bool), Failure> {
-    let modules = read_json(folder, "modules.json")?;
-    if modules.is_null() {
-        return Ok((Pooling::Mean, false));
-    }
-    let modules = modules.as_array().ok_or_else(|| invalid("modules.json is not a list"))?;
-    let (mut pooling, mut is_normed) = (Pooling::Mean, false);
-    for module in modules {
-        let name = module["type"].as_str().and_then(|name| name.rsplit('.').next()).unwrap_or_default();
-        match name {
-            "Transformer" => {}
-            "Pooling" => pooling = pooling_mode(folder, module["path"].as_str().unwrap_or_default())?,
-            "Normalize" => is_normed = true,
-            other => {
-                let other = printable(other);
-                return Err(unsupported(format!(
-                    "modules.json has a {other:?}: supported are Transformer, Pooling, Normalize"
-                )));
-            }
-        }
-    }
-    Ok((pooling, is_normed))
-}
-
-/// Reads the configuration of a Pooling module, which is in its own folder.
-fn pooling_mode(folder: &Path, path: &str) -> Result<Pooling, Failure> {
-    if path.is_empty() || path.contains(['/', '\\']) || path == ".." {
-        return Err(invalid(format!(
-            "modules.json has the path {:?} for its Pooling: expected the name of a folder",
-            printable(path)
-        )));
-    }
-    let config = read_json(&folder.join(path), "config.json")?;
-    // Newer versions name the mode; older versions have one boolean per mode.
-    let named = match &config["pooling_mode"] {
-        Value::String(name) => vec![name.clone()],
-        Value::Array(names) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        _ => {
-            let flags = config.as_object().into_iter().flatten().filter(|(_, value)| **value == true);
-            flags.filter_map(|(key, _)| key.strip_prefix("pooling_mode_")).map(str::to_owned).collect()
-        }
-    };
-    match named.iter().map(String::as_str).collect::<Vec<&str>>().as_slice() {
-        [] | ["mean" | "mean_tokens"] => Ok(Pooling::Mean),
-        ["cls" | "cls_token"] => Ok(Pooling::First),
-        others => {
-            Err(unsupported(format!("the pooling is {}: supported are mean and cls", printable(&others.join(" and ")))))
-        }
-    }
-}
-
 /// Number of tokens to which sentence-transformers truncates a text.
-fn max_tokens(folder: &Path, description: &Description) -> Result<usize, Failure> {
+fn max_tokens(folder: &Path, description: &EncoderDescription) -> Result<usize, Failure> {
     let (own, tokenizer) =
         (read_json(folder, "sentence_bert_config.json")?, read_json(folder, "tokenizer_config.json")?);
     // Tokenizers without a limit have 1e30.
     let limit = [&own["max_seq_length"], &tokenizer["model_max_length"]].into_iter().find_map(Value::as_u64);
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    Ok(limit.clamp(MIN_CONTEXT, description.longest()))
+    Ok(limit.clamp(MIN_CONTEXT, description.max_tokens()))
 }
 
 /// Text that the model expects before every input; empty if the folder names no default prompt.

@@ -1,21 +1,21 @@
 //! Gemma 2: also norms after attention and feed-forward, capped scores, and a sliding window in every other layer.
 
 use rbee_schema::Failure;
-use rbee_transformer::{Activation, Description, Pairs};
+use rbee_transformer::{DecoderDescription, GateActivation, RopePairing};
 
 use super::hyperparameters::Hyperparameters;
 
 /// Layers of the 27B model, which scales scores by width / heads instead of by the head size.
 const LAYERS_OF_27B: usize = 46;
 
-pub(super) fn describe(hyperparameters: &Hyperparameters<'_>) -> Result<Description, Failure> {
-    let base = hyperparameters.base_description(Pairs::Halves)?;
+pub(super) fn describe(hyperparameters: &Hyperparameters<'_>) -> Result<DecoderDescription, Failure> {
+    let base = hyperparameters.base_description(RopePairing::Halves)?;
     let scaled_by = match base.layers.len() {
         LAYERS_OF_27B => base.width / base.heads.queries,
         _ => base.heads.size,
     };
-    let mut description = Description {
-        activation: Activation::GeluTanh,
+    let mut description = DecoderDescription {
+        activation: GateActivation::GeluTanh,
         embedding_scale: (base.width as f32).sqrt(),
         attention_scale: 1.0 / (scaled_by as f32).sqrt(),
         attention_cap: Some(hyperparameters.number("attn_logit_softcapping")?.unwrap_or(50.0)),

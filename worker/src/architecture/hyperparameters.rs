@@ -1,8 +1,10 @@
 //! Hyperparameters that all decoder architectures share, with checks of every number.
 
-use rbee_kernels::{Heads, LARGEST_HEAD};
+use rbee_kernels::{Heads, MAX_HEAD_SIZE};
 use rbee_schema::Failure;
-use rbee_transformer::{Activation, Description, Kind, Layer, Pairs, Rope, Scaling, Tensors};
+use rbee_transformer::{
+    DecoderDescription, GateActivation, Layer, Rope, RopePairing, RopeScaling, TensorSource, WeightType,
+};
 
 use crate::model_file::{
     error::{invalid, unsupported},
@@ -17,14 +19,14 @@ const HEAD_STEP: usize = 16;
 /// Metadata of a model, whose keys have the name of the architecture as prefix.
 pub(super) struct Hyperparameters<'a> {
     metadata: Metadata<'a>,
-    tensors: &'a dyn Tensors,
+    tensors: &'a dyn TensorSource,
     name: &'a str,
     /// Requested context in tokens. The model's own limit may be lower.
     pub(super) context: u32,
 }
 
 impl<'a> Hyperparameters<'a> {
-    pub(super) fn new(metadata: Metadata<'a>, tensors: &'a dyn Tensors, context: u32) -> Result<Self, Failure> {
+    pub(super) fn new(metadata: Metadata<'a>, tensors: &'a dyn TensorSource, context: u32) -> Result<Self, Failure> {
         Ok(Self { metadata, tensors, name: metadata.text("general.architecture")?, context })
     }
 
@@ -57,8 +59,8 @@ impl<'a> Hyperparameters<'a> {
     /// Numbers of a tensor of 32-bit floats that may be missing.
     pub(super) fn floats(&self, name: &str, count: usize) -> Result<Option<Vec<f32>>, Failure> {
         let Some(tensor) = self.tensors.tensor(name) else { return Ok(None) };
-        if tensor.kind != Kind::F32 || tensor.shape != [count] {
-            let (kind, shape) = (tensor.kind, tensor.shape);
+        if tensor.weight_type != WeightType::F32 || tensor.shape != [count] {
+            let (kind, shape) = (tensor.weight_type, tensor.shape);
             return Err(invalid(format!("the tensor {name} is {kind:?} {shape:?}: expected F32 [{count}]")));
         }
         let numbers: Vec<f32> = tensor.bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
@@ -69,7 +71,7 @@ impl<'a> Hyperparameters<'a> {
     }
 
     /// Description of a Llama model. Other architectures change parts of it.
-    pub(super) fn base_description(&self, pairs: Pairs) -> Result<Description, Failure> {
+    pub(super) fn base_description(&self, pairs: RopePairing) -> Result<DecoderDescription, Failure> {
         self.check_is_dense()?;
         let heads = self.heads()?;
         let layers = self.count("block_count")?;
@@ -81,7 +83,7 @@ impl<'a> Hyperparameters<'a> {
         }
         let (width, context) = (self.count("embedding_length")?, self.context()?);
         let embedding = self.tensors.tensor("token_embd.weight");
-        Ok(Description {
+        Ok(DecoderDescription {
             context: context as usize,
             vocabulary: embedding.and_then(|tensor| tensor.shape.first().copied()).unwrap_or(0),
             width,
@@ -90,7 +92,7 @@ impl<'a> Hyperparameters<'a> {
             layers: vec![Layer { rope: Some(0), window: None }; layers],
             ropes: vec![self.rope(heads.size, pairs)?],
             epsilon: self.number("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
-            activation: Activation::Silu,
+            activation: GateActivation::Silu,
             embedding_scale: 1.0,
             attention_scale: 1.0 / (heads.size as f32).sqrt(),
             attention_cap: None,
@@ -131,16 +133,16 @@ impl<'a> Hyperparameters<'a> {
         if !queries.is_multiple_of(key_values) {
             return Err(invalid(format!("{queries} heads and {key_values} key-value heads do not divide each other")));
         }
-        if size == 0 || !size.is_multiple_of(HEAD_STEP) || size > LARGEST_HEAD {
+        if size == 0 || !size.is_multiple_of(HEAD_STEP) || size > MAX_HEAD_SIZE {
             return Err(unsupported(format!(
-                "the heads have {size} numbers: supported are multiples of {HEAD_STEP} up to {LARGEST_HEAD}"
+                "the heads have {size} numbers: supported are multiples of {HEAD_STEP} up to {MAX_HEAD_SIZE}"
             )));
         }
         Ok(Heads { queries, key_values, size })
     }
 
     /// Rotary position parameters.
-    fn rope(&self, head: usize, pairs: Pairs) -> Result<Rope, Failure> {
+    fn rope(&self, head: usize, pairs: RopePairing) -> Result<Rope, Failure> {
         let dimensions = self.optional_count("rope.dimension_count")?.unwrap_or(head);
         if dimensions == 0 || dimensions > head || !dimensions.is_multiple_of(2) {
             return Err(invalid(format!(
@@ -148,17 +150,17 @@ impl<'a> Hyperparameters<'a> {
             )));
         }
         let base = self.number("rope.freq_base")?.unwrap_or(10_000.0);
-        Ok(Rope { dimensions, base, pairs, scaling: self.scaling(dimensions / 2)? })
+        Ok(Rope { dimensions, base, pairing: pairs, scaling: self.scaling(dimensions / 2)? })
     }
 
-    fn scaling(&self, pairs: usize) -> Result<Scaling, Failure> {
+    fn scaling(&self, pairs: usize) -> Result<RopeScaling, Failure> {
         if let Some(factors) = self.floats("rope_freqs.weight", pairs)? {
-            return Ok(Scaling::Factors { factors, magnitude: 1.0 });
+            return Ok(RopeScaling::Factors { factors, magnitude: 1.0 });
         }
         match self.metadata.optional_text(&self.key("rope.scaling.type"))? {
             // The factors of `longrope` are tensors, which its architecture reads.
-            None | Some("none" | "longrope") => Ok(Scaling::None),
-            Some("linear") => Ok(self.number("rope.scaling.factor")?.map_or(Scaling::None, Scaling::Linear)),
+            None | Some("none" | "longrope") => Ok(RopeScaling::None),
+            Some("linear") => Ok(self.number("rope.scaling.factor")?.map_or(RopeScaling::None, RopeScaling::Linear)),
             Some(kind) => Err(unsupported(format!(
                 "rotary positions are scaled by {kind:?}: supported are none, linear, longrope, and a tensor of factors"
             ))),

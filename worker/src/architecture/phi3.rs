@@ -1,12 +1,13 @@
 //! Phi 3 and 3.5: fused tensors, and separate rotary factors for short and long contexts.
 
 use rbee_schema::Failure;
-use rbee_transformer::{Description, Pairs, Scaling};
+use rbee_transformer::{DecoderDescription, RopePairing, RopeScaling};
 
 use super::hyperparameters::Hyperparameters;
 
-pub(super) fn describe(hyperparameters: &Hyperparameters<'_>) -> Result<Description, Failure> {
-    let mut description = Description { is_fused: true, ..hyperparameters.base_description(Pairs::Halves)? };
+pub(super) fn describe(hyperparameters: &Hyperparameters<'_>) -> Result<DecoderDescription, Failure> {
+    let mut description =
+        DecoderDescription { is_fused: true, ..hyperparameters.base_description(RopePairing::Halves)? };
     let window = hyperparameters.optional_count("attention.sliding_window")?.filter(|window| *window > 0);
     description.layers.iter_mut().for_each(|layer| layer.window = window);
     let first = hyperparameters.optional_count("rope.scaling.original_context_length")?.unwrap_or(description.context);
@@ -16,7 +17,7 @@ pub(super) fn describe(hyperparameters: &Hyperparameters<'_>) -> Result<Descript
     let rope = &mut description.ropes[0];
     if let Some(factors) = hyperparameters.floats(name, rope.dimensions / 2)? {
         let magnitude = hyperparameters.number("rope.scaling.attn_factor")?.unwrap_or(1.0);
-        rope.scaling = Scaling::Factors { factors, magnitude };
+        rope.scaling = RopeScaling::Factors { factors, magnitude };
     }
     Ok(description)
 }

@@ -3,7 +3,7 @@
 //! Names of keys and tensors are those of <https://github.com/ggml-org/llama.cpp/blob/master/gguf-py/gguf/constants.py>.
 
 use rbee_schema::Failure;
-use rbee_transformer::{Description, Tensors};
+use rbee_transformer::{DecoderDescription, TensorSource};
 
 use super::{gemma2, gemma3, hyperparameters::Hyperparameters, llama, phi3, qwen2, qwen3, smollm3};
 use crate::model_file::{
@@ -11,7 +11,7 @@ use crate::model_file::{
     gguf::Metadata,
 };
 
-type Describe = fn(&Hyperparameters<'_>) -> Result<Description, Failure>;
+type Describe = fn(&Hyperparameters<'_>) -> Result<DecoderDescription, Failure>;
 
 /// The supported architectures, as named in `general.architecture`. Mistral's models are named `llama` there.
 const ARCHITECTURES: [(&str, Describe); 7] = [
@@ -30,10 +30,10 @@ const ARCHITECTURES: [(&str, Describe); 7] = [
 /// `model-unsupported`, with what was found and what is supported; `model-invalid` if the header contradicts itself.
 pub fn describe(
     metadata: Metadata<'_>,
-    tensors: &dyn Tensors,
+    tensors: &dyn TensorSource,
     tokens: usize,
     context: u32,
-) -> Result<Description, Failure> {
+) -> Result<DecoderDescription, Failure> {
     let describe = find(metadata)?;
     let description = describe(&Hyperparameters::new(metadata, tensors, context)?)?;
     if description.vocabulary < tokens {

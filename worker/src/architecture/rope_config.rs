@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-use rbee_kernels::LARGEST_HEAD;
+use rbee_kernels::MAX_HEAD_SIZE;
 use rbee_schema::Failure;
 use serde_json::Value;
 
@@ -68,7 +68,7 @@ fn llama_3_factors(config: &Value, rope: &Value, scaling: &Value) -> Result<Vec<
     let context = required(scaling, "original_max_position_embeddings")?;
     let base = optional_number(rope, "rope_theta")?.map_or(10_000.0, f64::from);
     let head = head_size(config)?;
-    if head > LARGEST_HEAD as u32 || low >= high {
+    if head > MAX_HEAD_SIZE as u32 || low >= high {
         return Err(invalid(format!("rope_scaling has the factors {low} and {high} for heads of {head} numbers")));
     }
     let factor_of_pair = |pair: u32| {

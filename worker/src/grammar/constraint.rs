@@ -6,23 +6,21 @@ use llguidance::Matcher;
 use rbee_schema::{Failure, FailureCode};
 
 use super::first_line;
-use crate::sample::Mask;
+use crate::{contract::Constraint, sample::Mask};
 
 /// Computes the allowed next tokens of one answer from its tokens so far.
-pub struct Constraint {
+pub struct GrammarConstraint {
     matcher: Matcher,
 }
 
-impl Constraint {
+impl GrammarConstraint {
     pub(super) fn new(matcher: Matcher) -> Self {
         Self { matcher }
     }
+}
 
-    /// Tokens that may come next. If the answer is complete, these are the stop tokens.
-    ///
-    /// # Errors
-    /// `invalid-request` if the grammar exceeds the limits of one step.
-    pub fn allowed(&mut self) -> Result<Mask, Failure> {
+impl Constraint for GrammarConstraint {
+    fn allowed(&mut self) -> Result<Mask, Failure> {
         let allowed = self.matcher.compute_mask_or_eos().map_err(|cause| {
             let reason = first_line(&cause.to_string());
             Failure::new(FailureCode::InvalidRequest, format!("the requested output format is too complex: {reason}"))
@@ -30,11 +28,7 @@ impl Constraint {
         Ok(Mask::new(allowed.into()))
     }
 
-    /// Advances by the token that was chosen.
-    ///
-    /// # Errors
-    /// `internal` if the token is not allowed.
-    pub fn accept(&mut self, token: u32) -> Result<(), Failure> {
+    fn accept(&mut self, token: u32) -> Result<(), Failure> {
         // Tokens after the end are not part of the answer.
         if self.matcher.is_stopped() {
             return Ok(());
@@ -49,8 +43,8 @@ impl Constraint {
     }
 }
 
-impl fmt::Debug for Constraint {
+impl fmt::Debug for GrammarConstraint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Constraint").field("stopped", &self.matcher.is_stopped()).finish_non_exhaustive()
+        f.debug_struct("GrammarConstraint").field("stopped", &self.matcher.is_stopped()).finish_non_exhaustive()
     }
 }

@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    contract::{Constraint, LoadOptions},
     decide::{
         form::{self, Form},
         format::{AnswerFormat, CallFormat, HERMES, LLAMA, MISTRAL, MISTRAL_NAMED, PHI, THINK},
         parts::Expected,
     },
-    engine::{LoadOptions, load},
-    sample::choose,
+    engine::choose::choose,
+    load::load,
 };
 
 /// Grammar of an output format without reasoning and tool calls.
@@ -53,7 +54,14 @@ fn answer(grammars: &Grammars, shape: &OutputFormat, seed: u64, length: u32) -> 
             token => crate::draw::unit(seed, index * 1_000 + token) as f32,
         };
         let logits: Vec<f32> = (0..text.size()).map(logit).collect();
-        let token = choose(&logits, &tokens, &sampling, constraint.as_mut(), index).expect("it goes on");
+        let token = choose(
+            &logits,
+            &tokens,
+            &sampling,
+            constraint.as_mut().map(|constraint| constraint as &mut dyn Constraint),
+            index,
+        )
+        .expect("it goes on");
         if token.id == end {
             break;
         }

@@ -6,7 +6,7 @@ use llguidance::ParserFactory;
 use rbee_schema::{Failure, FailureCode};
 use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
-use crate::engine::Text;
+use crate::contract::Text;
 
 /// Longest usable token in bytes, well below the limit of the trie. Shorter tokens can express the same text.
 const MAX_TOKEN_BYTES: usize = 512;

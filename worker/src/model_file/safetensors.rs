@@ -12,7 +12,7 @@ use std::{
 };
 
 use rbee_schema::{Failure, FailureCode};
-use rbee_transformer::{Kind, Tensor, TensorSize, Tensors};
+use rbee_transformer::{Tensor, TensorSize, TensorSource, WeightType};
 use safetensors::{
     SafeTensors,
     tensor::{Dtype, SafeTensorError},
@@ -98,7 +98,9 @@ impl Safetensors {
     /// Sizes of all tensors that the engines can compute with.
     pub fn sizes(&self) -> impl Iterator<Item = TensorSize<'_>> {
         let locations = self.tensors.values();
-        locations.filter_map(|location| Some(TensorSize { kind: kind(location.dtype)?, shape: &location.shape }))
+        locations.filter_map(|location| {
+            Some(TensorSize { weight_type: weight_type(location.dtype)?, shape: &location.shape })
+        })
     }
 
     /// Name of a tensor that has not been requested and does not end with one of the `ignored` suffixes.
@@ -112,7 +114,7 @@ impl Safetensors {
     /// # Errors
     /// `model-unsupported`, naming the tensor and its type.
     pub fn check_types(&self, is_needed: impl Fn(&str) -> bool) -> Result<(), Failure> {
-        match self.tensors.iter().find(|(name, location)| kind(location.dtype).is_none() && is_needed(name)) {
+        match self.tensors.iter().find(|(name, location)| weight_type(location.dtype).is_none() && is_needed(name)) {
             None => Ok(()),
             Some((name, TensorLocation { dtype, .. })) => Err(unsupported(format!(
                 "the tensor {} is stored as {dtype:?}: supported are F32, F16, BF16",
@@ -122,27 +124,27 @@ impl Safetensors {
     }
 }
 
-impl Tensors for Safetensors {
+impl TensorSource for Safetensors {
     fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         let location = self.tensors.get(name)?;
-        let kind = kind(location.dtype)?;
+        let weight_type = weight_type(location.dtype)?;
         self.unused.borrow_mut().remove(name);
         let bytes = self.files[location.file].bytes().get(location.bytes.clone())?;
-        Some(Tensor { kind, shape: &location.shape, bytes })
+        Some(Tensor { weight_type, shape: &location.shape, bytes })
     }
 
-    fn done(&self, bytes: &[u8]) {
+    fn release(&self, bytes: &[u8]) {
         // Files that do not contain the bytes ignore them.
         self.files.iter().for_each(|file| file.release_pages(bytes));
     }
 }
 
 /// Number type of the engines. Floats are not converted: a matrix takes as much memory as it takes in its file.
-fn kind(dtype: Dtype) -> Option<Kind> {
+fn weight_type(dtype: Dtype) -> Option<WeightType> {
     match dtype {
-        Dtype::F32 => Some(Kind::F32),
-        Dtype::F16 => Some(Kind::F16),
-        Dtype::BF16 => Some(Kind::BF16),
+        Dtype::F32 => Some(WeightType::F32),
+        Dtype::F16 => Some(WeightType::F16),
+        Dtype::BF16 => Some(WeightType::BF16),
         _ => None,
     }
 }

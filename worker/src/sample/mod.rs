@@ -16,7 +16,6 @@ mod weight;
 use rbee_schema::{Failure, FailureCode, Sampling};
 
 pub use self::{adjust::PENALTY_WINDOW, logprobs::Logprobs, mask::Mask};
-use crate::grammar::Constraint;
 
 /// A token that was made.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,23 +24,6 @@ pub struct Token {
     pub id: u32,
     /// How probable it was, where that was asked for.
     pub logprobs: Option<Box<Logprobs>>,
-}
-
-/// The token that follows `history` where the answer may be bound to a form, which takes the token then. See [`sample`].
-///
-/// # Errors
-/// Those of [`sample`] and of the [`Constraint`].
-pub fn choose(
-    logits: &[f32],
-    history: &[u32],
-    sampling: &Sampling,
-    constraint: Option<&mut Constraint>,
-    index: u32,
-) -> Result<Token, Failure> {
-    let Some(constraint) = constraint else { return sample(logits, history, sampling, None, index) };
-    let token = sample(logits, history, sampling, Some(&constraint.allowed()?), index)?;
-    constraint.accept(token.id)?;
-    Ok(token)
 }
 
 /// The token that follows `history` (prompt and answer so far), of which it is the `index`-th of the answer.

@@ -9,8 +9,8 @@ use rbee_schema::{EmbeddingInput, Failure, FailureCode};
 use tokenizers::{Encoding, Token, Tokenizer, TruncationParams};
 
 use crate::{
+    contract::{Chat, Text},
     decide::format::AnswerFormat,
-    engine::{Chat, Text},
     model_file::{
         error::{invalid, printable},
         json_file::read_json,

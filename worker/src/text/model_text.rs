@@ -5,14 +5,14 @@ use std::path::Path;
 use rbee_schema::{Failure, FailureCode};
 
 use super::{
-    template::{Template, TemplateChat, TemplateLimits, built_in_template},
+    template::{Template, TemplateChat, built_in_template},
     token_matcher::unused_character,
     tokenizer::Tokenizer,
     tokenizer_files::TokenizerFiles,
 };
 use crate::{
+    contract::{Chat, TemplateLimits, Text},
     decide::format::AnswerFormat,
-    engine::{Chat, Text},
     model_file::{error::invalid, gguf::Metadata},
 };
 

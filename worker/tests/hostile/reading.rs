@@ -2,11 +2,12 @@
 
 use candle_core::quantized::{GgmlDType, gguf_file::Content};
 use rbee_schema::Failure;
-use rbee_transformer::{Kind, Tensor, Tensors};
+use rbee_transformer::{Tensor, TensorSource, WeightType};
 use rbee_worker::{
     architecture,
+    contract::TemplateLimits,
     model_file::gguf::{Metadata, find_tensor, read_header},
-    text::{ModelText, TemplateLimits},
+    text::ModelText,
 };
 
 /// Runs all steps of loading before the weights are packed.
@@ -25,13 +26,13 @@ struct File<'a> {
     bytes: &'a [u8],
 }
 
-impl Tensors for File<'_> {
+impl TensorSource for File<'_> {
     fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         let tensor = find_tensor(self.content, self.bytes, name)?;
         // Architectures compare the type with F32 only.
-        let kind = if tensor.kind == GgmlDType::F32 { Kind::F32 } else { Kind::Q8_0 };
-        Some(Tensor { kind, shape: tensor.shape, bytes: tensor.bytes })
+        let weight_type = if tensor.kind == GgmlDType::F32 { WeightType::F32 } else { WeightType::Q8_0 };
+        Some(Tensor { weight_type, shape: tensor.shape, bytes: tensor.bytes })
     }
 
-    fn done(&self, _: &[u8]) {}
+    fn release(&self, _: &[u8]) {}
 }

@@ -9,7 +9,10 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rbee_schema::{EmbeddingInput, Failure, FailureCode, ModelKind, ModelReference};
-use rbee_worker::engine::{Chat, LoadOptions, Loaded, Sequence, SequenceId, load};
+use rbee_worker::{
+    contract::{Chat, LoadOptions, Loaded, Sequence, SequenceId},
+    load::load,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -133,6 +136,7 @@ fn change(folder: &TempDir, name: &str, change: impl FnOnce(&mut Value)) {
 #[test]
 fn pooling_and_normalization_are_read_from_the_folder() {
     let Reference { texts, pooled } = reference();
+    assert_eq!(pooled.len(), 5);
     let folder = folder();
     change(&folder, "modules.json", |modules| {
         modules.as_array_mut().expect("a list").truncate(2);

@@ -13,7 +13,10 @@ mod weights;
 use std::{env, path::PathBuf};
 
 use rbee_schema::{Failure, Message, ModelReference, Role, Sampling};
-use rbee_worker::engine::{LoadOptions, Loaded, load};
+use rbee_worker::{
+    contract::{LoadOptions, Loaded},
+    load::load,
+};
 
 /// Sampling that always chooses the most probable token.
 const GREEDY: Sampling = Sampling::GREEDY;

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use rbee_schema::Message;
-use rbee_worker::engine::{self, Loaded, Sequence, SequenceId};
+use rbee_worker::contract::{self, Loaded, Sequence, SequenceId};
 use serde::Deserialize;
 
 use crate::{GREEDY, load_path, test_model};
@@ -86,8 +86,10 @@ impl Comparison<'_> {
 #[test]
 fn prompts_have_the_ids_of_llama_cpp() {
     let loaded = loaded(1);
-    for (name, chat) in reference().chats {
-        assert_eq!(loaded.text.prompt(&engine::Chat::new(&chat.messages)), Ok(chat.prompt), "{name}");
+    let chats = reference().chats;
+    assert_eq!(chats.len(), 20);
+    for (name, chat) in chats {
+        assert_eq!(loaded.text.prompt(&contract::Chat::new(&chat.messages)), Ok(chat.prompt), "{name}");
     }
 }
 

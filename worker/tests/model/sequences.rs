@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use rbee_schema::{Failure, FailureCode, ModelReference, Sampling};
-use rbee_worker::engine::{LoadOptions, Loaded, Sequence, SequenceId, load};
+use rbee_worker::{
+    contract::{LoadOptions, Loaded, Sequence, SequenceId},
+    load::load,
+};
 use tempfile::TempDir;
 
 use crate::{GREEDY, load_path, tiny::Tiny};

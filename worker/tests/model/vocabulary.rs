@@ -10,9 +10,9 @@ use std::{
 use candle_core::quantized::gguf_file::Value;
 use rbee_schema::MAX_BODY_BYTES;
 use rbee_worker::{
-    engine::{Chat, Text},
+    contract::{Chat, TemplateLimits, Text},
     model_file::gguf::{Gguf, Metadata},
-    text::{ModelText, TemplateLimits, Tokenizer},
+    text::{ModelText, Tokenizer},
 };
 use serde::Deserialize;
 
@@ -52,6 +52,8 @@ fn reference() -> Reference {
 
 fn check(tokenizer: &Tokenizer, reference: &Reference, expected: &Ids) {
     assert!(expected.texts.len() > 15 && expected.prompts.len() > 3);
+    assert_eq!(expected.texts.len(), reference.texts.len());
+    assert_eq!(expected.prompts.len(), reference.prompts.len());
     for (prompt, ids) in reference.prompts.iter().zip(&expected.prompts) {
         assert_eq!(&tokenizer.encode(prompt, ESCAPE).expect("encodes"), ids, "{prompt:?}");
     }

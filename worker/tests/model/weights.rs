@@ -16,7 +16,7 @@ use candle_core::{
 use rbee_schema::FailureCode;
 use rbee_worker::{
     architecture::tensor_name_in_folder,
-    engine::{Chat, Loaded, Sequence, SequenceId},
+    contract::{Chat, Loaded, Sequence, SequenceId},
     model_file::gguf::Gguf,
 };
 use serde_json::{Value, json};

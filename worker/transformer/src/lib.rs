@@ -1,25 +1,28 @@
-//! The forward pass of decoder models, for many sequences at a time.
+//! The forward passes of transformer models on the processor.
 //!
-//! A [`Description`] says what a model computes: sizes, norms, positions, activations. [`Weights`] are packed by it from a
-//! file's tensors, [`Cache`] keeps keys and values in pages that sequences share where they begin alike, and
-//! [`Decoder::forward`] advances any number of sequences by any number of tokens each.
+//! - [`decoder`]: models that continue text, many sequences per step, with keys and values in pages of a [`KvCache`].
+//! - [`encoder`]: models of BERT's family that turn texts into vectors, many texts per call.
 //!
-//! The logits of a token depend on the tokens before it alone: not on what else is computed beside it, nor on how its
-//! prompt was cut, nor on the processor (see [`rbee_kernels`]).
+//! In both, a description says as data what a model computes: sizes, norms, positions, activations. The weights are packed
+//! once from the tensors of a file, through the trait [`TensorSource`], and the forward pass reads both.
+//!
+//! The result for a token or a text depends on its own tokens alone: not on what else is computed beside it, on how a
+//! prompt was cut into chunks, on the number of threads or on the processor (see [`rbee_kernels`]).
+//!
+//! What both forward passes need exists once: tensors and their errors in `tensor`, packing in `packer`, linear layers and
+//! the threads that compute them in `linear`, buffers between layers in `scratch`.
 
-mod cache;
-mod decoder;
-mod description;
+pub mod decoder;
 pub mod encoder;
-mod memory;
-mod positions;
-mod tensors;
-mod weights;
+mod linear;
+mod packer;
+mod scratch;
+mod tensor;
 
-pub use cache::{Cache, CacheStats, Page};
-pub use decoder::{Decoder, Span};
-pub use description::{Description, Layer, Rope, Scaling};
-pub use memory::{Memory, TensorSize};
-pub use rbee_kernels::{Activation, Isa, Kind, Pairs, Pool};
-pub use tensors::{LoadError, Packer, Tensor, Tensors};
-pub use weights::Weights;
+pub use decoder::{
+    Decoder, DecoderDescription, DecoderWeights, KvCache, KvCacheStats, Layer, ModelMemory, PageId, Rope, RopeScaling,
+    SequenceChunk, StepLimits,
+};
+pub use encoder::{Encoder, EncoderDescription, EncoderWeights, Pooling};
+pub use rbee_kernels::{Activation, GateActivation, Isa, Pool, RopePairing, WeightType};
+pub use tensor::{LoadError, Tensor, TensorSize, TensorSource};

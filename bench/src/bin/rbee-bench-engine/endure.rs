@@ -6,7 +6,7 @@ use std::{
 };
 
 use rbee_schema::Failure;
-use rbee_worker::engine::{Engine, Sequence, SequenceId};
+use rbee_worker::contract::{Engine, Sequence, SequenceId};
 
 use crate::{
     ours::GREEDY,

@@ -6,7 +6,10 @@ use std::{
 };
 
 use rbee_schema::{Failure, FailureCode, ModelReference, Sampling};
-use rbee_worker::engine::{self, Engine, LoadOptions, Sequence, SequenceId};
+use rbee_worker::{
+    contract::{self, Engine, LoadOptions, Sequence, SequenceId},
+    load,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -34,7 +37,7 @@ pub(crate) fn serve() {
 }
 
 struct Ours {
-    loaded: Option<engine::Loaded>,
+    loaded: Option<contract::Loaded>,
 }
 
 impl Ours {
@@ -55,7 +58,7 @@ impl Ours {
         let options =
             LoadOptions { context: Some(load.context), slots: load.sequences, threads, ..LoadOptions::default() };
         let begun = Instant::now();
-        self.loaded = Some(engine::load(&ModelReference::File(load.model), &options, &mut |_| {})?);
+        self.loaded = Some(load::load(&ModelReference::File(load.model), &options, &mut |_| {})?);
         Ok(Loaded { seconds: begun.elapsed().as_secs_f64() })
     }
 

@@ -1,21 +1,21 @@
-//! A model loads slowly, not at all, or is none.
+//! A model loads slowly, not at all, or is no valid model file.
 
 use std::{fs, io::Read as _, time::SystemTime};
 
 use futures::FutureExt as _;
 use rbee_schema::{ExitClass, FailureCode, ModelReference, ModelSpec, WorkerEvent};
 
-use super::{end_worker, millis, timers};
+use super::setup::{millis, terminate_worker, timers};
 use crate::{
-    chaos::{Fault, Measured, Needs, Story},
+    chaos::{events::EventReader, fault::Fault, measured::Measured, needs::Needs},
     fleet::Fleet,
     tools,
 };
 
-pub(super) const SLOW: Fault = Fault {
+pub(in crate::chaos) const SLOW: Fault = Fault {
     name: "load-slow",
-    injected: "a load that takes three times its stall limit (1 s), and moves",
-    outcome: "ready in its first run",
+    injected: "a load that makes progress and takes three times its stall limit (1 s)",
+    outcome: "the worker is ready in its first run",
     detected_within: None,
     recovered_within: None,
     healed_within: None,
@@ -25,19 +25,19 @@ pub(super) const SLOW: Fault = Fault {
 };
 
 async fn slow(fleet: &mut Fleet) -> Measured {
-    fleet.start_hive(&fleet.one(&timers(""))).await;
-    let mut story = Story::of(&fleet.bus).await;
+    fleet.start_hive(&fleet.hive_one(&timers(""))).await;
+    let mut events = EventReader::start(&fleet.bus).await;
     let injected = SystemTime::now();
     fleet.spawn_mock("a", "m", "load=3s").await;
-    let mended = story.named("a", "ready").await;
-    assert_eq!(fleet.ready_in("a", 1).await.epoch, 1, "it was not killed");
-    Measured::mended(injected, mended)
+    let recovered = events.worker_event_named("a", "ready").await;
+    assert_eq!(fleet.ready_in("a", 1).await.epoch, 1, "the worker was not killed");
+    Measured::recovery(injected, recovered)
 }
 
-pub(super) const STALLED: Fault = Fault {
+pub(in crate::chaos) const STALLED: Fault = Fault {
     name: "load-stalled",
-    injected: "a load that stops halfway",
-    outcome: "killed after `load_stall` (1 s), told as `ready-timeout`, tried again",
+    injected: "a load that stops making progress halfway",
+    outcome: "the worker is killed after `load_stall` (1 s), reported as `ready-timeout`, and started again",
     detected_within: millis(1_100),
     recovered_within: millis(1_300),
     healed_within: None,
@@ -47,30 +47,30 @@ pub(super) const STALLED: Fault = Fault {
 };
 
 async fn stalled(fleet: &mut Fleet) -> Measured {
-    fleet.start_hive(&fleet.one(&timers(""))).await;
-    let mut story = Story::of(&fleet.bus).await;
+    fleet.start_hive(&fleet.hive_one(&timers(""))).await;
+    let mut events = EventReader::start(&fleet.bus).await;
     fleet.spawn_mock("a", "m", "load-stall").await;
-    let injected = story.named("a", "loading").await;
+    let injected = events.worker_event_named("a", "loading").await;
     let why_it_stops = |event: &WorkerEvent| match event {
         WorkerEvent::Stopping { why } => Some(why.clone()),
         _ => None,
     };
-    let (why, told) = story.worker("a", "stopping", why_it_stops).await;
+    let (why, detected) = events.worker_event("a", "stopping", why_it_stops).await;
     assert!(why.contains("no progress of its load"), "{why}");
     let class_of = |event: &WorkerEvent| match event {
         WorkerEvent::Exited { class, .. } => Some(*class),
         _ => None,
     };
-    assert_eq!(story.worker("a", "exited", class_of).await.0, ExitClass::ReadyTimeout);
-    let mended = story.named("a", "spawned").await;
-    end_worker(fleet, "a").await;
-    Measured::between(injected, told, mended)
+    assert_eq!(events.worker_event("a", "exited", class_of).await.0, ExitClass::ReadyTimeout);
+    let recovered = events.worker_event_named("a", "spawned").await;
+    terminate_worker(fleet, "a").await;
+    Measured::between(injected, detected, recovered)
 }
 
-pub(super) const TRUNCATED: Fault = Fault {
+pub(in crate::chaos) const TRUNCATED: Fault = Fault {
     name: "model-truncated",
-    injected: "a model file of which only the first 100 KiB are there",
-    outcome: "failed with `model-invalid`, and not tried again",
+    injected: "a model file that is truncated to its first 100 KiB",
+    outcome: "the worker fails with `model-invalid` and is not started again",
     detected_within: millis(2_000),
     recovered_within: None,
     healed_within: None,
@@ -86,10 +86,10 @@ async fn truncated(fleet: &mut Fleet) -> Measured {
     given_up(fleet, &part).await
 }
 
-pub(super) const CORRUPT: Fault = Fault {
+pub(in crate::chaos) const CORRUPT: Fault = Fault {
     name: "model-corrupt",
-    injected: "a model file with the right beginning and noise after it",
-    outcome: "failed with `model-invalid`, and not tried again",
+    injected: "a model file with a valid header and noise after it",
+    outcome: "the worker fails with `model-invalid` and is not started again",
     detected_within: millis(2_000),
     recovered_within: None,
     healed_within: None,
@@ -105,26 +105,26 @@ async fn corrupt(fleet: &mut Fleet) -> Measured {
     given_up(fleet, &noise).await
 }
 
-/// A worker of such a file fails at its first start, for good.
+/// Starts a worker of an invalid model file, and checks that it fails at its first start and stays failed.
 async fn given_up(fleet: &mut Fleet, file: &[u8]) -> Measured {
     let path = fleet.folder().join("model.gguf");
     fs::write(&path, file).expect("written");
-    fleet.start_hive(&fleet.one(&timers(""))).await;
-    let mut story = Story::of(&fleet.bus).await;
+    fleet.start_hive(&fleet.hive_one(&timers(""))).await;
+    let mut events = EventReader::start(&fleet.bus).await;
     let injected = SystemTime::now();
     fleet.spawn("a", "m", ModelSpec::new(ModelReference::File(path))).await;
     let mut exits = Vec::new();
-    let (failure, told) = story
-        .worker("a", "failed", |event| match event {
+    let (failure, detected) = events
+        .worker_event("a", "failed", |event| match event {
             WorkerEvent::Exited { class, code, .. } => {
                 exits.push((*class, *code));
                 None
             }
-            WorkerEvent::Restarting { .. } => panic!("it is started again, which cannot help"),
+            WorkerEvent::Restarting { .. } => panic!("the worker is started again, although its model file is invalid"),
             WorkerEvent::Failed { failure, .. } => Some(failure.clone()),
             _ => None,
         })
         .await;
     assert_eq!((exits.as_slice(), failure.code), (&[(ExitClass::Data, Some(65))][..], FailureCode::ModelInvalid));
-    Measured::told(injected, told)
+    Measured::detection(injected, detected)
 }

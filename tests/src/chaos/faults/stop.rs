@@ -1,4 +1,4 @@
-//! A worker does not end when it is told to.
+//! A worker does not exit on request.
 
 use std::{
     fs,
@@ -11,15 +11,15 @@ use futures::FutureExt as _;
 use rbee_nats::Registry;
 use rbee_schema::{HiveCommand, StopMode, WorkerEvent};
 
-use super::{millis, timers};
+use super::setup::{millis, timers};
 use crate::{
-    chaos::{Fault, Measured, Needs, Story},
+    chaos::{events::EventReader, fault::Fault, measured::Measured, needs::Needs},
     fleet::{Fleet, HiveSetup, program},
     wait::{PATIENCE, eventually},
 };
 
-/// Hive `one` with a worker program that ignores SIGTERM for models whose name begins with `stubborn`, and is there
-/// still when the worker in it has ended.
+/// Hive `one` with a worker program that ignores SIGTERM for models whose name begins with `stubborn`, and keeps running
+/// when the worker inside it has exited.
 fn with_stubborn_workers(fleet: &Fleet, more: &str) -> HiveSetup {
     let script = format!(
         "#!/bin/sh\ncase \"$*\" in\n*\"--model stubborn\"*) trap '' TERM; '{worker}' \"$@\" & wait; while :; do sleep 1; \
@@ -29,13 +29,13 @@ fn with_stubborn_workers(fleet: &Fleet, more: &str) -> HiveSetup {
     let path: PathBuf = fleet.folder().join("worker.sh");
     fs::write(&path, script).expect("written");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the file is ours");
-    HiveSetup { worker_program: Some(path), ..fleet.one(&timers(more)) }
+    HiveSetup { worker_program: Some(path), ..fleet.hive_one(&timers(more)) }
 }
 
-pub(super) const IGNORES_SIGTERM: Fault = Fault {
+pub(in crate::chaos) const IGNORES_SIGTERM: Fault = Fault {
     name: "worker-ignores-sigterm",
-    injected: "a worker that ignores SIGTERM is stopped at once",
-    outcome: "killed with all its children after `term` (2 s), and gone",
+    injected: "a worker that ignores SIGTERM is terminated",
+    outcome: "the worker and all its children are killed after `term` (2 s), and it is removed",
     detected_within: millis(2_100),
     recovered_within: millis(2_200),
     healed_within: None,
@@ -47,25 +47,27 @@ pub(super) const IGNORES_SIGTERM: Fault = Fault {
 async fn ignores_sigterm(fleet: &mut Fleet) -> Measured {
     fleet.start_hive(&with_stubborn_workers(fleet, "")).await;
     fleet.mocks_ready(&["a"], "stubborn", "").await;
-    let mut story = Story::of(&fleet.bus).await;
+    let mut events = EventReader::start(&fleet.bus).await;
     let injected = SystemTime::now();
     let worker = "a".parse().expect("a name");
-    fleet.tell_one(&HiveCommand::Stop { worker, why: "enough".to_owned(), mode: StopMode::Terminate }).await;
+    fleet.command_hive_one(&HiveCommand::Stop { worker, why: "enough".to_owned(), mode: StopMode::Terminate }).await;
     let is_killed = |event: &WorkerEvent| match event {
         WorkerEvent::Stopping { why } => why.contains("of SIGTERM").then_some(()),
         _ => None,
     };
-    let (_, told) = story.worker("a", "stopping", is_killed).await;
-    let mended = story.named("a", "removed").await;
-    eventually("nothing is left of it", PATIENCE, async || fleet.running().iter().all(|process| process.run.is_none()))
-        .await;
-    Measured::between(injected, told, mended)
+    let (_, detected) = events.worker_event("a", "stopping", is_killed).await;
+    let recovered = events.worker_event_named("a", "removed").await;
+    eventually("no process of the worker is left", PATIENCE, async || {
+        fleet.running().iter().all(|process| process.run.is_none())
+    })
+    .await;
+    Measured::between(injected, detected, recovered)
 }
 
-pub(super) const FIFTY_OF_WHICH_FIVE_IGNORE_SIGTERM: Fault = Fault {
+pub(in crate::chaos) const FIFTY_OF_WHICH_FIVE_IGNORE_SIGTERM: Fault = Fault {
     name: "fifty-stopped",
     injected: "SIGTERM to a hive of fifty workers of which five ignore SIGTERM",
-    outcome: "the hive ends within `shutdown` (10 s) and nothing is left: no process, no lease, no record",
+    outcome: "the hive exits within `shutdown` (10 s) and leaves no process, no lease and no record",
     detected_within: None,
     recovered_within: Some(Duration::from_secs(10)),
     healed_within: None,
@@ -88,11 +90,11 @@ async fn fifty(fleet: &mut Fleet) -> Measured {
         fleet.ready_in(worker, 1).await;
     }
     let injected = SystemTime::now();
-    assert!(fleet.stop_role("one").await, "the hive ends well");
-    let mended = SystemTime::now();
+    assert!(fleet.stop_role("one").await, "the hive exits with code 0");
+    let recovered = SystemTime::now();
     assert_eq!(fleet.running(), [], "no process");
     assert_eq!(Registry::ports(&fleet.bus).all().await.expect("the server answers"), [], "no lease");
     assert_eq!(Registry::workers(&fleet.bus).all().await.expect("the server answers"), [], "no record");
     assert_eq!(Registry::hives(&fleet.bus).all().await.expect("the server answers"), [], "no hive");
-    Measured::mended(injected, mended)
+    Measured::recovery(injected, recovered)
 }

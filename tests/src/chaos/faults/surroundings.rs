@@ -1,4 +1,4 @@
-//! What a hive stands on gives way: the bus, the disk, the numbers of processes.
+//! The surroundings of a hive fail: the bus, the disk, the uniqueness of process numbers.
 
 use std::{
     fs,
@@ -10,17 +10,20 @@ use std::{
 use futures::FutureExt as _;
 use rbee_schema::{Chunk, ExitClass, FailureCode, HiveEvent, WorkerEvent};
 
-use super::{AT_ONCE, Answer, end_worker, millis, timers};
+use super::{
+    answer::Answer,
+    setup::{AT_ONCE, millis, terminate_worker, timers},
+};
 use crate::{
-    chaos::{Fault, Measured, Needs, Story},
+    chaos::{events::EventReader, fault::Fault, measured::Measured, needs::Needs},
     fleet::Fleet,
-    wait::{PATIENCE, eventually, lasting},
+    wait::{PATIENCE, eventually, hold_fault},
 };
 
-pub(super) const BUS_KILLED: Fault = Fault {
+pub(in crate::chaos) const BUS_KILLED: Fault = Fault {
     name: "bus-killed",
     injected: "SIGKILL to nats-server in the middle of an answer; back after 5 s (counted from there)",
-    outcome: "no worker is suspected or killed, the answer goes on with the same one, commands are followed again",
+    outcome: "no worker is suspected or killed, the same worker continues the answer, and the hive executes commands again",
     detected_within: None,
     recovered_within: millis(2_000),
     healed_within: None,
@@ -29,30 +32,30 @@ pub(super) const BUS_KILLED: Fault = Fault {
     inject: |fleet| bus_killed(fleet).boxed_local(),
 };
 
-/// Longer than a worker may be silent.
+/// Downtime of the bus. Longer than the heartbeat timeout of a worker, 3 s.
 const AWAY: Duration = Duration::from_secs(5);
 
 async fn bus_killed(fleet: &mut Fleet) -> Measured {
-    fleet.start_hive(&fleet.one(&timers(""))).await;
+    fleet.start_hive(&fleet.hive_one(&timers(""))).await;
     let before = fleet.mocks_ready(&["a", "b"], "m", "tokens=300,interval=10ms").await;
-    let mut answer = Answer::of(fleet, "m", "Hi", 10).await;
-    let mut story = Story::of(&fleet.bus).await;
+    let mut answer = Answer::start(fleet, "m", "Hi", 10).await;
+    let mut events = EventReader::start(&fleet.bus).await;
     fleet.server.kill().await;
-    lasting(AWAY).await;
+    hold_fault(AWAY).await;
     let injected = SystemTime::now();
     fleet.server.restart().await;
     while !matches!(answer.next().await.0, Chunk::Tokens { .. }) {}
-    let mended = SystemTime::now();
-    answer.end().await;
-    assert_eq!(answer.resumed(), 0, "the same one went on with it");
+    let recovered = SystemTime::now();
+    answer.finish().await;
+    assert_eq!(answer.resume_count(), 0, "the same worker continued it");
     fleet.spawn_mock("c", "m", "").await;
     let mut harmed = Vec::new();
-    story
-        .until("`spawned` of worker c", |event| match event {
+    events
+        .find("`spawned` of worker c", |event| match event {
             rbee_schema::Event::Worker(_, worker, WorkerEvent::Spawned { .. }) => {
                 (worker.as_str() == "c").then_some(())
             }
-            // A worker may be known to be ready by its first beat, before that word of its own is stored.
+            // The first heartbeat of a worker may say that it is ready before its own event is stored.
             rbee_schema::Event::Worker(_, _, WorkerEvent::Loading { .. } | WorkerEvent::Ready { .. }) => None,
             rbee_schema::Event::Worker(_, worker, event) if worker.as_str() != "c" => {
                 harmed.push((worker.clone(), event.name()));
@@ -66,13 +69,13 @@ async fn bus_killed(fleet: &mut Fleet) -> Measured {
         let now = fleet.ready_in(worker, 1).await;
         assert_eq!((now.pid, now.epoch), (before.pid, 1), "{worker} was not killed");
     }
-    Measured::mended(injected, mended)
+    Measured::recovery(injected, recovered)
 }
 
-pub(super) const DISK_FULL: Fault = Fault {
+pub(in crate::chaos) const DISK_FULL: Fault = Fault {
     name: "disk-full",
-    injected: "the disk of the hive's data folder (a tmpfs of 1 MiB) is full in the middle of an answer; then it is not",
-    outcome: "a spawn is refused with `disk-full`, the running answer goes on; with room the spawn is followed",
+    injected: "the disk of the hive's data folder (a tmpfs of 1 MiB) fills up in the middle of an answer, and is then cleared",
+    outcome: "a spawn is refused with `disk-full`, the running answer continues; with free space the spawn succeeds",
     detected_within: AT_ONCE,
     recovered_within: AT_ONCE,
     healed_within: None,
@@ -82,44 +85,44 @@ pub(super) const DISK_FULL: Fault = Fault {
 };
 
 async fn disk_full(fleet: &mut Fleet) -> Measured {
-    let one = fleet.one(&timers(""));
+    let one = fleet.hive_one(&timers(""));
     fs::create_dir_all(&one.data).expect("a folder of this test");
-    // Mounted in a namespace of the hive: it goes with the hive and its workers.
+    // Mounted in a namespace of the hive: the mount ends with the hive and its workers.
     let mount = format!("mount -t tmpfs -o size=1m none '{}' || exit 1", one.data.display());
     let pid = fleet.launch("one", one.command_after(fleet, &["unshare", "-rm"], &mount));
     fleet.joined("one", pid).await;
     fleet.mocks_ready(&["a"], "m", "tokens=400,interval=5ms").await;
-    let mut answer = Answer::of(fleet, "m", "Hi", 10).await;
+    let mut answer = Answer::start(fleet, "m", "Hi", 10).await;
     let filler = format!("/proc/{pid}/root{}/filler", one.data.display());
     let mut file = fs::File::create(&filler).expect("the disk has room");
     while file.write_all(&[0; 4096]).is_ok() {}
 
-    let mut story = Story::of(&fleet.bus).await;
+    let mut events = EventReader::start(&fleet.bus).await;
     let injected = SystemTime::now();
     fleet.spawn_mock("b", "m", "").await;
     let refused = |event: &WorkerEvent| match event {
         WorkerEvent::Failed { failure, .. } => Some(failure.code),
         _ => None,
     };
-    let (code, told) = story.worker("b", "failed", refused).await;
+    let (code, detected) = events.worker_event("b", "failed", refused).await;
     assert_eq!(code, FailureCode::DiskFull);
-    answer.end().await;
-    Answer::of(fleet, "m", "mock: tokens=20", 1).await.end().await;
-    assert_eq!(fleet.ready_in("a", 1).await.epoch, 1, "what runs is not touched");
+    answer.finish().await;
+    Answer::start(fleet, "m", "mock: tokens=20", 1).await.finish().await;
+    assert_eq!(fleet.ready_in("a", 1).await.epoch, 1, "the running worker is not affected");
     drop(file);
     fs::remove_file(&filler).expect("it is ours");
     let room = SystemTime::now();
     fleet.spawn_mock("b", "m", "").await;
-    let mended = story.named("b", "spawned").await;
+    let recovered = events.worker_event_named("b", "spawned").await;
     fleet.ready_in("b", 1).await;
-    let recovered = Measured::mended(room, mended).recovered;
-    Measured { recovered, ..Measured::told(injected, told) }
+    let recovered = Measured::recovery(room, recovered).recovered;
+    Measured { recovered, ..Measured::detection(injected, detected) }
 }
 
-pub(super) const NUMBER_REUSED: Fault = Fault {
+pub(in crate::chaos) const NUMBER_REUSED: Fault = Fault {
     name: "number-reused",
-    injected: "SIGKILL to a hive and its worker; a stranger gets the worker's process number; the hive comes back",
-    outcome: "the stranger is neither adopted nor signalled; the worker is buried and started again",
+    injected: "SIGKILL to a hive and its worker; another process gets the worker's process number; the hive is started again",
+    outcome: "the other process is neither adopted nor signalled; the worker is cleaned up and started again",
     detected_within: millis(1_000),
     recovered_within: millis(2_000),
     healed_within: None,
@@ -129,51 +132,52 @@ pub(super) const NUMBER_REUSED: Fault = Fault {
 };
 
 async fn number_reused(fleet: &mut Fleet) -> Measured {
-    let one = fleet.one(&timers(""));
-    // A shell that is the first process of its namespace and does what it is told, line by line.
+    let one = fleet.hive_one(&timers(""));
+    // A shell that is the first process of its namespace and executes commands line by line.
     let mut command = Command::new("unshare");
     fleet.mark(&mut command).args(["-pf", "--mount-proc", "--kill-child", "sh"]).stdin(Stdio::piped());
     command.stdout(Stdio::piped()).stderr(Stdio::inherit());
     let mut shell = command.spawn().expect("unshare is there");
-    let mut orders = shell.stdin.take().expect("it is piped");
-    let mut order = |line: String| writeln!(orders, "{line}").expect("the shell listens");
+    let mut input = shell.stdin.take().expect("it is piped");
+    let mut execute = |line: String| writeln!(input, "{line}").expect("the shell reads");
     let start = {
         let hive = one.command(fleet);
         let words = std::iter::once(hive.get_program()).chain(hive.get_args());
         let words: Vec<String> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
         format!("{} >>'{}' 2>&1 & HIVE=$!", words.join(" "), fleet.log("one").display())
     };
-    let mut story = Story::of(&fleet.bus).await;
-    order(start.clone());
-    story.hive("joined", |event| matches!(event, HiveEvent::Joined { .. }).then_some(())).await;
+    let mut events = EventReader::start(&fleet.bus).await;
+    execute(start.clone());
+    events.hive_event("joined", |event| matches!(event, HiveEvent::Joined { .. }).then_some(())).await;
     let worker = fleet.mocks_ready(&["a"], "m", "").await.remove(0);
     let number = worker.pid.expect("it has a process");
-    order(format!("kill -KILL $HIVE {number}; wait $HIVE"));
-    eventually("both are dead", PATIENCE, async || fleet.running().iter().all(|process| process.run.is_none())).await;
-    // The number is free when the shell, which is everybody's parent there, has reaped the worker: it does while it
-    // waits for a command that is not its own.
-    order(format!(
+    execute(format!("kill -KILL $HIVE {number}; wait $HIVE"));
+    eventually("both have exited", PATIENCE, async || fleet.running().iter().all(|process| process.run.is_none()))
+        .await;
+    // The number is free when the shell, the parent of every process in its namespace, has reaped the worker. It does so
+    // while it waits for an external command.
+    execute(format!(
         "tries=0; while [ \"$!\" != {number} ] && [ $tries -lt 500 ]; do env true; echo {} > /proc/sys/kernel/ns_last_pid; \
          tail -f /dev/null & [ $! = {number} ] || kill -KILL $!; tries=$((tries+1)); done",
         number - 1
     ));
-    let is_stranger = |process: &crate::fleet::RunningProcess| process.inner_pid == number && process.run.is_none();
-    eventually("a stranger has the number", PATIENCE, async || fleet.running().iter().any(is_stranger)).await;
+    let has_its_number = |process: &crate::fleet::RunningProcess| process.inner_pid == number && process.run.is_none();
+    eventually("another process has the number", PATIENCE, async || fleet.running().iter().any(has_its_number)).await;
 
     let injected = SystemTime::now();
-    order(start);
+    execute(start);
     let class_of = |event: &WorkerEvent| match event {
         WorkerEvent::Exited { class, .. } => Some(*class),
-        WorkerEvent::Adopted { .. } => panic!("a stranger was adopted"),
+        WorkerEvent::Adopted { .. } => panic!("the other process was adopted"),
         _ => None,
     };
-    let (class, told) = story.worker("a", "exited", class_of).await;
+    let (class, detected) = events.worker_event("a", "exited", class_of).await;
     assert_eq!(class, ExitClass::Unknown);
-    let mended = story.named("a", "ready").await;
+    let recovered = events.worker_event_named("a", "ready").await;
     fleet.ready_in("a", 2).await;
-    assert!(fleet.running().iter().any(is_stranger), "the stranger lives");
-    end_worker(fleet, "a").await;
+    assert!(fleet.running().iter().any(has_its_number), "the other process still runs");
+    terminate_worker(fleet, "a").await;
     shell.kill().and_then(|()| shell.wait()).expect("our child");
-    eventually("the namespace is gone", PATIENCE, async || fleet.running().is_empty()).await;
-    Measured::between(injected, told, mended)
+    eventually("the namespace is empty", PATIENCE, async || fleet.running().is_empty()).await;
+    Measured::between(injected, detected, recovered)
 }

@@ -13,33 +13,33 @@ use std::arch::{
 
 use super::avx512::{Head, Tile, fetch};
 use crate::{
-    form::{Form, LINE, ROWS, TILE_BYTES, TILES, for_kind},
-    inputs::{Block, GROUP, Rows},
-    kind::Kind,
+    input_rows::{GROUP_ROWS, InputBlock, QuantizedRows},
+    layout::{LINE, PackedLayout, ROWS, TILE_BYTES, TILES, for_weight_type},
+    weight_type::WeightType,
 };
 
 /// Adds the products of a strip with rows of inputs to `sums`, which are for whole groups of rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(crate) fn multiply_quants(kind: Kind, strip: &[u8], inputs: Rows, sums: &mut [[f32; ROWS]]) {
-    for_kind!(kind, multiply_kind(strip, inputs, sums));
+pub(crate) fn multiply_quants(weight_type: WeightType, strip: &[u8], inputs: QuantizedRows, sums: &mut [[f32; ROWS]]) {
+    for_weight_type!(weight_type, multiply_type(strip, inputs, sums));
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn multiply_kind<const KIND: u8>(strip: &[u8], inputs: Rows, sums: &mut [[f32; ROWS]]) {
-    let form = const { Form::of(KIND) };
-    let _tiles = TileRegisters::configure(8 / form.groups() as u8);
+fn multiply_type<const TYPE: u8>(strip: &[u8], inputs: QuantizedRows, sums: &mut [[f32; ROWS]]) {
+    let layout = const { PackedLayout::of(TYPE) };
+    let _tiles = TileRegisters::configure(8 / layout.groups() as u8);
     let mut unpacked = Chunk::new();
     let mut dots = [Dots::new(), Dots::new(), Dots::new(), Dots::new()];
     let mut rest = strip;
     for first in (0..inputs.blocks()).step_by(TILES) {
         let tiles = TILES.min(inputs.blocks() - first);
-        let (chunk, after) = rest.split_at(form.chunk_bytes(tiles));
-        unpacked.unpack::<KIND>(chunk, tiles);
-        for (group, sums) in sums.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
+        let (chunk, after) = rest.split_at(layout.chunk_bytes(tiles));
+        unpacked.unpack::<TYPE>(chunk, tiles);
+        for (group, sums) in sums.as_chunks_mut::<GROUP_ROWS>().0.iter_mut().enumerate() {
             let (blocks, count) = inputs.chunk(group, first, tiles);
             match sums.first_chunk_mut() {
-                Some(sums) if count <= 8 => unpacked.multiply::<KIND, 8>(blocks, count, tiles, &mut dots, sums),
-                _ => unpacked.multiply::<KIND, GROUP>(blocks, count, tiles, &mut dots, sums),
+                Some(sums) if count <= 8 => unpacked.multiply::<TYPE, 8>(blocks, count, tiles, &mut dots, sums),
+                _ => unpacked.multiply::<TYPE, GROUP_ROWS>(blocks, count, tiles, &mut dots, sums),
             }
         }
         rest = after;
@@ -80,14 +80,18 @@ impl Chunk {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn unpack<const KIND: u8>(&mut self, chunk: &[u8], tiles: usize) {
-        let form = const { Form::of(KIND) };
-        let (scales, quants) = chunk.split_at(form.scales_bytes(tiles));
-        let head = Head::of::<KIND>(scales);
-        let sign = _mm512_set1_epi8(if form.minimum { 0 } else { -128 });
-        for (index, planes) in quants.chunks_exact(form.quants_bytes()).enumerate() {
+    fn unpack<const TYPE: u8>(&mut self, chunk: &[u8], tiles: usize) {
+        let layout = const { PackedLayout::of(TYPE) };
+        let (scales, quants) = chunk.split_at(layout.scales_bytes(tiles));
+        let head = Head::of::<TYPE>(scales);
+        let sign = _mm512_set1_epi8(if layout.has_minimum { 0 } else { -128 });
+        for (index, planes) in quants.chunks_exact(layout.tile_quants_bytes()).enumerate() {
             fetch(planes);
-            let tile = Tile::of::<KIND>(&head, &scales[form.scales_start() + index * form.scales_step()..], planes);
+            let tile = Tile::of::<TYPE>(
+                &head,
+                &scales[layout.tile_scales_offset() + index * layout.tile_scales_bytes()..],
+                planes,
+            );
             for (line, out) in tile.lines.iter().zip(self.lines[index].as_chunks_mut::<LINE>().0) {
                 // SAFETY: 64 bytes.
                 unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_xor_si512(*line, sign)) };
@@ -101,9 +105,9 @@ impl Chunk {
     /// for what comes between.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn multiply<const KIND: u8, const N: usize>(
+    fn multiply<const TYPE: u8, const N: usize>(
         &self,
-        blocks: &[Block],
+        blocks: &[InputBlock],
         count: usize,
         tiles: usize,
         dots: &mut [Dots; 4],
@@ -116,15 +120,15 @@ impl Chunk {
         }
         let rows = |tile: usize| blocks[tile * count..].first_chunk::<N>().expect("blocks behind the last row");
         // The dot products of the next tile are under way while those of this one are added.
-        self.dots::<KIND, N>(0, rows(0), &mut dots[..2]);
+        self.dots::<TYPE, N>(0, rows(0), &mut dots[..2]);
         for tile in 0..tiles {
             let (this, next) = dots.split_at_mut(2);
             let (this, next) = if tile % 2 == 0 { (this, next) } else { (next, this) };
             if tile + 1 < tiles {
-                self.dots::<KIND, N>(tile + 1, rows(tile + 1), next);
+                self.dots::<TYPE, N>(tile + 1, rows(tile + 1), next);
             }
             for row in 0..N {
-                let product = self.product::<KIND>(tile, &rows(tile)[row], this, row);
+                let product = self.product::<TYPE>(tile, &rows(tile)[row], this, row);
                 all[row] = _mm512_fmadd_ps(_mm512_set1_ps(rows(tile)[row].scale), product, all[row]);
             }
         }
@@ -136,16 +140,16 @@ impl Chunk {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn product<const KIND: u8>(&self, tile: usize, block: &Block, dots: &[Dots], row: usize) -> __m512 {
-        let form = const { Form::of(KIND) };
+    fn product<const TYPE: u8>(&self, tile: usize, block: &InputBlock, dots: &[Dots], row: usize) -> __m512 {
+        let layout = const { PackedLayout::of(TYPE) };
         let mut product = _mm512_mul_ps(self.scales[tile][0], dots[0].row(row));
-        if form.halves {
+        if layout.two_groups {
             product = _mm512_fmadd_ps(self.scales[tile][1], dots[1].row(row), product);
         }
-        if form.minimum && form.halves {
+        if layout.has_minimum && layout.two_groups {
             product = _mm512_fmadd_ps(self.minimums[tile][0], _mm512_set1_ps(block.half_sums[0]), product);
             product = _mm512_fmadd_ps(self.minimums[tile][1], _mm512_set1_ps(block.half_sums[1]), product);
-        } else if form.minimum {
+        } else if layout.has_minimum {
             product = _mm512_fmadd_ps(self.minimums[tile][0], _mm512_set1_ps(block.sum), product);
         }
         product
@@ -153,15 +157,15 @@ impl Chunk {
 
     /// Dot products of a tile with `N` rows, for each of the groups of columns that have a scale.
     #[inline]
-    fn dots<const KIND: u8, const N: usize>(&self, tile: usize, blocks: &[Block; N], dots: &mut [Dots]) {
-        let form = const { Form::of(KIND) };
-        for (group, dots) in dots.iter_mut().take(form.groups()).enumerate() {
+    fn dots<const TYPE: u8, const N: usize>(&self, tile: usize, blocks: &[InputBlock; N], dots: &mut [Dots]) {
+        let layout = const { PackedLayout::of(TYPE) };
+        for (group, dots) in dots.iter_mut().take(layout.groups()).enumerate() {
             let inputs = blocks.as_ptr().cast::<u8>().wrapping_add(16 * group);
             let weights = self.lines[tile][TILE_BYTES / 2 * group..].as_ptr();
-            // SAFETY: the registers are configured. Inputs are N rows, 64 bytes from one to the next, of which 32 bytes
+            // SAFETY: the registers are configured. InputRows are N rows, 64 bytes from one to the next, of which 32 bytes
             // are read, 16 of them where there are two groups; weights are 8 lines of 64 bytes, or 4; dots are N lines.
             unsafe {
-                match (form.minimum, N) {
+                match (layout.has_minimum, N) {
                     (false, 8) => product_of_tiles!("tdpbssd", 3, 4, 2, inputs, weights, dots),
                     (false, _) => product_of_tiles!("tdpbssd", 0, 1, 2, inputs, weights, dots),
                     (true, 8) => product_of_tiles!("tdpbsud", 3, 4, 2, inputs, weights, dots),
@@ -174,11 +178,11 @@ impl Chunk {
 
 /// Dot products of rows of inputs with the 16 rows of a strip.
 #[repr(align(64))]
-struct Dots([[i32; ROWS]; GROUP]);
+struct Dots([[i32; ROWS]; GROUP_ROWS]);
 
 impl Dots {
     fn new() -> Self {
-        Self([[0; ROWS]; GROUP])
+        Self([[0; ROWS]; GROUP_ROWS])
     }
 
     #[inline]

@@ -13,9 +13,9 @@ use std::arch::x86_64::{
 };
 
 use crate::{
-    form::{Form, LINE, ROWS, TILES, for_kind},
-    inputs::{Block, GROUP, Rows},
-    kind::Kind,
+    input_rows::{GROUP_ROWS, InputBlock, QuantizedRows},
+    layout::{LINE, PackedLayout, ROWS, TILES, for_weight_type},
+    weight_type::WeightType,
 };
 
 /// How far ahead weights are fetched from memory.
@@ -25,24 +25,24 @@ const HALF: usize = ROWS / 2;
 
 /// Adds the products of a strip with rows of inputs to `sums`, one for each row of inputs.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) fn multiply_quants(kind: Kind, strip: &[u8], inputs: Rows, sums: &mut [[f32; ROWS]]) {
-    for_kind!(kind, multiply_kind(strip, inputs, sums));
+pub(crate) fn multiply_quants(weight_type: WeightType, strip: &[u8], inputs: QuantizedRows, sums: &mut [[f32; ROWS]]) {
+    for_weight_type!(weight_type, multiply_type(strip, inputs, sums));
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn multiply_kind<const KIND: u8>(strip: &[u8], inputs: Rows, sums: &mut [[f32; ROWS]]) {
-    let form = const { Form::of(KIND) };
+fn multiply_type<const TYPE: u8>(strip: &[u8], inputs: QuantizedRows, sums: &mut [[f32; ROWS]]) {
+    let layout = const { PackedLayout::of(TYPE) };
     let mut rest = strip;
     for first in (0..inputs.blocks()).step_by(TILES) {
         let tiles = TILES.min(inputs.blocks() - first);
-        let (chunk, after) = rest.split_at(form.chunk_bytes(tiles));
-        let (scales, quants) = chunk.split_at(form.scales_bytes(tiles));
-        for (index, planes) in quants.chunks_exact(form.quants_bytes()).enumerate() {
+        let (chunk, after) = rest.split_at(layout.chunk_bytes(tiles));
+        let (scales, quants) = chunk.split_at(layout.scales_bytes(tiles));
+        for (index, planes) in quants.chunks_exact(layout.tile_quants_bytes()).enumerate() {
             fetch(planes);
             for half in 0..2 {
-                let tile = HalfTile::of::<KIND>(scales, planes, index, half);
-                for (group, sums) in sums.chunks_mut(GROUP).enumerate() {
-                    tile.multiply_rows::<KIND>(inputs.block(group, first + index), sums, half);
+                let tile = HalfTile::of::<TYPE>(scales, planes, index, half);
+                for (group, sums) in sums.chunks_mut(GROUP_ROWS).enumerate() {
+                    tile.multiply_rows::<TYPE>(inputs.block(group, first + index), sums, half);
                 }
             }
         }
@@ -69,15 +69,15 @@ struct HalfTile {
 impl HalfTile {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn of<const KIND: u8>(scales: &[u8], planes: &[u8], index: usize, half: usize) -> Self {
-        let form = const { Form::of(KIND) };
+    fn of<const TYPE: u8>(scales: &[u8], planes: &[u8], index: usize, half: usize) -> Self {
+        let layout = const { PackedLayout::of(TYPE) };
         let none = _mm256_setzero_ps();
-        let mut tile = Self { lines: unpack::<KIND>(planes, half), scales: [none; 2], minimums: [none; 2] };
-        let excess = _mm256_set1_ps(form.excess());
-        for group in 0..form.groups() {
-            tile.scales[group] = _mm256_mul_ps(scale::<KIND>(scales, index, 0, group, half), excess);
-            if form.minimum {
-                tile.minimums[group] = _mm256_mul_ps(scale::<KIND>(scales, index, 1, group, half), excess);
+        let mut tile = Self { lines: unpack::<TYPE>(planes, half), scales: [none; 2], minimums: [none; 2] };
+        let quant_factor = _mm256_set1_ps(layout.quant_factor());
+        for group in 0..layout.groups() {
+            tile.scales[group] = _mm256_mul_ps(scale::<TYPE>(scales, index, 0, group, half), quant_factor);
+            if layout.has_minimum {
+                tile.minimums[group] = _mm256_mul_ps(scale::<TYPE>(scales, index, 1, group, half), quant_factor);
             }
         }
         tile
@@ -86,35 +86,40 @@ impl HalfTile {
     /// Adds the products with one block of each row to the sums of the rows.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn multiply_rows<const KIND: u8>(&self, blocks: &[Block], sums: &mut [[f32; ROWS]], half: usize) {
+    fn multiply_rows<const TYPE: u8>(&self, blocks: &[InputBlock], sums: &mut [[f32; ROWS]], half: usize) {
         let (fours, blocks) = blocks.as_chunks::<4>();
         let (four_sums, sums) = sums.as_chunks_mut::<4>();
         for (blocks, sums) in fours.iter().zip(four_sums) {
-            self.multiply::<KIND, 4>(blocks, sums, half);
+            self.multiply::<TYPE, 4>(blocks, sums, half);
         }
         let (ones, one_sums) = (blocks.as_chunks::<1>().0, sums.as_chunks_mut::<1>().0);
         for (blocks, sums) in ones.iter().zip(one_sums) {
-            self.multiply::<KIND, 1>(blocks, sums, half);
+            self.multiply::<TYPE, 1>(blocks, sums, half);
         }
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn multiply<const KIND: u8, const N: usize>(&self, blocks: &[Block; N], sums: &mut [[f32; ROWS]; N], half: usize) {
-        let form = const { Form::of(KIND) };
-        let mut products = self.dots::<KIND, N>(blocks, 0);
+    fn multiply<const TYPE: u8, const N: usize>(
+        &self,
+        blocks: &[InputBlock; N],
+        sums: &mut [[f32; ROWS]; N],
+        half: usize,
+    ) {
+        let layout = const { PackedLayout::of(TYPE) };
+        let mut products = self.dots::<TYPE, N>(blocks, 0);
         for product in &mut products {
             *product = _mm256_mul_ps(self.scales[0], *product);
         }
-        if form.halves {
-            let dots = self.dots::<KIND, N>(blocks, 1);
+        if layout.two_groups {
+            let dots = self.dots::<TYPE, N>(blocks, 1);
             for row in 0..N {
                 products[row] = _mm256_fmadd_ps(self.scales[1], dots[row], products[row]);
             }
         }
         // Counted: to move vectors out of an array one by one, as a loop over the array does, costs as much as the products.
         for row in 0..N {
-            let product = self.add_minimums::<KIND>(products[row], &blocks[row]);
+            let product = self.add_minimums::<TYPE>(products[row], &blocks[row]);
             let sums = &mut sums[row].as_chunks_mut::<HALF>().0[half];
             // SAFETY: eight floats.
             unsafe {
@@ -127,13 +132,13 @@ impl HalfTile {
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn add_minimums<const KIND: u8>(&self, mut product: __m256, block: &Block) -> __m256 {
-        let form = const { Form::of(KIND) };
-        if form.minimum && form.halves {
+    fn add_minimums<const TYPE: u8>(&self, mut product: __m256, block: &InputBlock) -> __m256 {
+        let layout = const { PackedLayout::of(TYPE) };
+        if layout.has_minimum && layout.two_groups {
             for group in 0..2 {
                 product = _mm256_fmadd_ps(self.minimums[group], _mm256_set1_ps(block.half_sums[group]), product);
             }
-        } else if form.minimum {
+        } else if layout.has_minimum {
             product = _mm256_fmadd_ps(self.minimums[0], _mm256_set1_ps(block.sum), product);
         }
         product
@@ -142,11 +147,11 @@ impl HalfTile {
     /// Dot products of the columns with one scale, row after row.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn dots<const KIND: u8, const N: usize>(&self, blocks: &[Block; N], group: usize) -> [__m256; N] {
-        let form = const { Form::of(KIND) };
-        let lines = 8 / form.groups();
+    fn dots<const TYPE: u8, const N: usize>(&self, blocks: &[InputBlock; N], group: usize) -> [__m256; N] {
+        let layout = const { PackedLayout::of(TYPE) };
+        let lines = 8 / layout.groups();
         // How many lines fit into 16 bits: their sum is at most twice 127 * (2^bits - 1) each.
-        let together = match form.bits {
+        let together = match layout.bits {
             8 => 1,
             6 => 2,
             5 => 4,
@@ -154,9 +159,9 @@ impl HalfTile {
         };
         let mut dots = [_mm256_setzero_si256(); N];
         for first in (group * lines..(group + 1) * lines).step_by(together) {
-            let mut pairs = self.pairs::<KIND, N>(blocks, first);
+            let mut pairs = self.pairs::<TYPE, N>(blocks, first);
             for line in first + 1..first + together {
-                let more = self.pairs::<KIND, N>(blocks, line);
+                let more = self.pairs::<TYPE, N>(blocks, line);
                 for row in 0..N {
                     pairs[row] = _mm256_add_epi16(pairs[row], more[row]);
                 }
@@ -167,7 +172,7 @@ impl HalfTile {
         }
         let mut floats = [_mm256_setzero_ps(); N];
         for row in 0..N {
-            floats[row] = _mm256_cvtepi32_ps(with_offset::<KIND>(dots[row], &blocks[row], group));
+            floats[row] = _mm256_cvtepi32_ps(with_offset::<TYPE>(dots[row], &blocks[row], group));
         }
         floats
     }
@@ -175,13 +180,13 @@ impl HalfTile {
     /// Sums of two products each of the bytes of a line.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn pairs<const KIND: u8, const N: usize>(&self, blocks: &[Block; N], line: usize) -> [__m256i; N] {
+    fn pairs<const TYPE: u8, const N: usize>(&self, blocks: &[InputBlock; N], line: usize) -> [__m256i; N] {
         let mut pairs = [_mm256_setzero_si256(); N];
         let weights = self.lines[line];
         for (pairs, block) in pairs.iter_mut().zip(blocks) {
             let (inputs, _) = block.quants.as_chunks::<4>();
             let inputs = _mm256_set1_epi32(i32::from_ne_bytes(inputs[line].map(i8::cast_unsigned)));
-            *pairs = if const { Form::of(KIND).bits } == 8 {
+            *pairs = if const { PackedLayout::of(TYPE).bits } == 8 {
                 // The weights' signs go to the inputs, which are never -128.
                 _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(inputs, weights))
             } else {
@@ -194,13 +199,13 @@ impl HalfTile {
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn with_offset<const KIND: u8>(dot: __m256i, block: &Block, group: usize) -> __m256i {
-    let form = const { Form::of(KIND) };
-    if form.minimum || form.bits == 8 {
+fn with_offset<const TYPE: u8>(dot: __m256i, block: &InputBlock, group: usize) -> __m256i {
+    let layout = const { PackedLayout::of(TYPE) };
+    if layout.has_minimum || layout.bits == 8 {
         return dot;
     }
-    let offset = _mm256_set1_epi32(if form.halves { block.half_offsets[group] } else { block.offset });
-    let offset = match form.bits {
+    let offset = _mm256_set1_epi32(if layout.two_groups { block.half_offsets[group] } else { block.offset });
+    let offset = match layout.bits {
         6 => _mm256_srai_epi32::<2>(offset),
         5 => _mm256_srai_epi32::<3>(offset),
         4 => _mm256_srai_epi32::<4>(offset),
@@ -212,11 +217,11 @@ fn with_offset<const KIND: u8>(dot: __m256i, block: &Block, group: usize) -> __m
 /// Half of each line of a tile.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn unpack<const KIND: u8>(planes: &[u8], half: usize) -> [__m256i; 8] {
+fn unpack<const TYPE: u8>(planes: &[u8], half: usize) -> [__m256i; 8] {
     let (planes, _) = planes.as_chunks::<LINE>();
     let mut lines = [_mm256_setzero_si256(); 8];
     for (index, line) in lines.iter_mut().enumerate() {
-        *line = match const { Form::of(KIND).bits } {
+        *line = match const { PackedLayout::of(TYPE).bits } {
             8 => _mm256_xor_si256(load(&planes[index], half), _mm256_set1_epi8(-128)),
             6 => _mm256_or_si256(four::<2>(planes, index, half), two::<0>(&planes[4..], index, half)),
             5 => _mm256_or_si256(four::<1>(planes, index, half), one(&planes[4..], index, half)),
@@ -280,11 +285,11 @@ fn load(line: &[u8; LINE], half: usize) -> __m256i {
 /// As [`crate::unpack::scale`], for eight rows.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn scale<const KIND: u8>(scales: &[u8], tile: usize, part: usize, group: usize, half: usize) -> __m256 {
-    let form = const { Form::of(KIND) };
-    let start = form.scales_start() + tile * form.scales_step();
-    let place = (part * form.groups() + group) * ROWS + half * HALF;
-    if !form.factors {
+fn scale<const TYPE: u8>(scales: &[u8], tile: usize, part: usize, group: usize, half: usize) -> __m256 {
+    let layout = const { PackedLayout::of(TYPE) };
+    let start = layout.tile_scales_offset() + tile * layout.tile_scales_bytes();
+    let place = (part * layout.groups() + group) * ROWS + half * HALF;
+    if !layout.has_factors {
         return halves(&scales[start + 2 * place..]);
     }
     let factors: &[u8] = &scales[start + place..][..HALF];
@@ -304,39 +309,39 @@ fn halves(bytes: &[u8]) -> __m256 {
 
 /// Adds the products of a strip of floats with rows of inputs to `sums`, one for each row of inputs.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) fn multiply_floats(kind: Kind, strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]]) {
-    match kind {
-        Kind::F32 => floats::<{ Kind::F32 as u8 }>(strip, inputs, sums),
-        Kind::F16 => floats::<{ Kind::F16 as u8 }>(strip, inputs, sums),
-        Kind::BF16 => floats::<{ Kind::BF16 as u8 }>(strip, inputs, sums),
-        kind => unreachable!("{kind:?} is quantised"),
+pub(crate) fn multiply_floats(weight_type: WeightType, strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]]) {
+    match weight_type {
+        WeightType::F32 => floats::<{ WeightType::F32 as u8 }>(strip, inputs, sums),
+        WeightType::F16 => floats::<{ WeightType::F16 as u8 }>(strip, inputs, sums),
+        WeightType::BF16 => floats::<{ WeightType::BF16 as u8 }>(strip, inputs, sums),
+        weight_type => unreachable!("{weight_type:?} is quantised"),
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn floats<const KIND: u8>(strip: &[u8], mut inputs: &[f32], sums: &mut [[f32; ROWS]]) {
+fn floats<const TYPE: u8>(strip: &[u8], mut inputs: &[f32], sums: &mut [[f32; ROWS]]) {
     let columns = inputs.len() / sums.len();
     let (many, sums) = sums.as_chunks_mut::<4>();
     for sums in many {
         let (these, others) = inputs.split_at(4 * columns);
-        floats_with::<KIND, 4>(strip, these, sums);
+        floats_with::<TYPE, 4>(strip, these, sums);
         inputs = others;
     }
     for (inputs, sums) in inputs.chunks_exact(columns).zip(sums.as_chunks_mut::<1>().0) {
-        floats_with::<KIND, 1>(strip, inputs, sums);
+        floats_with::<TYPE, 1>(strip, inputs, sums);
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn floats_with<const KIND: u8, const N: usize>(strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]; N]) {
+fn floats_with<const TYPE: u8, const N: usize>(strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]; N]) {
     let columns = inputs.len() / N;
-    let size = if KIND == Kind::F32 as u8 { 4 } else { 2 };
+    let size = if TYPE == WeightType::F32 as u8 { 4 } else { 2 };
     assert_eq!(strip.len(), columns * ROWS * size);
     let mut all = [[_mm256_setzero_ps(); 2]; N];
     for (column, weights) in strip.chunks_exact(ROWS * size).enumerate() {
         _mm_prefetch::<_MM_HINT_T0>(weights.as_ptr().wrapping_add(AHEAD).cast());
-        let weights = [eight::<KIND>(weights), eight::<KIND>(&weights[HALF * size..])];
+        let weights = [eight::<TYPE>(weights), eight::<TYPE>(&weights[HALF * size..])];
         for (row, sums) in all.iter_mut().enumerate() {
             // SAFETY: `inputs` has N rows of `columns` numbers.
             let input = _mm256_set1_ps(unsafe { *inputs.get_unchecked(row * columns + column) });
@@ -356,11 +361,11 @@ fn floats_with<const KIND: u8, const N: usize>(strip: &[u8], inputs: &[f32], sum
 /// Eight floats as f32.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn eight<const KIND: u8>(weights: &[u8]) -> __m256 {
-    if KIND == Kind::F16 as u8 {
+fn eight<const TYPE: u8>(weights: &[u8]) -> __m256 {
+    if TYPE == WeightType::F16 as u8 {
         return halves(weights);
     }
-    if KIND == Kind::F32 as u8 {
+    if TYPE == WeightType::F32 as u8 {
         let weights: &[u8] = &weights[..4 * HALF];
         // SAFETY: 32 bytes.
         return unsafe { _mm256_loadu_ps(weights.as_ptr().cast()) };

@@ -9,9 +9,9 @@ use std::arch::x86_64::{
 };
 
 use crate::{
-    form::{Form, LINE, ROWS, TILES, for_kind},
-    inputs::{Block, GROUP, Rows},
-    kind::Kind,
+    input_rows::{GROUP_ROWS, InputBlock, QuantizedRows},
+    layout::{LINE, PackedLayout, ROWS, TILES, for_weight_type},
+    weight_type::WeightType,
 };
 
 /// How far ahead weights are fetched from memory.
@@ -19,24 +19,28 @@ const AHEAD: usize = 4096;
 
 /// Adds the products of a strip with rows of inputs to `sums`, one for each row of inputs.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(crate) fn multiply_quants(kind: Kind, strip: &[u8], inputs: Rows, sums: &mut [[f32; ROWS]]) {
-    for_kind!(kind, multiply_kind(strip, inputs, sums));
+pub(crate) fn multiply_quants(weight_type: WeightType, strip: &[u8], inputs: QuantizedRows, sums: &mut [[f32; ROWS]]) {
+    for_weight_type!(weight_type, multiply_type(strip, inputs, sums));
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn multiply_kind<const KIND: u8>(strip: &[u8], inputs: Rows, sums: &mut [[f32; ROWS]]) {
-    let form = const { Form::of(KIND) };
+fn multiply_type<const TYPE: u8>(strip: &[u8], inputs: QuantizedRows, sums: &mut [[f32; ROWS]]) {
+    let layout = const { PackedLayout::of(TYPE) };
     let mut rest = strip;
     for first in (0..inputs.blocks()).step_by(TILES) {
         let tiles = TILES.min(inputs.blocks() - first);
-        let (chunk, after) = rest.split_at(form.chunk_bytes(tiles));
-        let (scales, quants) = chunk.split_at(form.scales_bytes(tiles));
-        let head = Head::of::<KIND>(scales);
-        for (index, planes) in quants.chunks_exact(form.quants_bytes()).enumerate() {
+        let (chunk, after) = rest.split_at(layout.chunk_bytes(tiles));
+        let (scales, quants) = chunk.split_at(layout.scales_bytes(tiles));
+        let head = Head::of::<TYPE>(scales);
+        for (index, planes) in quants.chunks_exact(layout.tile_quants_bytes()).enumerate() {
             fetch(planes);
-            let tile = Tile::of::<KIND>(&head, &scales[form.scales_start() + index * form.scales_step()..], planes);
-            for (group, sums) in sums.chunks_mut(GROUP).enumerate() {
-                tile.multiply_rows::<KIND>(inputs.block(group, first + index), sums);
+            let tile = Tile::of::<TYPE>(
+                &head,
+                &scales[layout.tile_scales_offset() + index * layout.tile_scales_bytes()..],
+                planes,
+            );
+            for (group, sums) in sums.chunks_mut(GROUP_ROWS).enumerate() {
+                tile.multiply_rows::<TYPE>(inputs.block(group, first + index), sums);
             }
         }
         rest = after;
@@ -60,13 +64,13 @@ pub(super) struct Head {
 impl Head {
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(super) fn of<const KIND: u8>(scales: &[u8]) -> Self {
-        let form = const { Form::of(KIND) };
+    pub(super) fn of<const TYPE: u8>(scales: &[u8]) -> Self {
+        let layout = const { PackedLayout::of(TYPE) };
         let none = _mm512_setzero_ps();
         Self {
-            scale: if form.factors { halves(scales, 0) } else { none },
-            minimum: if form.factors && form.minimum {
-                _mm512_mul_ps(halves(scales, 2 * ROWS), _mm512_set1_ps(form.excess()))
+            scale: if layout.has_factors { halves(scales, 0) } else { none },
+            minimum: if layout.has_factors && layout.has_minimum {
+                _mm512_mul_ps(halves(scales, 2 * ROWS), _mm512_set1_ps(layout.quant_factor()))
             } else {
                 none
             },
@@ -83,22 +87,22 @@ pub(super) struct Tile {
 impl Tile {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    pub(super) fn of<const KIND: u8>(head: &Head, scales: &[u8], planes: &[u8]) -> Self {
-        let form = const { Form::of(KIND) };
+    pub(super) fn of<const TYPE: u8>(head: &Head, scales: &[u8], planes: &[u8]) -> Self {
+        let layout = const { PackedLayout::of(TYPE) };
         let none = _mm512_setzero_ps();
-        let mut tile = Self { lines: unpack::<KIND>(planes), scales: [none; 2], minimums: [none; 2] };
-        for group in 0..form.groups() {
-            let place = form.groups() + group;
-            if form.factors {
+        let mut tile = Self { lines: unpack::<TYPE>(planes), scales: [none; 2], minimums: [none; 2] };
+        for group in 0..layout.groups() {
+            let place = layout.groups() + group;
+            if layout.has_factors {
                 tile.scales[group] = _mm512_mul_ps(head.scale, factors(scales, group * ROWS));
-                if form.minimum {
+                if layout.has_minimum {
                     tile.minimums[group] = _mm512_mul_ps(head.minimum, factors(scales, place * ROWS));
                 }
             } else {
                 tile.scales[group] = halves(scales, 2 * group * ROWS);
-                if form.minimum {
-                    let excess = _mm512_set1_ps(form.excess());
-                    tile.minimums[group] = _mm512_mul_ps(halves(scales, 2 * place * ROWS), excess);
+                if layout.has_minimum {
+                    let quant_factor = _mm512_set1_ps(layout.quant_factor());
+                    tile.minimums[group] = _mm512_mul_ps(halves(scales, 2 * place * ROWS), quant_factor);
                 }
             }
         }
@@ -108,44 +112,44 @@ impl Tile {
     /// Adds the products with one block of each row to the sums of the rows.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn multiply_rows<const KIND: u8>(&self, blocks: &[Block], sums: &mut [[f32; ROWS]]) {
+    fn multiply_rows<const TYPE: u8>(&self, blocks: &[InputBlock], sums: &mut [[f32; ROWS]]) {
         let (eights, blocks) = blocks.as_chunks::<8>();
         let (eight_sums, sums) = sums.as_chunks_mut::<8>();
         for (blocks, sums) in eights.iter().zip(eight_sums) {
-            self.multiply::<KIND, 8>(blocks, sums);
+            self.multiply::<TYPE, 8>(blocks, sums);
         }
         let (fours, blocks) = blocks.as_chunks::<4>();
         let (four_sums, sums) = sums.as_chunks_mut::<4>();
         for (blocks, sums) in fours.iter().zip(four_sums) {
-            self.multiply::<KIND, 4>(blocks, sums);
+            self.multiply::<TYPE, 4>(blocks, sums);
         }
         let (ones, one_sums) = (blocks.as_chunks::<1>().0, sums.as_chunks_mut::<1>().0);
         for (blocks, sums) in ones.iter().zip(one_sums) {
-            self.multiply::<KIND, 1>(blocks, sums);
+            self.multiply::<TYPE, 1>(blocks, sums);
         }
     }
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn multiply<const KIND: u8, const N: usize>(&self, blocks: &[Block; N], sums: &mut [[f32; ROWS]; N]) {
-        let form = const { Form::of(KIND) };
-        let dots = self.dots::<KIND, N>(blocks, 0);
+    fn multiply<const TYPE: u8, const N: usize>(&self, blocks: &[InputBlock; N], sums: &mut [[f32; ROWS]; N]) {
+        let layout = const { PackedLayout::of(TYPE) };
+        let dots = self.dots::<TYPE, N>(blocks, 0);
         let mut products = [_mm512_setzero_ps(); N];
         for row in 0..N {
             products[row] = _mm512_mul_ps(self.scales[0], dots[row]);
         }
-        if form.halves {
-            let dots = self.dots::<KIND, N>(blocks, 1);
+        if layout.two_groups {
+            let dots = self.dots::<TYPE, N>(blocks, 1);
             for row in 0..N {
                 products[row] = _mm512_fmadd_ps(self.scales[1], dots[row], products[row]);
             }
         }
         for row in 0..N {
             let block = &blocks[row];
-            if form.minimum && form.halves {
+            if layout.has_minimum && layout.two_groups {
                 products[row] = _mm512_fmadd_ps(self.minimums[0], _mm512_set1_ps(block.half_sums[0]), products[row]);
                 products[row] = _mm512_fmadd_ps(self.minimums[1], _mm512_set1_ps(block.half_sums[1]), products[row]);
-            } else if form.minimum {
+            } else if layout.has_minimum {
                 products[row] = _mm512_fmadd_ps(self.minimums[0], _mm512_set1_ps(block.sum), products[row]);
             }
             // SAFETY: sixteen floats.
@@ -160,16 +164,16 @@ impl Tile {
     /// Dot products of the columns with one scale, row after row. The rows take turns: each waits for its last step.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn dots<const KIND: u8, const N: usize>(&self, blocks: &[Block; N], group: usize) -> [__m512; N] {
-        let form = const { Form::of(KIND) };
+    fn dots<const TYPE: u8, const N: usize>(&self, blocks: &[InputBlock; N], group: usize) -> [__m512; N] {
+        let layout = const { PackedLayout::of(TYPE) };
         let mut dots = [_mm512_setzero_si512(); N];
-        if !form.minimum {
+        if !layout.has_minimum {
             for row in 0..N {
-                let offset = if form.halves { blocks[row].half_offsets[group] } else { blocks[row].offset };
+                let offset = if layout.two_groups { blocks[row].half_offsets[group] } else { blocks[row].offset };
                 dots[row] = _mm512_set1_epi32(offset);
             }
         }
-        let count = 8 / form.groups();
+        let count = 8 / layout.groups();
         for line in group * count..(group + 1) * count {
             for row in 0..N {
                 let (inputs, _) = blocks[row].quants.as_chunks::<4>();
@@ -188,11 +192,11 @@ impl Tile {
 /// The lines of a tile, quants moved up to the top of bytes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn unpack<const KIND: u8>(planes: &[u8]) -> [__m512i; 8] {
+fn unpack<const TYPE: u8>(planes: &[u8]) -> [__m512i; 8] {
     let (planes, _) = planes.as_chunks::<LINE>();
     let zero = _mm512_setzero_si512();
     let mut lines = [zero; 8];
-    match const { Form::of(KIND).bits } {
+    match const { PackedLayout::of(TYPE).bits } {
         8 => (0..8).for_each(|index| lines[index] = load(&planes[index])),
         6 => {
             fours(&planes[..4], &mut lines);
@@ -301,39 +305,39 @@ fn factors(bytes: &[u8], at: usize) -> __m512 {
 
 /// Adds the products of a strip of floats with rows of inputs to `sums`, one for each row of inputs.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(crate) fn multiply_floats(kind: Kind, strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]]) {
-    match kind {
-        Kind::F32 => floats::<{ Kind::F32 as u8 }>(strip, inputs, sums),
-        Kind::F16 => floats::<{ Kind::F16 as u8 }>(strip, inputs, sums),
-        Kind::BF16 => floats::<{ Kind::BF16 as u8 }>(strip, inputs, sums),
-        kind => unreachable!("{kind:?} is quantised"),
+pub(crate) fn multiply_floats(weight_type: WeightType, strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]]) {
+    match weight_type {
+        WeightType::F32 => floats::<{ WeightType::F32 as u8 }>(strip, inputs, sums),
+        WeightType::F16 => floats::<{ WeightType::F16 as u8 }>(strip, inputs, sums),
+        WeightType::BF16 => floats::<{ WeightType::BF16 as u8 }>(strip, inputs, sums),
+        weight_type => unreachable!("{weight_type:?} is quantised"),
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn floats<const KIND: u8>(strip: &[u8], mut inputs: &[f32], sums: &mut [[f32; ROWS]]) {
+fn floats<const TYPE: u8>(strip: &[u8], mut inputs: &[f32], sums: &mut [[f32; ROWS]]) {
     let columns = inputs.len() / sums.len();
     let (many, sums) = sums.as_chunks_mut::<8>();
     for sums in many {
         let (these, others) = inputs.split_at(8 * columns);
-        floats_with::<KIND, 8>(strip, these, sums);
+        floats_with::<TYPE, 8>(strip, these, sums);
         inputs = others;
     }
     for (inputs, sums) in inputs.chunks_exact(columns).zip(sums.as_chunks_mut::<1>().0) {
-        floats_with::<KIND, 1>(strip, inputs, sums);
+        floats_with::<TYPE, 1>(strip, inputs, sums);
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn floats_with<const KIND: u8, const N: usize>(strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]; N]) {
+fn floats_with<const TYPE: u8, const N: usize>(strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]; N]) {
     let columns = inputs.len() / N;
-    let size = if KIND == Kind::F32 as u8 { 4 } else { 2 };
+    let size = if TYPE == WeightType::F32 as u8 { 4 } else { 2 };
     assert_eq!(strip.len(), columns * ROWS * size);
     let mut all = [_mm512_setzero_ps(); N];
     for (column, weights) in strip.chunks_exact(ROWS * size).enumerate() {
         _mm_prefetch::<_MM_HINT_T0>(weights.as_ptr().wrapping_add(AHEAD).cast());
-        let weights = sixteen::<KIND>(weights);
+        let weights = sixteen::<TYPE>(weights);
         for (row, sum) in all.iter_mut().enumerate() {
             // SAFETY: `inputs` has N rows of `columns` numbers.
             let input = unsafe { *inputs.get_unchecked(row * columns + column) };
@@ -349,11 +353,11 @@ fn floats_with<const KIND: u8, const N: usize>(strip: &[u8], inputs: &[f32], sum
 /// Sixteen floats as f32.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn sixteen<const KIND: u8>(weights: &[u8]) -> __m512 {
-    if KIND == Kind::F16 as u8 {
+fn sixteen<const TYPE: u8>(weights: &[u8]) -> __m512 {
+    if TYPE == WeightType::F16 as u8 {
         return halves(weights, 0);
     }
-    if KIND == Kind::F32 as u8 {
+    if TYPE == WeightType::F32 as u8 {
         let weights: &[u8] = &weights[..4 * ROWS];
         // SAFETY: 64 bytes.
         return unsafe { _mm512_loadu_ps(weights.as_ptr().cast()) };

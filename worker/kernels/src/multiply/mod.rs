@@ -10,7 +10,7 @@
 //! output    = fma(input.scale, tile, output)            tile after tile, from zero
 //! ```
 //!
-//! and at last `output / excess`. Products with floats are `fma(weight, input, output)`, column after column from zero.
+//! and at last `output / quant_factor`. Products with floats are `fma(weight, input, output)`, column after column from zero.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -25,10 +25,10 @@ mod tests;
 use std::{ops::Range, slice};
 
 use crate::{
-    Inputs, Isa, Kind, Matrix, Pool,
-    form::{Form, ROWS},
-    inputs::{GROUP, Rows},
-    pool::Pieces,
+    InputRows, Isa, Matrix, Pool, WeightType,
+    input_rows::{GROUP_ROWS, QuantizedRows},
+    layout::{PackedLayout, ROWS},
+    pool::DisjointMut,
 };
 
 /// How many rows of inputs share what is unpacked of the weights.
@@ -48,14 +48,16 @@ const TILES_FROM: usize = 17;
 ///
 /// # Panics
 /// If a matrix has other columns than the inputs, or if an output is too short or too long.
-pub fn multiply(pool: &Pool, isa: Isa, inputs: &Inputs, products: &mut [(&Matrix, &mut [f32])]) {
+pub fn multiply(pool: &Pool, isa: Isa, inputs: &InputRows, products: &mut [(&Matrix, &mut [f32])]) {
     let rows = inputs.rows();
     for (matrix, out) in products.iter() {
         assert_eq!(matrix.columns(), inputs.columns(), "columns of a matrix and of its inputs");
         assert_eq!(out.len(), rows * matrix.rows(), "outputs of {rows} rows");
     }
-    let products: Vec<Product> =
-        products.iter_mut().map(|(matrix, out)| Product { matrix, inputs, out: Pieces(out.as_mut_ptr()) }).collect();
+    let products: Vec<Product> = products
+        .iter_mut()
+        .map(|(matrix, out)| Product { matrix, inputs, out: DisjointMut(out.as_mut_ptr()) })
+        .collect();
     let strips: usize = products.iter().map(|product| product.matrix.strips()).sum();
     let bytes: usize = products.iter().map(|product| product.matrix.bytes()).sum();
     let together = strips_together(strips, bytes, rows, pool.threads());
@@ -89,33 +91,33 @@ fn compute(isa: Isa, products: &[Product], strips: Range<usize>, rows: Range<usi
 
 struct Product<'a> {
     matrix: &'a Matrix,
-    inputs: &'a Inputs,
-    out: Pieces<f32>,
+    inputs: &'a InputRows,
+    out: DisjointMut<f32>,
 }
 
 impl Product<'_> {
     /// Computes the outputs of a strip.
     fn compute(&self, isa: Isa, strip: usize, rows: Range<usize>) {
-        let mut few = [[0.0; ROWS]; GROUP];
+        let mut few = [[0.0; ROWS]; GROUP_ROWS];
         let mut many;
-        let sums = if rows.len() <= GROUP {
+        let sums = if rows.len() <= GROUP_ROWS {
             &mut few[..]
         } else {
             many = [[0.0; ROWS]; BATCH];
-            &mut many[..rows.len().next_multiple_of(GROUP)]
+            &mut many[..rows.len().next_multiple_of(GROUP_ROWS)]
         };
-        let kind = self.matrix.kind();
+        let weight_type = self.matrix.weight_type();
         let weights = self.matrix.strip(strip);
-        let excess = if kind.is_float() {
+        let quant_factor = if weight_type.is_float() {
             let columns = self.inputs.columns();
             let inputs = &self.inputs.floats()[rows.start * columns..rows.end * columns];
-            multiply_floats(isa, kind, weights, inputs, &mut sums[..rows.len()]);
+            multiply_floats(isa, weight_type, weights, inputs, &mut sums[..rows.len()]);
             1.0
         } else {
-            multiply_quants(isa, kind, weights, self.inputs.quants(rows.start, rows.end), sums);
-            Form::of(kind as u8).excess()
+            multiply_quants(isa, weight_type, weights, self.inputs.quants(rows.start, rows.end), sums);
+            PackedLayout::of(weight_type as u8).quant_factor()
         };
-        self.store(strip, rows.start, &sums[..rows.len()], 1.0 / excess);
+        self.store(strip, rows.start, &sums[..rows.len()], 1.0 / quant_factor);
     }
 
     /// Writes what a strip gives for rows from `first` on.
@@ -134,30 +136,30 @@ impl Product<'_> {
 }
 
 /// Adds the products of a strip with rows of inputs to `sums`, which are for whole groups of rows.
-fn multiply_quants(isa: Isa, kind: Kind, strip: &[u8], inputs: Rows, sums: &mut [[f32; ROWS]]) {
+fn multiply_quants(isa: Isa, weight_type: WeightType, strip: &[u8], inputs: QuantizedRows, sums: &mut [[f32; ROWS]]) {
     let used = &mut sums[..inputs.rows()];
     match isa {
         // SAFETY: this processor has these instructions, or there would be no such `Isa`.
         #[cfg(target_arch = "x86_64")]
-        Isa::Amx if inputs.rows() >= TILES_FROM => unsafe { amx::multiply_quants(kind, strip, inputs, sums) },
+        Isa::Amx if inputs.rows() >= TILES_FROM => unsafe { amx::multiply_quants(weight_type, strip, inputs, sums) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Amx | Isa::Avx512 => unsafe { avx512::multiply_quants(kind, strip, inputs, used) },
+        Isa::Amx | Isa::Avx512 => unsafe { avx512::multiply_quants(weight_type, strip, inputs, used) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { avx2::multiply_quants(kind, strip, inputs, used) },
-        _ => portable::multiply_quants(kind, strip, inputs, used),
+        Isa::Avx2 => unsafe { avx2::multiply_quants(weight_type, strip, inputs, used) },
+        _ => portable::multiply_quants(weight_type, strip, inputs, used),
     }
 }
 
-fn multiply_floats(isa: Isa, kind: Kind, strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]]) {
+fn multiply_floats(isa: Isa, weight_type: WeightType, strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]]) {
     match isa {
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Amx | Isa::Avx512 => unsafe { avx512::multiply_floats(kind, strip, inputs, sums) },
+        Isa::Amx | Isa::Avx512 => unsafe { avx512::multiply_floats(weight_type, strip, inputs, sums) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { avx2::multiply_floats(kind, strip, inputs, sums) },
-        _ => portable::multiply_floats(kind, strip, inputs, sums),
+        Isa::Avx2 => unsafe { avx2::multiply_floats(weight_type, strip, inputs, sums) },
+        _ => portable::multiply_floats(weight_type, strip, inputs, sums),
     }
 }

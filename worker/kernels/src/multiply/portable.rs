@@ -3,29 +3,29 @@
 use half::{bf16, f16};
 
 use crate::{
-    form::{Form, LINE, ROWS, TILE_BYTES, TILES, for_kind},
-    inputs::{Block, GROUP, Rows},
-    kind::Kind,
+    input_rows::{GROUP_ROWS, InputBlock, QuantizedRows},
+    layout::{LINE, PackedLayout, ROWS, TILE_BYTES, TILES, for_weight_type},
     unpack::{scale, unpack},
+    weight_type::WeightType,
 };
 
 /// Adds the products of a strip with rows of inputs to `sums`, one for each row of inputs.
-pub(crate) fn multiply_quants(kind: Kind, strip: &[u8], inputs: Rows, sums: &mut [[f32; ROWS]]) {
-    for_kind!(kind, multiply_kind(strip, inputs, sums));
+pub(crate) fn multiply_quants(weight_type: WeightType, strip: &[u8], inputs: QuantizedRows, sums: &mut [[f32; ROWS]]) {
+    for_weight_type!(weight_type, multiply_type(strip, inputs, sums));
 }
 
-fn multiply_kind<const KIND: u8>(strip: &[u8], inputs: Rows, sums: &mut [[f32; ROWS]]) {
-    let form = const { Form::of(KIND) };
+fn multiply_type<const TYPE: u8>(strip: &[u8], inputs: QuantizedRows, sums: &mut [[f32; ROWS]]) {
+    let layout = const { PackedLayout::of(TYPE) };
     let mut rest = strip;
     for first in (0..inputs.blocks()).step_by(TILES) {
         let tiles = TILES.min(inputs.blocks() - first);
-        let (chunk, after) = rest.split_at(form.chunk_bytes(tiles));
-        let (scales, quants) = chunk.split_at(form.scales_bytes(tiles));
-        for (index, planes) in quants.chunks_exact(form.quants_bytes()).enumerate() {
-            let tile = Tile::of::<KIND>(scales, planes, index);
-            for (group, sums) in sums.chunks_mut(GROUP).enumerate() {
+        let (chunk, after) = rest.split_at(layout.chunk_bytes(tiles));
+        let (scales, quants) = chunk.split_at(layout.scales_bytes(tiles));
+        for (index, planes) in quants.chunks_exact(layout.tile_quants_bytes()).enumerate() {
+            let tile = Tile::of::<TYPE>(scales, planes, index);
+            for (group, sums) in sums.chunks_mut(GROUP_ROWS).enumerate() {
                 for (block, sums) in inputs.block(group, first + index).iter().zip(sums) {
-                    tile.multiply::<KIND>(block, sums);
+                    tile.multiply::<TYPE>(block, sums);
                 }
             }
         }
@@ -40,28 +40,28 @@ struct Tile {
 }
 
 impl Tile {
-    fn of<const KIND: u8>(scales: &[u8], planes: &[u8], index: usize) -> Self {
-        let form = const { Form::of(KIND) };
+    fn of<const TYPE: u8>(scales: &[u8], planes: &[u8], index: usize) -> Self {
+        let layout = const { PackedLayout::of(TYPE) };
         let mut tile = Self { quants: [0; TILE_BYTES], scales: [[0.0; ROWS]; 2], minimums: [[0.0; ROWS]; 2] };
-        unpack::<KIND>(planes, &mut tile.quants);
-        for group in 0..form.groups() {
+        unpack::<TYPE>(planes, &mut tile.quants);
+        for group in 0..layout.groups() {
             for row in 0..ROWS {
-                tile.scales[group][row] = scale::<KIND>(scales, index, 0, group, row);
-                if form.minimum {
-                    tile.minimums[group][row] = scale::<KIND>(scales, index, 1, group, row) * form.excess();
+                tile.scales[group][row] = scale::<TYPE>(scales, index, 0, group, row);
+                if layout.has_minimum {
+                    tile.minimums[group][row] = scale::<TYPE>(scales, index, 1, group, row) * layout.quant_factor();
                 }
             }
         }
         tile
     }
 
-    fn multiply<const KIND: u8>(&self, block: &Block, sums: &mut [f32; ROWS]) {
-        let form = const { Form::of(KIND) };
+    fn multiply<const TYPE: u8>(&self, block: &InputBlock, sums: &mut [f32; ROWS]) {
+        let layout = const { PackedLayout::of(TYPE) };
         let (lines, _) = self.quants.as_chunks::<LINE>();
         let (inputs, _) = block.quants.as_chunks::<4>();
-        let half = lines.len() / form.groups();
+        let half = lines.len() / layout.groups();
         let dots = [dot(&lines[..half], &inputs[..half]), dot(&lines[half..], &inputs[half..])];
-        let offsets = match (form.minimum, form.halves) {
+        let offsets = match (layout.has_minimum, layout.two_groups) {
             (true, _) => [0, 0],
             (false, true) => block.half_offsets,
             (false, false) => [block.offset, 0],
@@ -69,13 +69,13 @@ impl Tile {
         for (row, sum) in sums.iter_mut().enumerate() {
             let dot = |group: usize| (dots[group][row] + offsets[group]) as f32;
             let mut tile = self.scales[0][row] * dot(0);
-            if form.halves {
+            if layout.two_groups {
                 tile = self.scales[1][row].mul_add(dot(1), tile);
             }
-            if form.minimum && form.halves {
+            if layout.has_minimum && layout.two_groups {
                 tile = self.minimums[0][row].mul_add(block.half_sums[0], tile);
                 tile = self.minimums[1][row].mul_add(block.half_sums[1], tile);
-            } else if form.minimum {
+            } else if layout.has_minimum {
                 tile = self.minimums[0][row].mul_add(block.sum, tile);
             }
             *sum = block.scale.mul_add(tile, *sum);
@@ -95,12 +95,12 @@ fn dot(lines: &[[u8; LINE]], inputs: &[[i8; 4]]) -> [i32; ROWS] {
 }
 
 /// Adds the products of a strip of floats with rows of inputs to `sums`, one for each row of inputs.
-pub(crate) fn multiply_floats(kind: Kind, strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]]) {
-    match kind {
-        Kind::F32 => multiply_each(strip, inputs, sums, f32::from_le_bytes),
-        Kind::F16 => multiply_each(strip, inputs, sums, |bytes| f16::from_le_bytes(bytes).to_f32()),
-        Kind::BF16 => multiply_each(strip, inputs, sums, |bytes| bf16::from_le_bytes(bytes).to_f32()),
-        kind => unreachable!("{kind:?} is quantised"),
+pub(crate) fn multiply_floats(weight_type: WeightType, strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]]) {
+    match weight_type {
+        WeightType::F32 => multiply_each(strip, inputs, sums, f32::from_le_bytes),
+        WeightType::F16 => multiply_each(strip, inputs, sums, |bytes| f16::from_le_bytes(bytes).to_f32()),
+        WeightType::BF16 => multiply_each(strip, inputs, sums, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+        weight_type => unreachable!("{weight_type:?} is quantised"),
     }
 }
 

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use crate::{Inputs, Isa, Kind, Matrix, Pool, multiply, samples::Noise};
+use crate::{InputRows, Isa, Matrix, Pool, WeightType, multiply, samples::Noise};
 
 struct Case {
     matrix: Matrix,
@@ -8,16 +8,16 @@ struct Case {
 }
 
 impl Case {
-    fn new(seed: u64, kind: Kind, rows: usize, columns: usize, batch: usize) -> Self {
+    fn new(seed: u64, weight_type: WeightType, rows: usize, columns: usize, batch: usize) -> Self {
         let mut noise = Noise(seed);
-        let bytes = noise.weights(kind, rows, columns);
-        let matrix = Matrix::pack(&Pool::new(1), kind, rows, columns, &bytes, &mut |_| {}).unwrap();
+        let bytes = noise.weights(weight_type, rows, columns);
+        let matrix = Matrix::pack(&Pool::new(1), weight_type, rows, columns, &bytes, &mut |_| {}).unwrap();
         Self { matrix, inputs: noise.numbers(batch * columns) }
     }
 
     fn outputs(&self, isa: Isa, threads: usize, inputs: &[f32]) -> Vec<f32> {
         let pool = Pool::new(threads);
-        let mut prepared = Inputs::new();
+        let mut prepared = InputRows::new();
         prepared.set(&pool, isa, inputs, self.matrix.columns());
         let mut out = vec![f32::NAN; inputs.len() / self.matrix.columns() * self.matrix.rows()];
         multiply(&pool, isa, &prepared, &mut [(&self.matrix, &mut out)]);
@@ -45,12 +45,16 @@ fn bits(numbers: &[f32]) -> Vec<u32> {
     numbers.iter().map(|number| number.to_bits()).collect()
 }
 
-fn columns_of(kind: Kind, blocks: usize) -> usize {
-    if kind.is_float() { blocks * 7 + 1 } else { blocks.min(if kind.block() == 256 { 3 } else { 20 }) * kind.block() }
+fn columns_of(weight_type: WeightType, blocks: usize) -> usize {
+    if weight_type.is_float() {
+        blocks * 7 + 1
+    } else {
+        blocks.min(if weight_type.block_size() == 256 { 3 } else { 20 }) * weight_type.block_size()
+    }
 }
 
-fn any_kind() -> impl Strategy<Value = Kind> {
-    proptest::sample::select(Kind::ALL.to_vec())
+fn any_type() -> impl Strategy<Value = WeightType> {
+    proptest::sample::select(WeightType::ALL.to_vec())
 }
 
 proptest! {
@@ -58,9 +62,9 @@ proptest! {
 
     #[test]
     fn outputs_have_the_same_bits_on_every_isa_with_any_threads_and_any_other_rows(
-        seed: u64, kind in any_kind(), rows in 1..100usize, blocks in 1..20usize, batch in 1..40usize, threads in 1..4usize,
+        seed: u64, weight_type in any_type(), rows in 1..100usize, blocks in 1..20usize, batch in 1..40usize, threads in 1..4usize,
     ) {
-        let case = Case::new(seed, kind, rows, columns_of(kind, blocks), batch);
+        let case = Case::new(seed, weight_type, rows, columns_of(weight_type, blocks), batch);
         let expected = case.outputs(Isa::Portable, 1, &case.inputs);
         for isa in Isa::all() {
             prop_assert_eq!(bits(&case.outputs(*isa, threads, &case.inputs)), bits(&expected), "{:?}", isa);
@@ -71,12 +75,12 @@ proptest! {
 
     #[test]
     fn outputs_are_near_those_of_unpacked_weights(
-        seed: u64, kind in any_kind(), rows in 1..40usize, blocks in 1..20usize, batch in 1..4usize,
+        seed: u64, weight_type in any_type(), rows in 1..40usize, blocks in 1..20usize, batch in 1..4usize,
     ) {
-        let case = Case::new(seed, kind, rows, columns_of(kind, blocks), batch);
+        let case = Case::new(seed, weight_type, rows, columns_of(weight_type, blocks), batch);
         for (found, (expected, slack)) in case.outputs(Isa::detect(), 1, &case.inputs).iter().zip(case.expected()) {
-            // Inputs are below 1, so a quant of them is off by half of 1/127 at most.
-            let allowed = if kind.is_float() { 1e-5 * slack } else { 0.5 / 127.0 * slack + 1e-4 };
+            // InputRows are below 1, so a quant of them is off by half of 1/127 at most.
+            let allowed = if weight_type.is_float() { 1e-5 * slack } else { 0.5 / 127.0 * slack + 1e-4 };
             prop_assert!((f64::from(*found) - expected).abs() <= allowed, "{found} for {expected} +- {allowed}");
         }
     }

@@ -5,17 +5,19 @@ use std::{
     time::Instant,
 };
 
-use rbee_kernels::PAGE;
+use rbee_kernels::PAGE_TOKENS;
 use rbee_schema::{Failure, FailureCode, Sampling};
-use rbee_transformer::{Cache, Decoder, Span};
+use rbee_transformer::{Decoder, KvCache, SequenceChunk};
 
 use super::running::{Part, Running, Turn};
 use crate::{
+    contract::{Engine, EngineStats, Sequence, SequenceId},
     decide::{
         batch::{Want, rows},
         guess::Luck,
     },
-    engine::{Engine, EngineStats, Sequence, SequenceId, Token, check_admission, context_filled},
+    engine::admission::{check_admission, context_filled},
+    sample::Token,
 };
 
 /// Rows of answers up to which guesses are made: with more, a step is no longer bound by reading the weights.
@@ -23,7 +25,7 @@ pub(super) const ROWS_WITH_GUESSES: usize = 8;
 
 pub(super) struct DecoderEngine {
     pub(super) decoder: Decoder,
-    pub(super) cache: Cache,
+    pub(super) cache: KvCache,
     slots: u32,
     pub(super) context: u32,
     /// In the order of their admission.
@@ -32,7 +34,7 @@ pub(super) struct DecoderEngine {
 }
 
 impl DecoderEngine {
-    pub(super) fn new(decoder: Decoder, cache: Cache, slots: u32, context: u32) -> Self {
+    pub(super) fn new(decoder: Decoder, cache: KvCache, slots: u32, context: u32) -> Self {
         Self { decoder, cache, slots, context, running: Vec::new(), stats: EngineStats::default() }
     }
 
@@ -51,7 +53,7 @@ impl DecoderEngine {
     fn wants(&self) -> Vec<Want> {
         let answering = self.running.iter().filter(|running| running.is_answering()).count();
         let room = ROWS_WITH_GUESSES.checked_div(answering).map_or(0, |rows| rows.saturating_sub(1));
-        let room = room.min(self.cache.available() * PAGE);
+        let room = room.min(self.cache.available() * PAGE_TOKENS);
         let want = |running: &Running| match running.is_answering() {
             true => Want::Answer(running.guess(room, self.context).len()),
             false => Want::Read(running.tokens.len() - running.cached),
@@ -77,15 +79,15 @@ impl DecoderEngine {
     fn begin(&mut self, index: usize) {
         let running = &mut self.running[index];
         self.cache.release(&std::mem::take(&mut running.pages));
-        (running.pages, running.cached) = self.cache.begin(&running.tokens);
-        running.kept = running.cached / PAGE;
+        (running.pages, running.cached) = self.cache.match_prefix(&running.tokens);
+        running.kept = running.cached / PAGE_TOKENS;
     }
 
     /// Gives a sequence the pages for so many more tokens; younger ones lose theirs where there are no others.
     fn make_room(&mut self, index: usize, rows: usize) -> bool {
-        let needed = (self.running[index].cached + rows).div_ceil(PAGE);
+        let needed = (self.running[index].cached + rows).div_ceil(PAGE_TOKENS);
         while self.running[index].pages.len() < needed {
-            if let Some(page) = self.cache.page() {
+            if let Some(page) = self.cache.allocate() {
                 self.running[index].pages.push(page);
                 continue;
             }
@@ -103,16 +105,16 @@ impl DecoderEngine {
 
     /// Computes the parts and returns what each sequence chose; nothing for those that are still being read.
     fn compute(&mut self, parts: &[Part]) -> Vec<Result<Vec<Token>, Failure>> {
-        let spans: Vec<Span<'_>> = self
+        let spans: Vec<SequenceChunk<'_>> = self
             .running
             .iter()
             .zip(parts)
             .filter(|(_, part)| !part.tokens.is_empty())
-            .map(|(running, part)| Span {
+            .map(|(running, part)| SequenceChunk {
                 tokens: &part.tokens,
                 start: running.cached,
                 pages: &running.pages,
-                wanted: part.wanted,
+                logit_rows: part.wanted,
             })
             .collect();
         let size = self.decoder.description().vocabulary;
@@ -196,12 +198,12 @@ impl Engine for DecoderEngine {
         EngineStats {
             sequences: self.running.len() as u32,
             cached_tokens,
-            asked_tokens: cache.asked_tokens,
-            found_tokens: cache.found_tokens,
+            asked_tokens: cache.lookup_tokens,
+            found_tokens: cache.hit_tokens,
             cache_pages: cache.pages as u64,
             used_pages: cache.used as u64,
             known_pages: cache.idle as u64,
-            forgotten_pages: cache.forgotten,
+            forgotten_pages: cache.evicted,
             page_bytes: self.decoder.description().page_bytes() as u64,
             ..self.stats
         }

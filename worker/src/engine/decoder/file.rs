@@ -4,16 +4,17 @@ use std::{cell::RefCell, collections::BTreeSet, path::Path};
 
 use candle_core::quantized::GgmlDType;
 use rbee_schema::Failure;
-use rbee_transformer::{Kind, Pairs, Tensor, TensorSize, Tensors};
+use rbee_transformer::{RopePairing, Tensor, TensorSize, TensorSource, WeightType};
 
 use super::Source;
 use crate::{
     architecture,
+    contract::TemplateLimits,
     model_file::{
         error::unsupported,
         gguf::{Gguf, Metadata},
     },
-    text::{ModelText, TemplateLimits},
+    text::ModelText,
 };
 
 pub(super) struct File {
@@ -27,8 +28,8 @@ impl File {
     pub(super) fn open(path: &Path, limits: TemplateLimits) -> Result<Self, Failure> {
         let gguf = Gguf::open(path)?;
         let tensors = &gguf.content.tensor_infos;
-        if let Some((name, tensor)) = tensors.iter().find(|(_, tensor)| kind(tensor.ggml_dtype).is_none()) {
-            let known: Vec<String> = Kind::ALL.iter().map(|kind| format!("{kind:?}")).collect();
+        if let Some((name, tensor)) = tensors.iter().find(|(_, tensor)| weight_type(tensor.ggml_dtype).is_none()) {
+            let known: Vec<String> = WeightType::ALL.iter().map(|kind| format!("{kind:?}")).collect();
             let (found, known) = (tensor.ggml_dtype, known.join(", "));
             return Err(unsupported(format!("the tensor {name} is stored as {found:?}: supported are {known}")));
         }
@@ -62,8 +63,8 @@ impl Source for File {
 
     fn sizes(&self) -> Vec<TensorSize<'_>> {
         let tensors = self.gguf.content.tensor_infos.values();
-        let size = |kind, shape| TensorSize { kind, shape };
-        tensors.filter_map(|tensor| Some(size(kind(tensor.ggml_dtype)?, tensor.shape.dims()))).collect()
+        let size = |weight_type, shape| TensorSize { weight_type, shape };
+        tensors.filter_map(|tensor| Some(size(weight_type(tensor.ggml_dtype)?, tensor.shape.dims()))).collect()
     }
 
     fn text_bytes(&self) -> u64 {
@@ -74,38 +75,38 @@ impl Source for File {
         self.unused.borrow().first().cloned()
     }
 
-    fn pairs(&self) -> Option<Pairs> {
+    fn pairs(&self) -> Option<RopePairing> {
         None
     }
 }
 
-impl Tensors for File {
+impl TensorSource for File {
     fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         let tensor = self.gguf.tensor(name)?;
         self.unused.borrow_mut().remove(name);
-        Some(Tensor { kind: kind(tensor.kind)?, shape: tensor.shape, bytes: tensor.bytes })
+        Some(Tensor { weight_type: weight_type(tensor.kind)?, shape: tensor.shape, bytes: tensor.bytes })
     }
 
-    fn done(&self, bytes: &[u8]) {
+    fn release(&self, bytes: &[u8]) {
         self.gguf.release_pages(bytes);
     }
 }
 
-fn kind(kind: GgmlDType) -> Option<Kind> {
+fn weight_type(kind: GgmlDType) -> Option<WeightType> {
     match kind {
-        GgmlDType::F32 => Some(Kind::F32),
-        GgmlDType::F16 => Some(Kind::F16),
-        GgmlDType::BF16 => Some(Kind::BF16),
-        GgmlDType::Q4_0 => Some(Kind::Q4_0),
-        GgmlDType::Q4_1 => Some(Kind::Q4_1),
-        GgmlDType::Q5_0 => Some(Kind::Q5_0),
-        GgmlDType::Q5_1 => Some(Kind::Q5_1),
-        GgmlDType::Q8_0 => Some(Kind::Q8_0),
-        GgmlDType::Q2K => Some(Kind::Q2K),
-        GgmlDType::Q3K => Some(Kind::Q3K),
-        GgmlDType::Q4K => Some(Kind::Q4K),
-        GgmlDType::Q5K => Some(Kind::Q5K),
-        GgmlDType::Q6K => Some(Kind::Q6K),
+        GgmlDType::F32 => Some(WeightType::F32),
+        GgmlDType::F16 => Some(WeightType::F16),
+        GgmlDType::BF16 => Some(WeightType::BF16),
+        GgmlDType::Q4_0 => Some(WeightType::Q4_0),
+        GgmlDType::Q4_1 => Some(WeightType::Q4_1),
+        GgmlDType::Q5_0 => Some(WeightType::Q5_0),
+        GgmlDType::Q5_1 => Some(WeightType::Q5_1),
+        GgmlDType::Q8_0 => Some(WeightType::Q8_0),
+        GgmlDType::Q2K => Some(WeightType::Q2K),
+        GgmlDType::Q3K => Some(WeightType::Q3K),
+        GgmlDType::Q4K => Some(WeightType::Q4K),
+        GgmlDType::Q5K => Some(WeightType::Q5K),
+        GgmlDType::Q6K => Some(WeightType::Q6K),
         // Only ever the inputs of a product.
         GgmlDType::Q8_1 | GgmlDType::Q8K => None,
     }

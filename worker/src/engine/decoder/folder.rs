@@ -3,13 +3,14 @@
 use std::{fs, path::Path};
 
 use rbee_schema::{Failure, FailureCode};
-use rbee_transformer::{Kind, Pairs, Tensor, TensorSize, Tensors};
+use rbee_transformer::{RopePairing, Tensor, TensorSize, TensorSource, WeightType};
 
 use super::Source;
 use crate::{
     architecture::{DecoderConfig, tensor_name_in_folder},
+    contract::TemplateLimits,
     model_file::{Safetensors, gguf::Metadata, json_file::read_json},
-    text::{ModelText, TemplateLimits},
+    text::ModelText,
 };
 
 /// What a file may have that nothing needs: angles of positions, which older checkpoints keep.
@@ -44,17 +45,17 @@ impl Folder {
     }
 }
 
-impl Tensors for Folder {
+impl TensorSource for Folder {
     fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         if name == FACTORS {
             let (shape, bytes) = self.factors.as_ref()?;
-            return Some(Tensor { kind: Kind::F32, shape, bytes });
+            return Some(Tensor { weight_type: WeightType::F32, shape, bytes });
         }
         self.tensors.tensor(&tensor_name_in_folder(name)?)
     }
 
-    fn done(&self, bytes: &[u8]) {
-        self.tensors.done(bytes);
+    fn release(&self, bytes: &[u8]) {
+        self.tensors.release(bytes);
     }
 }
 
@@ -91,8 +92,8 @@ impl Source for Folder {
         self.tensors.unused(&IGNORED)
     }
 
-    fn pairs(&self) -> Option<Pairs> {
+    fn pairs(&self) -> Option<RopePairing> {
         // No converter has reordered them.
-        Some(Pairs::Halves)
+        Some(RopePairing::Halves)
     }
 }

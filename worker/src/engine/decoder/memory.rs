@@ -1,10 +1,10 @@
 //! The memory that a model will take, and whether it may.
 
 use rbee_schema::{ByteSize, Failure, FailureCode, MemoryEstimate};
-use rbee_transformer::{Description, Memory};
+use rbee_transformer::{DecoderDescription, ModelMemory, StepLimits};
 
 use super::{Source, engine::ROWS_WITH_GUESSES};
-use crate::{decide::batch, engine::LoadOptions};
+use crate::{contract::LoadOptions, decide::batch};
 
 /// The program before it has a model, with its threads and its connection. This and [`FOR_A_BYTE`] were chosen, not measured
 /// apart: with them the whole estimate was 1.07 times the peak of SmolLM2-135M and 1.01 times that of Gemma 3 270M.
@@ -14,17 +14,23 @@ const PROGRAM: u64 = 21 << 20;
 const FOR_A_BYTE: u64 = 13;
 
 /// Reckons from the header alone, with so many pages of keys and values.
-pub(super) fn estimate(source: &dyn Source, description: &Description, slots: u32, pages: usize) -> MemoryEstimate {
+pub(super) fn estimate(
+    source: &dyn Source,
+    description: &DecoderDescription,
+    slots: u32,
+    pages: usize,
+) -> MemoryEstimate {
     let slots = slots as usize;
-    let (rows, wanted) = (batch::most_rows(slots, ROWS_WITH_GUESSES), slots.max(ROWS_WITH_GUESSES));
-    let memory = Memory::of(description, source.sizes().into_iter(), pages, rows, wanted);
+    let limits =
+        StepLimits { rows: batch::most_rows(slots, ROWS_WITH_GUESSES), logit_rows: slots.max(ROWS_WITH_GUESSES) };
+    let memory = ModelMemory::estimate(description, source.sizes().into_iter(), pages, limits);
     let program = PROGRAM + FOR_A_BYTE * source.text_bytes();
     MemoryEstimate {
         program_bytes: program,
         weights_bytes: memory.weights,
         cache_bytes: memory.cache,
         workspace_bytes: memory.workspace,
-        total_bytes: memory.most().saturating_add(program),
+        total_bytes: memory.peak().saturating_add(program),
     }
 }
 

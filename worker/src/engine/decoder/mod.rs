@@ -18,19 +18,25 @@ use std::{
     sync::Arc,
 };
 
-use rbee_kernels::PAGE;
+use rbee_kernels::PAGE_TOKENS;
 use rbee_schema::{Failure, FailureCode};
-use rbee_transformer::{Cache, Decoder, Description, Isa, LoadError, Pairs, Pool, TensorSize, Tensors, Weights};
+use rbee_transformer::{
+    Decoder, DecoderDescription, DecoderWeights, Isa, KvCache, LoadError, Pool, RopePairing, TensorSize, TensorSource,
+};
 
 use self::{engine::DecoderEngine, file::File, folder::Folder};
-use super::{LoadOptions, LoadProgress, Loaded, context_size, threads};
-use crate::{architecture, model_file::gguf::Metadata, text::ModelText};
+use crate::{
+    architecture,
+    contract::{LoadOptions, LoadProgress, Loaded},
+    model_file::gguf::Metadata,
+    text::ModelText,
+};
 
 /// Tokens of a sequence where nobody says otherwise: what most chats stay below, and what memory is reckoned with.
 const DEFAULT_CONTEXT: u32 = 4096;
 
 /// What a model is read from.
-trait Source: Tensors {
+trait Source: TensorSource {
     /// What its header says, in the words of GGUF files.
     fn metadata(&self) -> Metadata<'_>;
 
@@ -56,11 +62,11 @@ trait Source: Tensors {
     fn unused(&self) -> Option<String>;
 
     /// Which numbers of a head turn together, where that is not what the architecture's GGUF files have.
-    fn pairs(&self) -> Option<Pairs>;
+    fn pairs(&self) -> Option<RopePairing>;
 }
 
 /// Loads a file. Failures name it.
-pub(super) fn load(
+pub(crate) fn load(
     path: &Path,
     options: &LoadOptions,
     progress: &mut dyn FnMut(LoadProgress),
@@ -71,7 +77,7 @@ pub(super) fn load(
 }
 
 /// Loads a folder.
-pub(super) fn load_folder(
+pub(crate) fn load_folder(
     path: &Path,
     options: &LoadOptions,
     progress: &mut dyn FnMut(LoadProgress),
@@ -87,18 +93,18 @@ fn load_from(
     let wanted = options.context.unwrap_or(DEFAULT_CONTEXT);
     let mut description = architecture::describe(source.metadata(), &*source, source.tokens(), wanted)?;
     if let Some(pairs) = source.pairs() {
-        description.ropes.iter_mut().for_each(|rope| rope.pairs = pairs);
+        description.ropes.iter_mut().for_each(|rope| rope.pairing = pairs);
     }
     let possible = u32::try_from(description.context).unwrap_or(u32::MAX);
-    let context = context_size(options.context, possible)?.min(wanted);
+    let context = options.context_within(possible)?.min(wanted);
     let pages = pages(options, &description, context)?;
     let memory = memory::estimate(&*source, &description, options.slots, pages);
     let progress = &mut |at: LoadProgress| progress(LoadProgress { memory: Some(memory), ..at });
     progress(LoadProgress { done_bytes: source.header_bytes(), total_bytes: source.length(), memory: None });
     memory::check(&memory, options, context)?;
-    let (pool, isa) = (Pool::new(threads(options)), Isa::detect());
+    let (pool, isa) = (Pool::new(options.thread_count()), Isa::detect());
     let weights = read_weights(&*source, &pool, &description, progress)?;
-    let cache = Cache::new(description.page_bytes() / 2, pages);
+    let cache = KvCache::new(description.page_bytes() / 2, pages);
     let mut engine = DecoderEngine::new(Decoder::new(description, weights, pool, isa), cache, options.slots, context);
     engine.try_out()?;
     progress(LoadProgress { done_bytes: source.length(), total_bytes: source.length(), memory: None });
@@ -106,9 +112,9 @@ fn load_from(
 }
 
 /// How many pages there may be: what is asked for, or a context for each slot and one more for what is remembered.
-fn pages(options: &LoadOptions, description: &Description, context: u32) -> Result<usize, Failure> {
+fn pages(options: &LoadOptions, description: &DecoderDescription, context: u32) -> Result<usize, Failure> {
     let page = description.page_bytes() as u64;
-    let least = (context as usize).div_ceil(PAGE) + 1;
+    let least = (context as usize).div_ceil(PAGE_TOKENS) + 1;
     let Some(bytes) = options.cache_bytes else { return Ok((options.slots as usize + 1) * least) };
     let pages = usize::try_from(bytes / page).unwrap_or(usize::MAX);
     if pages < least {
@@ -128,9 +134,9 @@ fn pages(options: &LoadOptions, description: &Description, context: u32) -> Resu
 fn read_weights(
     file: &dyn Source,
     pool: &Pool,
-    description: &Description,
+    description: &DecoderDescription,
     progress: &mut dyn FnMut(LoadProgress),
-) -> Result<Weights, Failure> {
+) -> Result<DecoderWeights, Failure> {
     let total_bytes = file.length();
     let mut done_bytes = file.header_bytes();
     let mut told = 0;
@@ -142,7 +148,7 @@ fn read_weights(
             progress(LoadProgress { done_bytes, total_bytes, memory: None });
         }
     };
-    let read = catch_unwind(AssertUnwindSafe(|| Weights::load(pool, description, file, &mut tell)));
+    let read = catch_unwind(AssertUnwindSafe(|| DecoderWeights::load(pool, description, file, &mut tell)));
     let invalid = |message: String| Failure::new(FailureCode::ModelInvalid, message);
     let weights =
         read.map_err(|_| invalid("its weights contradict its header".into()))?.map_err(|error| match error {

@@ -1,13 +1,14 @@
 //! One sequence: what it has, what it does next, and what it chooses.
 
-use rbee_kernels::PAGE;
+use rbee_kernels::PAGE_TOKENS;
 use rbee_schema::{Failure, Sampling};
-use rbee_transformer::{Cache, Page};
+use rbee_transformer::{KvCache, PageId};
 
 use crate::{
+    contract::{Constraint, SequenceId},
     decide::guess::Luck,
-    engine::{Constraint, SequenceId, Token},
-    sample::choose,
+    engine::choose::choose,
+    sample::Token,
 };
 
 pub(super) struct Running {
@@ -18,12 +19,12 @@ pub(super) struct Running {
     pub(super) prompt: usize,
     /// How many of them have keys and values in `pages`.
     pub(super) cached: usize,
-    pub(super) pages: Vec<Page>,
+    pub(super) pages: Vec<PageId>,
     /// How many of these are full, and so known to the cache.
     pub(super) kept: usize,
     pub(super) sampling: Sampling,
     /// What form the answer has.
-    pub(super) constraint: Option<Constraint>,
+    pub(super) constraint: Option<Box<dyn Constraint>>,
     pub(super) luck: Luck,
     /// Whether it has made a token here.
     pub(super) made_any: bool,
@@ -76,7 +77,7 @@ impl Running {
                 break;
             }
             let index = (tokens.len() - self.prompt) as u32;
-            let token = choose(logits, &tokens, &self.sampling, self.constraint.as_mut(), index)?;
+            let token = choose(logits, &tokens, &self.sampling, self.constraint.as_deref_mut(), index)?;
             let id = token.id;
             chosen.push(token);
             tokens.push(id);
@@ -87,7 +88,7 @@ impl Running {
         Ok(chosen)
     }
 
-    pub(super) fn advance(&mut self, part: &Part, chosen: &[Token], cache: &mut Cache) {
+    pub(super) fn advance(&mut self, part: &Part, chosen: &[Token], cache: &mut KvCache) {
         if part.tokens.is_empty() {
             return;
         }
@@ -96,18 +97,18 @@ impl Running {
         self.cached += part.tokens.len() - part.guessed + right;
         self.tokens.extend(chosen.iter().map(|token| token.id));
         self.made_any |= !chosen.is_empty();
-        while (self.kept + 1) * PAGE <= self.cached {
-            if let Some(tokens) = self.tokens[self.kept * PAGE..].first_chunk::<PAGE>() {
-                cache.keep(&mut self.pages[..=self.kept], tokens);
+        while (self.kept + 1) * PAGE_TOKENS <= self.cached {
+            if let Some(tokens) = self.tokens[self.kept * PAGE_TOKENS..].first_chunk::<PAGE_TOKENS>() {
+                cache.register(&mut self.pages[..=self.kept], tokens);
             }
             self.kept += 1;
         }
     }
     /// Gives up its pages. They stay known, the last as far as it is filled.
-    pub(super) fn leave(&mut self, cache: &mut Cache) {
-        let end = &self.tokens[self.kept * PAGE..self.cached];
+    pub(super) fn leave(&mut self, cache: &mut KvCache) {
+        let end = &self.tokens[self.kept * PAGE_TOKENS..self.cached];
         if !end.is_empty() {
-            cache.keep(&mut self.pages[..=self.kept], end);
+            cache.register(&mut self.pages[..=self.kept], end);
         }
         cache.release(&std::mem::take(&mut self.pages));
         (self.cached, self.kept) = (0, 0);

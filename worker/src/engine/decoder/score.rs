@@ -1,8 +1,8 @@
 //! How probable a text is, for measurements.
 
-use rbee_kernels::PAGE;
+use rbee_kernels::PAGE_TOKENS;
 use rbee_schema::{Failure, FailureCode};
-use rbee_transformer::{Page, Span};
+use rbee_transformer::{PageId, SequenceChunk};
 
 use super::engine::DecoderEngine;
 
@@ -18,14 +18,14 @@ impl DecoderEngine {
             let expected = format!("expected 2 to {context} tokens of its vocabulary");
             return Err(Failure::new(FailureCode::InvalidRequest, format!("a text of {count} tokens: {expected}")));
         }
-        let needed = tokens.len().div_ceil(PAGE);
+        let needed = tokens.len().div_ceil(PAGE_TOKENS);
         if self.cache.available() < needed {
             return Err(Failure::new(FailureCode::QueueFull, "other sequences use the cache: ask when they are done"));
         }
-        let pages: Vec<Page> = (0..needed).filter_map(|_| self.cache.page()).collect();
+        let pages: Vec<PageId> = (0..needed).filter_map(|_| self.cache.allocate()).collect();
         let mut scores = Vec::with_capacity(tokens.len() - 1);
         for (part, start) in tokens.chunks(SCORED_AT_ONCE).zip((0..).step_by(SCORED_AT_ONCE)) {
-            let span = Span { tokens: part, start, pages: &pages, wanted: part.len() };
+            let span = SequenceChunk { tokens: part, start, pages: &pages, logit_rows: part.len() };
             self.decoder.forward(&mut self.cache, &[span]);
             let rows = self.decoder.logits().chunks_exact(size);
             scores.extend(rows.zip(&tokens[start + 1..]).map(|(logits, next)| log_probability(logits, *next)));

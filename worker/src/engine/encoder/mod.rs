@@ -9,14 +9,13 @@ use std::{
 };
 
 use rbee_schema::{Failure, FailureCode};
-use rbee_transformer::encoder::{Encoder, Isa, LoadError, Pool, Weights};
+use rbee_transformer::{Encoder, EncoderDescription, EncoderWeights, Isa, LoadError, Pool, Tensor, TensorSource};
 
-use super::{
-    Engine, EngineStats, LoadOptions, LoadProgress, Loaded, Sequence, SequenceId, Token, context_size, threads,
-};
 use crate::{
     architecture::{EncoderModel, describe_encoder},
+    contract::{Engine, EngineStats, LoadOptions, LoadProgress, Loaded, Sequence, SequenceId},
     model_file::Safetensors,
+    sample::Token,
     text::EncoderText,
 };
 
@@ -26,7 +25,7 @@ const PREFIXES: [&str; 3] = ["", "bert.", "roberta."];
 const PARTS: u64 = 100;
 
 /// Loads a folder.
-pub(super) fn load(
+pub(crate) fn load(
     path: &Path,
     options: &LoadOptions,
     progress: &mut dyn FnMut(LoadProgress),
@@ -34,8 +33,8 @@ pub(super) fn load(
     let EncoderModel { description, max_tokens, prompt } = describe_encoder(path)?;
     let file = Safetensors::open(path)?;
     let file = Prefixed::new(file)?;
-    let possible = u32::try_from(description.longest()).unwrap_or(u32::MAX);
-    context_size(options.context, possible)?;
+    let possible = u32::try_from(description.max_tokens()).unwrap_or(u32::MAX);
+    options.context_within(possible)?;
     let context = options.context.unwrap_or_else(|| u32::try_from(max_tokens).unwrap_or(possible));
     let text = EncoderText::from_folder(path, context as usize, prompt)?;
     if text.vocabulary_size() > description.vocabulary {
@@ -43,7 +42,7 @@ pub(super) fn load(
         let message = format!("the tokenizer has {tokens} tokens and the embedding {rows} rows");
         return Err(Failure::new(FailureCode::ModelInvalid, message));
     }
-    let (pool, isa) = (Pool::new(threads(options)), Isa::detect());
+    let (pool, isa) = (Pool::new(options.thread_count()), Isa::detect());
     let weights = read_weights(&file, &pool, &description, progress)?;
     let mut engine =
         EncoderEngine { encoder: Encoder::new(description, weights, pool, isa), stats: EngineStats::default() };
@@ -71,22 +70,22 @@ impl Prefixed {
     }
 }
 
-impl rbee_transformer::encoder::Tensors for Prefixed {
-    fn tensor(&self, name: &str) -> Option<rbee_transformer::encoder::Tensor<'_>> {
+impl TensorSource for Prefixed {
+    fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         self.tensors.tensor(&format!("{}{name}", self.prefix))
     }
 
-    fn done(&self, bytes: &[u8]) {
-        self.tensors.done(bytes);
+    fn release(&self, bytes: &[u8]) {
+        self.tensors.release(bytes);
     }
 }
 
 fn read_weights(
     file: &Prefixed,
     pool: &Pool,
-    description: &rbee_transformer::encoder::Description,
+    description: &EncoderDescription,
     progress: &mut dyn FnMut(LoadProgress),
-) -> Result<Weights, Failure> {
+) -> Result<EncoderWeights, Failure> {
     let total_bytes = file.tensors.length();
     let (mut done_bytes, mut told) = (0, 0);
     let mut tell = |bytes: usize| {
@@ -97,7 +96,7 @@ fn read_weights(
             progress(LoadProgress { done_bytes, total_bytes, memory: None });
         }
     };
-    Weights::load(pool, description, file, &mut tell).map_err(|error| match error {
+    EncoderWeights::load(pool, description, file, &mut tell).map_err(|error| match error {
         LoadError::Missing { .. } | LoadError::Shape { .. } | LoadError::Pack { .. } => {
             Failure::new(FailureCode::ModelInvalid, error.to_string())
         }
@@ -137,7 +136,7 @@ impl Engine for EncoderEngine {
     fn embed(&mut self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, Failure> {
         let started = Instant::now();
         let description = self.encoder.description();
-        let (longest, vocabulary) = (description.longest(), description.vocabulary);
+        let (longest, vocabulary) = (description.max_tokens(), description.vocabulary);
         let is_sound = |text: &&[u32]| {
             (1..=longest).contains(&text.len()) && text.iter().all(|token| (*token as usize) < vocabulary)
         };

@@ -18,7 +18,7 @@ use self::{
     settings::{LoadFault, ModelSettings},
     vocabulary::Vocabulary,
 };
-use super::{LoadOptions, LoadProgress, Loaded, context_size};
+use crate::contract::{LoadOptions, LoadProgress, Loaded};
 
 /// What the mock says it reads: a size that people would see for a real model.
 const TOTAL_BYTES: u64 = 100 << 20;
@@ -28,13 +28,13 @@ const FOR_EVER: Duration = Duration::from_secs(60 * 60);
 const LOAD_PARTS: u32 = 20;
 
 /// Takes the time that the settings ask for and reports progress meanwhile.
-pub(super) fn load(
+pub(crate) fn load(
     text: &str,
     options: &LoadOptions,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<Loaded, Failure> {
     let settings = ModelSettings::parse(text)?;
-    let context = context_size(options.context, settings.context)?;
+    let context = options.context_within(settings.context)?;
     for part in 0..LOAD_PARTS {
         progress(LoadProgress {
             done_bytes: TOTAL_BYTES * u64::from(part) / u64::from(LOAD_PARTS),
@@ -68,12 +68,12 @@ mod tests {
     use rbee_schema::{FailureCode, ModelReference};
 
     use super::*;
-    use crate::engine;
+    use crate::load;
 
     fn load_mock(text: &str, context: Option<u32>) -> (Result<Loaded, Failure>, Vec<LoadProgress>) {
         let mut told = Vec::new();
         let options = LoadOptions { context, slots: 2, ..LoadOptions::default() };
-        let loaded = engine::load(&ModelReference::Mock(text.into()), &options, &mut |step| told.push(step));
+        let loaded = load::load(&ModelReference::Mock(text.into()), &options, &mut |step| told.push(step));
         (loaded, told)
     }
 

@@ -13,8 +13,12 @@ use super::{
     vocabulary::{self, END},
 };
 use crate::{
-    engine::{Constraint, Engine, EngineStats, Sequence, SequenceId, Token, check_admission, context_filled},
-    sample::choose,
+    contract::{Constraint, Engine, EngineStats, Sequence, SequenceId},
+    engine::{
+        admission::{check_admission, context_filled},
+        choose::choose,
+    },
+    sample::Token,
 };
 
 /// The engine of `mock:` models.
@@ -32,7 +36,7 @@ struct Running {
     settings: JobSettings,
     tried: Try,
     sampling: Sampling,
-    constraint: Option<Constraint>,
+    constraint: Option<Box<dyn Constraint>>,
     /// Prompt, then answer.
     tokens: Vec<u32>,
     /// The index of the next token.
@@ -109,7 +113,7 @@ impl Running {
             None => vocabulary::token(seed, index),
         };
         let logits = vocabulary::logits(seed, index, wanted);
-        let token = choose(&logits, &self.tokens, &self.sampling, self.constraint.as_mut(), index)?;
+        let token = choose(&logits, &self.tokens, &self.sampling, self.constraint.as_deref_mut(), index)?;
         self.tokens.push(token.id);
         self.index += 1;
         Ok(token)
@@ -121,7 +125,10 @@ mod tests {
     use rbee_schema::{JobRequest, Message, Role};
 
     use super::*;
-    use crate::engine::{Chat, Text, mock::vocabulary::Vocabulary};
+    use crate::{
+        contract::{Chat, Text},
+        engine::mock::vocabulary::Vocabulary,
+    };
 
     fn engine(context: u32) -> MockEngine {
         MockEngine::new(JobSettings { tokens: 5, ..JobSettings::default() }, 2, context)

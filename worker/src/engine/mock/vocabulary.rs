@@ -3,9 +3,9 @@
 use rbee_schema::{Failure, FailureCode, Role};
 
 use crate::{
+    contract::{Chat, Text},
     decide::format::{AnswerFormat, HERMES, THINK},
     draw,
-    engine::{Chat, Text},
 };
 
 /// Ids 0 to 255 are bytes.

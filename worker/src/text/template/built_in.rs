@@ -83,8 +83,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::Chat,
-        text::template::{Template, TemplateChat, TemplateLimits},
+        contract::{Chat, TemplateLimits},
+        text::template::{Template, TemplateChat},
     };
 
     fn check(tokens: &[&str], turns: &[(Role, &str)], expected: &str) {

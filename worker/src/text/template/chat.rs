@@ -5,7 +5,7 @@ use rbee_schema::{Failure, FailureCode, Message, Role, Tool, ToolCall};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::engine::Chat;
+use crate::contract::Chat;
 
 /// A chat, converted for a template.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -14,9 +14,11 @@ use rbee_schema::{Failure, FailureCode, Message, Role};
 use super::{
     chat::TemplateChat,
     jinja::{self, ChatRefused},
-    limits::TemplateLimits,
 };
-use crate::{engine::Chat, model_file::error::unsupported};
+use crate::{
+    contract::{Chat, TemplateLimits},
+    model_file::error::unsupported,
+};
 
 const NAME: &str = "chat template";
 

@@ -3,8 +3,8 @@
 use rbee_schema::{Failure, FailureCode, JobRequest, MAX_BODY_BYTES, Message, Role};
 use serde_json::json;
 
-use super::{Template, TemplateChat, TemplateLimits};
-use crate::engine::Chat;
+use super::{Template, TemplateChat};
+use crate::contract::{Chat, TemplateLimits};
 
 const CHATML: &str = "{% for message in messages %}
     {{ '<|im_start|>' + message['role'] + '\\n' + message.content | trim + '<|im_end|>\\n' }}
@@ -215,7 +215,7 @@ fn runaway_template_is_stopped() {
             "exceeds the limits",
         ),
         ("{% for a in range(9999) %}{{ 'x' * 9999 }}{% endfor %}", FailureCode::InvalidRequest, "exceeds the limits"),
-        ("{{ 'x' * 99999999999 }}", FailureCode::ModelUnsupported, "XXX"),
+        ("{{ 'x' * 99999999999 }}", FailureCode::ModelUnsupported, "repeated string is too large"),
         ("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", FailureCode::ModelUnsupported, "recursion limit"),
     ] {
         let failure = render(source, &[message(Role::User, "x")]).expect_err(source);

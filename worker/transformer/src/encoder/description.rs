@@ -1,49 +1,49 @@
-//! What a model computes, as data.
+//! Description of an encoder model, as data.
 
-use rbee_kernels::Bend;
+use rbee_kernels::Activation;
 
 /// An encoder of the family of BERT (Devlin and others, 2018). Tensors are named as transformers' `BertModel` names them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Description {
-    /// Rows of its embedding.
+pub struct EncoderDescription {
+    /// Number of rows of the token embedding.
     pub vocabulary: usize,
-    /// Positions that it has learned.
+    /// Number of learned positions.
     pub positions: usize,
-    /// The position of a text's first token: 0 but for RoBERTa, where it is the one behind that of padding.
+    /// Position of the first token of a text: 0, except for RoBERTa, where it is the one after that of padding.
     pub first_position: usize,
-    /// Kinds of text that it tells apart. All of ours are of the first kind.
-    pub kinds: usize,
-    /// Numbers that stand for a token.
+    /// Number of token types (segments). Texts are always of type 0.
+    pub token_types: usize,
+    /// Hidden size: numbers per token between layers.
     pub width: usize,
-    /// Numbers within a feed-forward part.
+    /// Inner size of the feed-forward part.
     pub inner: usize,
-    /// Heads; their sizes together are the width.
+    /// Number of attention heads; divides the hidden size.
     pub heads: usize,
-    /// Layers.
+    /// Number of layers.
     pub layers: usize,
-    /// Keeps norms from dividing by zero.
+    /// Added to the variance in layer norms, against division by zero.
     pub epsilon: f32,
-    /// Of the feed-forward part.
-    pub bend: Bend,
-    /// How tokens become one vector.
+    /// Activation of the feed-forward part.
+    pub activation: Activation,
+    /// Reduction of the vectors of a text's tokens to one.
     pub pooling: Pooling,
-    /// Whether that is made one long.
-    pub is_normed: bool,
+    /// True if the vector of a text is scaled to length 1.
+    pub is_normalized: bool,
 }
 
-/// How the vectors of a text's tokens become one.
+/// Reduction of the vectors of a text's tokens to one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
-    /// Their mean.
+    /// Mean of all tokens.
     Mean,
-    /// That of the first token.
+    /// Vector of the first token (`[CLS]`).
     First,
 }
 
-impl Description {
-    /// Tokens that a text can have.
+impl EncoderDescription {
+    /// Largest number of tokens of a text.
     #[must_use]
-    pub fn longest(&self) -> usize {
+    pub fn max_tokens(&self) -> usize {
         self.positions.saturating_sub(self.first_position)
     }
 }

@@ -1,156 +1,100 @@
 //! Texts become vectors.
 
-use rbee_kernels::{Inputs, Isa, Pool, add, add_to_rows, attend_all, bend, layer_norm, multiply};
+use rbee_kernels::{Isa, Pool, activate, add, attend_full, layer_norm};
 
 use super::{
-    Description, Pooling, Weights,
-    weights::{Dense, LayerWeights, Norm},
+    description::EncoderDescription,
+    pooling::pool,
+    weights::{EncoderWeights, LayerNorm},
+};
+use crate::{
+    linear::Processor,
+    scratch::{Scratch, Widths},
 };
 
-/// A model and the threads that compute it.
+/// An encoder model with the threads that compute it.
 pub struct Encoder {
-    description: Description,
-    weights: Weights,
-    pool: Pool,
-    isa: Isa,
-    inputs: Inputs,
+    description: EncoderDescription,
+    weights: EncoderWeights,
+    processor: Processor,
     scratch: Scratch,
 }
 
-/// Rows of numbers between products; their memory is kept from call to call.
-#[derive(Default)]
-struct Scratch {
-    state: Vec<f32>,
-    queries: Vec<f32>,
-    keys: Vec<f32>,
-    values: Vec<f32>,
-    found: Vec<f32>,
-    inner: Vec<f32>,
-}
-
 impl Encoder {
-    /// A model whose weights were packed by this description.
+    /// Creates a model from weights that were packed as `description` requires.
     #[must_use]
-    pub fn new(description: Description, weights: Weights, pool: Pool, isa: Isa) -> Self {
-        Self { description, weights, pool, isa, inputs: Inputs::new(), scratch: Scratch::default() }
+    pub fn new(description: EncoderDescription, weights: EncoderWeights, pool: Pool, isa: Isa) -> Self {
+        Self { description, weights, processor: Processor { pool, isa }, scratch: Scratch::default() }
     }
 
-    /// What it computes.
+    /// Description of the model.
     #[must_use]
-    pub fn description(&self) -> &Description {
+    pub fn description(&self) -> &EncoderDescription {
         &self.description
     }
 
-    /// The vectors of texts, given as tokens, in their order.
+    /// Computes the vectors of texts, which are given as token ids. Returns one vector of the hidden size per text, in order.
     ///
     /// # Panics
-    /// If a text has no tokens or more than it has positions for, or if a token is not in the vocabulary.
+    /// If a text has no tokens or more than [`EncoderDescription::max_tokens`], or if a token is not in the vocabulary.
     pub fn encode(&mut self, texts: &[&[u32]]) -> Vec<Vec<f32>> {
-        let longest = self.description.longest();
-        assert!(texts.iter().all(|text| (1..=longest).contains(&text.len())), "texts have 1 to {longest} tokens");
+        let limit = self.description.max_tokens();
+        assert!(texts.iter().all(|text| (1..=limit).contains(&text.len())), "texts have 1 to {limit} tokens");
         let counts: Vec<usize> = texts.iter().map(|text| text.len()).collect();
         self.embed(texts, counts.iter().sum());
         for index in 0..self.description.layers {
             self.attention(index, &counts);
             self.feed_forward(index);
         }
-        self.pooled(&counts)
+        pool(&self.description, &self.scratch.hidden, &counts)
     }
 
+    /// Writes the normed sum of the embeddings of token, position and token type into the residual stream.
     fn embed(&mut self, texts: &[&[u32]], rows: usize) {
-        let Self { description, weights, pool, isa, scratch, .. } = self;
-        let Description { width, inner, first_position, epsilon, .. } = *description;
-        for numbers in
-            [&mut scratch.state, &mut scratch.queries, &mut scratch.keys, &mut scratch.values, &mut scratch.found]
-        {
-            numbers.resize(rows * width, 0.0);
-        }
-        scratch.inner.resize(rows * inner, 0.0);
+        let Self { description, weights, processor, scratch } = self;
+        let EncoderDescription { width, inner, first_position, epsilon, .. } = *description;
+        scratch.resize(rows, Widths { hidden: width, query: width, key: width, inner });
         let tokens = texts.iter().flat_map(|text| text.iter().zip(first_position..));
-        let mut position = vec![0.0; width];
-        for ((token, at), row) in tokens.zip(scratch.state.chunks_exact_mut(width)) {
-            weights.words.row(*token as usize, row);
-            weights.positions.row(at, &mut position);
-            for ((number, position), kind) in row.iter_mut().zip(&position).zip(&weights.kind) {
-                *number += position + kind;
+        let mut position_row = vec![0.0; width];
+        for ((token, position), row) in tokens.zip(scratch.hidden.chunks_exact_mut(width)) {
+            weights.tokens.row(*token as usize, row);
+            weights.positions.row(position, &mut position_row);
+            for ((number, position), token_type) in row.iter_mut().zip(&position_row).zip(&weights.token_type) {
+                *number += position + token_type;
             }
         }
-        let Norm { weight, bias } = &weights.norm;
-        layer_norm(pool, *isa, &mut scratch.state, weight, bias, epsilon);
+        let LayerNorm { weight, bias } = &weights.norm;
+        layer_norm(&processor.pool, processor.isa, &mut scratch.hidden, weight, bias, epsilon);
     }
 
     fn attention(&mut self, index: usize, counts: &[usize]) {
-        let Self { description, weights, pool, isa, inputs, scratch } = self;
-        let Description { width, heads, epsilon, .. } = *description;
-        let LayerWeights { query, key, value, attention_output, attention_norm, .. } = &weights.layers[index];
-        let Scratch { state, queries, keys, values, found, .. } = scratch;
-        inputs.set(pool, *isa, state, width);
-        let products =
-            &mut [(&query.matrix, &mut queries[..]), (&key.matrix, &mut keys[..]), (&value.matrix, &mut values[..])];
-        multiply(pool, *isa, inputs, products);
-        for (Dense { bias, .. }, out) in [(query, &mut *queries), (key, &mut *keys), (value, &mut *values)] {
-            add_to_rows(pool, *isa, out, bias);
-        }
-        attend_all(pool, *isa, width / heads, width, counts, queries, keys, values, found);
-        inputs.set(pool, *isa, found, width);
-        add_and_norm(pool, *isa, inputs, attention_output, attention_norm, epsilon, queries, state);
+        let Self { description, weights, processor, scratch } = self;
+        let EncoderDescription { width, heads, epsilon, .. } = *description;
+        let weights = &weights.layers[index];
+        let Scratch { hidden, projected, queries, keys, values, attended, inputs, .. } = scratch;
+        let outputs =
+            [(&weights.query, &mut queries[..]), (&weights.key, &mut keys[..]), (&weights.value, &mut values[..])];
+        processor.linear(inputs, hidden, outputs);
+        let (pool, isa) = (&processor.pool, processor.isa);
+        attend_full(pool, isa, width / heads, width, counts, queries, keys, values, attended);
+        processor.linear(inputs, attended, [(&weights.attention_output, &mut projected[..])]);
+        add_and_norm(processor, hidden, projected, &weights.attention_norm, epsilon);
     }
 
     fn feed_forward(&mut self, index: usize) {
-        let Self { description, weights, pool, isa, inputs, scratch } = self;
-        let LayerWeights { inner, output, norm, .. } = &weights.layers[index];
-        inputs.set(pool, *isa, &scratch.state, description.width);
-        multiply(pool, *isa, inputs, &mut [(&inner.matrix, &mut scratch.inner)]);
-        add_to_rows(pool, *isa, &mut scratch.inner, &inner.bias);
-        bend(pool, *isa, description.bend, &mut scratch.inner);
-        inputs.set(pool, *isa, &scratch.inner, description.inner);
-        let Scratch { state, queries, .. } = scratch;
-        add_and_norm(pool, *isa, inputs, output, norm, description.epsilon, queries, state);
-    }
-
-    fn pooled(&self, counts: &[usize]) -> Vec<Vec<f32>> {
-        let width = self.description.width;
-        let mut rows = self.scratch.state.chunks_exact(width);
-        let mut vector = |count: &usize| {
-            let mut text = rows.by_ref().take(*count);
-            let mut vector = text.next().map_or_else(|| vec![0.0; width], <[f32]>::to_vec);
-            if self.description.pooling == Pooling::Mean {
-                text.by_ref().for_each(|row| vector.iter_mut().zip(row).for_each(|(sum, number)| *sum += number));
-                vector.iter_mut().for_each(|number| *number /= *count as f32);
-            }
-            // The rows of this text that pooling has no use for.
-            text.for_each(drop);
-            if self.description.is_normed {
-                norm(&mut vector);
-            }
-            vector
-        };
-        counts.iter().map(&mut vector).collect()
+        let Self { description, weights, processor, scratch } = self;
+        let weights = &weights.layers[index];
+        let Scratch { hidden, projected, inner, inputs, .. } = scratch;
+        processor.linear(inputs, hidden, [(&weights.inner, &mut inner[..])]);
+        activate(&processor.pool, processor.isa, description.activation, inner);
+        processor.linear(inputs, inner, [(&weights.output, &mut projected[..])]);
+        add_and_norm(processor, hidden, projected, &weights.output_norm, description.epsilon);
     }
 }
 
-/// Makes a vector one long. One of length zero stays.
-fn norm(vector: &mut [f32]) {
-    let square: f64 = vector.iter().map(|number| f64::from(*number).powi(2)).sum();
-    // As torch does: so long at least.
-    let length = (square.sqrt() as f32).max(1e-12);
-    vector.iter_mut().for_each(|number| *number /= length);
-}
-
-/// Adds a product to the state and norms that.
-#[expect(clippy::too_many_arguments, reason = "parts of the encoder that are borrowed apart")]
-fn add_and_norm(
-    pool: &Pool,
-    isa: Isa,
-    inputs: &Inputs,
-    dense: &Dense,
-    norm: &Norm,
-    epsilon: f32,
-    product: &mut [f32],
-    state: &mut [f32],
-) {
-    multiply(pool, isa, inputs, &mut [(&dense.matrix, &mut product[..])]);
-    add_to_rows(pool, isa, product, &dense.bias);
-    add(pool, isa, state, product);
-    layer_norm(pool, isa, state, &norm.weight, &norm.bias, epsilon);
+/// Adds the output of a part of a layer to the residual stream and norms the sum.
+fn add_and_norm(processor: &Processor, hidden: &mut [f32], output: &[f32], norm: &LayerNorm, epsilon: f32) {
+    let Processor { pool, isa } = processor;
+    add(pool, *isa, hidden, output);
+    layer_norm(pool, *isa, hidden, &norm.weight, &norm.bias, epsilon);
 }

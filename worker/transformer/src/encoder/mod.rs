@@ -1,17 +1,13 @@
-//! The forward pass of encoder models of BERT's family, for many texts at a time.
+//! The forward pass of encoder models of BERT's family, many texts per call.
 //!
-//! A [`Description`] says what a model computes, [`Weights`] are packed by it from a file's tensors, and
-//! [`Encoder::encode`] turns texts into vectors: one for each, pooled and normed as the description says.
-//!
-//! The vector of a text depends on its tokens alone: not on what is computed beside it, nor on threads or processor (see
-//! [`rbee_kernels`]).
+//! An [`EncoderDescription`] says what a model computes, [`EncoderWeights`] are packed from a file's tensors as it demands,
+//! and [`Encoder::encode`] turns texts into vectors: one per text, pooled and normalized as the description says.
 
 mod description;
 mod forward;
+mod pooling;
 mod weights;
 
-pub use crate::{LoadError, Tensor, Tensors};
-pub use description::{Description, Pooling};
+pub use description::{EncoderDescription, Pooling};
 pub use forward::Encoder;
-pub use rbee_kernels::{Bend, Isa, Kind, Pool};
-pub use weights::Weights;
+pub use weights::EncoderWeights;

@@ -1,95 +1,93 @@
-//! A model's weights, packed for products.
+//! Weights of an encoder, packed for products.
 
-use crate::{LoadError, Packer, Tensors};
 use rbee_kernels::{Matrix, Pool};
 
-use super::Description;
+use super::description::EncoderDescription;
+use crate::{
+    linear::Linear,
+    packer::Packer,
+    tensor::{LoadError, TensorSource},
+};
 
-/// All weights of a model, the only copy of them.
-pub struct Weights {
-    pub(crate) words: Matrix,
+/// All weights of an encoder. They are held once, in packed form.
+pub struct EncoderWeights {
+    /// Token embedding: one row per token of the vocabulary.
+    pub(crate) tokens: Matrix,
+    /// Position embedding: one row per position.
     pub(crate) positions: Matrix,
-    pub(crate) kind: Vec<f32>,
-    pub(crate) norm: Norm,
+    /// Embedding of token type 0, which all texts have.
+    pub(crate) token_type: Vec<f32>,
+    /// Norm of the sum of the embeddings.
+    pub(crate) norm: LayerNorm,
     pub(crate) layers: Vec<LayerWeights>,
 }
 
 pub(crate) struct LayerWeights {
-    pub(crate) query: Dense,
-    pub(crate) key: Dense,
-    pub(crate) value: Dense,
-    pub(crate) attention_output: Dense,
-    pub(crate) attention_norm: Norm,
-    pub(crate) inner: Dense,
-    pub(crate) output: Dense,
-    pub(crate) norm: Norm,
+    pub(crate) query: Linear,
+    pub(crate) key: Linear,
+    pub(crate) value: Linear,
+    pub(crate) attention_output: Linear,
+    pub(crate) attention_norm: LayerNorm,
+    pub(crate) inner: Linear,
+    pub(crate) output: Linear,
+    pub(crate) output_norm: LayerNorm,
 }
 
-/// A product and what is added to it.
-pub(crate) struct Dense {
-    pub(crate) matrix: Matrix,
-    pub(crate) bias: Vec<f32>,
-}
-
-pub(crate) struct Norm {
+/// Weight and bias of a norm, one number per column.
+pub(crate) struct LayerNorm {
     pub(crate) weight: Vec<f32>,
     pub(crate) bias: Vec<f32>,
 }
 
-impl Weights {
-    /// Packs the tensors of a model, one after another, each by all threads. `progress` hears how many bytes were packed.
+impl EncoderWeights {
+    /// Packs the tensors of a model one after another, each with all threads. `progress` is called after each tensor with
+    /// its size in the file, in bytes.
     ///
     /// # Errors
-    /// If a tensor is missing, has another shape or cannot be packed.
+    /// If a tensor is missing, has another shape than `description` requires, or cannot be packed.
     pub fn load(
         pool: &Pool,
-        description: &Description,
-        tensors: &dyn Tensors,
+        description: &EncoderDescription,
+        tensors: &dyn TensorSource,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Self, LoadError> {
-        let mut loading = Loading { packer: Packer::new(pool, tensors, progress) };
-        let Description { vocabulary, positions, kinds, width, inner, layers, .. } = *description;
-        let matrix = |loading: &mut Loading<'_>, name: &str, rows| {
-            loading.packer.matrix(&format!("embeddings.{name}_embeddings.weight"), rows, width)
-        };
-        let mut kind = vec![0.0; width];
-        matrix(&mut loading, "token_type", kinds)?.row(0, &mut kind);
+        let mut loader = Loader { packer: Packer::new(pool, tensors, progress) };
+        let EncoderDescription { vocabulary, positions, token_types, width, inner, layers, .. } = *description;
+        let mut embedding =
+            |name: &str, rows| loader.packer.matrix(&format!("embeddings.{name}_embeddings"), rows, width);
+        let mut token_type = vec![0.0; width];
+        embedding("token_type", token_types)?.row(0, &mut token_type);
         Ok(Self {
-            words: matrix(&mut loading, "word", vocabulary)?,
-            positions: matrix(&mut loading, "position", positions)?,
-            kind,
-            norm: loading.norm("embeddings.LayerNorm", width)?,
-            layers: (0..layers).map(|index| loading.layer(index, width, inner)).collect::<Result<_, _>>()?,
+            tokens: embedding("word", vocabulary)?,
+            positions: embedding("position", positions)?,
+            token_type,
+            norm: loader.norm("embeddings.LayerNorm", width)?,
+            layers: (0..layers).map(|index| loader.layer(index, width, inner)).collect::<Result<_, _>>()?,
         })
     }
 }
 
-struct Loading<'a> {
+struct Loader<'a> {
     packer: Packer<'a>,
 }
 
-impl Loading<'_> {
+impl Loader<'_> {
     fn layer(&mut self, index: usize, width: usize, inner: usize) -> Result<LayerWeights, LoadError> {
-        let of = |name: &str| format!("encoder.layer.{index}.{name}");
+        let name = |part: &str| format!("encoder.layer.{index}.{part}");
         Ok(LayerWeights {
-            query: self.dense(&of("attention.self.query"), width, width)?,
-            key: self.dense(&of("attention.self.key"), width, width)?,
-            value: self.dense(&of("attention.self.value"), width, width)?,
-            attention_output: self.dense(&of("attention.output.dense"), width, width)?,
-            attention_norm: self.norm(&of("attention.output.LayerNorm"), width)?,
-            inner: self.dense(&of("intermediate.dense"), inner, width)?,
-            output: self.dense(&of("output.dense"), width, inner)?,
-            norm: self.norm(&of("output.LayerNorm"), width)?,
+            query: self.packer.biased_linear(&name("attention.self.query"), width, width)?,
+            key: self.packer.biased_linear(&name("attention.self.key"), width, width)?,
+            value: self.packer.biased_linear(&name("attention.self.value"), width, width)?,
+            attention_output: self.packer.biased_linear(&name("attention.output.dense"), width, width)?,
+            attention_norm: self.norm(&name("attention.output.LayerNorm"), width)?,
+            inner: self.packer.biased_linear(&name("intermediate.dense"), inner, width)?,
+            output: self.packer.biased_linear(&name("output.dense"), width, inner)?,
+            output_norm: self.norm(&name("output.LayerNorm"), width)?,
         })
     }
 
-    fn dense(&mut self, name: &str, rows: usize, columns: usize) -> Result<Dense, LoadError> {
-        let matrix = self.packer.matrix(&format!("{name}.weight"), rows, columns)?;
-        Ok(Dense { matrix, bias: self.packer.vector(&format!("{name}.bias"), rows)? })
-    }
-
-    fn norm(&mut self, name: &str, width: usize) -> Result<Norm, LoadError> {
-        let mut vector = |part: &str| self.packer.vector(&format!("{name}.{part}"), width);
-        Ok(Norm { weight: vector("weight")?, bias: vector("bias")? })
+    fn norm(&mut self, name: &str, width: usize) -> Result<LayerNorm, LoadError> {
+        let weight = self.packer.vector(&format!("{name}.weight"), width)?;
+        Ok(LayerNorm { weight, bias: self.packer.bias(name, width)? })
     }
 }

@@ -1,0 +1,38 @@
+//! Options that every verb receives, and the connection to the bus that they describe.
+
+use std::time::Duration;
+
+use rbee_nats::{Bus, Connection, ConnectionSettings, Namespace};
+
+use crate::{config::ConfigRequest, error::CliError};
+
+/// Options of every verb.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) nats: String,
+    pub(crate) namespace: Namespace,
+    pub(crate) connection: ConnectionSettings,
+    pub(crate) patience: Option<Duration>,
+    pub(crate) json: bool,
+    pub(crate) otlp: Option<String>,
+    pub(crate) config: ConfigRequest,
+}
+
+impl Context {
+    /// Connects to the bus under the connection name `role`.
+    pub(crate) async fn bus(&self, role: &str) -> Result<Bus, CliError> {
+        self.bus_at(&self.nats, role).await
+    }
+
+    /// Connects to the bus at `url` under the connection name `role`.
+    pub(crate) async fn bus_at(&self, url: &str, role: &str) -> Result<Bus, CliError> {
+        let (url, name, namespace) = (url.to_owned(), role.to_owned(), self.namespace.clone());
+        let connection = Connection { url, name, namespace, settings: self.connection.clone() };
+        Bus::connect(&connection).await.map_err(CliError::unavailable)
+    }
+
+    /// Longest wait for the next event or chunk: `--patience`, else `default`.
+    pub(crate) fn patience(&self, default: Duration) -> Duration {
+        self.patience.unwrap_or(default)
+    }
+}

@@ -1,0 +1,19 @@
+//! Roles that run in this process (queen, hive, HTTP gateway), and their options. `up`, `queen` and `hive` share them.
+
+mod data;
+mod gateway;
+mod hive;
+mod queen;
+mod running;
+mod store;
+mod streams;
+mod worker;
+
+pub(crate) use self::{
+    data::DataOptions,
+    gateway::GatewayOptions,
+    hive::{HiveOptions, WorkerConnection, parse_port_range},
+    queen::QueenOptions,
+    streams::prepare_streams,
+    worker::device_parser,
+};

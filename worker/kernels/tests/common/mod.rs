@@ -1,0 +1,26 @@
+//! What tests of kernels hold: the same bits on_every_isa, and numbers near to what a formula says.
+
+use rbee_kernels::{Isa, Pool};
+
+/// Computes with every set of instructions and holds that the bits are the same; returns them.
+pub(crate) fn on_every_isa(compute: impl Fn(&Pool, Isa) -> Vec<f32>) -> Vec<f32> {
+    let expected = compute(&Pool::new(1), Isa::Portable);
+    for isa in Isa::all() {
+        for threads in [1, 3] {
+            let found = compute(&Pool::new(threads), *isa);
+            let same = found.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same, "{isa:?}, {threads} threads");
+        }
+    }
+    expected
+}
+
+/// Holds that numbers are as near to the expected ones as 32-bit floats can be.
+pub(crate) fn assert_close(found: &[f32], expected: impl Iterator<Item = f64>) {
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!(
+            (f64::from(*found) - expected).abs() <= 1e-5 + 2e-6 * expected.abs(),
+            "{index}: {found}, not {expected}"
+        );
+    }
+}
