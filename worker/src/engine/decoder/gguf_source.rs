@@ -1,4 +1,4 @@
-//! The tensors of a GGUF file, as a decoder asks for them.
+//! A GGUF file as the source of a decoder model.
 
 use std::{cell::RefCell, collections::BTreeSet, path::Path};
 
@@ -6,7 +6,7 @@ use candle_core::quantized::GgmlDType;
 use rbee_schema::Failure;
 use rbee_transformer::{RopePairing, Tensor, TensorSize, TensorSource, WeightType};
 
-use super::Source;
+use super::source::ModelSource;
 use crate::{
     architecture,
     contract::TemplateLimits,
@@ -17,14 +17,19 @@ use crate::{
     text::ModelText,
 };
 
-pub(super) struct File {
+/// An open GGUF file.
+pub(super) struct GgufSource {
     gguf: Gguf,
     text: ModelText,
-    /// Names of tensors that nobody has asked for.
+    /// Names of tensors that were not read yet.
     unused: RefCell<BTreeSet<String>>,
 }
 
-impl File {
+impl GgufSource {
+    /// Opens the file and reads its header, tokenizer and chat template.
+    ///
+    /// # Errors
+    /// `model-missing`, `model-invalid`, or `model-unsupported` for its architecture or the type of a tensor.
     pub(super) fn open(path: &Path, limits: TemplateLimits) -> Result<Self, Failure> {
         let gguf = Gguf::open(path)?;
         let tensors = &gguf.content.tensor_infos;
@@ -40,7 +45,7 @@ impl File {
     }
 }
 
-impl Source for File {
+impl ModelSource for GgufSource {
     fn metadata(&self) -> Metadata<'_> {
         self.gguf.metadata()
     }
@@ -49,7 +54,7 @@ impl Source for File {
         self.text
     }
 
-    fn tokens(&self) -> usize {
+    fn vocabulary_size(&self) -> usize {
         self.text.vocabulary_size()
     }
 
@@ -61,7 +66,7 @@ impl Source for File {
         self.gguf.content.tensor_data_offset
     }
 
-    fn sizes(&self) -> Vec<TensorSize<'_>> {
+    fn tensor_sizes(&self) -> Vec<TensorSize<'_>> {
         let tensors = self.gguf.content.tensor_infos.values();
         let size = |weight_type, shape| TensorSize { weight_type, shape };
         tensors.filter_map(|tensor| Some(size(weight_type(tensor.ggml_dtype)?, tensor.shape.dims()))).collect()
@@ -71,16 +76,16 @@ impl Source for File {
         self.header_bytes()
     }
 
-    fn unused(&self) -> Option<String> {
+    fn unused_tensor(&self) -> Option<String> {
         self.unused.borrow().first().cloned()
     }
 
-    fn pairs(&self) -> Option<RopePairing> {
+    fn rope_pairing(&self) -> Option<RopePairing> {
         None
     }
 }
 
-impl TensorSource for File {
+impl TensorSource for GgufSource {
     fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         let tensor = self.gguf.tensor(name)?;
         self.unused.borrow_mut().remove(name);
@@ -107,7 +112,7 @@ fn weight_type(kind: GgmlDType) -> Option<WeightType> {
         GgmlDType::Q4K => Some(WeightType::Q4K),
         GgmlDType::Q5K => Some(WeightType::Q5K),
         GgmlDType::Q6K => Some(WeightType::Q6K),
-        // Only ever the inputs of a product.
+        // Types of the inputs of products. Files do not contain them.
         GgmlDType::Q8_1 | GgmlDType::Q8K => None,
     }
 }
