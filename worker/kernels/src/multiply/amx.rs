@@ -87,11 +87,11 @@ impl UnpackedChunk {
     fn unpack<const TYPE: u8>(&mut self, chunk: &[u8], tiles: usize) {
         let layout = const { PackedLayout::of(TYPE) };
         let (scales, quants) = chunk.split_at(layout.scales_bytes(tiles));
-        let chunk_scales = ChunkScales::of::<TYPE>(scales);
+        let chunk_scales = ChunkScales::load::<TYPE>(scales);
         let sign = _mm512_set1_epi8(if layout.has_minimum { 0 } else { -128 });
         for (index, planes) in quants.chunks_exact(layout.tile_quants_bytes()).enumerate() {
             prefetch(planes);
-            let tile = Tile::of::<TYPE>(
+            let tile = Tile::unpack::<TYPE>(
                 &chunk_scales,
                 &scales[layout.tile_scales_offset() + index * layout.tile_scales_bytes()..],
                 planes,
@@ -117,10 +117,10 @@ impl UnpackedChunk {
         dots: &mut [DotProducts; 4],
         sums: &mut [[f32; ROWS]; N],
     ) {
-        let mut all = [_mm512_setzero_ps(); N];
-        for (all, sums) in all.iter_mut().zip(sums.iter()) {
+        let mut totals = [_mm512_setzero_ps(); N];
+        for (totals, sums) in totals.iter_mut().zip(sums.iter()) {
             // SAFETY: `sums` has sixteen floats.
-            *all = unsafe { _mm512_loadu_ps(sums.as_ptr()) };
+            *totals = unsafe { _mm512_loadu_ps(sums.as_ptr()) };
         }
         let rows =
             |tile: usize| blocks[tile * count..].first_chunk::<N>().expect("there are blocks behind the last row");
@@ -134,12 +134,12 @@ impl UnpackedChunk {
             }
             for row in 0..N {
                 let product = self.product::<TYPE>(tile, &rows(tile)[row], this, row);
-                all[row] = _mm512_fmadd_ps(_mm512_set1_ps(rows(tile)[row].scale), product, all[row]);
+                totals[row] = _mm512_fmadd_ps(_mm512_set1_ps(rows(tile)[row].scale), product, totals[row]);
             }
         }
-        for (all, sums) in all.iter().zip(sums) {
+        for (totals, sums) in totals.iter().zip(sums) {
             // SAFETY: `sums` has sixteen floats.
-            unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *all) };
+            unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *totals) };
         }
     }
 

@@ -41,7 +41,7 @@ fn multiply_type<const TYPE: u8>(strip: &[u8], inputs: QuantizedRows, sums: &mut
         for (index, planes) in quants.chunks_exact(layout.tile_quants_bytes()).enumerate() {
             prefetch(planes);
             for half in 0..2 {
-                let tile = HalfTile::of::<TYPE>(scales, planes, index, half);
+                let tile = HalfTile::unpack::<TYPE>(scales, planes, index, half);
                 for (group, sums) in sums.chunks_mut(GROUP_ROWS).enumerate() {
                     tile.multiply_rows::<TYPE>(inputs.block(group, first + index), sums, half);
                 }
@@ -72,7 +72,7 @@ struct HalfTile {
 impl HalfTile {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn of<const TYPE: u8>(scales: &[u8], planes: &[u8], index: usize, half: usize) -> Self {
+    fn unpack<const TYPE: u8>(scales: &[u8], planes: &[u8], index: usize, half: usize) -> Self {
         let layout = const { PackedLayout::of(TYPE) };
         let none = _mm256_setzero_ps();
         let mut tile = Self { lines: unpack::<TYPE>(planes, half), scales: [none; 2], minimums: [none; 2] };
@@ -352,11 +352,11 @@ fn floats_with<const TYPE: u8, const N: usize>(strip: &[u8], inputs: &[f32], sum
     let columns = inputs.len() / N;
     let size = if TYPE == WeightType::F32 as u8 { 4 } else { 2 };
     assert_eq!(strip.len(), columns * ROWS * size);
-    let mut all = [[_mm256_setzero_ps(); 2]; N];
+    let mut totals = [[_mm256_setzero_ps(); 2]; N];
     for (column, weights) in strip.chunks_exact(ROWS * size).enumerate() {
         _mm_prefetch::<_MM_HINT_T0>(weights.as_ptr().wrapping_add(PREFETCH_BYTES).cast());
         let weights = [load_floats::<TYPE>(weights), load_floats::<TYPE>(&weights[HALF * size..])];
-        for (row, sums) in all.iter_mut().enumerate() {
+        for (row, sums) in totals.iter_mut().enumerate() {
             // SAFETY: `inputs` has `N` rows of `columns` numbers.
             let input = _mm256_set1_ps(unsafe { *inputs.get_unchecked(row * columns + column) });
             for (sum, weights) in sums.iter_mut().zip(weights) {
@@ -364,10 +364,10 @@ fn floats_with<const TYPE: u8, const N: usize>(strip: &[u8], inputs: &[f32], sum
             }
         }
     }
-    for (sums, all) in sums.iter_mut().zip(all) {
-        for (sums, all) in sums.as_chunks_mut::<HALF>().0.iter_mut().zip(all) {
+    for (sums, totals) in sums.iter_mut().zip(totals) {
+        for (sums, totals) in sums.as_chunks_mut::<HALF>().0.iter_mut().zip(totals) {
             // SAFETY: `sums` has eight floats.
-            unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), all) };
+            unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), totals) };
         }
     }
 }

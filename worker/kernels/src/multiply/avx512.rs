@@ -35,10 +35,10 @@ fn multiply_type<const TYPE: u8>(strip: &[u8], inputs: QuantizedRows, sums: &mut
         let tiles = TILES.min(inputs.blocks() - first);
         let (chunk, after) = rest.split_at(layout.chunk_bytes(tiles));
         let (scales, quants) = chunk.split_at(layout.scales_bytes(tiles));
-        let chunk_scales = ChunkScales::of::<TYPE>(scales);
+        let chunk_scales = ChunkScales::load::<TYPE>(scales);
         for (index, planes) in quants.chunks_exact(layout.tile_quants_bytes()).enumerate() {
             prefetch(planes);
-            let tile = Tile::of::<TYPE>(
+            let tile = Tile::unpack::<TYPE>(
                 &chunk_scales,
                 &scales[layout.tile_scales_offset() + index * layout.tile_scales_bytes()..],
                 planes,
@@ -68,7 +68,7 @@ pub(super) struct ChunkScales {
 impl ChunkScales {
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(super) fn of<const TYPE: u8>(scales: &[u8]) -> Self {
+    pub(super) fn load<const TYPE: u8>(scales: &[u8]) -> Self {
         let layout = const { PackedLayout::of(TYPE) };
         let none = _mm512_setzero_ps();
         Self {
@@ -95,7 +95,7 @@ pub(super) struct Tile {
 impl Tile {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    pub(super) fn of<const TYPE: u8>(chunk_scales: &ChunkScales, scales: &[u8], planes: &[u8]) -> Self {
+    pub(super) fn unpack<const TYPE: u8>(chunk_scales: &ChunkScales, scales: &[u8], planes: &[u8]) -> Self {
         let layout = const { PackedLayout::of(TYPE) };
         let none = _mm512_setzero_ps();
         let mut tile = Self { lines: unpack::<TYPE>(planes), scales: [none; 2], minimums: [none; 2] };
@@ -344,19 +344,19 @@ fn floats_with<const TYPE: u8, const N: usize>(strip: &[u8], inputs: &[f32], sum
     let columns = inputs.len() / N;
     let size = if TYPE == WeightType::F32 as u8 { 4 } else { 2 };
     assert_eq!(strip.len(), columns * ROWS * size);
-    let mut all = [_mm512_setzero_ps(); N];
+    let mut totals = [_mm512_setzero_ps(); N];
     for (column, weights) in strip.chunks_exact(ROWS * size).enumerate() {
         _mm_prefetch::<_MM_HINT_T0>(weights.as_ptr().wrapping_add(PREFETCH_BYTES).cast());
         let weights = load_floats::<TYPE>(weights);
-        for (row, sum) in all.iter_mut().enumerate() {
+        for (row, sum) in totals.iter_mut().enumerate() {
             // SAFETY: `inputs` has `N` rows of `columns` numbers.
             let input = unsafe { *inputs.get_unchecked(row * columns + column) };
             *sum = _mm512_fmadd_ps(weights, _mm512_set1_ps(input), *sum);
         }
     }
-    for (sums, all) in sums.iter_mut().zip(all) {
+    for (sums, totals) in sums.iter_mut().zip(totals) {
         // SAFETY: `sums` has sixteen floats.
-        unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), all) };
+        unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), totals) };
     }
 }
 

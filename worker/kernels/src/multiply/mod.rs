@@ -82,11 +82,11 @@ fn strips_per_task(strips: usize, bytes: usize, rows: usize, threads: usize) -> 
 fn compute(isa: Isa, products: &[Product], strips: Range<usize>, rows: Range<usize>) {
     let mut before = 0;
     for product in products {
-        let all = before..before + product.matrix.strips();
-        for strip in strips.start.max(all.start)..strips.end.min(all.end) {
+        let own = before..before + product.matrix.strips();
+        for strip in strips.start.max(own.start)..strips.end.min(own.end) {
             product.compute(isa, strip - before, rows.clone());
         }
-        before = all.end;
+        before = own.end;
     }
 }
 

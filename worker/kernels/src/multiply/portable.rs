@@ -22,7 +22,7 @@ fn multiply_type<const TYPE: u8>(strip: &[u8], inputs: QuantizedRows, sums: &mut
         let (chunk, after) = rest.split_at(layout.chunk_bytes(tiles));
         let (scales, quants) = chunk.split_at(layout.scales_bytes(tiles));
         for (index, planes) in quants.chunks_exact(layout.tile_quants_bytes()).enumerate() {
-            let tile = Tile::of::<TYPE>(scales, planes, index);
+            let tile = Tile::unpack::<TYPE>(scales, planes, index);
             for (group, sums) in sums.chunks_mut(GROUP_ROWS).enumerate() {
                 for (block, sums) in inputs.block(group, first + index).iter().zip(sums) {
                     tile.multiply::<TYPE>(block, sums);
@@ -41,7 +41,7 @@ struct Tile {
 }
 
 impl Tile {
-    fn of<const TYPE: u8>(scales: &[u8], planes: &[u8], index: usize) -> Self {
+    fn unpack<const TYPE: u8>(scales: &[u8], planes: &[u8], index: usize) -> Self {
         let layout = const { PackedLayout::of(TYPE) };
         let mut tile = Self { quants: [0; TILE_BYTES], scales: [[0.0; ROWS]; 2], minimums: [[0.0; ROWS]; 2] };
         unpack::<TYPE>(planes, &mut tile.quants);
