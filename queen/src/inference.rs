@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use rbee_nats::trace::{STEPS, TraceContext};
-use rbee_nats::{Bus, Follow, Registry, Submission};
+use rbee_nats::{Bus, OutputReader, Registry, Submission};
 use rbee_schema::{
     EmbeddingsRequest, Failure, FailureCode, JobClass, JobId, JobRequest, ModelKind, ModelName, ModelSpec, Tenant,
 };
@@ -11,7 +11,7 @@ use tracing::{Span, debug, info_span};
 /// A submitted job and its output.
 pub(crate) struct Inference {
     pub(crate) model: ModelName,
-    pub(crate) output: Follow,
+    pub(crate) output: OutputReader,
 }
 
 /// A request, read and checked.
@@ -84,7 +84,7 @@ impl ClientJob {
             return Err(Failure::new(FailureCode::InvalidRequest, "model is missing: name one of the declared models"));
         };
         let model = declared(bus, &model, kind).await?;
-        let output = bus.follow(&self.tenant, &self.job).await.map_err(unreachable)?;
+        let output = bus.read_output(&self.tenant, &self.job).await.map_err(unreachable)?;
         let submission = Submission {
             model: model.clone(),
             class: JobClass::Interactive,
@@ -100,7 +100,7 @@ impl ClientJob {
 /// Span of a job that is answered without a worker, in the trace of the job.
 pub(crate) fn refusal(tenant: &Tenant, job: &JobId, trace: &TraceContext) -> Span {
     let span = info_span!(parent: None, "refuse", %job, %tenant, trace = trace.id());
-    rbee_nats::trace::join(&span, trace);
+    rbee_nats::trace::continue_trace(&span, trace);
     span
 }
 

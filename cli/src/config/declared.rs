@@ -4,7 +4,7 @@ use clap::{Arg, ArgAction, Command};
 use rbee_hive::decide::{bounds::Bounds, timers::Timers};
 use rbee_nats::{BusLimits, ConnectionSettings};
 use rbee_queen::decide::{limits::QueenLimits, timers::Timers as QueenTimers};
-use rbee_schema::{Declared, Settings as _, WorkerSettings};
+use rbee_schema::{SettingInfo, Settings as _, WorkerSettings};
 
 /// The section without a name: what stands before the first `[section]`.
 pub(super) const TOP: &str = "";
@@ -70,15 +70,15 @@ pub(super) fn pair(option: &Arg) -> Option<(String, String)> {
 }
 
 /// The settings that an option holds by name, where it is one of those.
-pub(super) fn held(option: &Arg) -> Vec<Declared> {
+pub(super) fn held(option: &Arg) -> Vec<SettingInfo> {
     match option.get_id().as_str() {
-        "connection" => ConnectionSettings::declared(),
-        "timers" => Timers::declared(),
-        "bounds" => Bounds::declared(),
-        "worker_settings" => WorkerSettings::declared(),
-        "queen_timers" => QueenTimers::declared(),
-        "queen_bounds" => QueenLimits::declared(),
-        "bus_limits" => BusLimits::declared(),
+        "connection" => ConnectionSettings::describe(),
+        "timers" => Timers::describe(),
+        "bounds" => Bounds::describe(),
+        "worker_settings" => WorkerSettings::describe(),
+        "queen_timers" => QueenTimers::describe(),
+        "queen_bounds" => QueenLimits::describe(),
+        "bus_limits" => BusLimits::describe(),
         _ => Vec::new(),
     }
 }

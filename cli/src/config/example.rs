@@ -2,7 +2,7 @@
 
 use clap::{Arg, Command};
 
-use rbee_schema::Declared;
+use rbee_schema::SettingInfo;
 
 use super::declared::{Section, TOP, held, is_flag, is_list, pair, sections, sections_of, spelling, value_name};
 use crate::help::command;
@@ -93,7 +93,7 @@ pub(super) fn assignment(option: &Arg) -> String {
 }
 
 /// A setting that an option holds, in lines of its own.
-fn setting(Declared { name, default, reason }: &Declared) -> String {
+fn setting(SettingInfo { name, default, reason }: &SettingInfo) -> String {
     lines(&format!("{name} = {default}: {reason}"), "#    ")
 }
 

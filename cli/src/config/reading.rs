@@ -7,7 +7,7 @@ use clap::{
     Arg, ArgAction, Command,
     error::{ContextKind, ContextValue},
 };
-use rbee_schema::nearest;
+use rbee_schema::nearest_name;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -153,7 +153,7 @@ impl<'a> Reader<'a> {
     fn no_section(&self, environment: Option<&str>, name: &str) -> Problem {
         let verbs = self.sections.iter().map(|section| section.name).filter(|name| *name != TOP);
         let known = || verbs.clone().chain(environment.is_none().then_some(ENVIRONMENTS));
-        Problem::NoSection(match nearest(name, known().map(|name| (name, name))) {
+        Problem::NoSection(match nearest_name(name, known().map(|name| (name, name))) {
             Some(nearest) => Remedy::Nearest(format!("[{nearest}]")),
             None => Remedy::Known(known().map(|name| format!("[{name}]")).collect()),
         })
@@ -173,9 +173,9 @@ impl<'a> Reader<'a> {
         let whole = |(section, option)| (option, Heading { environment: None, section }.key(option));
         let remedy = if let Some((elsewhere, _)) = lenders.chain(all()).find(|(_, option)| *option == name) {
             Remedy::Elsewhere(elsewhere.to_owned())
-        } else if let Some(nearest) = nearest(name, own().map(|option| (option, option.to_owned()))) {
+        } else if let Some(nearest) = nearest_name(name, own().map(|option| (option, option.to_owned()))) {
             Remedy::Nearest(nearest)
-        } else if let Some(nearest) = nearest(name, all().map(whole)) {
+        } else if let Some(nearest) = nearest_name(name, all().map(whole)) {
             Remedy::Nearest(nearest)
         } else {
             Remedy::Known(own().map(str::to_owned).collect())

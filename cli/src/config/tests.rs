@@ -225,7 +225,7 @@ fn each_setting_that_an_option_holds_is_in_the_example_with_a_default_that_is_ri
             let spelling = super::declared::spelling(option);
             assert_eq!(held.is_empty(), spelling == "labels", "{spelling} holds settings that nobody can find");
             options += usize::from(!held.is_empty());
-            for rbee_schema::Declared { name, default, .. } in held {
+            for rbee_schema::SettingInfo { name, default, .. } in held {
                 assert!(example.contains(&format!("\n#     {name} = {default}: ")), "{name}");
                 let heading = if section.name.is_empty() { String::new() } else { format!("[{}]\n", section.name) };
                 let text = format!("{heading}{spelling} = {{ {name} = {default:?} }}");

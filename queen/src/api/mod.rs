@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rbee_nats::{ApiRequest, Bus};
 use rbee_schema::{
     Chunk, Failure, FailureCode, JobId, ModelName, Tenant,
-    api::{Cancel, Cancelling, Status},
+    api::{Cancel, CancelReply, Status},
 };
 use tracing::{debug, warn};
 
@@ -84,7 +84,7 @@ async fn cancel(bus: Bus, request: ApiRequest) {
         }
     };
     match bus.cancel(&tenant, &job).await {
-        Ok(()) => request.reply(&Cancelling { job }).await,
+        Ok(()) => request.reply(&CancelReply { job }).await,
         Err(error) => request.refuse(&Failure::new(FailureCode::TimedOut, error.to_string())).await,
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use rbee_nats::trace::{TRACEPARENT, TRACESTATE, TraceContext};
-use rbee_nats::{Bus, Follow};
+use rbee_nats::{Bus, OutputReader};
 use rbee_schema::{Chunk, Failure, FailureCode, JobId, ModelName, Tenant};
 use tracing::debug;
 
@@ -50,7 +50,7 @@ fn client_job(headers: &HeaderMap) -> ClientJob {
 fn trace(headers: &HeaderMap) -> Option<TraceContext> {
     let parent = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
     let state: Vec<&str> = headers.get_all(TRACESTATE).iter().filter_map(|value| value.to_str().ok()).collect();
-    Some(TraceContext::read(parent)?.beside(&state.join(",")))
+    Some(TraceContext::read(parent)?.with_state(&state.join(",")))
 }
 
 /// Cancels a job when it is dropped before the job is done: then the client has disconnected.
@@ -74,7 +74,7 @@ impl Drop for CancelOnDrop {
 
 /// Output of a job, chunk by chunk.
 pub(super) struct Answer {
-    output: Follow,
+    output: OutputReader,
     timeout: Duration,
     measured: metrics::Answer,
     guard: CancelOnDrop,

@@ -18,7 +18,7 @@ pub struct Rank {
     pub(super) memory_free: Reverse<u64>,
 }
 
-/// Number of workers on a hive, ordered as the model's spreading wants it.
+/// Number of workers on a hive, ordered as the model's placement strategy prefers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Load {
     FewestFirst(usize),

@@ -204,7 +204,7 @@ pub(in crate::gateway) fn several_answers(usages: impl IntoIterator<Item = Usage
 
 #[cfg(test)]
 mod tests {
-    use rbee_schema::{CalledFunction, Scored};
+    use rbee_schema::{CalledFunction, TokenScore};
 
     use super::*;
 
@@ -218,8 +218,8 @@ mod tests {
     }
 
     fn scored() -> [TokenLogprob; 1] {
-        let top = vec![Scored::new(2, b"o", -0.5)];
-        [TokenLogprob { token: Scored::new(1, b"\xE2", -0.1), top }]
+        let top = vec![TokenScore::new(2, b"o", -0.5)];
+        [TokenLogprob { token: TokenScore::new(1, b"\xE2", -0.1), top }]
     }
 
     /// Checks the exact text of an object behind the fields that all objects share.

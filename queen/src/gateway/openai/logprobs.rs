@@ -1,18 +1,18 @@
 //! Log probabilities of tokens.
 
-use rbee_schema::{Scored, TokenLogprob};
+use rbee_schema::{TokenLogprob, TokenScore};
 use serde::Serialize;
 
 /// Log probabilities of the tokens of a choice.
 #[derive(Debug, Serialize)]
 pub(super) struct ChoiceLogprobs {
-    content: Vec<TokenScore>,
+    content: Vec<ContentScore>,
     /// Log probabilities of a refusal. Always `null`: models of rbee refuse in their content.
-    refusal: Option<Vec<TokenScore>>,
+    refusal: Option<Vec<ContentScore>>,
 }
 
 #[derive(Debug, Serialize)]
-struct TokenScore {
+struct ContentScore {
     token: String,
     logprob: f64,
     bytes: Vec<u8>,
@@ -33,11 +33,11 @@ impl ChoiceLogprobs {
     }
 }
 
-fn token_score(TokenLogprob { token, top }: &TokenLogprob) -> TokenScore {
+fn token_score(TokenLogprob { token, top }: &TokenLogprob) -> ContentScore {
     let TopScore { token, logprob, bytes } = top_score(token);
-    TokenScore { token, logprob, bytes, top_logprobs: top.iter().map(top_score).collect() }
+    ContentScore { token, logprob, bytes, top_logprobs: top.iter().map(top_score).collect() }
 }
 
-fn top_score(token: &Scored) -> TopScore {
+fn top_score(token: &TokenScore) -> TopScore {
     TopScore { token: token.text.clone(), logprob: f64::from(token.logprob), bytes: token.bytes().to_vec() }
 }
