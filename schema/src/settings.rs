@@ -52,6 +52,7 @@ macro_rules! settings {
                 vec![$($crate::Declared {
                     name: stringify!($name),
                     default: $crate::SettingValue::written(&default.$name),
+                    possible: <$type as $crate::SettingValue>::POSSIBLE,
                     reason: concat!($($doc),*).trim(),
                 }),*]
             }
@@ -108,6 +109,8 @@ pub struct Declared {
     pub name: &'static str,
     /// What it is where nobody says otherwise.
     pub default: String,
+    /// Possible values, in words.
+    pub possible: &'static str,
     /// What it is for, and why the default is that much.
     pub reason: &'static str,
 }

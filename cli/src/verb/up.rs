@@ -16,6 +16,10 @@ use crate::{
 
 /// Options of `rbee up`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Ctrl-C drains the workers and stops everything. Timeouts and limits are keys of the configuration \
+                        file: `rbee config example` prints them."
+)]
 pub(crate) struct Up {
     #[command(flatten)]
     data: DataOptions,

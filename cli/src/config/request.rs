@@ -1,51 +1,54 @@
-//! The command line of a process, with what its configuration file says as defaults.
+//! The command line of this process, with the values of its configuration file as defaults.
 
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgMatches, Command, FromArgMatches as _, parser::ValueSource};
 
 use super::{
-    ConfigSource, declared, read, report,
-    settings::{Chosen, Settings},
+    keys::{FILE_OPTIONS, is_flag, spelling},
+    mistake::report,
+    read::read,
+    source::ConfigSource,
+    values::{Defaults, FileValues},
 };
 use crate::{Cli, error::CliError, help::command};
 
-/// Which configuration this process was request to use.
+/// The configuration that this process was started with.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ConfigRequest {
-    /// The file, where one is named.
+    /// The file that was named, if any.
     pub(crate) file: Option<PathBuf>,
     /// The environment.
     pub(crate) environment: Option<String>,
-    /// The options of every verb that were given, as they are given again.
+    /// Options of every verb that were given, as arguments.
     pub(crate) options: Vec<OsString>,
 }
 
-/// A configuration that was found and is right.
+/// A valid configuration.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Configuration {
-    /// The file; none where there is none.
+    /// The file; none if there is none.
     pub(crate) file: Option<PathBuf>,
-    /// Everything that it says.
-    pub(crate) settings: Settings,
-    /// What holds of it.
-    pub(crate) chosen: Chosen,
+    /// All values of the file.
+    pub(crate) values: FileValues,
+    /// The values that apply to this process.
+    pub(crate) defaults: Defaults,
 }
 
-/// Reads the command line. Ends the process as the parser does: for `--help`, or where an option is wrong.
+/// Parses the command line. Exits the process as clap does for `--help` and for invalid options.
 ///
 /// # Errors
-/// The configuration is wrong, cannot be read, or is not there.
+/// The configuration is invalid, unreadable or missing.
 pub(crate) fn command_line(arguments: Vec<OsString>) -> Result<(Cli, ConfigRequest), CliError> {
-    // What is wrong with the other options is told by the second reading, which knows the file. Whoever asks for help gets
-    // it here, whatever is wrong with the file.
+    // The first pass finds the file, and answers `--help` whatever is wrong with the file. Invalid options are reported by
+    // the second pass, which has the defaults of the file.
     let first = command().ignore_errors(true).try_get_matches_from(&arguments);
     let first = first.unwrap_or_else(|error| error.exit());
     let request = ConfigRequest::new(&first);
     let command = match first.subcommand_name() {
-        // It looks for the mistakes itself.
+        // `rbee config` reports the mistakes of the file itself.
         Some("config") => command(),
-        _ => request.configuration()?.chosen.apply(command()),
+        _ => request.configuration()?.defaults.apply(command()),
     };
     let matches = command.try_get_matches_from(arguments);
     let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches)).unwrap_or_else(|error| error.exit());
@@ -57,11 +60,11 @@ impl ConfigRequest {
         Self {
             file: matches.get_one("config").cloned(),
             environment: matches.get_one("env").cloned(),
-            options: given_again(&command(), matches),
+            options: given_options(&command(), matches),
         }
     }
 
-    /// The command line of another process that is request for the same: what stands before its verb.
+    /// Arguments before the verb that give another rbee process the same configuration and options.
     pub(crate) fn arguments(&self) -> Vec<OsString> {
         let flag = |name: &str, value: OsString| {
             let mut argument = OsString::from(format!("--{name}="));
@@ -73,7 +76,7 @@ impl ConfigRequest {
         file.into_iter().chain(environment).chain(self.options.clone()).collect()
     }
 
-    /// Where the file is looked for.
+    /// Places where the file is looked for.
     pub(crate) fn source(&self) -> ConfigSource {
         ConfigSource::new(self.file.clone())
     }
@@ -81,35 +84,37 @@ impl ConfigRequest {
     /// Finds, reads and checks the configuration.
     ///
     /// # Errors
-    /// It is wrong, cannot be read, or is not there.
+    /// It is invalid, unreadable or missing.
     pub(crate) fn configuration(&self) -> Result<Configuration, CliError> {
         let source = self.source();
         let Some(file) = source.read()? else {
             return match &self.environment {
-                Some(name) => Err(CliError::usage(format!("there is no environment `{name}`: {}", source.absence()))),
+                Some(name) => {
+                    Err(CliError::usage(format!("unknown environment `{name}`: {}", source.describe_absence())))
+                }
                 None => Ok(Configuration::default()),
             };
         };
-        let settings =
-            read(&file.text, &command()).map_err(|mistakes| CliError::usage(report(&file.path, &mistakes)))?;
-        let chosen = settings.choose(self.environment.as_deref());
-        let chosen = chosen.map_err(|error| CliError::usage(format!("{}: {error}", file.path.display())))?;
-        Ok(Configuration { file: Some(file.path), settings, chosen })
+        let values = read(&file.text, &command()).map_err(|mistakes| CliError::usage(report(&file.path, &mistakes)))?;
+        let defaults = values.choose(self.environment.as_deref());
+        let defaults = defaults.map_err(|error| CliError::usage(format!("{}: {error}", file.path.display())))?;
+        Ok(Configuration { file: Some(file.path), values, defaults })
     }
 }
 
-/// The options of every verb that stood on the command line, as arguments.
-fn given_again(command: &Command, matches: &ArgMatches) -> Vec<OsString> {
-    let options = declared::sections(command).into_iter().find(|section| section.name == declared::TOP);
+/// Options of every verb that were given on the command line, as arguments.
+fn given_options(command: &Command, matches: &ArgMatches) -> Vec<OsString> {
     let mut arguments = Vec::new();
-    for option in options.map(|section| section.options).unwrap_or_default() {
+    for option in command.get_arguments().filter(|option| option.get_long().is_some()) {
         let id = option.get_id().as_str();
-        if matches.value_source(id) != Some(ValueSource::CommandLine) {
+        let is_given =
+            matches.try_contains_id(id).is_ok() && matches.value_source(id) == Some(ValueSource::CommandLine);
+        if FILE_OPTIONS.contains(&id) || !is_given {
             continue;
         }
         for value in matches.get_raw(id).into_iter().flatten() {
-            let mut argument = OsString::from(format!("--{}", declared::spelling(option)));
-            if !declared::is_flag(option) {
+            let mut argument = OsString::from(format!("--{}", spelling(option)));
+            if !is_flag(option) {
                 argument.push("=");
                 argument.push(value);
             }
