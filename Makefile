@@ -70,7 +70,7 @@ chaos: ## Inject every fault twenty times and print what becomes of it
 	$(CARGO) build --release --bins
 	RBEE_TEST_NATS=child $(CARGO) run --release --package rbee-bench --bin rbee-chaos -- $(CHAOS)
 
-# FUZZ may hold libFuzzer's options, such as FUZZ="-max_total_time=3600", or be `minimise`.
+# FUZZ may hold libFuzzer's options, such as FUZZ="-max_total_time=3600", or be `minimize`.
 fuzz: ## Look for model files that do harm, for five minutes
 	@scripts/fuzz $(FUZZ)
 

@@ -10,6 +10,7 @@
 mod config_value;
 mod decoder_folder;
 mod encoder_folder;
+mod encoder_pooling;
 mod gemma2;
 mod gemma3;
 mod hyperparameters;

@@ -9,6 +9,7 @@ mod encoder_text;
 mod model_text;
 mod pre_tokenizer;
 mod sentence_piece;
+mod stop_tokens;
 mod template;
 mod token_matcher;
 mod tokenizer;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rbee_schema::Failure;
 
-use super::byte_alphabet;
+use super::{byte_alphabet, stop_tokens};
 use crate::model_file::{
     error::{invalid, printable},
     gguf::Metadata,
@@ -12,33 +12,6 @@ use crate::model_file::{
 
 /// Character that stands for a space in SentencePiece vocabularies.
 pub(super) const SPACE_MARK: &str = "\u{2581}";
-
-/// Tokens that end an answer, whatever the file names as its EOS token (the list of llama.cpp, src/llama-vocab.cpp).
-const STOP_TOKENS: [&str; 21] = [
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<|end_of_text|>",
-    "<|endoftext|>",
-    "<|return|>",
-    "<|call|>",
-    "<|calls|>",
-    "<|flush|>",
-    "<end_of_turn>",
-    "<turn|>",
-    "<end_of_utterance>",
-    "<｜end▁of▁sentence｜>",
-    "<EOT>",
-    "_<EOT>",
-    "[EOT]",
-    "[EOS]",
-    "[e~[",
-    "<eos>",
-    "</s>",
-];
-/// Stop tokens that are ordinary text in vocabularies with another stop token: a message may well contain them.
-const STOP_TOKENS_OR_TEXT: [&str; 4] = ["</s>", "[EOS]", "[EOT]", "[e~["];
 
 /// Kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,12 +83,13 @@ impl<'a> Vocabulary<'a> {
     ) -> Self {
         for (token, kind) in tokens.iter().zip(&mut kinds) {
             // Some converters mark the end of a turn as text. Then any message could end its turn.
-            let is_text = matches!(kind, TokenKind::Text | TokenKind::Added);
-            if is_text && STOP_TOKENS.contains(token) && !STOP_TOKENS_OR_TEXT.contains(token) {
+            if matches!(kind, TokenKind::Text | TokenKind::Added) && stop_tokens::is_never_text(token) {
                 *kind = TokenKind::Control;
             }
         }
-        let stop_tokens = known_stop_tokens(&tokens, &kinds);
+        let control = (0..).zip(tokens.iter().copied().zip(&kinds));
+        let control = control.filter(|(_, (_, kind))| **kind == TokenKind::Control).map(|(id, (text, _))| (id, text));
+        let stop_tokens = stop_tokens::find(control);
         Self { tokens, kinds, encoding, bos, eos, stop_tokens }.with_stop_tokens(eos)
     }
 
@@ -179,22 +153,6 @@ fn named_token(metadata: Metadata<'_>, key: &str, tokens: usize) -> Result<Optio
         }
         id => Ok(id),
     }
-}
-
-fn known_stop_tokens(tokens: &[&str], kinds: &[TokenKind]) -> BTreeSet<u32> {
-    let id_of = |text: &str| {
-        let found = tokens.iter().zip(kinds).position(|(token, kind)| *kind == TokenKind::Control && *token == text);
-        found.map(|id| id as u32)
-    };
-    let mut stop_tokens: BTreeSet<u32> = STOP_TOKENS.iter().filter_map(|text| id_of(text)).collect();
-    // Answers of gpt-oss consist of several messages. <|end|> ends a message; <|return|> or <|call|> ends the answer.
-    let ends_of_answers = ["<|return|>", "<|call|>"].map(id_of);
-    if ends_of_answers.iter().all(Option::is_some)
-        && let Some(end_of_message) = id_of("<|end|>")
-    {
-        stop_tokens.remove(&end_of_message);
-    }
-    stop_tokens
 }
 
 fn piece(token: &str, kind: TokenKind, encoding: TokenEncoding) -> Box<[u8]> {

@@ -136,6 +136,7 @@ fn change(folder: &TempDir, name: &str, change: impl FnOnce(&mut Value)) {
 #[test]
 fn pooling_and_normalization_are_read_from_the_folder() {
     let Reference { texts, pooled } = reference();
+    assert_eq!(pooled.len(), 5);
     let folder = folder();
     change(&folder, "modules.json", |modules| {
         modules.as_array_mut().expect("a list").truncate(2);

@@ -70,7 +70,9 @@ fn read(folder: &TempDir) -> ModelText {
 #[test]
 fn prompts_from_a_folder_have_the_ids_of_llama_cpp() {
     let text = read(&folder());
-    for (name, chat) in reference::reference().chats {
+    let chats = reference::reference().chats;
+    assert_eq!(chats.len(), 20);
+    for (name, chat) in chats {
         assert_eq!(text.prompt(&Chat::new(&chat.messages)), Ok(chat.prompt), "{name}");
     }
     assert_eq!(text.vocabulary_size(), 49152);

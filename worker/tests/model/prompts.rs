@@ -35,10 +35,11 @@ fn tokenizer(pre_tokenizer: &str) -> Tokenizer {
 fn every_pre_tokenizer_splits_as_llama_cpp() {
     let splits: Splits =
         serde_json::from_str(include_str!("../reference/smollm2.json")).expect("written by the script");
-    assert!(splits.splits.len() > 10);
+    assert_eq!(splits.splits.len(), 36);
     for (pre_tokenizer, expected) in splits.splits {
         // Some pre-tokenizers add a BOS token by default; the reference has none.
         let tokenizer = tokenizer(&pre_tokenizer);
+        assert_eq!(expected.len(), splits.texts.len(), "{pre_tokenizer}");
         for (text, ids) in splits.texts.iter().zip(expected) {
             let escaped = tokenizer.control_tokens().escape(text, '\u{FDD0}');
             let mut found = tokenizer.encode(&escaped, '\u{FDD0}').expect("encodes");

@@ -86,7 +86,9 @@ impl Comparison<'_> {
 #[test]
 fn prompts_have_the_ids_of_llama_cpp() {
     let loaded = loaded(1);
-    for (name, chat) in reference().chats {
+    let chats = reference().chats;
+    assert_eq!(chats.len(), 20);
+    for (name, chat) in chats {
         assert_eq!(loaded.text.prompt(&contract::Chat::new(&chat.messages)), Ok(chat.prompt), "{name}");
     }
 }

@@ -52,6 +52,8 @@ fn reference() -> Reference {
 
 fn check(tokenizer: &Tokenizer, reference: &Reference, expected: &Ids) {
     assert!(expected.texts.len() > 15 && expected.prompts.len() > 3);
+    assert_eq!(expected.texts.len(), reference.texts.len());
+    assert_eq!(expected.prompts.len(), reference.prompts.len());
     for (prompt, ids) in reference.prompts.iter().zip(&expected.prompts) {
         assert_eq!(&tokenizer.encode(prompt, ESCAPE).expect("encodes"), ids, "{prompt:?}");
     }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Quantizes a model to the types that engines are most likely to be given.
 
-    PYTHONPATH=.tools/llama scripts/quantised_models.py MODEL.gguf FOLDER
+    PYTHONPATH=.tools/llama scripts/quantized_models.py MODEL.gguf FOLDER
 
 `make bench-engine` compares how both engines score the same text with each file. Rows whose length is not a multiple of 256
 cannot have a K type: llama.cpp uses Q5_0 instead of Q4_K, Q5_1 instead of Q5_K, and Q8_0 instead of Q6_K. The file of a small
