@@ -4,7 +4,6 @@ use clap::{Arg, Command};
 use rbee_schema::Declared;
 
 use super::keys::{Key, SECTIONS, TOP, argument, is_flag, is_list, keys, literal, pair, spelling, value_name};
-use crate::help::command;
 
 /// Columns of the example.
 const WIDTH: usize = 120;
@@ -37,13 +36,13 @@ networks and tests. docs/adr/0015-what-is-a-setting.md has the reasons.
 "#;
 
 /// The documented keys.
-pub fn example() -> String {
-    write(&command(), &documented())
+pub(crate) fn example(command: &Command) -> String {
+    write(command, &documented())
 }
 
 /// Every key.
-pub(crate) fn full_example() -> String {
-    write(&command(), &keys())
+pub(crate) fn full_example(command: &Command) -> String {
+    write(command, &keys())
 }
 
 pub(super) fn documented() -> Vec<Key> {
@@ -73,6 +72,8 @@ fn description(key: &Key, option: &Arg) -> String {
         Some(Declared { reason, .. }) => (*reason).to_owned(),
         None => {
             let help = option.get_help().map(ToString::to_string).unwrap_or_default();
+            // The file has a table instead of such pairs.
+            let help = help.replace(" (NAME=VALUE,...)", "");
             let end = if help.ends_with(['.', '?', '!']) { "" } else { "." };
             let variable = option.get_env().map(|variable| format!(", variable {}", variable.to_string_lossy()));
             format!("{help}{end} Flag --{}{}.", spelling(option), variable.unwrap_or_default())

@@ -15,6 +15,9 @@ pub(super) const ENVIRONMENTS: &str = "env";
 /// `[connection]`.
 pub(crate) const ROLE_VERBS: [&str; 3] = ["up", "queen", "hive"];
 
+/// The verb that reads the file itself.
+pub(crate) const FILE_VERB: &str = "config";
+
 /// Options that choose the file and the environment, and so cannot be keys of the file.
 pub(super) const FILE_OPTIONS: [&str; 2] = ["config", "env"];
 
@@ -170,7 +173,7 @@ pub(super) fn literal(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::help::command;
+    use crate::command_line::command;
 
     #[test]
     fn every_key_sets_an_option_and_every_option_of_a_role_has_a_key() {

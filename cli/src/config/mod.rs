@@ -23,12 +23,11 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub use self::example::example;
 pub(crate) use self::{
     effective::{EffectiveValue, Origin, effective},
-    example::full_example,
-    keys::ROLE_VERBS,
+    example::{example, full_example},
+    keys::{FILE_VERB, ROLE_VERBS},
     mistake::{Mistake, report},
     read::read,
-    request::{ConfigRequest, Configuration, command_line},
+    request::{ConfigRequest, Configuration},
 };

@@ -1,8 +1,8 @@
-//! The command line of this process, with the values of its configuration file as defaults.
+//! The configuration that this process was started with: its file, its environment, and the options of every verb.
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{ArgMatches, Command, FromArgMatches as _, parser::ValueSource};
+use clap::{ArgMatches, Command, parser::ValueSource};
 
 use super::{
     keys::{FILE_OPTIONS, is_flag, spelling},
@@ -11,7 +11,7 @@ use super::{
     source::ConfigSource,
     values::{Defaults, FileValues},
 };
-use crate::{Cli, error::CliError, help::command};
+use crate::error::CliError;
 
 /// The configuration that this process was started with.
 #[derive(Debug, Clone, Default)]
@@ -35,32 +35,13 @@ pub(crate) struct Configuration {
     pub(crate) defaults: Defaults,
 }
 
-/// Parses the command line. Exits the process as clap does for `--help` and for invalid options.
-///
-/// # Errors
-/// The configuration is invalid, unreadable or missing.
-pub(crate) fn command_line(arguments: Vec<OsString>) -> Result<(Cli, ConfigRequest), CliError> {
-    // The first pass finds the file, and answers `--help` whatever is wrong with the file. Invalid options are reported by
-    // the second pass, which has the defaults of the file.
-    let first = command().ignore_errors(true).try_get_matches_from(&arguments);
-    let first = first.unwrap_or_else(|error| error.exit());
-    let request = ConfigRequest::new(&first);
-    let command = match first.subcommand_name() {
-        // `rbee config` reports the mistakes of the file itself.
-        Some("config") => command(),
-        _ => request.configuration()?.defaults.apply(command()),
-    };
-    let matches = command.try_get_matches_from(arguments);
-    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches)).unwrap_or_else(|error| error.exit());
-    Ok((cli, request))
-}
-
 impl ConfigRequest {
-    fn new(matches: &ArgMatches) -> Self {
+    /// The request in a parsed command line.
+    pub(crate) fn new(command: &Command, matches: &ArgMatches) -> Self {
         Self {
             file: matches.get_one("config").cloned(),
             environment: matches.get_one("env").cloned(),
-            options: given_options(&command(), matches),
+            options: given_options(command, matches),
         }
     }
 
@@ -81,11 +62,11 @@ impl ConfigRequest {
         ConfigSource::new(self.file.clone())
     }
 
-    /// Finds, reads and checks the configuration.
+    /// Finds, reads and checks the configuration against the declarations of `command`.
     ///
     /// # Errors
     /// It is invalid, unreadable or missing.
-    pub(crate) fn configuration(&self) -> Result<Configuration, CliError> {
+    pub(crate) fn configuration(&self, command: &Command) -> Result<Configuration, CliError> {
         let source = self.source();
         let Some(file) = source.read()? else {
             return match &self.environment {
@@ -95,7 +76,7 @@ impl ConfigRequest {
                 None => Ok(Configuration::default()),
             };
         };
-        let values = read(&file.text, &command()).map_err(|mistakes| CliError::usage(report(&file.path, &mistakes)))?;
+        let values = read(&file.text, command).map_err(|mistakes| CliError::usage(report(&file.path, &mistakes)))?;
         let defaults = values.choose(self.environment.as_deref());
         let defaults = defaults.map_err(|error| CliError::usage(format!("{}: {error}", file.path.display())))?;
         Ok(Configuration { file: Some(file.path), values, defaults })

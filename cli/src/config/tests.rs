@@ -10,7 +10,7 @@ use super::{
     read,
     values::Defaults,
 };
-use crate::help::command;
+use crate::command_line::command;
 
 fn defaults(text: &str, environment: Option<&str>) -> Defaults {
     let values = read(text, &command()).unwrap_or_else(|wrong| panic!("{}", report(Path::new("rbee.toml"), &wrong)));
@@ -305,7 +305,7 @@ fn uncommented(example: &str) -> String {
 #[test]
 fn the_example_changes_nothing_until_a_line_is_uncommented() {
     let command = command();
-    for (example, keys) in [(write(&command, &documented()), documented()), (full_example(), keys())] {
+    for (example, keys) in [(write(&command, &documented()), documented()), (full_example(&command), keys())] {
         let values = read(&example, &command).expect("the example is valid");
         assert!(values.common.is_empty() && values.environments.is_empty(), "{values:?}");
         assert!(example.lines().all(|line| line.chars().count() <= 120), "a line is too long");

@@ -9,7 +9,6 @@ use crate::{
     Context,
     config::{self, ConfigRequest, Configuration, EffectiveValue, Mistake, Origin, effective, report},
     error::CliError,
-    help::command,
     output,
 };
 
@@ -50,7 +49,10 @@ impl Config {
             Action::Check { file } => check(file, context),
             Action::Show { role, options } => show(&role, options, context),
             Action::Example { all } => {
-                print!("{}", if all { config::full_example() } else { config::example() });
+                print!(
+                    "{}",
+                    if all { config::full_example(&context.command) } else { config::example(&context.command) }
+                );
                 Ok(())
             }
         }
@@ -60,7 +62,7 @@ impl Config {
 fn check(named: Option<PathBuf>, context: &Context) -> Result<(), CliError> {
     let request = ConfigRequest { file: named.or_else(|| context.config.file.clone()), ..context.config.clone() };
     let file = request.source().read()?;
-    let read = file.as_ref().map(|file| config::read(&file.text, &command()));
+    let read = file.as_ref().map(|file| config::read(&file.text, &context.command));
     let mistakes = read.and_then(Result::err).unwrap_or_default();
     if context.json {
         let path = file.as_ref().map(|file| file.path.display().to_string());
@@ -71,7 +73,7 @@ fn check(named: Option<PathBuf>, context: &Context) -> Result<(), CliError> {
         return Err(CliError::usage(report));
     }
     // Also fails if the environment of --env does not exist.
-    let configuration = request.configuration()?;
+    let configuration = request.configuration(&context.command)?;
     if !context.json {
         print_valid(&configuration, &request);
     }
@@ -92,10 +94,10 @@ fn mistake_json(mistake: &Mistake) -> serde_json::Value {
 }
 
 fn show(role: &str, options: Vec<OsString>, context: &Context) -> Result<(), CliError> {
-    let configuration = context.config.configuration()?;
+    let configuration = context.config.configuration(&context.command)?;
     let program = std::iter::once(OsString::from("rbee"));
     let arguments = program.chain(context.config.options.clone()).chain([role.into()]).chain(options).collect();
-    let values = effective(&command(), arguments, &configuration.defaults, configuration.file.as_deref());
+    let values = effective(&context.command, arguments, &configuration.defaults, configuration.file.as_deref());
     let values = values.unwrap_or_else(|error| error.exit());
     if context.json {
         output::json(&json!({

@@ -7,7 +7,7 @@ use rbee_nats::{EmbeddedServer, hive_connection, queen_connection, without_secre
 
 use crate::{
     Context,
-    command_line::DEFAULT_NATS,
+    context::DEFAULT_NATS,
     error::CliError,
     metrics, output,
     roles::{DataOptions, GatewayOptions, HiveOptions, QueenOptions, WorkerConnection, prepare_streams},
