@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use async_nats::HeaderMap;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use futures::future::join_all;
-use rbee_nats::{Authority, Bus, Order, Subject};
-use rbee_schema::{Haste, HiveCommand, HiveName, QueenEvent, QueenName, WorkerName, api::Status};
+use rbee_nats::{Bus, CommandIssuer, IssuedCommand, Subject};
+use rbee_schema::{HiveCommand, HiveName, QueenEvent, QueenName, StopMode, WorkerName, api::Status};
 use rbee_tests::{
     fleet::{Fleet, metric_value},
     wait::eventually,
@@ -140,13 +140,13 @@ async fn replay(fleet: &mut Fleet, count: usize) -> Vec<String> {
     let command = HiveCommand::Stop {
         worker: WorkerName::from_lossy("model-0000-00000000"),
         why: "a replay".to_owned(),
-        haste: Haste::AtOnce,
+        mode: StopMode::Terminate,
     };
     // The first term began with revision 1 at the earliest.
-    let order = Order { command, by: Authority::Leader(0), trace: None };
+    let order = IssuedCommand { command, issuer: CommandIssuer::Leader(0), trace: None };
     let pour = async || {
         for _ in 0..count.div_ceil(BATCH) {
-            let stored = join_all((0..BATCH.min(count)).map(|_| fleet.bus.order(&hive, &order))).await;
+            let stored = join_all((0..BATCH.min(count)).map(|_| fleet.bus.issue(&hive, &order))).await;
             stored.into_iter().for_each(|stored| stored.expect("the server answers"));
         }
     };
@@ -169,7 +169,7 @@ fn row(what: &str, count: usize, counted: usize, took: Duration, memory: [u64; 3
 
 /// Hives, ready workers and models, as the queen knows them.
 async fn size(bus: &Bus) -> [u32; 3] {
-    let status: Status = bus.ask("status", &()).await.expect("the queen answers");
+    let status: Status = bus.request("status", &()).await.expect("the queen answers");
     [status.hives, status.workers_ready, status.models]
 }
 
@@ -177,16 +177,19 @@ async fn size(bus: &Bus) -> [u32; 3] {
 fn unknown(number: usize) -> Subject {
     let hive = HiveName::from_lossy(&format!("ghost-{number}"));
     match number % 3 {
-        0 => Subject::HiveBeat(hive),
-        1 => Subject::WorkerBeat(hive, WorkerName::from_lossy("ghost")),
-        _ => Subject::WorkerBeat(HiveName::from_lossy("hive-0000"), WorkerName::from_lossy(&format!("ghost-{number}"))),
+        0 => Subject::HiveHeartbeat(hive),
+        1 => Subject::WorkerHeartbeat(hive, WorkerName::from_lossy("ghost")),
+        _ => Subject::WorkerHeartbeat(
+            HiveName::from_lossy("hive-0000"),
+            WorkerName::from_lossy(&format!("ghost-{number}")),
+        ),
     }
 }
 
 /// Publishes what nobody acknowledges.
 async fn publish(bus: &Bus, messages: impl Iterator<Item = (Subject, Value)>) {
     for (number, (subject, body)) in messages.enumerate() {
-        bus.tell(&subject, &body).await.expect("the connection stands");
+        bus.publish(&subject, &body).await.expect("the connection stands");
         if number % BATCH == BATCH - 1 {
             bus.flush().await.expect("the connection stands");
             sleep(BREATH).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_nats::{Bus, Follow, Submission};
+use rbee_nats::{Bus, OutputReader, Submission};
 use rbee_schema::{Chunk, HiveName, JobClass, JobId, JobRequest, Message, Role, Tenant, WorkerName};
 use rbee_tests::wait::PATIENCE;
 use tokio::time::Instant;
@@ -29,7 +29,7 @@ pub(crate) struct Published {
     pub(crate) job: JobId,
     pub(crate) at: Instant,
     pub(crate) stored: Duration,
-    pub(crate) output: Follow,
+    pub(crate) output: OutputReader,
 }
 
 /// A chat of one message, whose answer has `tokens` tokens at most and is the same each time.
@@ -58,7 +58,7 @@ pub(crate) fn submission(model: &str, request: &JobRequest) -> Submission {
 pub(crate) async fn publish(bus: &Bus, model: &str, request: &JobRequest) -> Published {
     let submission = submission(model, request);
     let job = submission.job.clone();
-    let output = bus.follow(&submission.tenant, &job).await.expect("the server answers");
+    let output = bus.read_output(&submission.tenant, &job).await.expect("the server answers");
     let at = Instant::now();
     bus.submit(submission).await.expect("the job is accepted");
     Published { job, at, stored: at.elapsed(), output }

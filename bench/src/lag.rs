@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use rbee_nats::{Bus, Registry, Subscriber};
 use rbee_schema::{
     ModelName, ModelReference, ModelSpec, QueenEvent, Replicas, WorkerName,
-    api::{Model, OfModel, Status},
+    api::{Model, ModelRequest, Status},
 };
 use rbee_tests::wait::soon;
 use tokio::time::{Instant, sleep};
@@ -80,11 +80,11 @@ async fn measure_once(bus: &Bus, fleet: &mut SimulatedFleet, ears: &mut Ears, ro
     lags.fulfilled.push(heard - ready(fleet, &worker).await);
     for _ in 0..QUESTIONS {
         let asked = Instant::now();
-        let _: Model = bus.ask("model", &OfModel { model: model.clone() }).await.expect("the queen answers");
+        let _: Model = bus.request("model", &ModelRequest { model: model.clone() }).await.expect("the queen answers");
         lags.model.push(asked.elapsed());
     }
     let asked = Instant::now();
-    let _: Status = bus.ask("status", &()).await.expect("the queen answers");
+    let _: Status = bus.request("status", &()).await.expect("the queen answers");
     lags.status.push(asked.elapsed());
     models.remove(model.as_str()).await.expect("the server answers");
 }

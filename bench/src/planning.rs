@@ -62,7 +62,7 @@ async fn kill() -> Duration {
 
 /// When workers were ordered, by the server's clock, which is ours.
 async fn placed(fleet: &Fleet) -> Vec<SystemTime> {
-    let events = recent_events(&fleet.bus, &fleet.bus.namespace().all_placed(), SystemTime::UNIX_EPOCH).await;
+    let events = recent_events(&fleet.bus, &fleet.bus.namespace().all_placements(), SystemTime::UNIX_EPOCH).await;
     let events = events.expect("the server answers");
     let is_order = |event: &QueenEvent| matches!(event, QueenEvent::Placed { .. });
     events

@@ -54,7 +54,7 @@ pub fn start(fleet: &mut Fleet) {
 async fn until(bus: &Bus, begun: Instant, mut is_so: impl FnMut(&Status) -> bool) -> Duration {
     soon("answer of the queen that says so", async {
         loop {
-            let status: Result<Status, _> = bus.ask("status", &()).await;
+            let status: Result<Status, _> = bus.request("status", &()).await;
             if status.is_ok_and(|status| is_so(&status)) {
                 return begun.elapsed();
             }

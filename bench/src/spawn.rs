@@ -102,7 +102,7 @@ async fn wake(fleet: &Fleet, run: usize) -> Woken {
     let model = format!("woken-{run}");
     fleet.serve(&model, spec(ModelReference::Mock(String::new()), 0, 1, 1)).await;
     eventually("the queen knows the model", PATIENCE, async || {
-        let known: Result<Models, _> = fleet.bus.ask("models", &()).await;
+        let known: Result<Models, _> = fleet.bus.request("models", &()).await;
         known.is_ok_and(|reply| reply.models.iter().any(|known| known.name.as_str() == model))
     })
     .await;

@@ -37,7 +37,7 @@ pub(crate) struct Cli {
     #[arg(long, global = true, hide = true, env = "RBEE_CONNECTION", default_value = "", value_name = "NAME=VALUE")]
     connection: ConnectionSettings,
     /// Give up after this long without an event or output [default: 1m; 15m for answers].
-    #[arg(long, global = true, env = "RBEE_PATIENCE", hide_env_values = true, value_parser = rbee_schema::duration,
+    #[arg(long, global = true, env = "RBEE_PATIENCE", hide_env_values = true, value_parser = rbee_schema::parse_duration,
           value_name = "TIME", help_heading = EVERY_VERB)]
     patience: Option<Duration>,
     /// Print JSON instead of tables and text.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use rbee_nats::{Follow, FollowError};
+use rbee_nats::{OutputReadError, OutputReader};
 use rbee_schema::{Chunk, Failure};
 
 use crate::{Context, error::CliError};
@@ -40,7 +40,7 @@ impl Idle {
 ///
 /// # Errors
 /// No chunk comes for `--patience`, or the bus is away.
-pub(crate) async fn next_chunk(output: &mut Follow, idle: &mut Idle) -> Result<Option<Chunk>, CliError> {
+pub(crate) async fn next_chunk(output: &mut OutputReader, idle: &mut Idle) -> Result<Option<Chunk>, CliError> {
     let step = HINT.min(idle.patience);
     loop {
         match output.next(step).await {
@@ -48,7 +48,7 @@ pub(crate) async fn next_chunk(output: &mut Follow, idle: &mut Idle) -> Result<O
                 idle.elapsed = Duration::ZERO;
                 return Ok(committed.map(|committed| committed.chunk));
             }
-            Err(FollowError::TimedOut(_)) if idle.elapsed + step < idle.patience => {
+            Err(OutputReadError::TimedOut(_)) if idle.elapsed + step < idle.patience => {
                 if idle.elapsed.is_zero() && std::io::stderr().is_terminal() {
                     eprintln!("rbee: no output yet; see `rbee ps` and `rbee events --since 1m` for what is happening");
                 }
@@ -63,7 +63,7 @@ pub(crate) async fn next_chunk(output: &mut Follow, idle: &mut Idle) -> Result<O
 ///
 /// # Errors
 /// No chunk comes for `--patience`, or the bus is away.
-pub(crate) async fn print_answer(output: &mut Follow, context: &Context) -> Result<JobEnd, CliError> {
+pub(crate) async fn print_answer(output: &mut OutputReader, context: &Context) -> Result<JobEnd, CliError> {
     let mut idle = Idle::new(context);
     let mut text = TextPrinter::default();
     while let Some(chunk) = next_chunk(output, &mut idle).await? {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
-use rbee_schema::{HiveRecord, LimitedBy, LimitsInForce};
+use rbee_schema::{EffectiveLimits, HiveRecord, LimitMethod};
 use serde::Serialize;
 
 /// Prints a line and ignores a closed pipe. Ctrl-C also ends the reader of a pipe, and a role must still stop gracefully
@@ -55,19 +55,19 @@ pub(crate) fn bytes(count: u64) -> String {
 }
 
 /// Limits of a worker and what enforces them: `512 MiB, 1.5 cores by cgroup-v2, 256 files`. None if nothing is limited.
-pub(crate) fn limits(in_force: &LimitsInForce) -> Option<String> {
-    let LimitsInForce { limits, by } = in_force;
+pub(crate) fn limits(in_force: &EffectiveLimits) -> Option<String> {
+    let EffectiveLimits { limits, method } = in_force;
     let memory = limits.memory.map(|memory| memory.to_string());
     let cores = limits.cpu_millis.map(|millis| match f64::from(millis) / 1000.0 {
         cores if millis == 1000 => format!("{cores} core"),
         cores => format!("{cores} cores"),
     });
     let files = limits.open_files.map(|files| format!("{files} files"));
-    let (enforced, not_enforced) = match by {
-        LimitedBy::CgroupV2 | LimitedBy::CgroupV1 => (memory.into_iter().chain(cores).collect::<Vec<_>>(), None),
-        LimitedBy::RlimitData => (memory.into_iter().collect(), cores),
+    let (enforced, not_enforced) = match method {
+        LimitMethod::CgroupV2 | LimitMethod::CgroupV1 => (memory.into_iter().chain(cores).collect::<Vec<_>>(), None),
+        LimitMethod::RlimitData => (memory.into_iter().collect(), cores),
     };
-    let enforced = (!enforced.is_empty()).then(|| format!("{} by {}", enforced.join(", "), by.as_str()));
+    let enforced = (!enforced.is_empty()).then(|| format!("{} by {}", enforced.join(", "), method.as_str()));
     let not_enforced = not_enforced.map(|cores| format!("{cores} not enforced"));
     let parts: Vec<String> = [enforced, not_enforced, files].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(", "))
@@ -103,23 +103,23 @@ mod tests {
     #[test]
     fn limits_are_printed_with_what_enforces_them() {
         let memory = Some(ByteSize(512 << 20));
-        for (limits, by, expected) in [
-            (Limits { memory, ..Limits::default() }, LimitedBy::CgroupV1, "512 MiB by cgroup-v1"),
+        for (limits, method, expected) in [
+            (Limits { memory, ..Limits::default() }, LimitMethod::CgroupV1, "512 MiB by cgroup-v1"),
             (
                 Limits { memory, cpu_millis: Some(1500), open_files: Some(256) },
-                LimitedBy::CgroupV2,
+                LimitMethod::CgroupV2,
                 "512 MiB, 1.5 cores by cgroup-v2, 256 files",
             ),
             (
                 Limits { memory, cpu_millis: Some(1000), open_files: None },
-                LimitedBy::RlimitData,
+                LimitMethod::RlimitData,
                 "512 MiB by rlimit-data, 1 core not enforced",
             ),
-            (Limits { open_files: Some(64), ..Limits::default() }, LimitedBy::RlimitData, "64 files"),
+            (Limits { open_files: Some(64), ..Limits::default() }, LimitMethod::RlimitData, "64 files"),
         ] {
-            assert_eq!(super::limits(&LimitsInForce { limits, by }).as_deref(), Some(expected));
+            assert_eq!(super::limits(&EffectiveLimits { limits, method }).as_deref(), Some(expected));
         }
-        let nothing = LimitsInForce { limits: Limits::default(), by: LimitedBy::CgroupV2 };
+        let nothing = EffectiveLimits { limits: Limits::default(), method: LimitMethod::CgroupV2 };
         assert_eq!(super::limits(&nothing), None);
     }
 

@@ -3,7 +3,7 @@
 use rbee_nats::Bus;
 use rbee_schema::{
     Failure,
-    api::{Hives, Models, Page, Workers},
+    api::{Hives, Models, PageRequest, Workers},
 };
 use serde::de::DeserializeOwned;
 
@@ -24,10 +24,10 @@ pub(crate) trait Paged: DeserializeOwned {
 /// # Errors
 /// The queen does not answer, or refuses the request.
 pub(crate) async fn fetch_all<P: Paged>(bus: &Bus) -> Result<P, Failure> {
-    let mut all: P = bus.ask(P::OPERATION, &Page::default()).await?;
+    let mut all: P = bus.request(P::OPERATION, &PageRequest::default()).await?;
     let mut next = all.next();
     while let Some(after) = next {
-        let mut page: P = bus.ask(P::OPERATION, &Page { after: Some(after) }).await?;
+        let mut page: P = bus.request(P::OPERATION, &PageRequest { after: Some(after) }).await?;
         next = page.next();
         all.extend(page);
     }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use rbee_hive::Urgency;
+use rbee_schema::StopMode;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -51,42 +51,44 @@ impl Signals {
 /// Stops a hive and waits until `ended` completes. Each time `next_signal` completes, the stop becomes more urgent: first
 /// drain, then terminate, then kill.
 pub(crate) async fn stop_hive<T>(
-    stop: &watch::Sender<Option<Urgency>>,
+    stop: &watch::Sender<Option<StopMode>>,
     ended: impl Future<Output = T>,
     mut next_signal: impl AsyncFnMut(),
 ) -> T {
     tokio::pin!(ended);
-    let mut urgency = Urgency::Drain;
+    let mut mode = StopMode::Drain;
     loop {
-        stop.send_replace(Some(urgency));
-        output::print_line(announcement(urgency));
-        let Some(more) = more_urgent(urgency) else { return ended.await };
+        stop.send_replace(Some(mode));
+        output::print_line(announcement(mode));
+        let Some(more) = stronger(mode) else { return ended.await };
         tokio::select! {
             biased;
             ended = &mut ended => return ended,
-            () = next_signal() => urgency = more,
+            () = next_signal() => mode = more,
         }
     }
 }
 
 /// The stop mode after another signal; none after the last.
-fn more_urgent(urgency: Urgency) -> Option<Urgency> {
-    match urgency {
-        Urgency::Drain => Some(Urgency::Hurry),
-        Urgency::Hurry => Some(Urgency::Kill),
-        Urgency::Kill => None,
+fn stronger(mode: StopMode) -> Option<StopMode> {
+    match mode {
+        StopMode::Drain => Some(StopMode::Terminate),
+        StopMode::Terminate => Some(StopMode::Kill),
+        StopMode::Kill => None,
     }
 }
 
 /// Message for the user: what happens now, and what the next Ctrl-C does.
-fn announcement(urgency: Urgency) -> &'static str {
-    match urgency {
-        Urgency::Drain => {
+fn announcement(mode: StopMode) -> &'static str {
+    match mode {
+        StopMode::Drain => {
             "the hive stops when its workers have finished their jobs; press Ctrl-C again to return the jobs to the queue \
              at once"
         }
-        Urgency::Hurry => "the workers stop now and return their jobs to the queue; press Ctrl-C again to kill them",
-        Urgency::Kill => "the workers are killed; their jobs return to the queue",
+        StopMode::Terminate => {
+            "the workers stop now and return their jobs to the queue; press Ctrl-C again to kill them"
+        }
+        StopMode::Kill => "the workers are killed; their jobs return to the queue",
     }
 }
 
@@ -101,14 +103,14 @@ mod tests {
     /// Limit of a test that hangs. Nothing in these tests waits for time to pass.
     const LIMIT: Duration = Duration::from_secs(10);
 
-    /// A hive that ends when it is stopped with this urgency.
-    async fn ends_at(mut stop: watch::Receiver<Option<Urgency>>, at: Urgency) -> Option<Urgency> {
-        *stop.wait_for(|urgency| urgency.is_some_and(|urgency| urgency >= at)).await.expect("the sender lives")
+    /// A hive that ends when it is stopped with this mode.
+    async fn ends_at(mut stop: watch::Receiver<Option<StopMode>>, at: StopMode) -> Option<StopMode> {
+        *stop.wait_for(|mode| mode.is_some_and(|mode| mode >= at)).await.expect("the sender lives")
     }
 
     #[tokio::test]
     async fn each_further_signal_makes_the_stop_more_urgent() {
-        for (at, needed) in [(Urgency::Drain, 0), (Urgency::Hurry, 1), (Urgency::Kill, 2)] {
+        for (at, needed) in [(StopMode::Drain, 0), (StopMode::Terminate, 1), (StopMode::Kill, 2)] {
             let (stop, requested) = watch::channel(None);
             let mut sent = 0;
             // Exactly as many signals come as are needed.
@@ -127,14 +129,14 @@ mod tests {
     #[tokio::test]
     async fn a_hive_that_ends_while_draining_is_not_terminated() {
         let (stop, requested) = watch::channel(None);
-        let end = stop_hive(&stop, ends_at(requested, Urgency::Drain), async || {}).await;
-        assert_eq!((end, *stop.borrow()), (Some(Urgency::Drain), Some(Urgency::Drain)));
+        let end = stop_hive(&stop, ends_at(requested, StopMode::Drain), async || {}).await;
+        assert_eq!((end, *stop.borrow()), (Some(StopMode::Drain), Some(StopMode::Drain)));
     }
 
     #[test]
     fn announcements_name_the_effect_of_the_next_signal() {
-        for urgency in [Urgency::Drain, Urgency::Hurry, Urgency::Kill] {
-            assert_eq!(announcement(urgency).contains("Ctrl-C again"), more_urgent(urgency).is_some());
+        for mode in [StopMode::Drain, StopMode::Terminate, StopMode::Kill] {
+            assert_eq!(announcement(mode).contains("Ctrl-C again"), stronger(mode).is_some());
         }
     }
 }

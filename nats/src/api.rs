@@ -124,7 +124,7 @@ impl Bus {
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn queens(&self, window: Duration) -> Result<Vec<QueenName>, BusError> {
+    pub async fn discover_queens(&self, window: Duration) -> Result<Vec<QueenName>, BusError> {
         let inbox = self.client().new_inbox();
         let mut answers = self.subscribe(inbox.clone()).await?;
         let asked = self.client().publish_with_reply(format!("$SRV.PING.{SERVICE}"), inbox, Bytes::new()).await;
@@ -142,7 +142,11 @@ impl Bus {
     ///
     /// # Errors
     /// The failure that it tells, or `timed-out` when nobody answers.
-    pub async fn ask<Q: Serialize, A: DeserializeOwned>(&self, operation: &str, question: &Q) -> Result<A, Failure> {
+    pub async fn request<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        operation: &str,
+        question: &Q,
+    ) -> Result<A, Failure> {
         use rbee_schema::FailureCode::{Internal, TimedOut};
         let subject = format!("{}.{operation}", self.namespace().api());
         let asked = self.client().request(subject.clone(), json(question)).await;

@@ -78,8 +78,8 @@ const CHANNELS: &[Channel] = &[
         RECEIVE,
     ),
     channel("audit-event", "evt.audit.{event}", "Seals of the trail of events.", Some("audit-event"), RECEIVE),
-    channel("hive-beat", "beat.{hive}", "A hive's heartbeat, every second.", Some("hive-beat"), RECEIVE),
-    channel("worker-beat", "beat.{hive}.{worker}", "A worker's heartbeat.", Some("worker-beat"), RECEIVE),
+    channel("hive-heartbeat", "beat.{hive}", "A hive's heartbeat, every second.", Some("hive-heartbeat"), RECEIVE),
+    channel("worker-heartbeat", "beat.{hive}.{worker}", "A worker's heartbeat.", Some("worker-heartbeat"), RECEIVE),
     channel("hive-command", "cmd.hive.{hive}", "A command to a hive.", Some("hive-command"), SEND),
     channel("worker-control", "ctl.worker.{hive}.{worker}", "What a worker is told.", Some("worker-control"), SEND),
     channel("queen-control", "ctl.queen", "What every queen is told.", Some("queen-control"), SEND),
@@ -110,32 +110,56 @@ const CHANNELS: &[Channel] = &[
         "api-models",
         "api.models",
         "A page of declared models. The reply is `api-models`.",
-        Some("api-page"),
+        Some("api-page-request"),
         SEND,
     ),
-    channel("api-hives", "api.hives", "A page of hives. The reply is `api-hives`.", Some("api-page"), SEND),
-    channel("api-workers", "api.workers", "A page of workers. The reply is `api-workers`.", Some("api-page"), SEND),
-    channel("api-worker", "api.worker", "One worker, by request.", Some("api-of-worker"), SEND),
-    channel("api-model", "api.model", "One declared model, by request.", Some("api-of-model"), SEND),
+    channel("api-hives", "api.hives", "A page of hives. The reply is `api-hives`.", Some("api-page-request"), SEND),
+    channel(
+        "api-workers",
+        "api.workers",
+        "A page of workers. The reply is `api-workers`.",
+        Some("api-page-request"),
+        SEND,
+    ),
+    channel("api-worker", "api.worker", "One worker, by request.", Some("api-worker-request"), SEND),
+    channel("api-model", "api.model", "One declared model, by request.", Some("api-model-request"), SEND),
     channel(
         "api-explain",
         "api.explain",
         "Where another worker of a model would go, and why. The reply is an `api-explanation`.",
-        Some("api-of-model"),
+        Some("api-model-request"),
         SEND,
     ),
-    channel("api-spawn", "api.spawn", "Start another worker. The reply is `api-commanded`.", Some("api-spawn"), SEND),
-    channel("api-stop", "api.stop", "End a worker. The reply is `api-commanded`.", Some("api-stop"), SEND),
+    channel(
+        "api-spawn",
+        "api.spawn",
+        "Start another worker. The reply is `api-command-reply`.",
+        Some("api-spawn"),
+        SEND,
+    ),
+    channel("api-stop", "api.stop", "End a worker. The reply is `api-command-reply`.", Some("api-stop"), SEND),
     channel(
         "api-reset",
         "api.reset",
-        "Try a worker again at once. The reply is `api-commanded`.",
-        Some("api-of-worker"),
+        "Try a worker again at once. The reply is `api-command-reply`.",
+        Some("api-worker-request"),
         SEND,
     ),
-    channel("api-drain", "api.drain", "Drain a hive. The reply is `api-commanded`.", Some("api-drain"), SEND),
-    channel("api-pull", "api.pull", "Fetch a model file. The reply is `api-commanded`.", Some("api-of-file"), SEND),
-    channel("api-rm", "api.rm", "Delete a model file. The reply is `api-commanded`.", Some("api-of-file"), SEND),
+    channel("api-drain", "api.drain", "Drain a hive. The reply is `api-command-reply`.", Some("api-drain"), SEND),
+    channel(
+        "api-pull",
+        "api.pull",
+        "Fetch a model file. The reply is `api-command-reply`.",
+        Some("api-file-request"),
+        SEND,
+    ),
+    channel(
+        "api-rm",
+        "api.rm",
+        "Delete a model file. The reply is `api-command-reply`.",
+        Some("api-file-request"),
+        SEND,
+    ),
 ];
 
 /// The document, for the default namespace.
@@ -209,7 +233,7 @@ fn messages() -> Value {
 
 /// Streams and buckets, which AsyncAPI has no words for.
 fn streams() -> Value {
-    let topology = Topology::of(&Namespace::default());
+    let topology = Topology::new(&Namespace::default());
     let stream = |subjects: &[String], what: &str| json!({ "description": what, "subjects": subjects });
     keyed(topology.streams.iter().map(|spec| (spec.name.as_str(), stream(&spec.subjects, &spec.description))))
 }

@@ -20,7 +20,7 @@ use crate::{
 
 /// Where the chain has come to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Link {
+pub struct ChainHead {
     /// The last event that is sealed.
     pub sealed: u64,
     /// The hash of the last seal.
@@ -31,23 +31,23 @@ pub struct Link {
 
 /// Events that are not sealed yet.
 #[derive(Debug, Clone)]
-pub struct Unsealed {
-    link: Link,
+pub struct PendingSeal {
+    link: ChainHead,
     hash: Sha256,
     first: u64,
     last: u64,
     events: u64,
 }
 
-impl Link {
+impl ChainHead {
     /// What comes after it.
-    pub fn begin(self) -> Unsealed {
+    pub fn begin(self) -> PendingSeal {
         let hash = Sha256::new().chain_update(&self.hash);
-        Unsealed { link: self, hash, first: 0, last: 0, events: 0 }
+        PendingSeal { link: self, hash, first: 0, last: 0, events: 0 }
     }
 }
 
-impl Unsealed {
+impl PendingSeal {
     /// One more event.
     pub fn add(&mut self, event: &EventRecord) {
         if self.events == 0 {
@@ -93,19 +93,19 @@ impl Bus {
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn last_seal(&self) -> Result<Link, BusError> {
+    pub async fn last_seal(&self) -> Result<ChainHead, BusError> {
         let failed = |cause: String| BusError::new("read the last seal of the events", cause);
         let stream = self.jetstream().get_stream_no_info(self.namespace().resource("events")).await;
         let stream = stream.map_err(|error| failed(error.to_string()))?;
         let last = match stream.get_last_raw_message_by_subject(&self.subject(&seals())).await {
             Ok(last) => last,
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(Link::default()),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(ChainHead::default()),
             Err(error) => return Err(failed(error.to_string())),
         };
         match serde_json::from_slice(&last.payload) {
-            Ok(AuditEvent::Sealed { last: sealed, hash, .. }) => Ok(Link { sealed, hash, at: last.sequence }),
+            Ok(AuditEvent::Sealed { last: sealed, hash, .. }) => Ok(ChainHead { sealed, hash, at: last.sequence }),
             // Somebody has written what is no seal: the chain begins anew behind it, and whoever verifies it is told.
-            Err(_) => Ok(Link { sealed: last.sequence, hash: String::new(), at: last.sequence }),
+            Err(_) => Ok(ChainHead { sealed: last.sequence, hash: String::new(), at: last.sequence }),
         }
     }
 
@@ -113,12 +113,12 @@ impl Bus {
     ///
     /// # Errors
     /// When the server does not answer: they may be sealed or not.
-    pub async fn seal(&self, unsealed: &Unsealed) -> Result<Option<Link>, BusError> {
+    pub async fn seal(&self, unsealed: &PendingSeal) -> Result<Option<ChainHead>, BusError> {
         let seal = unsealed.seal();
         let AuditEvent::Sealed { last, hash, .. } = &seal;
         let message = PublishMessage::build().payload(json(&seal)).expected_last_subject_sequence(unsealed.link.at);
         match self.store(self.subject(&seals()), message).await {
-            Ok(stored) => Ok(Some(Link { sealed: *last, hash: hash.clone(), at: stored.sequence })),
+            Ok(stored) => Ok(Some(ChainHead { sealed: *last, hash: hash.clone(), at: stored.sequence })),
             Err(error) if is_stale(&error) => Ok(None),
             Err(error) => Err(BusError::new("seal events", error)),
         }
@@ -131,8 +131,8 @@ fn seals() -> Subject {
 
 /// Looks whether a trail is whole, event after event.
 #[derive(Debug, Default)]
-pub struct Inspection {
-    link: Option<Link>,
+pub struct TrailVerifier {
+    link: Option<ChainHead>,
     unsealed: VecDeque<EventRecord>,
     events: u64,
     seals: u64,
@@ -141,7 +141,7 @@ pub struct Inspection {
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inspected {
+pub struct TrailReport {
     /// Events whose seal is whole.
     pub events: u64,
     /// Seals that are whole.
@@ -154,7 +154,7 @@ pub struct Inspected {
     pub breaks: Vec<String>,
 }
 
-impl Inspection {
+impl TrailVerifier {
     /// The next event of the stream.
     pub fn look_at(&mut self, event: EventRecord, is_seal: bool) {
         if is_seal {
@@ -168,7 +168,7 @@ impl Inspection {
 
     fn look_at_seal(&mut self, seal: &AuditEvent, at: u64) {
         let AuditEvent::Sealed { first, last, previous, hash, .. } = seal;
-        let next = Link { sealed: *last, hash: hash.clone(), at };
+        let next = ChainHead { sealed: *last, hash: hash.clone(), at };
         let sealed: Vec<EventRecord> = {
             let count = self.unsealed.iter().take_while(|event| event.sequence <= *last).count();
             self.unsealed.drain(..count).collect()
@@ -179,11 +179,11 @@ impl Inspection {
             // What came before is too old to be kept; from here on it is whole.
             return;
         }
-        let link = link.unwrap_or(Link { hash: previous.clone(), ..Link::default() });
+        let link = link.unwrap_or(ChainHead { hash: previous.clone(), ..ChainHead::default() });
         if link.hash != *previous {
             self.breaks.push(format!("the seal at {at} does not follow on the one at {}: a seal is missing", link.at));
         }
-        let mut found = Link { hash: previous.clone(), ..link }.begin();
+        let mut found = ChainHead { hash: previous.clone(), ..link }.begin();
         sealed.iter().for_each(|event| found.add(event));
         if found.seal() == *seal {
             self.events += found.events;
@@ -196,10 +196,10 @@ impl Inspection {
     }
 
     /// What it has come to.
-    pub fn end(self) -> Inspected {
+    pub fn end(self) -> TrailReport {
         let Self { link, unsealed, events, seals, breaks } = self;
         let hash = link.unwrap_or_default().hash;
-        Inspected { events, seals, unsealed: unsealed.len() as u64, hash, breaks }
+        TrailReport { events, seals, unsealed: unsealed.len() as u64, hash, breaks }
     }
 }
 
@@ -218,7 +218,7 @@ mod tests {
 
     /// A trail of `count` events with a seal after every third, as it is stored.
     fn trail(count: u64) -> Trail {
-        let (mut trail, mut unsealed, mut sequence) = (Vec::new(), Link::default().begin(), 0);
+        let (mut trail, mut unsealed, mut sequence) = (Vec::new(), ChainHead::default().begin(), 0);
         for number in 1..=count {
             sequence += 1;
             let event = event(sequence, &format!("event {number}"));
@@ -229,7 +229,7 @@ mod tests {
                 let seal = unsealed.seal();
                 let AuditEvent::Sealed { last, hash, .. } = seal.clone();
                 let stored = EventRecord { body: json(&seal), ..event_at(sequence) };
-                unsealed = Link { sealed: last, hash, at: sequence }.begin();
+                unsealed = ChainHead { sealed: last, hash, at: sequence }.begin();
                 unsealed.add(&stored);
                 trail.push((stored, true));
             }
@@ -241,8 +241,8 @@ mod tests {
         event(sequence, "")
     }
 
-    fn inspect(trail: &[(EventRecord, bool)]) -> Inspected {
-        let mut inspection = Inspection::default();
+    fn inspect(trail: &[(EventRecord, bool)]) -> TrailReport {
+        let mut inspection = TrailVerifier::default();
         trail.iter().for_each(|(event, is_seal)| inspection.look_at(event.clone(), *is_seal));
         inspection.end()
     }

@@ -111,7 +111,7 @@ impl BusError {
 
     /// Whether the servers cannot answer for now: the connection was lost, there is no leader, or nobody is heard of it.
     /// What they refuse does not pass.
-    pub fn passes(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         let signs = ["code 503", "no responders", "no stream found", "timed out", "broken pipe"];
         signs.iter().any(|sign| self.cause.contains(sign))
     }
@@ -125,7 +125,7 @@ impl Bus {
     pub async fn connect(connection: &Connection) -> Result<Self, ConnectError> {
         let url = connection.url.clone();
         let ConnectionSettings { connect, request, ping, .. } = connection.settings;
-        let (tell_online, online) = watch::channel(true);
+        let (online_sender, online) = watch::channel(true);
         let options = ConnectOptions::new()
             .name(&connection.name)
             .connection_timeout(connect)
@@ -133,7 +133,7 @@ impl Bus {
             .ping_interval(ping)
             .reconnect_delay_callback(reconnect_delay)
             .event_callback(move |event| {
-                tell(&tell_online, &event);
+                record_online(&online_sender, &event);
                 std::future::ready(())
             });
         let shown = without_secrets(&url);
@@ -199,7 +199,7 @@ impl Bus {
     ///
     /// # Errors
     /// When the connection is closed.
-    pub async fn tell<T: Serialize>(&self, subject: &Subject, document: &T) -> Result<(), BusError> {
+    pub async fn publish<T: Serialize>(&self, subject: &Subject, document: &T) -> Result<(), BusError> {
         let subject = self.subject(subject);
         let published = self.client.publish(subject.clone(), json(document)).await;
         published.map_err(|error| BusError::new(format!("publish to {subject}"), error))
@@ -249,7 +249,7 @@ impl Bus {
     ///
     /// # Errors
     /// When the server does not answer, or does not tell its time.
-    pub async fn clock_ahead_ms(&self) -> Result<i64, BusError> {
+    pub async fn clock_skew_ms(&self) -> Result<i64, BusError> {
         let failed = |cause: String| BusError::new("ask the server for its time", cause);
         let asked = (SystemTime::now(), Instant::now());
         let subject = format!("$JS.API.STREAM.INFO.{}", self.namespace.resource("events"));
@@ -303,7 +303,7 @@ pub(crate) fn number(message: &Message, name: &str) -> Option<u64> {
     header(message.headers.as_ref(), name)?.parse().ok()
 }
 
-fn tell(online: &watch::Sender<bool>, event: &ConnectionEvent) {
+fn record_online(online: &watch::Sender<bool>, event: &ConnectionEvent) {
     let becomes = |now: bool| online.send_if_modified(|before| std::mem::replace(before, now) != now);
     match event {
         ConnectionEvent::Connected => {
@@ -353,7 +353,7 @@ mod tests {
             ("JetStream error: stream not found (code 404, error code 10059)", false),
             ("port is leased by hive a for worker w", false),
         ] {
-            assert_eq!(BusError::new("watch rbee_hives", cause).passes(), expected, "{cause}");
+            assert_eq!(BusError::new("watch rbee_hives", cause).is_transient(), expected, "{cause}");
         }
     }
 }

@@ -35,7 +35,7 @@ pub(crate) enum Found<T> {
 
 impl<'a> Cell<'a> {
     /// The key `key` of the bucket `bucket` of this namespace, whose documents live for `time_to_live`.
-    pub(crate) fn of(bus: &'a Bus, bucket: &str, key: String, time_to_live: Duration) -> Self {
+    pub(crate) fn new(bus: &'a Bus, bucket: &str, key: String, time_to_live: Duration) -> Self {
         Self { bus, bucket: bus.namespace().resource(bucket), key, time_to_live }
     }
 

@@ -43,7 +43,7 @@ const TERM: &str = "Rbee-Term";
 
 /// Who commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Authority {
+pub enum CommandIssuer {
     /// A person: always obeyed.
     Person,
     /// The queen who leads in this term: obeyed until a hive knows of a later one.
@@ -52,11 +52,11 @@ pub enum Authority {
 
 /// A command, and who gave it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Order {
+pub struct IssuedCommand {
     /// What is to be done.
     pub command: HiveCommand,
     /// Who says so.
-    pub by: Authority,
+    pub issuer: CommandIssuer,
     /// The trace of what it is for.
     pub trace: Option<TraceContext>,
 }
@@ -65,9 +65,9 @@ impl Bus {
     /// Commands a hive to do something, for a person. Accepted means stored; the outcome is told by events.
     ///
     /// # Errors
-    /// As for [`Bus::order`].
+    /// As for [`Bus::issue`].
     pub async fn command(&self, hive: &HiveName, command: &HiveCommand) -> Result<(), BusError> {
-        self.order(hive, &Order { command: command.clone(), by: Authority::Person, trace: None }).await
+        self.issue(hive, &IssuedCommand { command: command.clone(), issuer: CommandIssuer::Person, trace: None }).await
     }
 
     /// The same, for whoever commands. Where the word that it is stored is lost, it is given again under the same id, by
@@ -76,14 +76,14 @@ impl Bus {
     /// # Errors
     /// When the server refuses it, or does not say within the longest that one request may take that it is stored: then it
     /// may be or not.
-    pub async fn order(&self, hive: &HiveName, order: &Order) -> Result<(), BusError> {
-        let Order { command, by, trace } = order;
+    pub async fn issue(&self, hive: &HiveName, order: &IssuedCommand) -> Result<(), BusError> {
+        let IssuedCommand { command, issuer, trace } = order;
         let subject = self.subject(&Subject::HiveCommand(hive.clone()));
         let message = PublishMessage::build().payload(json(command)).message_id(Uuid::now_v7().to_string());
         let message = message.ttl(self.settings().command);
-        let message = match by {
-            Authority::Person => message,
-            Authority::Leader(term) => message.header(TERM, term.to_string().as_str()),
+        let message = match issuer {
+            CommandIssuer::Person => message,
+            CommandIssuer::Leader(term) => message.header(TERM, term.to_string().as_str()),
         };
         let message = match trace {
             Some(trace) => within(trace, message),
@@ -98,7 +98,7 @@ impl Bus {
                 Ok(Err(error)) => failed(error.to_string()),
                 Err(_) => failed("timed out: the server does not say that it is stored".to_owned()),
             };
-            if !error.passes() || Instant::now() + PAUSE >= limit {
+            if !error.is_transient() || Instant::now() + PAUSE >= limit {
                 return Err(error);
             }
             debug!(%error, "trying again");
@@ -109,17 +109,17 @@ impl Bus {
 
 /// The commands to one hive.
 #[derive(Debug)]
-pub struct Commands {
+pub struct CommandQueue {
     bus: Bus,
     consumer: PullConsumer,
 }
 
-impl Commands {
+impl CommandQueue {
     /// The commands to `hive`, also those that came while it was away.
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn of(bus: &Bus, hive: &HiveName) -> Result<Self, BusError> {
+    pub async fn open(bus: &Bus, hive: &HiveName) -> Result<Self, BusError> {
         let name = format!("hive-{hive}");
         let config = pull::Config {
             durable_name: Some(name.clone()),
@@ -141,9 +141,9 @@ impl Commands {
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn next(&mut self) -> Result<Option<Result<Order, Failure>>, BusError> {
+    pub async fn next(&mut self) -> Result<Option<Result<IssuedCommand, Failure>>, BusError> {
         let failed = |cause: String| BusError::new("receive commands", cause);
-        let mut connection = Recovery::of(&self.bus);
+        let mut connection = Recovery::new(&self.bus);
         let mut batch = self
             .consumer
             .batch()
@@ -166,17 +166,17 @@ impl Commands {
     }
 }
 
-fn read(message: &async_nats::Message) -> Result<Order, Failure> {
+fn read(message: &async_nats::Message) -> Result<IssuedCommand, Failure> {
     let wrong = |why: String| {
         let message = format!("what came on {} is no command: {why}", message.subject);
         Failure::new(FailureCode::InvalidRequest, message)
     };
     let command = serde_json::from_slice(&message.payload).map_err(|error| wrong(error.to_string()))?;
-    let by = match header(message.headers.as_ref(), TERM) {
-        None => Authority::Person,
+    let issuer = match header(message.headers.as_ref(), TERM) {
+        None => CommandIssuer::Person,
         Some(term) => {
-            Authority::Leader(term.parse().map_err(|_| wrong(format!("{TERM} is `{term}`: expected a number")))?)
+            CommandIssuer::Leader(term.parse().map_err(|_| wrong(format!("{TERM} is `{term}`: expected a number")))?)
         }
     };
-    Ok(Order { command, by, trace: trace(message.headers.as_ref()) })
+    Ok(IssuedCommand { command, issuer, trace: trace(message.headers.as_ref()) })
 }

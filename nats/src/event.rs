@@ -146,7 +146,7 @@ pub struct EventRecord {
 }
 
 /// Events in the order in which they were stored: history first, then as they come, also after a restart of the server.
-pub struct Events {
+pub struct EventReader {
     bus: Bus,
     filter: String,
     /// Where to go on: behind the last that was returned.
@@ -156,13 +156,16 @@ pub struct Events {
     recovery: Recovery,
 }
 
-impl std::fmt::Debug for Events {
+impl std::fmt::Debug for EventReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Events").field("filter", &self.filter).field("position", &self.position).finish_non_exhaustive()
+        f.debug_struct("EventReader")
+            .field("filter", &self.filter)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
     }
 }
 
-impl Events {
+impl EventReader {
     /// Events that match `filter`, from `since` on; `None` for those that are yet to come.
     ///
     /// # Errors
@@ -177,7 +180,7 @@ impl Events {
     }
 
     async fn from(bus: &Bus, filter: &str, position: DeliverPolicy) -> Result<Self, BusError> {
-        let recovery = Recovery::of(bus);
+        let recovery = Recovery::new(bus);
         let mut events = Self { bus: bus.clone(), filter: filter.to_owned(), position, reader: None, recovery };
         events.reader = Some(events.read().await?);
         Ok(events)
@@ -187,7 +190,7 @@ impl Events {
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn behind(bus: &Bus, sequence: u64) -> Result<Self, BusError> {
+    pub async fn after(bus: &Bus, sequence: u64) -> Result<Self, BusError> {
         Self::from(bus, &bus.namespace().all_events(), after(sequence)).await
     }
 
@@ -280,7 +283,7 @@ pub async fn recent_events(bus: &Bus, filter: &str, since: SystemTime) -> Result
         Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(Vec::new()),
         Err(error) => return Err(failed(error.to_string())),
     };
-    let mut events = Events::since(bus, filter, Some(since)).await?;
+    let mut events = EventReader::since(bus, filter, Some(since)).await?;
     let mut found = Vec::new();
     while let Some(event) = events.next().await? {
         let sequence = event.sequence;

@@ -80,8 +80,8 @@ impl Bus {
         let Submission { model, job, tenant, .. } = &submission;
         let span = info_span!(parent: None, "submit", %model, %job, %tenant, trace = Empty);
         let trace = match asked {
-            Some(asked) => crate::trace::join(&span, &asked),
-            None => crate::trace::begin(&span, &self.trace_of(tenant, job)),
+            Some(asked) => crate::trace::continue_trace(&span, &asked),
+            None => crate::trace::start_trace(&span, &self.trace_of(tenant, job)),
         };
         span.record("trace", trace.id());
         self.queue(submission, trace).instrument(span).await
@@ -135,15 +135,15 @@ impl Bus {
     ///
     /// # Errors
     /// When the connection is closed.
-    pub async fn give_back(&self, job: &JobInFlight) -> Result<(), BusError> {
+    pub async fn nak(&self, job: &JobInFlight) -> Result<(), BusError> {
         let given = self.client().publish(job.ack.clone(), "-NAK".into()).await;
         given.map_err(|error| BusError::new(format!("give back job {}", job.job), error))
     }
 
     /// Gives the jobs of a worker that is gone back, and tells of each.
-    pub async fn return_jobs(&self, outbox: &Outbox, hive: &HiveName, worker: &WorkerName, jobs: Vec<JobInFlight>) {
+    pub async fn return_to_queue(&self, outbox: &Outbox, hive: &HiveName, worker: &WorkerName, jobs: Vec<JobInFlight>) {
         for job in jobs {
-            if let Err(error) = self.give_back(&job).await {
+            if let Err(error) = self.nak(&job).await {
                 warn!(job = %job.job, %error, "a job comes back only when its time is over");
             }
             let returned = JobEvent::Returned { hive: hive.clone(), worker: worker.clone() };
@@ -155,7 +155,7 @@ impl Bus {
     ///
     /// # Errors
     /// When the server does not store it.
-    pub async fn bury(&self, model: &ModelName, dead: &DeadJob) -> Result<(), BusError> {
+    pub async fn store_dead_job(&self, model: &ModelName, dead: &DeadJob) -> Result<(), BusError> {
         let subject = self.subject(&Subject::Dead(model.clone()));
         let message = PublishMessage::build().payload(json(dead)).message_id(format!("{}-{}", dead.tenant, dead.job));
         let stored = self.store(subject, message).await;
@@ -259,7 +259,7 @@ impl JobQueue {
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn of(bus: &Bus, model: &ModelName) -> Result<Self, BusError> {
+    pub async fn open(bus: &Bus, model: &ModelName) -> Result<Self, BusError> {
         let stream = bus.jetstream().get_stream(bus.namespace().resource("jobs")).await;
         let stream = stream.map_err(|error| BusError::new("look at the queue", error))?;
         let redelivery = redelivery(&stream.cached_info().config);
@@ -278,7 +278,7 @@ impl JobQueue {
     /// When the server does not answer.
     pub async fn next(&self, wait: Duration) -> Result<Option<Delivery>, BusError> {
         let failed = |cause: String| BusError::new("pull a job", cause);
-        let mut connection = Recovery::of(&self.bus);
+        let mut connection = Recovery::new(&self.bus);
         let mut waiting = self
             .interactive
             .batch()
@@ -374,7 +374,7 @@ impl Delivery {
     ///
     /// # Errors
     /// When the connection is closed.
-    pub async fn keep(&self) -> Result<(), BusError> {
+    pub async fn keep_alive(&self) -> Result<(), BusError> {
         self.acknowledge(AckKind::Progress).await
     }
 
@@ -382,7 +382,7 @@ impl Delivery {
     ///
     /// # Errors
     /// When the connection is closed.
-    pub async fn give_back(&self) -> Result<(), BusError> {
+    pub async fn nak(&self) -> Result<(), BusError> {
         self.acknowledge(AckKind::Nak(None)).await
     }
 
@@ -395,7 +395,7 @@ impl Delivery {
     ///
     /// # Errors
     /// When the server does not confirm; then it is delivered again, and its output tells that it is answered.
-    pub async fn settle(&self) -> Result<(), BusError> {
+    pub async fn ack(&self) -> Result<(), BusError> {
         let confirmed = self.message.double_ack().await;
         confirmed.map_err(|error| BusError::new(format!("settle job {}", self.job), error))
     }

@@ -21,7 +21,7 @@ pub struct LeaderLease {
 
 impl LeaderLease {
     /// The lease of this namespace: who does not renew for `time_to_live`, whole seconds, leads no longer.
-    pub fn of(bus: &Bus, time_to_live: Duration) -> Self {
+    pub fn new(bus: &Bus, time_to_live: Duration) -> Self {
         Self { bus: bus.clone(), time_to_live }
     }
 
@@ -70,6 +70,6 @@ impl LeaderLease {
     }
 
     fn cell(&self) -> Cell<'_> {
-        Cell::of(&self.bus, "queen", KEY.to_owned(), self.time_to_live)
+        Cell::new(&self.bus, "queen", KEY.to_owned(), self.time_to_live)
     }
 }

@@ -40,7 +40,7 @@ const PAGE: usize = 1_000;
 
 /// A chunk that is stored.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Committed {
+pub struct StoredChunk {
     /// Its place in the output stream; the next append names it.
     pub sequence: u64,
     /// What it says.
@@ -80,17 +80,17 @@ impl Bus {
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn output(&self, tenant: &Tenant, job: &JobId, from: u64) -> Result<Vec<Committed>, BusError> {
+    pub async fn stored_output(&self, tenant: &Tenant, job: &JobId, from: u64) -> Result<Vec<StoredChunk>, BusError> {
         let deadline = Instant::now() + self.settings().request;
         loop {
-            match self.read_output(tenant, job, from).await {
+            match self.fetch_output(tenant, job, from).await {
                 Err(error) if is_unknown_yet(&error) && Instant::now() < deadline => sleep(PAUSE).await,
                 read => return read,
             }
         }
     }
 
-    async fn read_output(&self, tenant: &Tenant, job: &JobId, from: u64) -> Result<Vec<Committed>, BusError> {
+    async fn fetch_output(&self, tenant: &Tenant, job: &JobId, from: u64) -> Result<Vec<StoredChunk>, BusError> {
         let failed = |cause: String| BusError::new(format!("read the output of job {job}"), cause);
         let subject = self.subject(&Subject::Output(tenant.clone(), job.clone()));
         let stream = self.namespace().resource("output");
@@ -140,10 +140,10 @@ impl Bus {
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn follow(&self, tenant: &Tenant, job: &JobId) -> Result<Follow, BusError> {
+    pub async fn read_output(&self, tenant: &Tenant, job: &JobId) -> Result<OutputReader, BusError> {
         let subject = self.subject(&Subject::Published(tenant.clone(), job.clone()));
         let live = self.subscribe(subject).await?;
-        let mut follow = Follow {
+        let mut follow = OutputReader {
             bus: self.clone(),
             tenant: tenant.clone(),
             job: job.clone(),
@@ -165,13 +165,13 @@ fn is_unknown_yet(error: &BusError) -> bool {
 }
 
 /// A chunk that nobody can read is skipped: a later version may write kinds that this one does not know.
-fn read(sequence: u64, payload: &Bytes) -> Option<Committed> {
-    serde_json::from_slice(payload).ok().map(|chunk| Committed { sequence, chunk })
+fn read(sequence: u64, payload: &Bytes) -> Option<StoredChunk> {
+    serde_json::from_slice(payload).ok().map(|chunk| StoredChunk { sequence, chunk })
 }
 
 /// Why there is no next chunk.
 #[derive(Debug, thiserror::Error)]
-pub enum FollowError {
+pub enum OutputReadError {
     /// None came in time; the job goes on.
     #[error("no output for {0:?}")]
     TimedOut(Duration),
@@ -182,23 +182,23 @@ pub enum FollowError {
 
 /// The output of one job as it comes: every chunk once, in order, whatever the connection loses.
 #[derive(Debug)]
-pub struct Follow {
+pub struct OutputReader {
     bus: Bus,
     tenant: Tenant,
     job: JobId,
     live: Subscriber,
     online: watch::Receiver<bool>,
     last: u64,
-    ready: VecDeque<Committed>,
+    ready: VecDeque<StoredChunk>,
     ended: bool,
 }
 
-impl Follow {
+impl OutputReader {
     /// The next chunk; `None` after the last.
     ///
     /// # Errors
     /// When none comes within `patience`, or the server does not answer.
-    pub async fn next(&mut self, patience: Duration) -> Result<Option<Committed>, FollowError> {
+    pub async fn next(&mut self, patience: Duration) -> Result<Option<StoredChunk>, OutputReadError> {
         let deadline = Instant::now() + patience;
         loop {
             if let Some(committed) = self.ready.pop_front() {
@@ -210,7 +210,7 @@ impl Follow {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(FollowError::TimedOut(patience));
+                return Err(OutputReadError::TimedOut(patience));
             }
             tokio::select! {
                 message = self.live.next() => match message {
@@ -219,7 +219,7 @@ impl Follow {
                 },
                 // What was told while the connection was away was not heard.
                 Ok(()) = self.online.changed() => self.look().await,
-                () = sleep(left.min(self.bus.settings().silence)) => self.look().await,
+                () = sleep(left.min(self.bus.settings().output_recheck)) => self.look().await,
             }
         }
     }
@@ -246,7 +246,7 @@ impl Follow {
     }
 
     async fn catch_up(&mut self) -> Result<(), BusError> {
-        let missed = self.bus.output(&self.tenant, &self.job, self.last + 1).await?;
+        let missed = self.bus.stored_output(&self.tenant, &self.job, self.last + 1).await?;
         if let Some(committed) = missed.last() {
             self.last = committed.sequence;
         }

@@ -68,8 +68,8 @@ impl Plan {
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn make(bus: &Bus) -> Result<Self, PlanError> {
-        let want = Topology::of(bus.namespace()).streams;
+    pub async fn compute(bus: &Bus) -> Result<Self, PlanError> {
+        let want = Topology::new(bus.namespace()).streams;
         Self::compare(bus, want, |want, have| want.limited_as(have)).await
     }
 
@@ -77,8 +77,8 @@ impl Plan {
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn within(bus: &Bus, limits: &BusLimits) -> Result<Self, PlanError> {
-        let want = Topology::within(bus.namespace(), limits).streams;
+    pub async fn with_limits(bus: &Bus, limits: &BusLimits) -> Result<Self, PlanError> {
+        let want = Topology::with_limits(bus.namespace(), limits).streams;
         Self::compare(bus, want, |want, _| want).await
     }
 
@@ -193,7 +193,7 @@ mod tests {
     use crate::Namespace;
 
     fn jobs() -> StreamSpec {
-        Topology::of(&Namespace::default()).streams.remove(0)
+        Topology::new(&Namespace::default()).streams.remove(0)
     }
 
     fn as_wanted(want: StreamSpec, _: &StreamSpec) -> StreamSpec {
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn who_has_no_say_about_limits_leaves_them_as_they_are() {
         let limits = "queued=5,jobs_size=1GiB,redelivery=20s,duplicates=1m".parse().expect("limits");
-        let limited = Topology::within(&Namespace::default(), &limits).streams.remove(0);
+        let limited = Topology::with_limits(&Namespace::default(), &limits).streams.remove(0);
         let have = Config { description: Some("another".to_owned()), ..limited.create() };
         let Some(Change::Update { have, want, differences }) =
             compare(jobs(), Some(have), |want, have| want.limited_as(have))

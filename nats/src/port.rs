@@ -42,7 +42,7 @@ pub enum ClaimError {
 
 impl PortLeases {
     /// The leases of `host`, which lapse after `time_to_live`, whole seconds.
-    pub fn of(bus: &Bus, host: &HostName, time_to_live: Duration) -> Self {
+    pub fn new(bus: &Bus, host: &HostName, time_to_live: Duration) -> Self {
         Self { bus: bus.clone(), host: host.clone(), time_to_live }
     }
 
@@ -118,7 +118,7 @@ impl PortLeases {
     }
 
     fn cell(&self, port: u16) -> Cell<'_> {
-        Cell::of(&self.bus, "ports", format!("{}.{port}", self.host), self.time_to_live)
+        Cell::new(&self.bus, "ports", format!("{}.{port}", self.host), self.time_to_live)
     }
 
     async fn write(&self, port: u16, lease: &PortLease, revision: u64) -> Result<Option<PortClaim>, BusError> {

@@ -63,7 +63,7 @@ impl Bus {
     ///
     /// # Errors
     /// When the connection is closed.
-    pub async fn disconnects(&self) -> Result<Subscriber, BusError> {
+    pub async fn watch_disconnects(&self) -> Result<Subscriber, BusError> {
         self.subscribe(SUBJECT.to_owned()).await
     }
 
@@ -71,7 +71,7 @@ impl Bus {
     ///
     /// # Errors
     /// When the connection is closed.
-    pub async fn refused_logins(&self) -> Result<Subscriber, BusError> {
+    pub async fn watch_refused_logins(&self) -> Result<Subscriber, BusError> {
         self.subscribe(REFUSED.to_owned()).await
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Recovery {
 
 impl Recovery {
     /// For a reader that was just opened.
-    pub(crate) fn of(bus: &Bus) -> Self {
+    pub(crate) fn new(bus: &Bus) -> Self {
         let mut online = bus.online();
         online.mark_unchanged();
         Self { online, limit: bus.settings().reader, failing_since: None, pause: PAUSE }
@@ -64,7 +64,7 @@ impl Recovery {
             let _ = self.online.wait_for(|online| *online).await;
             self.succeeded();
         }
-        if error.passes() {
+        if error.is_transient() {
             self.failing_since = None;
         }
         let since = *self.failing_since.get_or_insert_with(Instant::now);

@@ -45,55 +45,55 @@ pub enum Entry<T> {
     /// A key has something that is no such document: what is wrong with it.
     Unreadable(String, String),
     /// A key is gone: deleted, or lapsed.
-    Gone(String),
+    Removed(String),
     /// Everything that was there at the beginning has been told.
-    Current,
+    Synced,
 }
 
 impl Registry<HiveRecord> {
     /// The hives that are there.
     pub fn hives(bus: &Bus) -> Self {
-        Self::of(bus, "hives")
+        Self::new(bus, "hives")
     }
 }
 
 impl Registry<WorkerRecord> {
     /// The workers, as their hives know them.
     pub fn workers(bus: &Bus) -> Self {
-        Self::of(bus, "workers")
+        Self::new(bus, "workers")
     }
 }
 
 impl Registry<FileRecord> {
     /// The model files that hives have fetched.
     pub fn files(bus: &Bus) -> Self {
-        Self::of(bus, "files")
+        Self::new(bus, "files")
     }
 }
 
 impl Registry<ModelSpec> {
     /// The models to be served.
     pub fn models(bus: &Bus) -> Self {
-        Self::of(bus, "models")
+        Self::new(bus, "models")
     }
 }
 
 impl Registry<LeaderRecord> {
     /// Which queen leads; see [`crate::LeaderLease`] to become her.
     pub fn leader(bus: &Bus) -> Self {
-        Self::of(bus, "queen")
+        Self::new(bus, "queen")
     }
 }
 
 impl Registry<PortLease> {
     /// Who holds which port; see [`crate::PortLeases`] to claim one.
     pub fn ports(bus: &Bus) -> Self {
-        Self::of(bus, "ports")
+        Self::new(bus, "ports")
     }
 }
 
 impl<T: Serialize + DeserializeOwned> Registry<T> {
-    fn of(bus: &Bus, bucket: &str) -> Self {
+    fn new(bus: &Bus, bucket: &str) -> Self {
         Self { bus: bus.clone(), bucket: bus.namespace().resource(bucket), kind: PhantomData }
     }
 
@@ -107,7 +107,7 @@ impl<T: Serialize + DeserializeOwned> Registry<T> {
     }
 
     /// Sets a key in the order of an outbox.
-    pub fn put_by(&self, outbox: &Outbox, key: &str, document: &T, time_to_live: Option<Duration>) {
+    pub fn put_ordered(&self, outbox: &Outbox, key: &str, document: &T, time_to_live: Option<Duration>) {
         let message = PublishMessage::build().payload(json(document));
         let message = match time_to_live {
             Some(limit) => message.ttl(limit),
@@ -117,7 +117,7 @@ impl<T: Serialize + DeserializeOwned> Registry<T> {
     }
 
     /// Removes a key in the order of an outbox.
-    pub fn remove_by(&self, outbox: &Outbox, key: &str) {
+    pub fn remove_ordered(&self, outbox: &Outbox, key: &str) {
         let message = PublishMessage::build().header("KV-Operation", "PURGE").header("Nats-Rollup", "sub");
         outbox.send(self.subject(key), message.ttl(MARKER_TIME_TO_LIVE));
     }
@@ -155,8 +155,8 @@ impl<T: Serialize + DeserializeOwned> Registry<T> {
         loop {
             match watch.next().await? {
                 Entry::Set { key, document, .. } => all.push((key, document)),
-                Entry::Unreadable(..) | Entry::Gone(_) => {}
-                Entry::Current => return Ok(all),
+                Entry::Unreadable(..) | Entry::Removed(_) => {}
+                Entry::Synced => return Ok(all),
             }
         }
     }
@@ -166,7 +166,7 @@ impl<T: Serialize + DeserializeOwned> Registry<T> {
     /// # Errors
     /// When the server does not answer.
     pub async fn watch(&self, keys: &str) -> Result<RegistryWatch<T>, BusError> {
-        let recovery = Recovery::of(&self.bus);
+        let recovery = Recovery::new(&self.bus);
         let (reader, is_empty) = self.read(keys).await?;
         let mut watch = RegistryWatch {
             registry: Self { bus: self.bus.clone(), bucket: self.bucket.clone(), kind: PhantomData },
@@ -272,7 +272,7 @@ impl<T: DeserializeOwned> RegistryWatch<T> {
             }
             Operation::Delete | Operation::Purge => {
                 self.told.remove(&key);
-                Entry::Gone(key)
+                Entry::Removed(key)
             }
         });
         if seen_current {
@@ -284,10 +284,10 @@ impl<T: DeserializeOwned> RegistryWatch<T> {
     fn is_current(&mut self) {
         for key in std::mem::take(&mut self.to_be_told_again) {
             self.told.remove(&key);
-            self.ready.push_back(Entry::Gone(key));
+            self.ready.push_back(Entry::Removed(key));
         }
         if !std::mem::replace(&mut self.was_current, true) {
-            self.ready.push_back(Entry::Current);
+            self.ready.push_back(Entry::Synced);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_schema::{ByteSize, as_long, whole_seconds};
+use rbee_schema::{ByteSize, check_at_least, check_whole_seconds};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -29,11 +29,11 @@ rbee_schema::settings! {
         reader: Duration = 30 * SECOND,
         /// Who follows an answer and hears nothing for this long looks at the stream: the last chunk may have been lost on
         /// its way.
-        silence: Duration = 5 * SECOND,
+        output_recheck: Duration = 5 * SECOND,
         /// A command of this process that nobody took for this long is stale: the queen has long planned anew.
         command: Duration = MINUTE,
         /// How long queens have to say that they are there when a verb asks.
-        roll_call: Duration = SECOND / 2,
+        discovery: Duration = SECOND / 2,
         /// So many events are kept here while the bus is away; beyond it the newest is dropped and said so.
         outbox: u32 = 10_000,
         /// How long the server that `rbee up` starts may take: 15 ms, and seconds where a large store is recovered.
@@ -47,8 +47,8 @@ impl ConnectionSettings {
     /// # Errors
     /// What does not fit together.
     pub fn check(&self) -> Result<(), String> {
-        whole_seconds("command", self.command)?;
-        as_long(("request", self.request), ("connect", self.connect))
+        check_whole_seconds("command", self.command)?;
+        check_at_least(("request", self.request), ("connect", self.connect))
     }
 }
 
@@ -88,11 +88,11 @@ impl BusLimits {
     pub fn check(&self) -> Result<(), String> {
         // The server takes no stream that remembers ids for longer than messages.
         let duplicates = ("duplicates", self.duplicates);
-        as_long(("output_age", self.output_age), duplicates)?;
-        as_long(("events_age", self.events_age), duplicates)?;
-        as_long(("dead_age", self.dead_age), duplicates)?;
-        as_long(("commands_age", self.commands_age), duplicates)?;
-        as_long(("redelivery", self.redelivery), ("the shortest", SHORTEST_REDELIVERY))
+        check_at_least(("output_age", self.output_age), duplicates)?;
+        check_at_least(("events_age", self.events_age), duplicates)?;
+        check_at_least(("dead_age", self.dead_age), duplicates)?;
+        check_at_least(("commands_age", self.commands_age), duplicates)?;
+        check_at_least(("redelivery", self.redelivery), ("the shortest", SHORTEST_REDELIVERY))
     }
 }
 

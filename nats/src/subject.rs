@@ -68,9 +68,9 @@ pub enum Subject {
     /// `evt.audit.<event>`: about the trail of events itself.
     AuditEvent(String),
     /// `beat.<hive>`: a hive's heartbeat.
-    HiveBeat(HiveName),
+    HiveHeartbeat(HiveName),
     /// `beat.<hive>.<worker>`: a worker's heartbeat.
-    WorkerBeat(HiveName, WorkerName),
+    WorkerHeartbeat(HiveName, WorkerName),
     /// `cmd.hive.<hive>`: commands to a hive.
     HiveCommand(HiveName),
     /// `ctl.worker.<hive>.<worker>`: what a worker is told.
@@ -99,8 +99,8 @@ impl Subject {
             Self::JobEvent(tenant, job, event) => format!("evt.job.{tenant}.{job}.{event}"),
             Self::AlertEvent(kind, event) => format!("evt.alert.{kind}.{event}"),
             Self::AuditEvent(event) => format!("evt.audit.{event}"),
-            Self::HiveBeat(hive) => format!("beat.{hive}"),
-            Self::WorkerBeat(hive, worker) => format!("beat.{hive}.{worker}"),
+            Self::HiveHeartbeat(hive) => format!("beat.{hive}"),
+            Self::WorkerHeartbeat(hive, worker) => format!("beat.{hive}.{worker}"),
             Self::HiveCommand(hive) => format!("cmd.hive.{hive}"),
             Self::WorkerControl(hive, worker) => format!("ctl.worker.{hive}.{worker}"),
             Self::QueenControl => "ctl.queen".to_owned(),
@@ -130,8 +130,8 @@ impl Subject {
             ["evt", "job", tenant, job, event] => Self::JobEvent(name(tenant)?, name(job)?, (*event).to_owned()),
             ["evt", "alert", kind, event] => Self::AlertEvent(name(kind)?, (*event).to_owned()),
             ["evt", "audit", event] => Self::AuditEvent((*event).to_owned()),
-            ["beat", hive] => Self::HiveBeat(name(hive)?),
-            ["beat", hive, worker] => Self::WorkerBeat(name(hive)?, name(worker)?),
+            ["beat", hive] => Self::HiveHeartbeat(name(hive)?),
+            ["beat", hive, worker] => Self::WorkerHeartbeat(name(hive)?, name(worker)?),
             ["cmd", "hive", hive] => Self::HiveCommand(name(hive)?),
             ["ctl", "worker", hive, worker] => Self::WorkerControl(name(hive)?, name(worker)?),
             ["ctl", "queen"] => Self::QueenControl,
@@ -208,17 +208,17 @@ impl Namespace {
     }
 
     /// What queens say of workers that they order.
-    pub fn all_placed(&self) -> String {
+    pub fn all_placements(&self) -> String {
         format!("{self}.evt.queen.*.placed")
     }
 
     /// The heartbeats of all hives and workers.
-    pub fn all_beats(&self) -> String {
+    pub fn all_heartbeats(&self) -> String {
         format!("{self}.beat.>")
     }
 
     /// The heartbeats of one hive's workers.
-    pub fn worker_beats_of(&self, hive: &HiveName) -> String {
+    pub fn worker_heartbeats_of(&self, hive: &HiveName) -> String {
         format!("{self}.beat.{hive}.*")
     }
 
@@ -274,8 +274,8 @@ mod tests {
             (token(), token(), event()).prop_map(|(t, j, e)| Subject::JobEvent(t, j, e)),
             (proptest::sample::select(&AlertKind::ALL[..]), event()).prop_map(|(k, e)| Subject::AlertEvent(k, e)),
             event().prop_map(Subject::AuditEvent),
-            token().prop_map(Subject::HiveBeat),
-            (token(), token()).prop_map(|(h, w)| Subject::WorkerBeat(h, w)),
+            token().prop_map(Subject::HiveHeartbeat),
+            (token(), token()).prop_map(|(h, w)| Subject::WorkerHeartbeat(h, w)),
             token().prop_map(Subject::HiveCommand),
             (token(), token()).prop_map(|(h, w)| Subject::WorkerControl(h, w)),
             Just(Subject::QueenControl),

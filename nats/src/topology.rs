@@ -70,12 +70,12 @@ const HEADER_ROOM: usize = 4 * 1024;
 
 impl Topology {
     /// The table as it is where nobody says otherwise.
-    pub fn of(namespace: &Namespace) -> Self {
-        Self::within(namespace, &BusLimits::default())
+    pub fn new(namespace: &Namespace) -> Self {
+        Self::with_limits(namespace, &BusLimits::default())
     }
 
     /// The table with these limits.
-    pub fn within(namespace: &Namespace, limits: &BusLimits) -> Self {
+    pub fn with_limits(namespace: &Namespace, limits: &BusLimits) -> Self {
         let stream = |name: &str, description: &str, subjects: Vec<String>| StreamSpec {
             name: namespace.resource(name),
             description: description.to_owned(),
@@ -114,7 +114,7 @@ impl Topology {
                 discard_new_per_subject: true,
                 max_messages_per_subject: i64::from(limits.queued),
                 max_bytes: limits.jobs_size.map_or(-1, bytes),
-                metadata: [(REDELIVERY.to_owned(), limits.redelivery.written())].into(),
+                metadata: [(REDELIVERY.to_owned(), limits.redelivery.to_text())].into(),
                 max_message_size: i32::try_from(MAX_BODY_BYTES + HEADER_ROOM).unwrap_or(i32::MAX),
                 republish: Some(Republish {
                     source: namespace.all_jobs(),
@@ -274,7 +274,7 @@ mod tests {
     use super::*;
 
     fn table(limits: &str) -> impl Fn(&str) -> StreamSpec {
-        let topology = Topology::within(&Namespace::default(), &limits.parse().expect("limits"));
+        let topology = Topology::with_limits(&Namespace::default(), &limits.parse().expect("limits"));
         move |name| topology.streams.iter().find(|stream| stream.name == name).expect("a stream").clone()
     }
 

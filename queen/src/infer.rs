@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use rbee_nats::trace::{STEPS, TraceContext};
-use rbee_nats::{Bus, Follow, Registry, Submission};
+use rbee_nats::{Bus, OutputReader, Registry, Submission};
 use rbee_schema::{
     EmbeddingsRequest, Failure, FailureCode, JobClass, JobId, JobRequest, ModelKind, ModelName, ModelSpec, Tenant,
 };
@@ -13,7 +13,7 @@ pub(crate) struct Inference<Q> {
     pub(crate) job: JobId,
     pub(crate) model: ModelName,
     pub(crate) request: Q,
-    pub(crate) output: Follow,
+    pub(crate) output: OutputReader,
 }
 
 /// What can be asked of a model.
@@ -73,7 +73,7 @@ pub(crate) async fn start<Q: Request>(
 /// The span of a job that is answered without a worker, in the trace that it belongs to.
 pub(crate) fn refusal(tenant: &Tenant, job: &JobId, trace: &TraceContext) -> Span {
     let span = info_span!(parent: None, "refuse", %job, %tenant, trace = trace.id());
-    rbee_nats::trace::join(&span, trace);
+    rbee_nats::trace::continue_trace(&span, trace);
     span
 }
 
@@ -89,7 +89,7 @@ async fn begin<Q: Request>(
         return Err(Failure::new(FailureCode::InvalidRequest, "model is missing: name one of the declared models"));
     };
     let model = declared(bus, model, Q::KIND).await?;
-    let output = bus.follow(tenant, &job).await.map_err(unreachable)?;
+    let output = bus.read_output(tenant, &job).await.map_err(unreachable)?;
     let submission = Submission {
         model: model.clone(),
         class: JobClass::Interactive,

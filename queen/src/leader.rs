@@ -102,8 +102,8 @@ pub(crate) async fn campaign(
     let mut renewal = interval(timers.lease_renewal);
     renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Registry::leader(&bus).watch(">").await?;
-    let mut disconnects = bus.disconnects().await?;
-    let lease = LeaderLease::of(&bus, timers.lease);
+    let mut disconnects = bus.watch_disconnects().await?;
+    let lease = LeaderLease::new(&bus, timers.lease);
     let mut campaign =
         Campaign { bus, lease, timers, record, leadership, held: None, foreign: None, last_leader: None };
     loop {
@@ -139,19 +139,19 @@ impl Campaign {
                     self.stop_leading(&format!("queen {} leads", document.queen));
                 }
             }
-            Entry::Gone(_) => {
+            Entry::Removed(_) => {
                 self.foreign = None;
                 self.take().await;
             }
-            Entry::Current if self.foreign.is_none() => self.take().await,
-            Entry::Current => self.check_leader().await,
+            Entry::Synced if self.foreign.is_none() => self.take().await,
+            Entry::Synced => self.check_leader().await,
             Entry::Unreadable(key, error) => warn!(key, error, "the record of the leader could not be read"),
         }
     }
 
     /// Asks once, at the start of this queen, whether the holder of the lease runs.
     async fn check_leader(&mut self) {
-        match self.bus.queens(self.timers.answer).await {
+        match self.bus.discover_queens(self.timers.answer).await {
             Ok(queens) if self.last_leader.as_ref().is_some_and(|leader| queens.contains(leader)) => {}
             Ok(_) => self.take_over().await,
             Err(error) => warn!(%error, "the queens could not be asked which of them leads; waiting for the lease"),

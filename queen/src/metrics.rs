@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use rbee_schema::{AlertKind, CacheUse, Chunk, Failure};
+use rbee_schema::{AlertKind, Chunk, Failure, PromptCacheStats};
 
 use crate::decide::{alert::Alerts, fleet::Fleet, liveness::Presence};
 
@@ -96,9 +96,9 @@ pub(crate) fn fleet(fleet: &Fleet) {
     gauge!(WORKERS_READY).set(fleet.workers().values().filter(|worker| worker.is_ready()).count() as f64);
     gauge!(JOBS_RUNNING).set(fleet.workers().values().map(|worker| worker.jobs.len()).sum::<usize>() as f64);
     gauge!(JOBS_WAITING).set(fleet.queues().values().map(|queue| queue.waiting()).sum::<u64>() as f64);
-    let cache = CacheUse::sum(fleet.workers().values().filter_map(|worker| worker.usage.cache));
+    let cache = PromptCacheStats::sum(fleet.workers().values().filter_map(|worker| worker.usage.cache));
     gauge!(CACHE_HIT_RATE).set(cache.hit_rate().unwrap_or(0.0));
-    for (what, bytes) in [("used", cache.used_bytes), ("idle", cache.idle_bytes), ("most", cache.most_bytes)] {
+    for (what, bytes) in [("used", cache.used_bytes), ("idle", cache.idle_bytes), ("limit", cache.limit_bytes)] {
         gauge!(CACHE, "what" => what).set(bytes as f64);
     }
     gauge!(MODELS).set(fleet.models().len() as f64);

@@ -1,8 +1,8 @@
-//! Seals the audit trail of events while this queen leads: see [`rbee_nats::Unsealed`].
+//! Seals the audit trail of events while this queen leads: see [`rbee_nats::PendingSeal`].
 
 use std::time::Duration;
 
-use rbee_nats::{Bus, BusError, Events, Subject};
+use rbee_nats::{Bus, BusError, EventReader, Subject};
 use rbee_schema::AuditEvent;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
@@ -26,7 +26,7 @@ pub(crate) async fn seal(bus: Bus, delay: Duration) {
 /// Seals until another queen has written a seal. Then the events since that seal must be read again.
 async fn seal_until_overtaken(bus: &Bus, delay: Duration) -> Result<(), BusError> {
     let link = bus.last_seal().await?;
-    let mut events = Events::behind(bus, link.sealed).await?;
+    let mut events = EventReader::after(bus, link.sealed).await?;
     let mut unsealed = link.begin();
     let mut due: Option<Instant> = None;
     loop {

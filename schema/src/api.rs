@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CacheUse, Failure, Haste, HiveName, HiveRecord, JobId, ModelName, ModelReference, ModelSpec, QueenName, Room,
-    Tenant, WorkerName, WorkerRecord,
+    Failure, FreeResources, HiveName, HiveRecord, JobId, ModelName, ModelReference, ModelSpec, PromptCacheStats,
+    QueenName, StopMode, Tenant, WorkerName, WorkerRecord,
 };
 
 /// Reply of `rbee.api.status`: the fleet in numbers.
@@ -36,7 +36,7 @@ pub struct Status {
 
 /// Request of `rbee.api.models`, `hives` and `workers`: a page of them. Without a body it is the first one.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-pub struct Page {
+pub struct PageRequest {
     /// What the page before said in `next`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
@@ -66,7 +66,7 @@ pub struct RefusedModel {
 
 /// Request of `rbee.api.model` and `rbee.api.explain`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct OfModel {
+pub struct ModelRequest {
     /// Which model.
     pub model: ModelName,
 }
@@ -82,17 +82,17 @@ pub struct Explanation {
     /// Why there, or why nowhere.
     pub why: String,
     /// What is thought of each hive, the best first.
-    pub hives: Vec<Opinion>,
+    pub hives: Vec<PlacementCandidate>,
 }
 
 /// What is thought of a hive for another worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Opinion {
+pub struct PlacementCandidate {
     /// Which hive.
     pub hive: HiveName,
     /// Whether it can take it.
-    pub suited: bool,
-    /// How well it is suited, or why it is not.
+    pub fits: bool,
+    /// How well it is fits, or why it is not.
     pub why: String,
 }
 
@@ -137,7 +137,7 @@ pub struct Hive {
     pub presence: String,
     /// What it has left, where it says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub room: Option<Room>,
+    pub free: Option<FreeResources>,
 }
 
 /// Reply of `rbee.api.workers`.
@@ -167,7 +167,7 @@ pub struct Worker {
     pub memory_bytes: u64,
     /// What it remembers of prompts, where its engine does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cache: Option<CacheUse>,
+    pub cache: Option<PromptCacheStats>,
     /// Since when it is in its phase, by the server's clock (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
@@ -178,7 +178,7 @@ pub struct Worker {
 
 /// Request of `rbee.api.worker` and `rbee.api.reset`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct OfWorker {
+pub struct WorkerRequest {
     /// Which worker.
     pub worker: WorkerName,
     /// Where it runs; may be left out where one hive alone has a worker of that name.
@@ -204,9 +204,9 @@ pub struct Stop {
     /// Where it runs; may be left out where one hive alone has a worker of that name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hive: Option<HiveName>,
-    /// Whether its jobs are finished first.
+    /// The way in which the worker is stopped; default `drain`.
     #[serde(default)]
-    pub haste: Haste,
+    pub mode: StopMode,
 }
 
 /// Request of `rbee.api.drain`: let a hive finish its jobs and take no more, or take workers again.
@@ -221,7 +221,7 @@ pub struct Drain {
 
 /// Request of `rbee.api.pull` and `rbee.api.rm`: fetch or delete a model file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct OfFile {
+pub struct FileRequest {
     /// Which, such as `hf:owner/repo/file.gguf`.
     pub reference: ModelReference,
     /// On which hive; default: on every one.
@@ -231,7 +231,7 @@ pub struct OfFile {
 
 /// Reply of the operations that command hives: the commands are stored; what becomes of them is told by events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Commanded {
+pub struct CommandReply {
     /// Which hives were commanded.
     pub hives: Vec<HiveName>,
     /// Which worker it is about, where it is about one.
@@ -256,7 +256,7 @@ pub struct Cancel {
 
 /// Reply of `rbee.api.cancel`: the cancellation is under way, and the job's output will end with an `error` chunk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Cancelling {
+pub struct CancelReply {
     /// Which job.
     pub job: JobId,
 }

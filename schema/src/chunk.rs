@@ -119,15 +119,15 @@ impl Chunk {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenLogprob {
     /// The token.
-    pub token: Scored,
+    pub token: TokenScore,
     /// The likeliest tokens there, as many as were asked for, likeliest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub top: Vec<Scored>,
+    pub top: Vec<TokenScore>,
 }
 
 /// A token with its probability.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Scored {
+pub struct TokenScore {
     /// Its id in the model's vocabulary.
     pub id: u32,
     /// Its text; U+FFFD stands for bytes that are none by themselves. Empty for a control token.
@@ -139,7 +139,7 @@ pub struct Scored {
     pub logprob: f32,
 }
 
-impl Scored {
+impl TokenScore {
     /// A token that stands for `bytes`.
     pub fn new(id: u32, bytes: &[u8], logprob: f32) -> Self {
         match std::str::from_utf8(bytes) {
@@ -191,8 +191,8 @@ mod tests {
     #[test]
     fn a_scored_token_keeps_its_bytes_whether_they_are_text_or_not() {
         for bytes in [" bee".as_bytes(), b"\xE2\x82", b"", "\u{FFFD}".as_bytes()] {
-            let json = serde_json::to_string(&Scored::new(7, bytes, -0.5)).expect("serializes");
-            let read: Scored = serde_json::from_str(&json).expect("reads");
+            let json = serde_json::to_string(&TokenScore::new(7, bytes, -0.5)).expect("serializes");
+            let read: TokenScore = serde_json::from_str(&json).expect("reads");
             assert_eq!(read.bytes(), bytes, "{json}");
             assert_eq!(json.contains("bytes"), std::str::from_utf8(bytes).is_err(), "{json}");
         }

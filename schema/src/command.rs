@@ -28,9 +28,9 @@ pub enum HiveCommand {
         /// Why, in words.
         #[serde(default)]
         why: String,
-        /// Whether its jobs are finished first.
+        /// The way in which the worker is stopped; default `drain`.
         #[serde(default)]
-        haste: Haste,
+        mode: StopMode,
     },
     /// Start a worker anew that was given up or waits for its next try. Answered by its `spawned` event.
     Reset {
@@ -67,15 +67,17 @@ pub enum HiveCommand {
     },
 }
 
-/// Whether what runs is finished before an end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+/// The way in which workers are stopped. Each mode is stronger than the one before it; default `drain`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Haste {
-    /// Jobs that run are finished, within the time that a drain may take.
+pub enum StopMode {
+    /// The worker takes no further jobs and finishes those that it runs, within the drain timeout. Then it ends.
     #[default]
     Drain,
-    /// Jobs that run go on elsewhere.
-    AtOnce,
+    /// The worker ends at once (SIGTERM). Its unfinished jobs return to the queue and continue on other workers.
+    Terminate,
+    /// The worker is killed (SIGKILL). Its unfinished jobs return to the queue and continue on other workers.
+    Kill,
 }
 
 /// What a worker is told, on `rbee.ctl.worker.<hive>.<worker>`; not stored.
@@ -96,4 +98,22 @@ pub enum QueenControl {
         #[serde(default)]
         why: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_without_a_mode_drains() {
+        let stop: HiveCommand = serde_json::from_str(r#"{"command":"stop","worker":"w"}"#).expect("valid");
+        let expected =
+            HiveCommand::Stop { worker: "w".parse().expect("a name"), why: String::new(), mode: StopMode::Drain };
+        assert_eq!(stop, expected);
+    }
+
+    #[test]
+    fn each_stop_mode_is_stronger_than_the_one_before() {
+        assert!(StopMode::Drain < StopMode::Terminate && StopMode::Terminate < StopMode::Kill);
+    }
 }

@@ -3,9 +3,9 @@
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 
 use crate::{
-    AlertEvent, AuditEvent, Chunk, DeadJob, EmbeddingsRequest, Failure, FileRecord, HiveBeat, HiveCommand, HiveEvent,
-    HiveRecord, JobEvent, JobRequest, LeaderRecord, ModelEvent, ModelSpec, PortEvent, PortLease, QueenControl,
-    QueenEvent, WorkerBeat, WorkerControl, WorkerEvent, WorkerRecord, api,
+    AlertEvent, AuditEvent, Chunk, DeadJob, EmbeddingsRequest, Failure, FileRecord, HiveCommand, HiveEvent,
+    HiveHeartbeat, HiveRecord, JobEvent, JobRequest, LeaderRecord, ModelEvent, ModelSpec, PortEvent, PortLease,
+    QueenControl, QueenEvent, WorkerControl, WorkerEvent, WorkerHeartbeat, WorkerRecord, api,
 };
 
 /// A kind of document and its JSON Schema (draft 2020-12, every definition inlined or in `$defs`).
@@ -36,8 +36,8 @@ pub fn documents() -> Vec<Document> {
         document::<JobEvent>("job-event"),
         document::<AlertEvent>("alert-event"),
         document::<AuditEvent>("audit-event"),
-        document::<HiveBeat>("hive-beat"),
-        document::<WorkerBeat>("worker-beat"),
+        document::<HiveHeartbeat>("hive-heartbeat"),
+        document::<WorkerHeartbeat>("worker-heartbeat"),
         document::<HiveCommand>("hive-command"),
         document::<WorkerControl>("worker-control"),
         document::<QueenControl>("queen-control"),
@@ -50,19 +50,19 @@ pub fn documents() -> Vec<Document> {
         document::<ModelSpec>("model-spec"),
         document::<Failure>("failure"),
         document::<api::Status>("api-status"),
-        document::<api::Page>("api-page"),
+        document::<api::PageRequest>("api-page-request"),
         document::<api::Models>("api-models"),
         document::<api::Hives>("api-hives"),
         document::<api::Workers>("api-workers"),
         document::<api::Cancel>("api-cancel"),
-        document::<api::Cancelling>("api-cancelling"),
+        document::<api::CancelReply>("api-cancel-reply"),
         document::<api::Explanation>("api-explanation"),
-        document::<api::OfModel>("api-of-model"),
-        document::<api::OfWorker>("api-of-worker"),
-        document::<api::OfFile>("api-of-file"),
+        document::<api::ModelRequest>("api-model-request"),
+        document::<api::WorkerRequest>("api-worker-request"),
+        document::<api::FileRequest>("api-file-request"),
         document::<api::Spawn>("api-spawn"),
         document::<api::Stop>("api-stop"),
         document::<api::Drain>("api-drain"),
-        document::<api::Commanded>("api-commanded"),
+        document::<api::CommandReply>("api-command-reply"),
     ]
 }

@@ -70,7 +70,7 @@ impl EmbeddingsRequest {
     }
 
     /// Whether a body is meant as one of these: it has an `input`, and no chat.
-    pub fn is_meant(body: &[u8]) -> bool {
+    pub fn matches(body: &[u8]) -> bool {
         Fields::of(body).is_some_and(|fields| fields.input.is_some() && fields.messages.is_none())
     }
 
@@ -260,8 +260,8 @@ mod tests {
         };
         let json = serde_json::to_vec(&request).expect("serializes");
         assert_eq!(EmbeddingsRequest::from_json(&json), Ok(request));
-        assert!(EmbeddingsRequest::is_meant(&json));
-        assert!(!EmbeddingsRequest::is_meant(br#"{"messages":[],"input":"a"}"#));
-        assert!(!EmbeddingsRequest::is_meant(b"{"));
+        assert!(EmbeddingsRequest::matches(&json));
+        assert!(!EmbeddingsRequest::matches(br#"{"messages":[],"input":"a"}"#));
+        assert!(!EmbeddingsRequest::matches(b"{"));
     }
 }

@@ -174,7 +174,7 @@ pub enum WorkerEvent {
         /// What happened, in words.
         failure: Failure,
         /// After how long it is tried once more, in milliseconds.
-        trial_ms: u64,
+        retry_ms: u64,
     },
     /// It was refused or given up.
     Failed {
@@ -193,7 +193,7 @@ pub enum WorkerEvent {
     /// Something was heard that does not fit its state; it was counted and not obeyed.
     Ignored {
         /// What was heard.
-        heard: String,
+        received: String,
         /// The state that it did not fit.
         state: String,
     },
@@ -282,7 +282,7 @@ pub enum HiveEvent {
         /// Workers that lived and are its own again.
         adopted: u32,
         /// Workers that had ended meanwhile.
-        buried: u32,
+        ended: u32,
         /// Processes that belonged to no worker and were killed.
         killed: u32,
         /// Port leases that belonged to no worker and were released.
@@ -294,7 +294,7 @@ pub enum HiveEvent {
         why: String,
     },
     /// It is no longer degraded.
-    Mended {},
+    Restored {},
     /// It takes no further workers and drains those that it has.
     Draining {
         /// Why, in words.
@@ -363,7 +363,7 @@ event_names!(HiveEvent {
     Joined => "joined",
     Recovered => "recovered",
     Degraded => "degraded",
-    Mended => "mended",
+    Restored => "restored",
     Draining => "draining",
     Drained => "drained",
     Resumed => "resumed",
@@ -442,7 +442,7 @@ pub enum QueenEvent {
         /// Workers that it had.
         workers: u32,
         /// For how long nothing was heard of it, in milliseconds.
-        silent_ms: u64,
+        heartbeat_age_ms: u64,
     },
     /// A hive that was silent or gone is heard again.
     HiveReturned {
@@ -451,7 +451,7 @@ pub enum QueenEvent {
         /// Which run of it.
         epoch: u64,
         /// For how long nothing was heard of it, in milliseconds.
-        silent_ms: u64,
+        heartbeat_age_ms: u64,
     },
     /// A hive has been gone for so long that nothing is expected of it any more; what was known of its workers is
     /// forgotten.

@@ -107,7 +107,7 @@ impl FailureCode {
     }
 
     /// Whether the same request may succeed later without a change.
-    pub fn retry_can_help(self) -> bool {
+    pub fn is_retryable(self) -> bool {
         match self {
             Self::QueueFull
             | Self::PortsExhausted
@@ -164,6 +164,6 @@ pub struct Failure {
 impl Failure {
     /// A failure; whether a retry can help follows from the code.
     pub fn new(code: FailureCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retryable: code.retry_can_help() }
+        Self { code, message: message.into(), retryable: code.is_retryable() }
     }
 }

@@ -6,7 +6,6 @@
 
 mod alert;
 pub mod api;
-mod beat;
 mod chunk;
 mod command;
 mod document;
@@ -14,6 +13,7 @@ mod embedding;
 mod estimate;
 mod event;
 mod failure;
+mod heartbeat;
 mod job;
 mod model;
 mod name;
@@ -26,31 +26,31 @@ mod size;
 mod worker_settings;
 
 pub use alert::{AlertEvent, AlertKind};
-pub use beat::{CacheUse, HiveBeat, JobInFlight, Room, WorkerBeat};
-pub use chunk::{Chunk, FinishReason, Scored, TokenLogprob, Usage};
-pub use command::{Haste, HiveCommand, QueenControl, WorkerControl};
+pub use chunk::{Chunk, FinishReason, TokenLogprob, TokenScore, Usage};
+pub use command::{HiveCommand, QueenControl, StopMode, WorkerControl};
 pub use document::{Document, documents};
 pub use embedding::{EmbeddingInput, EmbeddingsRequest, EncodingFormat};
 pub use estimate::MemoryEstimate;
 pub use event::{Event, ExitClass, HiveEvent, JobEvent, ModelEvent, PortEvent, QueenEvent, WorkerEvent};
 pub use failure::{Failure, FailureCode};
+pub use heartbeat::{FreeResources, HiveHeartbeat, JobInFlight, PromptCacheStats, WorkerHeartbeat};
 pub use job::{
-    CalledFunction, Function, FunctionName, JobRequest, MAX_BODY_BYTES, Message, NamedSchema, ResponseFormat, Role,
-    Sampling, Shape, StructuredOutputs, Tool, ToolCall, ToolChoice, ToolKind, ToolWord,
+    CalledFunction, Function, FunctionName, JobRequest, MAX_BODY_BYTES, Message, NamedSchema, OutputFormat,
+    ResponseFormat, Role, Sampling, StructuredOutputs, Tool, ToolCall, ToolChoice, ToolKind, ToolMode,
 };
 pub use model::{
-    Device, HubFile, Labels, Limits, ModelKind, ModelReference, ModelSpec, Replicas, Spreading, check_labels,
+    Device, HubFile, Labels, Limits, ModelKind, ModelReference, ModelSpec, PlacementStrategy, Replicas, check_labels,
 };
 pub use name::{HiveName, HostName, InvalidName, JobClass, JobId, ModelName, QueenName, Tenant, WorkerName};
 pub use parse::{parse_cores, parse_hub_reference, parse_label};
 pub use protocol::Protocol;
 pub use record::{
-    DeadJob, FileRecord, HiveRecord, LeaderRecord, LimitedBy, LimitsInForce, PortLease, WorkerPhase, WorkerRecord,
+    DeadJob, EffectiveLimits, FileRecord, HiveRecord, LeaderRecord, LimitMethod, PortLease, WorkerPhase, WorkerRecord,
 };
 pub use seal::AuditEvent;
 pub use settings::{
-    Declared, SettingValue, Settings, as_long, duration, longer, nearest, no_setting, read_settings, setting_value,
-    whole_seconds,
+    SettingInfo, SettingValue, Settings, check_at_least, check_longer, check_whole_seconds, nearest_name,
+    parse_duration, parse_setting, parse_settings, unknown_setting,
 };
 pub use size::ByteSize;
 pub use worker_settings::WorkerSettings;

@@ -46,8 +46,8 @@ pub struct ModelSpec {
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
     /// How its workers are placed; default: spread.
-    #[serde(default, skip_serializing_if = "Spreading::is_default")]
-    pub spreading: Spreading,
+    #[serde(default, skip_serializing_if = "PlacementStrategy::is_default")]
+    pub placement: PlacementStrategy,
 }
 
 /// What a hive is called by, and what a declaration may ask for: `zone = "attic"`.
@@ -79,7 +79,7 @@ pub fn check_labels(labels: &Labels) -> Result<(), String> {
 /// How the workers of a model are placed on hives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Spreading {
+pub enum PlacementStrategy {
     /// On different hives as far as there are: the loss of one costs least.
     #[default]
     Spread,
@@ -87,7 +87,7 @@ pub enum Spreading {
     Pack,
 }
 
-impl Spreading {
+impl PlacementStrategy {
     fn is_default(&self) -> bool {
         *self == Self::default()
     }
@@ -179,12 +179,12 @@ impl ModelSpec {
             device: None,
             priority: 0,
             labels: Labels::new(),
-            spreading: Spreading::default(),
+            placement: PlacementStrategy::default(),
         }
     }
 
     /// Whether a worker that was started with `other` serves as this one says: what its process is told is the same.
-    pub fn is_served_like(&self, other: &Self) -> bool {
+    pub fn runs_like(&self, other: &Self) -> bool {
         self.told() == other.told()
     }
 

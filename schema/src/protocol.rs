@@ -15,9 +15,10 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// What this version of the vocabulary understands. A change that older readers cannot live without raises `newest`;
-    /// what is no longer understood raises `oldest`.
-    pub const OURS: Self = Self { oldest: 1, newest: 1 };
+    /// Versions that this build understands. A change that older readers cannot work with raises `newest`; dropping
+    /// support for a version raises `oldest`. Version 2 renamed fields and events of version 1, which this build cannot
+    /// read.
+    pub const OURS: Self = Self { oldest: 2, newest: 2 };
 
     /// The newest version that both understand.
     pub fn shared(self, other: Self) -> Option<u32> {
@@ -26,7 +27,7 @@ impl Protocol {
     }
 }
 
-/// Who does not say is from before there was a second version.
+/// A role that announces no range dates from before there was a second version.
 impl Default for Protocol {
     fn default() -> Self {
         Self { oldest: 1, newest: 1 }

@@ -74,7 +74,7 @@ pub struct WorkerRecord {
     pub exits: u32,
     /// What it may use, and who enforces that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limits: Option<LimitsInForce>,
+    pub limits: Option<EffectiveLimits>,
     /// Why it ended, where it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -85,17 +85,17 @@ pub struct WorkerRecord {
 
 /// What a worker may use, and who sees to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct LimitsInForce {
+pub struct EffectiveLimits {
     /// What it may use.
     pub limits: Limits,
     /// Who limits its memory and processor time.
-    pub by: LimitedBy,
+    pub method: LimitMethod,
 }
 
 /// Who limits memory and processor time. Open files are always limited by RLIMIT_NOFILE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum LimitedBy {
+pub enum LimitMethod {
     /// The memory and cpu controllers of cgroup v2.
     CgroupV2,
     /// The memory and cpu controllers of cgroup v1.
@@ -104,7 +104,7 @@ pub enum LimitedBy {
     RlimitData,
 }
 
-impl LimitedBy {
+impl LimitMethod {
     /// Its name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -148,7 +148,7 @@ pub struct HiveRecord {
     pub cores: u32,
     /// Who limits its workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limited_by: Option<LimitedBy>,
+    pub limit_method: Option<LimitMethod>,
     /// Where its metrics are served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,
@@ -169,7 +169,7 @@ pub struct HiveRecord {
     pub max_workers: Option<u32>,
     /// By how many milliseconds its clock is ahead of the server's, as it was when the hive began.
     #[serde(default)]
-    pub clock_ahead_ms: i64,
+    pub clock_skew_ms: i64,
 }
 
 /// Which queen leads: bucket `queen`, key `leader`; it lapses when she does not renew it.

@@ -37,8 +37,8 @@ macro_rules! settings {
 
             fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
                 match name {
-                    $(stringify!($name) => self.$name = $crate::setting_value::<Self, _>(name, text, Self::default().$name)?,)*
-                    _ => return Err($crate::no_setting::<Self>(name)),
+                    $(stringify!($name) => self.$name = $crate::parse_setting::<Self, _>(name, text, Self::default().$name)?,)*
+                    _ => return Err($crate::unknown_setting::<Self>(name)),
                 }
                 Ok(())
             }
@@ -47,12 +47,12 @@ macro_rules! settings {
                 self.check()
             }
 
-            fn declared() -> Vec<$crate::Declared> {
+            fn describe() -> Vec<$crate::SettingInfo> {
                 let default = Self::default();
-                vec![$($crate::Declared {
+                vec![$($crate::SettingInfo {
                     name: stringify!($name),
-                    default: $crate::SettingValue::written(&default.$name),
-                    possible: <$type as $crate::SettingValue>::POSSIBLE,
+                    default: $crate::SettingValue::to_text(&default.$name),
+                    expected: <$type as $crate::SettingValue>::EXPECTED,
                     reason: concat!($($doc),*).trim(),
                 }),*]
             }
@@ -62,7 +62,7 @@ macro_rules! settings {
             type Err = String;
 
             fn from_str(text: &str) -> Result<Self, String> {
-                $crate::read_settings(text)
+                $crate::parse_settings(text)
             }
         }
 
@@ -71,7 +71,7 @@ macro_rules! settings {
                 let default = Self::default();
                 let mut pairs: Vec<String> = Vec::new();
                 $(if self.$name != default.$name {
-                    pairs.push(format!("{}={}", stringify!($name), $crate::SettingValue::written(&self.$name)));
+                    pairs.push(format!("{}={}", stringify!($name), $crate::SettingValue::to_text(&self.$name)));
                 })*
                 f.write_str(&pairs.join(","))
             }
@@ -99,18 +99,18 @@ pub trait Settings: Default {
     fn check(&self) -> Result<(), String>;
 
     /// All of them, for whoever documents them.
-    fn declared() -> Vec<Declared>;
+    fn describe() -> Vec<SettingInfo>;
 }
 
 /// One setting, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Declared {
+pub struct SettingInfo {
     /// Its name.
     pub name: &'static str,
     /// What it is where nobody says otherwise.
     pub default: String,
     /// Possible values, in words.
-    pub possible: &'static str,
+    pub expected: &'static str,
     /// What it is for, and why the default is that much.
     pub reason: &'static str,
 }
@@ -118,13 +118,13 @@ pub struct Declared {
 /// What a setting may be.
 pub trait SettingValue: Sized {
     /// What is possible, in words.
-    const POSSIBLE: &'static str;
+    const EXPECTED: &'static str;
 
     /// Reads one; none where the text is none, or the value is not possible.
     fn read(text: &str) -> Option<Self>;
 
     /// The text that it is read from.
-    fn written(&self) -> String;
+    fn to_text(&self) -> String;
 }
 
 /// Shorter than a clock tick is no time that anybody waits; longer than the bound would end the arithmetic of clocks.
@@ -135,51 +135,51 @@ const LONGEST: Duration = Duration::from_secs(10 * 31_557_600);
 const LARGEST: ByteSize = ByteSize(1 << 50);
 
 impl SettingValue for Duration {
-    const POSSIBLE: &'static str = "a duration from 1ms to 10years";
+    const EXPECTED: &'static str = "a duration from 1ms to 10years";
 
     fn read(text: &str) -> Option<Self> {
         humantime::parse_duration(text).ok().filter(|it| (SHORTEST..=LONGEST).contains(it))
     }
 
-    fn written(&self) -> String {
+    fn to_text(&self) -> String {
         humantime::format_duration(*self).to_string()
     }
 }
 
 impl SettingValue for u32 {
-    const POSSIBLE: &'static str = "a whole number from 1 to 1000000000";
+    const EXPECTED: &'static str = "a whole number from 1 to 1000000000";
 
     fn read(text: &str) -> Option<Self> {
         text.parse().ok().filter(|it| (1..=1_000_000_000).contains(it))
     }
 
-    fn written(&self) -> String {
+    fn to_text(&self) -> String {
         self.to_string()
     }
 }
 
 impl SettingValue for ByteSize {
-    const POSSIBLE: &'static str = "a size from 1B to 1024TiB";
+    const EXPECTED: &'static str = "a size from 1B to 1024TiB";
 
     fn read(text: &str) -> Option<Self> {
         text.parse().ok().filter(|it| (Self(1)..=LARGEST).contains(it))
     }
 
-    fn written(&self) -> String {
+    fn to_text(&self) -> String {
         self.to_string().replace(' ', "")
     }
 }
 
 /// What may be without a bound.
 impl SettingValue for Option<ByteSize> {
-    const POSSIBLE: &'static str = "a size from 1B to 1024TiB, or `none`";
+    const EXPECTED: &'static str = "a size from 1B to 1024TiB, or `none`";
 
     fn read(text: &str) -> Option<Self> {
         if text == "none" { Some(None) } else { ByteSize::read(text).map(Some) }
     }
 
-    fn written(&self) -> String {
-        self.map_or_else(|| "none".to_owned(), |size| size.written())
+    fn to_text(&self) -> String {
+        self.map_or_else(|| "none".to_owned(), |size| size.to_text())
     }
 }
 
@@ -187,7 +187,7 @@ impl SettingValue for Option<ByteSize> {
 ///
 /// # Errors
 /// See [`Settings::set`] and [`Settings::check`].
-pub fn read_settings<S: Settings>(text: &str) -> Result<S, String> {
+pub fn parse_settings<S: Settings>(text: &str) -> Result<S, String> {
     let mut settings = S::default();
     for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -201,22 +201,22 @@ pub fn read_settings<S: Settings>(text: &str) -> Result<S, String> {
 ///
 /// # Errors
 /// What was given, and what is possible.
-pub fn setting_value<S: Settings, T: SettingValue>(name: &str, text: &str, default: T) -> Result<T, String> {
+pub fn parse_setting<S: Settings, T: SettingValue>(name: &str, text: &str, default: T) -> Result<T, String> {
     T::read(text).ok_or_else(|| {
-        let (kind, possible, default) = (S::KIND, T::POSSIBLE, default.written());
+        let (kind, possible, default) = (S::KIND, T::EXPECTED, default.to_text());
         format!("{kind} `{name}={text}`: expected {possible}, such as {name}={default}")
     })
 }
 
 /// Why a name is none, and which was probably meant.
-pub fn no_setting<S: Settings>(name: &str) -> String {
-    let meant = nearest(name, S::NAMES.iter().map(|known| (*known, *known)));
+pub fn unknown_setting<S: Settings>(name: &str) -> String {
+    let meant = nearest_name(name, S::NAMES.iter().map(|known| (*known, *known)));
     let meant = meant.map(|known| format!("did you mean `{known}`? ")).unwrap_or_default();
     format!("there is no {} `{name}`: {meant}known are {}", S::KIND, S::NAMES.join(", "))
 }
 
 /// What stands beside the name that a word is a misspelling of.
-pub fn nearest<'a, T>(word: &str, known: impl IntoIterator<Item = (&'a str, T)>) -> Option<T> {
+pub fn nearest_name<'a, T>(word: &str, known: impl IntoIterator<Item = (&'a str, T)>) -> Option<T> {
     let plain = |name: &str| name.trim_start_matches('-').replace('_', "-").to_lowercase();
     let word = plain(word);
     // Further away it is another word: half of the options are within three letters of each other.
@@ -230,18 +230,18 @@ pub fn nearest<'a, T>(word: &str, known: impl IntoIterator<Item = (&'a str, T)>)
 ///
 /// # Errors
 /// What was given, and what is possible.
-pub fn whole_seconds(name: &str, value: Duration) -> Result<(), String> {
+pub fn check_whole_seconds(name: &str, value: Duration) -> Result<(), String> {
     if value.subsec_nanos() == 0 {
         return Ok(());
     }
-    Err(format!("`{name}={}`: expected whole seconds, as the server counts these", value.written()))
+    Err(format!("`{name}={}`: expected whole seconds, as the server counts these", value.to_text()))
 }
 
 /// Whether one duration is longer than another.
 ///
 /// # Errors
 /// Both, and how they must be.
-pub fn longer((long, longer): (&str, Duration), (short, shorter): (&str, Duration)) -> Result<(), String> {
+pub fn check_longer((long, longer): (&str, Duration), (short, shorter): (&str, Duration)) -> Result<(), String> {
     if longer > shorter { Ok(()) } else { Err(refusal((long, longer), "longer than", (short, shorter))) }
 }
 
@@ -249,21 +249,21 @@ pub fn longer((long, longer): (&str, Duration), (short, shorter): (&str, Duratio
 ///
 /// # Errors
 /// Both, and how they must be.
-pub fn as_long((long, longer): (&str, Duration), (short, shorter): (&str, Duration)) -> Result<(), String> {
+pub fn check_at_least((long, longer): (&str, Duration), (short, shorter): (&str, Duration)) -> Result<(), String> {
     if longer >= shorter { Ok(()) } else { Err(refusal((long, longer), "at least as long as", (short, shorter))) }
 }
 
 fn refusal((long, longer): (&str, Duration), relation: &str, (short, shorter): (&str, Duration)) -> String {
-    format!("`{long}={}`: expected {relation} {short}, which is {}", longer.written(), shorter.written())
+    format!("`{long}={}`: expected {relation} {short}, which is {}", longer.to_text(), shorter.to_text())
 }
 
 /// Reads a duration that is an option of its own.
 ///
 /// # Errors
 /// What was given, and what is possible.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let read = <Duration as SettingValue>::read(text);
-    read.ok_or_else(|| format!("`{text}`: expected {}, such as 90s or 5m", Duration::POSSIBLE))
+    read.ok_or_else(|| format!("`{text}`: expected {}, such as 90s or 5m", Duration::EXPECTED))
 }
 
 #[cfg(test)]
@@ -295,7 +295,7 @@ mod tests {
 
         impl Told {
             fn check(&self) -> Result<(), String> {
-                crate::longer(("patience", self.patience), ("period", self.period))
+                crate::check_longer(("patience", self.patience), ("period", self.period))
             }
         }
     }
@@ -356,11 +356,11 @@ mod tests {
 
     #[test]
     fn every_setting_has_a_default_that_is_possible_and_a_reason() {
-        let declared = Told::declared();
+        let declared = Told::describe();
         let names: Vec<&str> = declared.iter().map(|setting| setting.name).collect();
         assert_eq!(names, Told::NAMES);
         assert_eq!(declared[0].reason, "How long it waits, at most.");
-        for Declared { name, default, .. } in declared {
+        for SettingInfo { name, default, .. } in declared {
             assert_eq!(format!("{name}={default}").parse(), Ok(Told::default()));
         }
     }
@@ -368,15 +368,16 @@ mod tests {
     #[test]
     fn durations_are_compared_and_times_to_live_are_whole_seconds() {
         let (one, two) = (("one", Duration::from_secs(1)), ("two", Duration::from_secs(2)));
-        assert_eq!((longer(two, one), as_long(one, one)), (Ok(()), Ok(())));
-        assert_eq!(longer(one, one), Err("`one=1s`: expected longer than one, which is 1s".to_owned()));
-        assert_eq!(as_long(one, two), Err("`one=1s`: expected at least as long as two, which is 2s".to_owned()));
-        assert_eq!(whole_seconds("lease", Duration::from_secs(1)), Ok(()));
+        assert_eq!((check_longer(two, one), check_at_least(one, one)), (Ok(()), Ok(())));
+        assert_eq!(check_longer(one, one), Err("`one=1s`: expected longer than one, which is 1s".to_owned()));
+        assert_eq!(check_at_least(one, two), Err("`one=1s`: expected at least as long as two, which is 2s".to_owned()));
+        assert_eq!(check_whole_seconds("lease", Duration::from_secs(1)), Ok(()));
         assert!(
-            whole_seconds("lease", Duration::from_millis(1500)).is_err_and(|error| error.contains("whole seconds"))
+            check_whole_seconds("lease", Duration::from_millis(1500))
+                .is_err_and(|error| error.contains("whole seconds"))
         );
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert!(duration("soon").is_err_and(|error| error.contains("such as 90s")));
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert!(parse_duration("soon").is_err_and(|error| error.contains("such as 90s")));
     }
 
     #[test]
@@ -393,7 +394,7 @@ mod tests {
             ("threads", None),
             ("", None),
         ] {
-            assert_eq!(nearest(word, known.map(|name| (name, name))), expected, "{word}");
+            assert_eq!(nearest_name(word, known.map(|name| (name, name))), expected, "{word}");
         }
     }
 }

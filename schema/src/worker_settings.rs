@@ -18,7 +18,7 @@ crate::settings! {
         /// is idle needs as long.
         batch_wait: Duration = SECOND,
         /// How long its last events may take to be stored when it ends.
-        last_words: Duration = 3 * SECOND,
+        final_flush: Duration = 3 * SECOND,
         /// A job that was delivered more often than this without a word of its output is given up: it ends its workers
         /// before they can say that they have begun.
         attempts: u32 = 10,
@@ -42,6 +42,6 @@ impl WorkerSettings {
     /// # Errors
     /// What does not fit together.
     pub fn check(&self) -> Result<(), String> {
-        crate::longer(("grace", self.grace), ("beat", self.beat))
+        crate::check_longer(("grace", self.grace), ("beat", self.beat))
     }
 }

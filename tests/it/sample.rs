@@ -33,7 +33,7 @@ pub(crate) fn submission(job: &str) -> Submission {
 
 /// The queue of the model that most tests use.
 pub(crate) async fn queue(bus: &Bus) -> JobQueue {
-    JobQueue::of(bus, &model()).await.expect("the queue is there")
+    JobQueue::open(bus, &model()).await.expect("the queue is there")
 }
 
 /// The next job of a queue; an empty pull is followed by another, as a worker does it.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rbee_nats::trace::STEPS;
-use rbee_nats::{Committed, Delivery};
+use rbee_nats::{Delivery, StoredChunk};
 use rbee_schema::{Chunk, EmbeddingsRequest, EncodingFormat, Failure, FailureCode, FinishReason, JobEvent, Usage};
 use tokio::{
     task::spawn_blocking,
@@ -57,7 +57,7 @@ impl Desk {
     pub(crate) async fn embed(
         &self,
         delivery: &Delivery,
-        stored: &[Committed],
+        stored: &[StoredChunk],
         writer: &mut Writer,
         cancelled: &CancellationToken,
         taken: Instant,
@@ -84,7 +84,7 @@ impl Desk {
     }
 
     /// Reads the request, and makes tokens of its texts on a thread that may be kept.
-    async fn wanted(&self, delivery: &Delivery, stored: &[Committed]) -> Result<Wanted, Failure> {
+    async fn wanted(&self, delivery: &Delivery, stored: &[StoredChunk]) -> Result<Wanted, Failure> {
         let request = EmbeddingsRequest::from_json(delivery.body())?;
         self.check_strikes(delivery, stored)?;
         let EmbeddingsRequest { input, dimensions, encoding_format, .. } = request;
@@ -96,7 +96,7 @@ impl Desk {
         Ok(Wanted { texts, dimensions, format: encoding_format.unwrap_or_default() })
     }
 
-    fn first_of(&self, delivery: &Delivery, stored: &[Committed], prompt_tokens: u32, done: usize) -> Chunk {
+    fn first_of(&self, delivery: &Delivery, stored: &[StoredChunk], prompt_tokens: u32, done: usize) -> Chunk {
         let Identity { hive, worker, model, .. } = self.identity.clone();
         if stored.is_empty() {
             return Chunk::Started { model, hive, worker, seed: 0, prompt_tokens };
@@ -123,7 +123,7 @@ impl Desk {
                     () = cancelled.cancelled() => return Err(Break::Cancelled),
                     () = self.stop.cancelled() => return Err(Break::Stopped),
                     made = &mut computing => break made.map_err(Break::Failed)?,
-                    _ = keep.tick() => if let Err(error) = delivery.keep().await {
+                    _ = keep.tick() => if let Err(error) = delivery.keep_alive().await {
                         warn!(job = %delivery.job, %error, "the job could not be kept");
                     },
                 }

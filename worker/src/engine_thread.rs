@@ -158,7 +158,7 @@ impl Lives {
         self.next += 1;
         // The slot of the job before may have become free just now.
         self.release_unwanted();
-        let ends = sequence.sampling.ends.clone();
+        let ends = sequence.sampling.eos_tokens.clone();
         match self.engine.admit(id, *sequence) {
             Ok(()) => self.running.push(Running { id, left, ends, hearer }),
             Err(failure) => {
@@ -244,7 +244,7 @@ mod tests {
         let options = LoadOptions { context: None, slots: 1, ..LoadOptions::default() };
         let loaded = load(&ModelReference::Mock("tokens=5".into()), &options, &mut |_| {}).expect("loads");
         let engine = EngineThread::start(loaded.engine, options.slots).expect("a thread");
-        let sampling = Sampling { ends: loaded.text.ends(), ..JobRequest::default().sampling(0) };
+        let sampling = Sampling { eos_tokens: loaded.text.ends(), ..JobRequest::default().sampling(0) };
         let mut made = 0;
         // The mock ends an answer of five tokens with a sixth.
         for (limit, expected) in [(3, 3), (5, 5), (100, 6)] {

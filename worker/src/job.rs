@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rbee_nats::trace::STEPS;
 use rbee_nats::{Bus, Delivery, Outbox};
 use rbee_schema::{
-    Chunk, DeadJob, Event, Failure, FailureCode, JobEvent, ModelKind, Scored, TokenLogprob, WorkerSettings,
+    Chunk, DeadJob, Event, Failure, FailureCode, JobEvent, ModelKind, TokenLogprob, TokenScore, WorkerSettings,
 };
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
@@ -76,7 +76,7 @@ impl Desk {
         let Delivery { job, tenant, attempt, trace, .. } = &delivery;
         let Identity { model, worker, .. } = &self.identity;
         let span = info_span!(parent: None, "job", %job, %tenant, attempt, %model, %worker, trace = trace.id());
-        rbee_nats::trace::join(&span, trace);
+        rbee_nats::trace::continue_trace(&span, trace);
         self.serve_in_trace(&delivery).instrument(span).await;
     }
 
@@ -90,11 +90,11 @@ impl Desk {
         let said = match outcome {
             Outcome::Complete(outcome) => {
                 metrics::job_settled(outcome);
-                delivery.settle().await
+                delivery.ack().await
             }
             Outcome::GiveBack => {
                 metrics::job_settled("returned");
-                delivery.give_back().await
+                delivery.nak().await
             }
             Outcome::Lost => {
                 warn!(%job, "another worker has gone on with the job");
@@ -109,7 +109,7 @@ impl Desk {
 
     async fn work(&self, delivery: &Delivery, cancelled: &CancellationToken) -> Result<Outcome, Outcome> {
         let taken = Instant::now();
-        let stored = match self.bus.output(&delivery.tenant, &delivery.job, 0).await {
+        let stored = match self.bus.stored_output(&delivery.tenant, &delivery.job, 0).await {
             Ok(stored) => stored,
             Err(error) => {
                 warn!(job = %delivery.job, %error, "what the job answered so far cannot be read");
@@ -218,7 +218,7 @@ impl Desk {
                             break;
                         }
                     }
-                    _ = keep.tick() => if let Err(error) = delivery.keep().await {
+                    _ = keep.tick() => if let Err(error) = delivery.keep_alive().await {
                         warn!(job = %delivery.job, %error, "the job could not be kept");
                     },
                 }
@@ -240,7 +240,7 @@ impl Desk {
 
     /// How probable a token was, in the words of the bus.
     fn logprob(&self, Token { id, logprobs }: &Token) -> Option<TokenLogprob> {
-        let scored = |id: u32, logprob: f32| Scored::new(id, self.text.piece(id), logprob);
+        let scored = |id: u32, logprob: f32| TokenScore::new(id, self.text.piece(id), logprob);
         logprobs.as_ref().map(|logprobs| TokenLogprob {
             token: scored(*id, logprobs.made),
             top: logprobs.top.iter().map(|(id, logprob)| scored(*id, *logprob)).collect(),
@@ -263,7 +263,7 @@ impl Desk {
                 failure: failure.clone(),
                 body: String::from_utf8_lossy(delivery.body()).into_owned(),
             };
-            if let Err(error) = self.bus.bury(&self.identity.model, &dead).await {
+            if let Err(error) = self.bus.store_dead_job(&self.identity.model, &dead).await {
                 warn!(job = %delivery.job, %error, "a dead job could not be kept");
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use rbee_schema::CacheUse;
+use rbee_schema::PromptCacheStats;
 
 const JOBS: &str = "rbee_worker_jobs_total";
 const JOBS_RUNNING: &str = "rbee_worker_jobs_running";
@@ -11,9 +11,9 @@ const TOKENS: &str = "rbee_worker_tokens_total";
 const EMBEDDINGS: &str = "rbee_worker_embeddings_total";
 const FIRST_TOKEN: &str = "rbee_worker_time_to_first_token_seconds";
 const LOAD: &str = "rbee_worker_load_seconds";
-const CACHE_ASKED: &str = "rbee_worker_cache_asked_tokens_total";
-const CACHE_FOUND: &str = "rbee_worker_cache_found_tokens_total";
-const CACHE_FORGOTTEN: &str = "rbee_worker_cache_forgotten_bytes_total";
+const CACHE_LOOKUPS: &str = "rbee_worker_cache_lookup_tokens_total";
+const CACHE_HITS: &str = "rbee_worker_cache_hit_tokens_total";
+const CACHE_EVICTED: &str = "rbee_worker_cache_evicted_bytes_total";
 const CACHE_HIT_RATE: &str = "rbee_worker_cache_hit_ratio";
 const CACHE: &str = "rbee_worker_cache_bytes";
 
@@ -25,9 +25,9 @@ pub(crate) fn describe() {
     describe_counter!(EMBEDDINGS, "Inputs whose vectors were stored.");
     describe_histogram!(FIRST_TOKEN, "From taking a job to its first token.");
     describe_gauge!(LOAD, "From the start of the process to ready.");
-    describe_counter!(CACHE_ASKED, "Tokens with which jobs began.");
-    describe_counter!(CACHE_FOUND, "Tokens with which jobs began that were in the cache and not computed again.");
-    describe_counter!(CACHE_FORGOTTEN, "What was forgotten of the cache to make room.");
+    describe_counter!(CACHE_LOOKUPS, "Tokens with which jobs began.");
+    describe_counter!(CACHE_HITS, "Tokens with which jobs began that were in the cache and not computed again.");
+    describe_counter!(CACHE_EVICTED, "What was forgotten of the cache to make room.");
     describe_gauge!(CACHE_HIT_RATE, "The share of tokens that were in the cache, since the start.");
     describe_gauge!(CACHE, "Memory of the cache: used by jobs that run, idle (remembered for others), and most.");
 }
@@ -58,12 +58,12 @@ pub(crate) fn first_token(after: Duration) {
 }
 
 /// What the cache holds and has saved.
-pub(crate) fn cache(cache: &CacheUse) {
-    counter!(CACHE_ASKED).absolute(cache.asked_tokens);
-    counter!(CACHE_FOUND).absolute(cache.found_tokens);
-    counter!(CACHE_FORGOTTEN).absolute(cache.forgotten_bytes);
+pub(crate) fn cache(cache: &PromptCacheStats) {
+    counter!(CACHE_LOOKUPS).absolute(cache.lookup_tokens);
+    counter!(CACHE_HITS).absolute(cache.hit_tokens);
+    counter!(CACHE_EVICTED).absolute(cache.evicted_bytes);
     gauge!(CACHE_HIT_RATE).set(cache.hit_rate().unwrap_or(0.0));
-    for (what, bytes) in [("used", cache.used_bytes), ("idle", cache.idle_bytes), ("most", cache.most_bytes)] {
+    for (what, bytes) in [("used", cache.used_bytes), ("idle", cache.idle_bytes), ("limit", cache.limit_bytes)] {
         gauge!(CACHE, "what" => what).set(bytes as f64);
     }
 }

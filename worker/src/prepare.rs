@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use llguidance::api::TopLevelGrammar;
-use rbee_nats::{Committed, Delivery};
+use rbee_nats::{Delivery, StoredChunk};
 use rbee_schema::{Chunk, Failure, FailureCode, JobRequest, Sampling};
 use tokio::task::spawn_blocking;
 
@@ -36,7 +36,7 @@ pub(crate) struct Prepared {
 
 impl Desk {
     /// Reads the request and takes over what was stored.
-    pub(crate) async fn prepare(&self, delivery: &Delivery, stored: &[Committed]) -> Result<Prepared, Failure> {
+    pub(crate) async fn prepare(&self, delivery: &Delivery, stored: &[StoredChunk]) -> Result<Prepared, Failure> {
         let request = JobRequest::from_json(delivery.body())?;
         self.check_strikes(delivery, stored)?;
         let prompt = self.text.prompt(&Chat::from(&request))?;
@@ -65,7 +65,7 @@ impl Desk {
     }
 
     /// Refuses a job that has ended too many workers.
-    pub(crate) fn check_strikes(&self, delivery: &Delivery, stored: &[Committed]) -> Result<(), Failure> {
+    pub(crate) fn check_strikes(&self, delivery: &Delivery, stored: &[StoredChunk]) -> Result<(), Failure> {
         let lost = lost_workers(stored.iter().map(|committed| &committed.chunk));
         if is_out(lost, !stored.is_empty(), delivery.attempt, &self.settings) {
             return Err(Failure::new(
@@ -78,7 +78,7 @@ impl Desk {
 
     /// What there is to tell from the answer's text.
     fn expected(&self, request: &JobRequest, prompt: &[u32]) -> Expected {
-        let (mut format, offered) = (self.text.format(), request.offered());
+        let (mut format, offered) = (self.text.format(), request.available_tools());
         if offered.is_empty() {
             format.calls = None;
         }
@@ -88,13 +88,13 @@ impl Desk {
             format,
             in_thought: format.begins_in_thought(&String::from_utf8_lossy(&end)),
             tools: offered.iter().map(|tool| tool.function.name.clone()).collect(),
-            one_call: request.calls_once(),
+            one_call: request.allows_one_call(),
         }
     }
 
     /// The tokens that end the answer.
     fn ends(&self, request: &JobRequest) -> Vec<u32> {
-        let own = if request.ignores_the_end() { Vec::new() } else { self.text.ends() };
+        let own = if request.ignores_eos() { Vec::new() } else { self.text.ends() };
         [own, request.stop_token_ids.clone()].concat()
     }
 
@@ -111,7 +111,7 @@ impl Desk {
         made.map_err(panicked)?.map(|constraint| Some(Box::new(constraint) as Box<dyn Constraint>))
     }
 
-    fn first_chunk(&self, delivery: &Delivery, stored: &[Committed], sampling: &Sampling, answer: &Answer) -> Chunk {
+    fn first_chunk(&self, delivery: &Delivery, stored: &[StoredChunk], sampling: &Sampling, answer: &Answer) -> Chunk {
         let Identity { hive, worker, model, .. } = self.identity.clone();
         if stored.is_empty() {
             Chunk::Started { model, hive, worker, seed: sampling.seed, prompt_tokens: answer.prompt_tokens() }
@@ -122,21 +122,21 @@ impl Desk {
 }
 
 /// How tokens are chosen: with the seed that the job was begun with.
-fn sampling(request: &JobRequest, stored: &[Committed], ends: Vec<u32>) -> Sampling {
+fn sampling(request: &JobRequest, stored: &[StoredChunk], ends: Vec<u32>) -> Sampling {
     let seed = stored.iter().find_map(|committed| match committed.chunk {
         Chunk::Started { seed, .. } => Some(seed),
         _ => None,
     });
     let sampling = request.sampling(seed.unwrap_or_else(draw_seed));
-    if sampling.min_tokens > 0 { Sampling { ends, ..sampling } } else { sampling }
+    if sampling.min_tokens > 0 { Sampling { eos_tokens: ends, ..sampling } } else { sampling }
 }
 
 /// What form the answer is to have.
 fn form(request: &JobRequest) -> Form<'_> {
-    let demanded = request.demanded();
+    let demanded = request.required_tools();
     let is_call = !demanded.is_empty();
-    let tools = if is_call { demanded } else { request.offered().iter().collect() };
-    Form { shape: request.shape(), tools, is_call }
+    let tools = if is_call { demanded } else { request.available_tools().iter().collect() };
+    Form { shape: request.output_format(), tools, is_call }
 }
 
 /// A seed for a job that names none. JSON numbers are exact up to 2^53, and some readers know no larger ones.

@@ -6,7 +6,7 @@ use std::{collections::HashMap, fs, time::Duration};
 use futures::StreamExt as _;
 use rbee_nats::{Bus, BusError, Message, Subject, Subscriber};
 use rbee_schema::{
-    HiveName, JobId, JobInFlight, ModelName, Tenant, WorkerBeat, WorkerControl, WorkerName, WorkerSettings,
+    HiveName, JobId, JobInFlight, ModelName, Tenant, WorkerControl, WorkerHeartbeat, WorkerName, WorkerSettings,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -76,7 +76,7 @@ pub(crate) async fn start(
     engine: EngineThread,
     drain: CancellationToken,
 ) -> Result<Reporter, BusError> {
-    let hive_beats = bus.subscribe(bus.subject(&Subject::HiveBeat(identity.hive.clone()))).await?;
+    let hive_beats = bus.subscribe(bus.subject(&Subject::HiveHeartbeat(identity.hive.clone()))).await?;
     let control = Subject::WorkerControl(identity.hive.clone(), identity.worker.clone());
     let control = bus.subscribe(bus.subject(&control)).await?;
     let cancels = bus.subscribe(bus.namespace().all_cancels()).await?;
@@ -134,7 +134,7 @@ impl Task {
 
     async fn beat(&self) {
         let Identity { hive, worker, model, epoch, slots } = &self.identity;
-        let beat = WorkerBeat {
+        let beat = WorkerHeartbeat {
             model: model.clone(),
             epoch: *epoch,
             slots: *slots,
@@ -148,7 +148,7 @@ impl Task {
         if let Some(cache) = &beat.cache {
             crate::metrics::cache(cache);
         }
-        let told = self.bus.tell(&Subject::WorkerBeat(hive.clone(), worker.clone()), &beat).await;
+        let told = self.bus.publish(&Subject::WorkerHeartbeat(hive.clone(), worker.clone()), &beat).await;
         if let Err(error) = told.and(self.bus.flush().await) {
             debug!(%error, "a heartbeat is lost");
         }

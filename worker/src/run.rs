@@ -175,7 +175,7 @@ pub async fn run(options: Options) -> Result<(), Ended> {
         Ok(loaded) => loaded,
         Err(ended) => {
             // What it has told of the load is part of why it ends.
-            outbox.drained(options.settings.last_words).await;
+            outbox.drained(options.settings.final_flush).await;
             return Err(ended);
         }
     };
@@ -189,9 +189,9 @@ pub async fn run(options: Options) -> Result<(), Ended> {
     tell_ready.send_replace(true);
     let reporter = report::start(&bus, identity.clone(), &settings, engine.clone(), drain.clone()).await;
     let reporter = reporter.map_err(Ended::bus)?;
-    let queue = JobQueue::of(&bus, &identity.model).await.map_err(Ended::bus)?;
+    let queue = JobQueue::open(&bus, &identity.model).await.map_err(Ended::bus)?;
     let (text, kind) = (loaded.text, options.kind);
-    let last_words = settings.last_words;
+    let final_flush = settings.final_flush;
     let grammars = Arc::new(Grammars::new(Arc::clone(&text)));
     let desk = Desk {
         bus,
@@ -234,15 +234,15 @@ pub async fn run(options: Options) -> Result<(), Ended> {
             serving.await;
         }
     }
-    outbox.drained(last_words).await;
+    outbox.drained(final_flush).await;
     Ok(())
 }
 
 /// The span of everything until this worker is ready, in the trace that its hive has handed over.
 fn load_span(Identity { hive, worker, model, epoch, .. }: &Identity) -> Span {
-    let trace = TraceContext::of_environment().unwrap_or_else(TraceContext::random);
+    let trace = TraceContext::from_env().unwrap_or_else(TraceContext::random);
     let span = info_span!(parent: None, "load", %model, %worker, %hive, epoch, trace = trace.id());
-    rbee_nats::trace::join(&span, &trace);
+    rbee_nats::trace::continue_trace(&span, &trace);
     span
 }
 

@@ -27,7 +27,7 @@ async fn run_slot(desk: Desk, queue: JobQueue, drain: CancellationToken) {
         match queue.next(desk.settings.batch_wait).await {
             // It came while we were told to drain.
             Ok(Some(delivery)) if drain.is_cancelled() => {
-                if let Err(error) = delivery.give_back().await {
+                if let Err(error) = delivery.nak().await {
                     warn!(job = %delivery.job, %error, "a job comes back only when its time is over");
                 }
             }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rbee_nats::{AppendError, Bus, Committed};
+use rbee_nats::{AppendError, Bus, StoredChunk};
 use rbee_schema::{Chunk, JobId, Tenant};
 use tokio::time::sleep;
 use tracing::warn;
@@ -56,10 +56,10 @@ impl Writer {
 
     async fn look_for(&mut self, chunk: &Chunk) -> Result<(), Fenced> {
         loop {
-            match self.bus.output(&self.tenant, &self.job, self.last + 1).await {
+            match self.bus.stored_output(&self.tenant, &self.job, self.last + 1).await {
                 Ok(chunks) => {
                     return match chunks.as_slice() {
-                        [Committed { sequence, chunk: stored }] if stored == chunk => {
+                        [StoredChunk { sequence, chunk: stored }] if stored == chunk => {
                             self.last = *sequence;
                             Ok(())
                         }

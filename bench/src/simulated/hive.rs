@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rbee_nats::{Bus, Outbox, Registry, Subject};
 use rbee_schema::{
-    ByteSize, Device, Event, ExitClass, HiveBeat, HiveCommand, HiveName, HiveRecord, JobInFlight, LimitedBy, ModelKind,
-    ModelName, ModelSpec, Protocol, Room, WorkerBeat, WorkerEvent, WorkerName, WorkerPhase, WorkerRecord,
+    ByteSize, Device, Event, ExitClass, FreeResources, HiveCommand, HiveHeartbeat, HiveName, HiveRecord, JobInFlight,
+    LimitMethod, ModelKind, ModelName, ModelSpec, Protocol, WorkerEvent, WorkerHeartbeat, WorkerName, WorkerPhase,
+    WorkerRecord,
 };
 use tokio::{
     sync::mpsc,
@@ -198,7 +199,7 @@ impl Hive {
                 if let Some(gone) = self.workers.remove(&worker) {
                     let removed = WorkerEvent::Removed { model: gone.record.model, why: "a queen said so".to_owned() };
                     self.publish(&worker, removed);
-                    Registry::workers(&self.bus).remove_by(&self.outbox, &self.key(&worker));
+                    Registry::workers(&self.bus).remove_ordered(&self.outbox, &self.key(&worker));
                 }
             }
         }
@@ -248,7 +249,7 @@ impl Hive {
 
     fn write_worker(&self, name: &WorkerName) {
         if let Some(worker) = self.workers.get(name) {
-            Registry::workers(&self.bus).put_by(&self.outbox, &self.key(name), &worker.record, None);
+            Registry::workers(&self.bus).put_ordered(&self.outbox, &self.key(name), &worker.record, None);
         }
     }
 
@@ -269,30 +270,30 @@ impl Hive {
             degraded: None,
             memory: ByteSize(64 << 30),
             cores: 16,
-            limited_by: Some(LimitedBy::CgroupV2),
+            limit_method: Some(LimitMethod::CgroupV2),
             metrics: Some(format!("http://{}:7834/metrics", self.name)),
             protocol: Protocol::OURS,
             labels: [("zone".to_owned(), "attic".to_owned())].into(),
             devices: vec![Device::Cpu],
             kinds: vec![ModelKind::Text, ModelKind::Embeddings],
             max_workers: Some(64),
-            clock_ahead_ms: 0,
+            clock_skew_ms: 0,
         };
         let key = self.name.as_str();
-        Registry::hives(&self.bus).put_by(&self.outbox, key, &record, Some(PRESENCE_TIME_TO_LIVE));
+        Registry::hives(&self.bus).put_ordered(&self.outbox, key, &record, Some(PRESENCE_TIME_TO_LIVE));
     }
 
     async fn beat(&self) {
         let workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
-        let beat = HiveBeat {
+        let beat = HiveHeartbeat {
             epoch: 1,
             workers,
             ports_leased: workers,
             ports_total: 1920,
             late_ms: 1,
-            room: Some(Room { memory: 32 << 30, disk: 100 << 30, card: None }),
+            free: Some(FreeResources { memory: 32 << 30, disk: 100 << 30, gpu_memory: None }),
         };
-        let _ = self.bus.tell(&Subject::HiveBeat(self.name.clone()), &beat).await;
+        let _ = self.bus.publish(&Subject::HiveHeartbeat(self.name.clone()), &beat).await;
     }
 
     async fn beat_of(&mut self, name: &WorkerName) {
@@ -302,7 +303,7 @@ impl Hive {
         }
         // A job makes some fifty tokens a second.
         worker.tokens += 50 * worker.jobs.len() as u64;
-        let beat = WorkerBeat {
+        let beat = WorkerHeartbeat {
             model: worker.record.model.clone(),
             epoch: worker.record.epoch,
             slots: worker.record.slots,
@@ -312,7 +313,7 @@ impl Hive {
             memory_bytes: 400 << 20,
             cache: None,
         };
-        let _ = self.bus.tell(&Subject::WorkerBeat(self.name.clone(), name.clone()), &beat).await;
+        let _ = self.bus.publish(&Subject::WorkerHeartbeat(self.name.clone(), name.clone()), &beat).await;
     }
 }
 

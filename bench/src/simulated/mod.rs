@@ -129,10 +129,10 @@ fn declaration(size: Size) -> ModelSpec {
 async fn ears(bus: &Bus, size: Size, connection: usize) -> SelectAll<Subscriber> {
     let mut ears = SelectAll::new();
     for hive in (connection..size.hives).step_by(CONNECTIONS).map(hive_name) {
-        let workers = bus.namespace().worker_beats_of(&hive);
+        let workers = bus.namespace().worker_heartbeats_of(&hive);
         ears.push(bus.client().subscribe(workers).await.expect("the connection stands"));
         for _ in 0..size.workers {
-            let its_hive = bus.subject(&Subject::HiveBeat(hive.clone()));
+            let its_hive = bus.subject(&Subject::HiveHeartbeat(hive.clone()));
             ears.push(bus.client().subscribe(its_hive).await.expect("the connection stands"));
         }
     }

@@ -6,7 +6,7 @@ use clap::{
     Arg, ArgAction, Command,
     error::{ContextKind, ContextValue},
 };
-use rbee_schema::Declared;
+use rbee_schema::SettingInfo;
 use toml::{Spanned, de::DeValue};
 
 use super::{
@@ -30,10 +30,10 @@ pub(super) fn option_values(option: &Arg, value: &DeValue<'_>) -> Result<Vec<Str
 /// The value has the wrong type, or is not possible for the setting.
 pub(super) fn setting_value(
     holder: &SettingsOption,
-    setting: &Declared,
+    setting: &SettingInfo,
     value: &DeValue<'_>,
 ) -> Result<String, Problem> {
-    let expected = format!("{}, such as {}", setting.possible, literal(&setting.default));
+    let expected = format!("{}, such as {}", setting.expected, literal(&setting.default));
     let Some(text) = scalar(value) else {
         return Err(Problem::Type { found: kind(value).to_owned(), expected });
     };

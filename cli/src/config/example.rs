@@ -1,7 +1,7 @@
 //! The example of a configuration file: its keys with defaults and descriptions, all commented out.
 
 use clap::{Arg, Command};
-use rbee_schema::Declared;
+use rbee_schema::SettingInfo;
 
 use super::keys::{Key, SECTIONS, TOP, argument, is_flag, is_list, keys, literal, pair, spelling, value_name};
 
@@ -69,7 +69,7 @@ pub(super) fn write(command: &Command, keys: &[Key]) -> String {
 
 fn description(key: &Key, option: &Arg) -> String {
     match &key.setting {
-        Some(Declared { reason, .. }) => (*reason).to_owned(),
+        Some(SettingInfo { reason, .. }) => (*reason).to_owned(),
         None => {
             let help = option.get_help().map(ToString::to_string).unwrap_or_default();
             // The file has a table instead of such pairs.

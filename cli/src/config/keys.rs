@@ -1,7 +1,7 @@
 //! Every key of the file: its section, and the option that it sets.
 
 use clap::{Arg, ArgAction, Command};
-use rbee_schema::Declared;
+use rbee_schema::SettingInfo;
 
 use super::settings::{SETTINGS, section_of};
 
@@ -103,7 +103,7 @@ pub(super) struct Key {
     /// Id of the option that the key sets.
     pub(super) option: &'static str,
     /// The setting that the key changes, if the option holds several.
-    pub(super) setting: Option<Declared>,
+    pub(super) setting: Option<SettingInfo>,
 }
 
 impl Key {
@@ -118,7 +118,7 @@ pub(super) fn keys() -> Vec<Key> {
     let of_options =
         OPTIONS.iter().map(|(section, name, option)| Key { section, name: (*name).to_owned(), option, setting: None });
     let of_settings = SETTINGS.iter().flat_map(|holder| {
-        (holder.declared)().into_iter().map(|setting| Key {
+        (holder.describe)().into_iter().map(|setting| Key {
             section: section_of(holder.option, setting.name),
             // Keys are spelled as flags are.
             name: setting.name.replace('_', "-"),

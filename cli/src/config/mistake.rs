@@ -53,7 +53,7 @@ pub(crate) enum Problem {
     Conflict(String),
 }
 
-/// What the user probably meant.
+/// Probable intention of the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Remedy {
     /// The nearest name.

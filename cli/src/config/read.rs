@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap, ops::Range};
 
 use clap::{Arg, Command};
-use rbee_schema::nearest;
+use rbee_schema::nearest_name;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -195,7 +195,7 @@ impl Reader<'_> {
         }
         let sections = SECTIONS.iter().map(|(section, _)| *section).filter(|section| *section != TOP);
         let known = || sections.clone().chain(heading.environment.is_none().then_some(ENVIRONMENTS));
-        Problem::UnknownSection(match nearest(path, known().map(|name| (name, name))) {
+        Problem::UnknownSection(match nearest_name(path, known().map(|name| (name, name))) {
             Some(nearest) => Remedy::Nearest(format!("[{nearest}]")),
             None => Remedy::Known(known().map(|name| format!("[{name}]")).collect()),
         })
@@ -210,9 +210,9 @@ impl Reader<'_> {
         let own = || self.keys.iter().filter(move |key| key.section == section).map(|key| key.name.as_str());
         let remedy = if let Some(place) = self.elsewhere(name) {
             Remedy::Elsewhere(place)
-        } else if let Some(nearest) = nearest(name, own().map(|name| (name, name.to_owned()))) {
+        } else if let Some(nearest) = nearest_name(name, own().map(|name| (name, name.to_owned()))) {
             Remedy::Nearest(nearest)
-        } else if let Some(nearest) = nearest(name, self.keys.iter().map(|key| (key.name.as_str(), place(key)))) {
+        } else if let Some(nearest) = nearest_name(name, self.keys.iter().map(|key| (key.name.as_str(), place(key)))) {
             Remedy::Nearest(nearest)
         } else {
             Remedy::Known(own().map(str::to_owned).collect())

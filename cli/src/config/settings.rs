@@ -6,14 +6,14 @@ use clap::Arg;
 use rbee_hive::decide::{bounds::Bounds, timers::Timers};
 use rbee_nats::{BusLimits, ConnectionSettings};
 use rbee_queen::decide::{limits::QueenLimits, timers::Timers as QueenTimers};
-use rbee_schema::{Declared, Settings, WorkerSettings};
+use rbee_schema::{SettingInfo, Settings, WorkerSettings};
 
 /// An option that holds several settings.
 pub(super) struct SettingsOption {
     /// Id of the option.
     pub(super) option: &'static str,
     /// Declarations of its settings.
-    pub(super) declared: fn() -> Vec<Declared>,
+    pub(super) describe: fn() -> Vec<SettingInfo>,
     /// Checks one setting by itself.
     pub(super) check_one: fn(&str, &str) -> Result<(), String>,
     /// Checks `NAME=VALUE` pairs together.
@@ -39,7 +39,7 @@ where
 {
     SettingsOption {
         option,
-        declared: S::declared,
+        describe: S::describe,
         check_one: |name, text| S::default().set(name, text),
         check_all: |pairs| pairs.parse::<S>().map(drop),
         // Later pairs override earlier ones, so that a flag changes only the settings that it names.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_nats::{Bus, EventRecord, Events, Subject};
+use rbee_nats::{Bus, EventReader, EventRecord, Subject};
 use rbee_schema::{Event, HiveCommand, HiveName};
 use tokio::time::{Instant, timeout_at};
 
@@ -24,8 +24,8 @@ pub(crate) async fn follow_command(
     goal: &Goal,
 ) -> Result<(), CliError> {
     // Subscribe before sending, so that no event is missed.
-    let mut hive_events = Events::since(bus, &hive_subject(bus, hive), None).await?;
-    let mut worker_events = Events::since(bus, &worker_subject(bus, hive, goal), None).await?;
+    let mut hive_events = EventReader::since(bus, &hive_subject(bus, hive), None).await?;
+    let mut worker_events = EventReader::since(bus, &worker_subject(bus, hive, goal), None).await?;
     bus.command(hive, command).await?;
     let patience = context.patience(PATIENCE);
     let mut deadline = Instant::now() + patience;

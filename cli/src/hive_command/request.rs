@@ -1,7 +1,7 @@
 //! Sends a command to a hive and waits for the one event that answers it.
 
 use futures::future::join_all;
-use rbee_nats::{Bus, Events, Subject};
+use rbee_nats::{Bus, EventReader, Subject};
 use rbee_schema::{HiveCommand, HiveEvent, HiveName};
 use tokio::time::{Instant, timeout_at};
 
@@ -30,7 +30,8 @@ pub(crate) async fn request<T>(
     mut classify: impl FnMut(HiveEvent) -> Reply<T>,
 ) -> Result<T, CliError> {
     // Subscribe before sending: the answer may arrive before the command is confirmed as stored.
-    let mut events = Events::since(bus, &bus.subject(&Subject::HiveEvent(hive.clone(), "*".to_owned())), None).await?;
+    let mut events =
+        EventReader::since(bus, &bus.subject(&Subject::HiveEvent(hive.clone(), "*".to_owned())), None).await?;
     bus.command(hive, command).await?;
     let patience = context.patience(PATIENCE);
     let mut deadline = Instant::now() + patience;

@@ -16,7 +16,7 @@ use url::Url;
 
 use super::{
     execute::{Execution, FilesToWrite},
-    inspection::{Inspection, Installed},
+    inspection::{Installed, TrailVerifier},
     layout::Layout,
     options::HiveSettings,
     plan::{self, Desired, Preferences},
@@ -210,17 +210,17 @@ impl<'a> Execution<'a> {
         Self { bus: Some(bus), epoch: seen.map_or(0, |seen| seen.epoch), ..self }
     }
 
-    fn with(self, programs: &'a Programs, found: &'a Inspection) -> Self {
+    fn with(self, programs: &'a Programs, found: &'a TrailVerifier) -> Self {
         let before = found.installed.as_ref().and_then(|there| there.programs.as_deref());
         Self { programs: Some(programs), before, ..self }
     }
 }
 
 /// Inspects a machine. If `servers` is not empty, the machine tries to connect to them.
-async fn inspect(ssh: &Ssh, prefix: Option<&str>, servers: &str) -> Result<Inspection, CliError> {
+async fn inspect(ssh: &Ssh, prefix: Option<&str>, servers: &str) -> Result<TrailVerifier, CliError> {
     let variables = vec![("where", prefix.unwrap_or_default().to_owned()), ("servers", servers.to_owned())];
     let output = ssh.run(&script::CHECK, &variables, Input::Nothing).await?;
-    Inspection::parse(&output).map_err(|error| CliError::failed(format!("{}: {error}", ssh.host())))
+    TrailVerifier::parse(&output).map_err(|error| CliError::failed(format!("{}: {error}", ssh.host())))
 }
 
 fn desired(hive: &HiveName, programs: &Programs, files: &FilesToWrite) -> Desired {
@@ -256,11 +256,11 @@ fn public(nats: &str) -> String {
     servers.collect::<Vec<_>>().join(",")
 }
 
-fn describe(context: &Context, ssh: &Ssh, found: &Inspection, layout: &Layout) {
+fn describe(context: &Context, ssh: &Ssh, found: &TrailVerifier, layout: &Layout) {
     if context.json {
         return;
     }
-    let Inspection { system, machine, free, .. } = found;
+    let TrailVerifier { system, machine, free, .. } = found;
     let manager = layout.manager.describe();
     output::print_line(format_args!("{}: {system} {machine}, {manager}, {free} free", ssh.host()));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);

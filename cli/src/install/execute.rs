@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_nats::{Bus, Entry, Events, Registry, Subject};
+use rbee_nats::{Bus, Entry, EventReader, Registry, Subject};
 use rbee_schema::{HiveEvent, HiveName, HiveRecord};
 use tokio::time::timeout;
 
@@ -52,7 +52,7 @@ struct SavedFile {
 #[derive(Default)]
 struct Progress {
     before: Vec<SavedFile>,
-    events: Option<Events>,
+    events: Option<EventReader>,
     joined: Option<HiveRecord>,
 }
 
@@ -201,13 +201,14 @@ impl Execution<'_> {
         Ok(())
     }
 
-    async fn listen(&self) -> Result<Events, CliError> {
+    async fn listen(&self) -> Result<EventReader, CliError> {
         let bus = self.bus()?;
-        Ok(Events::since(bus, &bus.subject(&Subject::HiveEvent(self.hive.clone(), "joined".to_owned())), None).await?)
+        Ok(EventReader::since(bus, &bus.subject(&Subject::HiveEvent(self.hive.clone(), "joined".to_owned())), None)
+            .await?)
     }
 
     /// Waits until a run of the hive with an epoch above `epoch` joins, its process exits, or the time is over.
-    async fn join(&self, events: Events, epoch: u64) -> Result<HiveRecord, CliError> {
+    async fn join(&self, events: EventReader, epoch: u64) -> Result<HiveRecord, CliError> {
         self.report(format_args!("waiting for hive {} to join", self.hive));
         let variables = self.variables(&[]);
         let patience = self.context.patience(JOIN_LIMIT);
@@ -229,7 +230,7 @@ impl Execution<'_> {
         }
     }
 
-    async fn joined(&self, mut events: Events, after: u64) -> Result<HiveRecord, CliError> {
+    async fn joined(&self, mut events: EventReader, after: u64) -> Result<HiveRecord, CliError> {
         let epoch = loop {
             let Some(record) = events.next().await? else { return Err(CliError::unavailable("the bus was closed")) };
             // An event that cannot be parsed comes from another version and is not ours.

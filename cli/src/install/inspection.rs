@@ -8,7 +8,7 @@ use super::layout::{Layout, ServiceManager};
 
 /// State of a remote machine.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Inspection {
+pub(super) struct TrailVerifier {
     /// Operating system (`uname -s`).
     pub(super) system: String,
     /// Architecture (`uname -m`).
@@ -58,7 +58,7 @@ pub(super) struct Installed {
     pub(super) processes: u32,
 }
 
-impl Inspection {
+impl TrailVerifier {
     /// Parses NAME=VALUE lines. Other lines, such as a login shell's greeting, are skipped.
     ///
     /// # Errors
@@ -125,13 +125,13 @@ mod tests {
 
     #[test]
     fn inspection_skips_unrelated_output() {
-        let found = Inspection::parse(BARE).expect("whole");
+        let found = TrailVerifier::parse(BARE).expect("whole");
         assert_eq!(
             (found.machine.as_str(), found.free, found.manager),
             ("aarch64", ByteSize(2 << 20), ServiceManager::User)
         );
         assert_eq!((found.reach, found.installed), (BusReach::Unknown, None));
-        let error = Inspection::parse(&BARE.replace("home=", "")).expect_err("no home");
+        let error = TrailVerifier::parse(&BARE.replace("home=", "")).expect_err("no home");
         assert!(error.contains("`home`") && error.contains("Welcome"), "{error}");
     }
 
@@ -140,7 +140,7 @@ mod tests {
         let record = "installed_manager=none\ninstalled_prefix=/opt/bees\ninstalled_data=/data\ninstalled_hive=one\n\
                       installed_settings=\ninstalled_unit=\ninstalled_programs=\ninstalled_version=rbee 0.1.0\n\
                       installed_pid=42\ninstalled_processes=3\n";
-        let installed = Inspection::parse(&format!("{BARE}{record}")).expect("whole").installed.expect("installed");
+        let installed = TrailVerifier::parse(&format!("{BARE}{record}")).expect("whole").installed.expect("installed");
         assert_eq!(installed.layout, Layout::new(ServiceManager::None, "/home/pi", Some("/opt/bees"), Some("/data")));
         assert_eq!((installed.pid, installed.processes, installed.programs), (Some(42), 3, None));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rbee_schema::{ByteSize, HiveName, HiveRecord, HostName};
 
 use super::{
-    inspection::{BusReach, Inspection, Installed},
+    inspection::{BusReach, Installed, TrailVerifier},
     layout::{Layout, ServiceManager},
 };
 
@@ -104,7 +104,10 @@ pub(super) enum Refusal {
 ///
 /// # Errors
 /// The preferences contradict an existing installation, or a path is unusable.
-pub(super) fn choose_layout(found: &Inspection, preferences: Preferences<'_>) -> Result<(Layout, HiveName), Refusal> {
+pub(super) fn choose_layout(
+    found: &TrailVerifier,
+    preferences: Preferences<'_>,
+) -> Result<(Layout, HiveName), Refusal> {
     let there = found.installed.as_ref();
     let manager = match (there, preferences.without_systemd) {
         (_, true) => ServiceManager::None,
@@ -140,7 +143,7 @@ pub(super) fn choose_layout(found: &Inspection, preferences: Preferences<'_>) ->
 /// # Errors
 /// The machine is unsuitable, cannot reach the bus, or the name is taken.
 pub(super) fn install(
-    found: &Inspection,
+    found: &TrailVerifier,
     desired: &Desired,
     seen: Option<&HiveRecord>,
     nats: &str,
@@ -165,7 +168,11 @@ pub(super) fn install(
 ///
 /// # Errors
 /// No hive is installed, or the machine is unsuitable.
-pub(super) fn upgrade(found: &Inspection, desired: &Desired, seen: Option<&HiveRecord>) -> Result<Vec<Step>, Refusal> {
+pub(super) fn upgrade(
+    found: &TrailVerifier,
+    desired: &Desired,
+    seen: Option<&HiveRecord>,
+) -> Result<Vec<Step>, Refusal> {
     let there = found.installed.as_ref().ok_or_else(|| Refusal::NotInstalled { host: found.host.clone() })?;
     check_machine(found, desired)?;
     Ok(from(there, desired, seen, false))
@@ -173,7 +180,7 @@ pub(super) fn upgrade(found: &Inspection, desired: &Desired, seen: Option<&HiveR
 
 /// Steps that remove an installation. A killed hive with living workers is started once more, because only their hive can stop
 /// the workers cleanly.
-pub(super) fn remove(found: &Inspection) -> Vec<Step> {
+pub(super) fn remove(found: &TrailVerifier) -> Vec<Step> {
     match &found.installed {
         None => Vec::new(),
         Some(Installed { pid: None, processes: 1.., programs: Some(_), .. }) => {
@@ -203,7 +210,7 @@ fn from(there: &Installed, desired: &Desired, seen: Option<&HiveRecord>, other_s
 }
 
 /// Checks that the machine can run the programs and has space for them.
-fn check_machine(found: &Inspection, desired: &Desired) -> Result<(), Refusal> {
+fn check_machine(found: &TrailVerifier, desired: &Desired) -> Result<(), Refusal> {
     let host = || found.host.clone();
     if found.system != "Linux" {
         return Err(Refusal::NotLinux { host: host(), system: found.system.clone() });
@@ -236,7 +243,7 @@ fn name_taken(desired: &Desired, other: &HiveRecord) -> Refusal {
 const CLOCK_SKEW: Duration = Duration::from_secs(5);
 
 /// Remarks for the user that do not prevent the installation.
-pub(super) fn notes(found: &Inspection, layout: &Layout, now: Duration) -> Vec<String> {
+pub(super) fn notes(found: &TrailVerifier, layout: &Layout, now: Duration) -> Vec<String> {
     let host = &found.host;
     let skew = now.abs_diff(found.clock);
     let skewed = (skew > CLOCK_SKEW).then(|| {

@@ -15,7 +15,7 @@ const MOST: Duration = Duration::from_secs(60);
 
 /// Time that a hive with these timers may take to stop cleanly: draining workers, killing the rest, publishing final events.
 pub(super) fn stop_timeout(timers: &Timers) -> Duration {
-    timers.shutdown + timers.kill + 2 * timers.last_words
+    timers.shutdown + timers.kill + 2 * timers.final_flush
 }
 
 /// Cause of the end of a run of the hive.
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn stop_timeout_follows_the_timers_of_the_hive() {
         assert_eq!(stop_timeout(&Timers::default()), Duration::from_secs(45));
-        let timers = "shutdown=5m,kill=10s,last_words=20s".parse().expect("timers");
+        let timers = "shutdown=5m,kill=10s,final_flush=20s".parse().expect("timers");
         assert_eq!(stop_timeout(&timers), Duration::from_secs(350));
     }
 

@@ -39,7 +39,7 @@ pub(crate) fn diff(current: &ModelSpecs, desired: &ModelSpecs, prune: bool) -> V
             model: model.clone(),
             spec: spec.clone(),
             fields: changed_fields(before, spec),
-            replaces_workers: !before.is_served_like(spec),
+            replaces_workers: !before.runs_like(spec),
         }),
     };
     let surplus = current.keys().filter(|model| prune && !desired.contains_key(*model));

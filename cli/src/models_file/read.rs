@@ -57,7 +57,7 @@ fn model(name: &str, mut value: toml::Value, folder: &Path) -> Result<(ModelName
 
 fn unknown_key(key: &str) -> String {
     let known = "reference, kind, replicas, slots, context, idle_timeout, pinned, limits, device, priority, labels, \
-                 spreading";
+                 placement";
     format!("unknown key `{key}`; the keys are {known}")
 }
 

@@ -5,12 +5,12 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 use clap::Args;
 use metrics_exporter_prometheus::PrometheusHandle;
 use rbee_hive::{
-    HiveConfig, HiveError, Urgency,
+    HiveConfig, HiveError,
     decide::{bounds::Bounds, rules::Rules, timers::Timers},
     http::{self, Health},
 };
 use rbee_nats::Bus;
-use rbee_schema::{HiveName, Labels, check_labels, parse_label};
+use rbee_schema::{HiveName, Labels, StopMode, check_labels, parse_label};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -73,7 +73,7 @@ pub(crate) struct WorkerConnection<'a> {
 pub(crate) struct RunningHive {
     /// URL of its metrics.
     pub(crate) metrics: String,
-    stop: watch::Sender<Option<Urgency>>,
+    stop: watch::Sender<Option<StopMode>>,
     task: JoinHandle<Result<(), HiveError>>,
 }
 

@@ -12,8 +12,8 @@ use crate::error::CliError;
 /// The server refuses a change, or does not answer.
 pub(crate) async fn prepare_streams(bus: &Bus, limits: Option<&BusLimits>) -> Result<(), CliError> {
     let plan = match limits {
-        Some(limits) => Plan::within(bus, limits).await?,
-        None => Plan::make(bus).await?,
+        Some(limits) => Plan::with_limits(bus, limits).await?,
+        None => Plan::compute(bus).await?,
     };
     if !plan.changes.is_empty() {
         plan.apply(bus).await?;

@@ -22,7 +22,7 @@ pub(crate) struct Attach {
 impl Attach {
     pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
         let bus = context.bus("cli/attach").await?;
-        let mut output = bus.follow(&self.tenant, &self.job).await?;
+        let mut output = bus.read_output(&self.tenant, &self.job).await?;
         match print_answer(&mut output, &context).await? {
             JobEnd::Done => Ok(()),
             JobEnd::Failed(failure) => Err(CliError::job(&failure)),

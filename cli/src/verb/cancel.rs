@@ -24,7 +24,7 @@ pub(crate) struct Cancel {
 impl Cancel {
     pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
         let bus = context.bus("cli/cancel").await?;
-        let mut output = bus.follow(&self.tenant, &self.job).await?;
+        let mut output = bus.read_output(&self.tenant, &self.job).await?;
         bus.cancel(&self.tenant, &self.job).await?;
         loop {
             match output.next(context.patience(PATIENCE)).await {

@@ -1,7 +1,7 @@
 //! `rbee drain`: a hive or a worker finishes its jobs and accepts no more.
 
 use clap::Args;
-use rbee_schema::{Haste, HiveCommand};
+use rbee_schema::{HiveCommand, StopMode};
 
 use crate::{
     Context,
@@ -50,7 +50,7 @@ impl Drain {
                 "{worker} is a worker: --undo works for hives only; the queen starts workers again when they are needed"
             ))),
             Target::Worker { hive, worker, .. } => {
-                let stop = HiveCommand::Stop { worker: worker.clone(), why: why(), haste: Haste::Drain };
+                let stop = HiveCommand::Stop { worker: worker.clone(), why: why(), mode: StopMode::Drain };
                 follow_command(&context, &bus, &hive, &stop, &Goal::WorkerRemoved(worker)).await
             }
         }

@@ -39,8 +39,8 @@ impl Embed {
         let submission = self.submission()?;
         let bus = context.bus("cli/embed").await?;
         let (tenant, job) = (submission.tenant.clone(), submission.job.clone());
-        let mut output = bus.follow(&tenant, &job).await?;
-        bus.submit_in(submission, TraceContext::of_environment()).await?;
+        let mut output = bus.read_output(&tenant, &job).await?;
+        bus.submit_in(submission, TraceContext::from_env()).await?;
         let mut idle = Idle::new(&context);
         let mut vectors: Vec<Value> = Vec::new();
         loop {

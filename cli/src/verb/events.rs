@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use rbee_nats::{EventRecord, Events as Stream, recent_events};
+use rbee_nats::{EventReader as Stream, EventRecord, recent_events};
 use serde_json::{Value, json};
 
 use crate::{Context, error::CliError, output};

@@ -3,7 +3,7 @@
 use clap::Args;
 use rbee_schema::{
     ModelName,
-    api::{Explanation, OfModel},
+    api::{Explanation, ModelRequest},
 };
 
 use crate::{Context, error::CliError, output};
@@ -18,7 +18,7 @@ pub(crate) struct Explain {
 impl Explain {
     pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
         let bus = context.bus("cli/explain").await?;
-        let explained: Explanation = bus.ask("explain", &OfModel { model: self.name }).await?;
+        let explained: Explanation = bus.request("explain", &ModelRequest { model: self.name }).await?;
         if context.json {
             output::json(&explained);
             return Ok(());
@@ -29,9 +29,9 @@ impl Explain {
             }
             None => println!("another worker of {} could not be placed: {}\n", explained.model, explained.why),
         }
-        let row = |opinion: rbee_schema::api::Opinion| {
-            let suited = if opinion.suited { "yes" } else { "no" };
-            [opinion.hive.to_string(), suited.to_owned(), opinion.why]
+        let row = |candidate: rbee_schema::api::PlacementCandidate| {
+            let fits = if candidate.fits { "yes" } else { "no" };
+            [candidate.hive.to_string(), fits.to_owned(), candidate.why]
         };
         output::table(
             ["HIVE", "SUITED", "WHY"],

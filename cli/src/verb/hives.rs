@@ -43,7 +43,7 @@ fn row(hive: &Hive) -> [String; 9] {
         format!("{}-{}", record.first_port, record.last_port),
         or_dash((memory > 0).then(|| output::bytes(memory))),
         or_dash((record.cores > 0).then_some(record.cores)),
-        or_dash(record.limited_by.map(|by| by.as_str())),
+        or_dash(record.limit_method.map(|by| by.as_str())),
         record.version.clone(),
     ]
 }

@@ -23,8 +23,8 @@ impl Run {
         let submission = self.prompt.submission()?;
         let bus = context.bus("cli/run").await?;
         let (tenant, job) = (submission.tenant.clone(), submission.job.clone());
-        let mut output = bus.follow(&tenant, &job).await?;
-        bus.submit_in(submission, TraceContext::of_environment()).await?;
+        let mut output = bus.read_output(&tenant, &job).await?;
+        bus.submit_in(submission, TraceContext::from_env()).await?;
         tokio::select! {
             end = print_answer(&mut output, &context) => match end? {
                 JobEnd::Done => Ok(()),

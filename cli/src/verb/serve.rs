@@ -5,8 +5,8 @@ use std::{path::Path, time::Duration};
 use clap::Args;
 use rbee_nats::Registry;
 use rbee_schema::{
-    ByteSize, Device, Limits, ModelKind, ModelName, ModelReference, ModelSpec, Replicas, Spreading, parse_cores,
-    parse_label,
+    ByteSize, Device, Limits, ModelKind, ModelName, ModelReference, ModelSpec, PlacementStrategy, Replicas,
+    parse_cores, parse_label,
 };
 
 use crate::{Context, error::CliError, output, roles::device_parser};
@@ -88,7 +88,7 @@ impl Serve {
             device: self.device,
             priority: self.priority,
             labels: self.labels.into_iter().collect(),
-            spreading: if self.pack { Spreading::Pack } else { Spreading::Spread },
+            placement: if self.pack { PlacementStrategy::Pack } else { PlacementStrategy::Spread },
             ..spec
         };
         (self.name, spec)

@@ -1,7 +1,7 @@
 //! `rbee stop`: stops a hive or a worker.
 
 use clap::Args;
-use rbee_schema::{Haste, HiveCommand};
+use rbee_schema::{HiveCommand, StopMode};
 
 use crate::{
     Context,
@@ -33,7 +33,7 @@ impl Stop {
                 follow_command(&context, &bus, &hive, &shutdown, &Goal::HiveStopped).await
             }
             Target::Worker { hive, worker, .. } => {
-                let stop = HiveCommand::Stop { worker: worker.clone(), why, haste: Haste::AtOnce };
+                let stop = HiveCommand::Stop { worker: worker.clone(), why, mode: StopMode::Terminate };
                 follow_command(&context, &bus, &hive, &stop, &Goal::WorkerRemoved(worker)).await
             }
         }

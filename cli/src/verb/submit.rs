@@ -17,7 +17,7 @@ impl Submit {
         let submission = self.prompt.submission()?;
         let bus = context.bus("cli/submit").await?;
         let job = submission.job.clone();
-        bus.submit_in(submission, TraceContext::of_environment()).await?;
+        bus.submit_in(submission, TraceContext::from_env()).await?;
         if context.json {
             output::json(&serde_json::json!({ "job": job }));
         } else {

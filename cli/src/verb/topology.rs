@@ -24,7 +24,7 @@ enum Action {
 impl Topology {
     pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
         let bus = context.bus("cli/topology").await?;
-        let plan = Plan::make(&bus).await?;
+        let plan = Plan::compute(&bus).await?;
         print!("{plan}");
         match self.action {
             Action::Plan => Ok(()),

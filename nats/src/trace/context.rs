@@ -50,7 +50,7 @@ impl TraceContext {
     }
 
     /// The trace of something that has a name and no context: whoever asks comes to the same.
-    pub fn of(name: &str) -> Self {
+    pub fn from_name(name: &str) -> Self {
         let digest = Sha256::digest(name.as_bytes());
         let bits = |bytes: &[u8]| bytes.iter().fold(0_u128, |bits, byte| (bits << 8) | u128::from(*byte));
         let parent = bits(&digest[16..24]);
@@ -64,14 +64,14 @@ impl TraceContext {
 
     /// The same context with what the header beside it holds. What is malformed is left out.
     #[must_use]
-    pub fn beside(self, tracestate: &str) -> Self {
+    pub fn with_state(self, tracestate: &str) -> Self {
         Self { state: state::read(tracestate), ..self }
     }
 
     /// The one that this process was started in.
-    pub fn of_environment() -> Option<Self> {
+    pub fn from_env() -> Option<Self> {
         let context = Self::read(env::var(TRACEPARENT_VARIABLE).ok().as_deref())?;
-        Some(context.beside(&env::var(TRACESTATE_VARIABLE).unwrap_or_default()))
+        Some(context.with_state(&env::var(TRACESTATE_VARIABLE).unwrap_or_default()))
     }
 
     /// What is handed on in the header beside it, where there is something.
@@ -149,12 +149,12 @@ mod tests {
     fn what_others_have_written_beside_it_stays_beside_it() {
         let context: TraceContext = EXAMPLE.parse().expect("the example of the recommendation");
         assert_eq!(context.state(), None);
-        let beside = context.clone().beside("rojo=00f067aa0ba902b7, congo=t61rcWkgMzE");
+        let beside = context.clone().with_state("rojo=00f067aa0ba902b7, congo=t61rcWkgMzE");
         assert_eq!(
             (beside.to_string().as_str(), beside.state()),
             (EXAMPLE, Some("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"))
         );
-        assert_eq!(beside.beside("malformed"), context);
+        assert_eq!(beside.with_state("malformed"), context);
     }
 
     #[test]
@@ -190,8 +190,8 @@ mod tests {
 
     #[test]
     fn a_name_has_one_trace_and_another_name_another() {
-        assert_eq!(TraceContext::of("rbee/default/a"), TraceContext::of("rbee/default/a"));
-        assert_ne!(TraceContext::of("rbee/default/a").id(), TraceContext::of("rbee/default/b").id());
+        assert_eq!(TraceContext::from_name("rbee/default/a"), TraceContext::from_name("rbee/default/a"));
+        assert_ne!(TraceContext::from_name("rbee/default/a").id(), TraceContext::from_name("rbee/default/b").id());
         assert_ne!(TraceContext::random().id(), TraceContext::random().id());
     }
 

@@ -20,7 +20,7 @@ pub(crate) fn trace(headers: Option<&HeaderMap>) -> Option<TraceContext> {
     let mut parents = named(TRACEPARENT);
     let (only, None) = (parents.next()?, parents.next()) else { return None };
     let beside: Vec<&str> = named(TRACESTATE).map(|value| value.as_str()).collect();
-    Some(TraceContext::read(Some(only.as_str()))?.beside(&beside.join(",")))
+    Some(TraceContext::read(Some(only.as_str()))?.with_state(&beside.join(",")))
 }
 
 /// The headers of a message that belongs to a trace.
@@ -36,7 +36,7 @@ pub(crate) fn within(trace: &TraceContext, message: PublishMessage) -> PublishMe
 
 /// The trace of a job that came without one: the same for whoever asks.
 pub(crate) fn trace_of_job(namespace: &Namespace, tenant: &Tenant, job: &JobId) -> TraceContext {
-    TraceContext::of(&format!("{namespace}/{tenant}/{job}"))
+    TraceContext::from_name(&format!("{namespace}/{tenant}/{job}"))
 }
 
 #[cfg(test)]

@@ -12,4 +12,4 @@ mod state;
 pub use context::{TRACEPARENT, TRACEPARENT_VARIABLE, TRACESTATE, TRACESTATE_VARIABLE, TraceContext};
 pub use export::{ExportError, Exporter};
 pub(crate) use headers::{trace, trace_of_job, within};
-pub use span::{STEPS, begin, join};
+pub use span::{STEPS, continue_trace, start_trace};

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use futures::future::try_join_all;
 use rbee_nats::trace::{STEPS, TraceContext};
-use rbee_nats::{ApiRequest, Authority, Bus, Order, Subject};
+use rbee_nats::{ApiRequest, Bus, CommandIssuer, IssuedCommand, Subject};
 use rbee_schema::{
     Event, Failure, FailureCode, HiveCommand, HiveName, QueenEvent, WorkerName,
-    api::{Commanded, Drain, OfFile, OfWorker, Spawn, Stop},
+    api::{CommandReply, Drain, FileRequest, Spawn, Stop, WorkerRequest},
 };
 use tracing::{Instrument as _, Span, debug, info_span};
 
@@ -54,7 +54,7 @@ pub(super) fn carry_out(context: &Context<'_>, request: ApiRequest) {
 fn begin(request: &ApiRequest) -> (Span, TraceContext) {
     let trace = request.trace().unwrap_or_else(TraceContext::random);
     let span = info_span!(parent: None, "command", operation = request.operation(), trace = trace.id());
-    let trace = rbee_nats::trace::join(&span, &trace);
+    let trace = rbee_nats::trace::continue_trace(&span, &trace);
     (span, trace)
 }
 
@@ -62,10 +62,10 @@ async fn send(
     bus: &Bus,
     Dispatch { hives, command, worker, why }: Dispatch,
     trace: TraceContext,
-) -> Result<Commanded, Failure> {
-    let order = Order { command, by: Authority::Person, trace: Some(trace) };
+) -> Result<CommandReply, Failure> {
+    let order = IssuedCommand { command, issuer: CommandIssuer::Person, trace: Some(trace) };
     // All at once, so that the client waits no longer for many hives than for one.
-    let stored = try_join_all(hives.iter().map(|hive| bus.order(hive, &order))).await;
+    let stored = try_join_all(hives.iter().map(|hive| bus.issue(hive, &order))).await;
     stored.map_err(|error| Failure::new(FailureCode::TimedOut, error.to_string()))?;
     let any = || "*".to_owned();
     let events = match (hives.as_slice(), &worker) {
@@ -73,16 +73,16 @@ async fn send(
         ([hive], None) => bus.subject(&Subject::HiveEvent(hive.clone(), any())),
         _ => bus.namespace().all_hive_events(),
     };
-    Ok(Commanded { hives, worker, events, why })
+    Ok(CommandReply { hives, worker, events, why })
 }
 
 fn dispatch(context: &Context<'_>, request: &ApiRequest) -> Result<Dispatch, Failure> {
     match request.operation() {
         "spawn" => spawn(context, read(request)?),
         "stop" => {
-            let Stop { worker, hive, haste } = read(request)?;
-            let (hive, worker) = find_worker(context.fleet, &OfWorker { worker, hive })?;
-            let command = HiveCommand::Stop { worker: worker.clone(), why: WHY.to_owned(), haste };
+            let Stop { worker, hive, mode } = read(request)?;
+            let (hive, worker) = find_worker(context.fleet, &WorkerRequest { worker, hive })?;
+            let command = HiveCommand::Stop { worker: worker.clone(), why: WHY.to_owned(), mode };
             Ok(Dispatch { hives: vec![hive], command, worker: Some(worker), why: String::new() })
         }
         "reset" => {
@@ -96,11 +96,11 @@ fn dispatch(context: &Context<'_>, request: &ApiRequest) -> Result<Dispatch, Fai
             to_hives(context, Some(hive), command)
         }
         "pull" => {
-            let OfFile { reference, hive } = read(request)?;
+            let FileRequest { reference, hive } = read(request)?;
             to_hives(context, hive, HiveCommand::Fetch { reference })
         }
         _ => {
-            let OfFile { reference, hive } = read(request)?;
+            let FileRequest { reference, hive } = read(request)?;
             to_hives(context, hive, HiveCommand::RemoveFile { reference })
         }
     }

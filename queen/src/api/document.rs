@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rbee_schema::{
     Failure, FailureCode, ModelName, WorkerPhase,
-    api::{Explanation, Model, OfModel, OfWorker, Opinion, Status, Worker},
+    api::{Explanation, Model, ModelRequest, PlacementCandidate, Status, Worker, WorkerRequest},
 };
 
 use super::context::Context;
@@ -36,7 +36,7 @@ pub(super) fn status(context: &Context<'_>) -> Status {
     }
 }
 
-pub(super) fn model(fleet: &Fleet, OfModel { model }: OfModel) -> Result<Model, Failure> {
+pub(super) fn model(fleet: &Fleet, ModelRequest { model }: ModelRequest) -> Result<Model, Failure> {
     if let Some(failure) = fleet.refused_models().get(&model) {
         return Err(failure.clone());
     }
@@ -61,7 +61,7 @@ pub(super) fn not_declared(fleet: &Fleet, model: &ModelName) -> Failure {
     unknown_model(model.as_str(), fleet.models().keys().map(ModelName::as_str))
 }
 
-pub(super) fn worker(fleet: &Fleet, query: OfWorker) -> Result<Worker, Failure> {
+pub(super) fn worker(fleet: &Fleet, query: WorkerRequest) -> Result<Worker, Failure> {
     let key = find_worker(fleet, &query)?;
     let document = fleet.worker(&key).map(|worker| worker_document(fleet, &key, worker));
     document.ok_or_else(|| Failure::new(FailureCode::UnknownWorker, format!("worker {} no longer exists", key.1)))
@@ -82,7 +82,7 @@ pub(super) fn worker_document(fleet: &Fleet, (hive, name): &WorkerKey, worker: &
 }
 
 /// The worker of a name. The query names a hive where several hives have a worker of that name.
-pub(super) fn find_worker(fleet: &Fleet, OfWorker { worker, hive }: &OfWorker) -> Result<WorkerKey, Failure> {
+pub(super) fn find_worker(fleet: &Fleet, WorkerRequest { worker, hive }: &WorkerRequest) -> Result<WorkerKey, Failure> {
     let matches = |(at, name): &&WorkerKey| name == worker && hive.as_ref().is_none_or(|hive| hive == at);
     let found: Vec<&WorkerKey> = fleet.workers().keys().filter(matches).collect();
     match found.as_slice() {
@@ -100,12 +100,12 @@ pub(super) fn find_worker(fleet: &Fleet, OfWorker { worker, hive }: &OfWorker) -
 }
 
 /// The hive that would get the next worker of a model, and the reasons for and against each hive.
-pub(super) fn explain(fleet: &Fleet, OfModel { model }: OfModel) -> Result<Explanation, Failure> {
+pub(super) fn explain(fleet: &Fleet, ModelRequest { model }: ModelRequest) -> Result<Explanation, Failure> {
     let (overlay, now) = (Overlay::new(fleet), Instant::now());
     let spec = fleet.models().get(&model).ok_or_else(|| not_declared(fleet, &model))?;
-    let opinion = |Candidate { hive, suitability }: Candidate<'_>| Opinion {
+    let opinion = |Candidate { hive, suitability }: Candidate<'_>| PlacementCandidate {
         hive: hive.clone(),
-        suited: suitability.is_ok(),
+        fits: suitability.is_ok(),
         why: match &suitability {
             Ok(rank) => rank.to_string(),
             Err(rejection) => rejection.to_string(),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Display, ops::Bound, str::FromStr};
 
 use rbee_schema::{
     Failure, FailureCode, HiveName, ModelName,
-    api::{Hive, Hives, Models, Page, RefusedModel, Workers},
+    api::{Hive, Hives, Models, PageRequest, RefusedModel, Workers},
 };
 
 use super::document::{count, model_document, worker_document};
@@ -27,7 +27,7 @@ fn page<K: Ord, V>(all: &BTreeMap<K, V>, after: Option<K>) -> (Vec<&K>, Option<&
 }
 
 /// Reads the `next` of an earlier page.
-fn after<K: FromStr<Err: Display>>(Page { after }: &Page) -> Result<Option<K>, Failure> {
+fn after<K: FromStr<Err: Display>>(PageRequest { after }: &PageRequest) -> Result<Option<K>, Failure> {
     let invalid = |error: K::Err| invalid_after(&format!("expected the `next` of an earlier page: {error}"));
     after.as_ref().map(|after| after.parse().map_err(invalid)).transpose()
 }
@@ -36,7 +36,7 @@ fn invalid_after(expected: &str) -> Failure {
     Failure::new(FailureCode::InvalidRequest, format!("`after` is invalid: {expected}"))
 }
 
-pub(super) fn models(fleet: &Fleet, query: Page) -> Result<Models, Failure> {
+pub(super) fn models(fleet: &Fleet, query: PageRequest) -> Result<Models, Failure> {
     let refused =
         |(name, failure): (&ModelName, &Failure)| RefusedModel { name: name.clone(), failure: failure.clone() };
     let after = after(&query)?;
@@ -49,7 +49,7 @@ pub(super) fn models(fleet: &Fleet, query: Page) -> Result<Models, Failure> {
     })
 }
 
-pub(super) fn hives(fleet: &Fleet, query: Page) -> Result<Hives, Failure> {
+pub(super) fn hives(fleet: &Fleet, query: PageRequest) -> Result<Hives, Failure> {
     let hive = |name: &HiveName| {
         let known = fleet.hives().get(name)?;
         Some(Hive {
@@ -57,14 +57,14 @@ pub(super) fn hives(fleet: &Fleet, query: Page) -> Result<Hives, Failure> {
             record: known.record.clone(),
             workers: count(fleet.load(name)),
             presence: known.liveness.presence().as_str().to_owned(),
-            room: known.room,
+            free: known.free,
         })
     };
     let (names, next) = page(fleet.hives(), after(&query)?);
     Ok(Hives { hives: names.into_iter().filter_map(hive).collect(), next: next.map(ToString::to_string) })
 }
 
-pub(super) fn workers(fleet: &Fleet, Page { after }: Page) -> Result<Workers, Failure> {
+pub(super) fn workers(fleet: &Fleet, PageRequest { after }: PageRequest) -> Result<Workers, Failure> {
     let key = |text: String| {
         let (hive, worker) = text.split_once('/')?;
         Some((hive.parse().ok()?, worker.parse().ok()?))

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rbee_nats::{ApiRequest, Bus};
 use rbee_schema::{
     Chunk, EmbeddingsRequest, Failure, FailureCode, JobId, JobRequest, ModelName, Tenant,
-    api::{Cancel, Cancelling, Status},
+    api::{Cancel, CancelReply, Status},
 };
 use tracing::{debug, warn};
 
@@ -83,7 +83,7 @@ async fn cancel(bus: Bus, request: ApiRequest) {
         }
     };
     match bus.cancel(&tenant, &job).await {
-        Ok(()) => request.reply(&Cancelling { job }).await,
+        Ok(()) => request.reply(&CancelReply { job }).await,
         Err(error) => request.refuse(&Failure::new(FailureCode::TimedOut, error.to_string())).await,
     }
 }

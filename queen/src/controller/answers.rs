@@ -62,7 +62,7 @@ pub(super) async fn answer_all(bus: &Bus, model: &ModelName, failure: &Failure) 
 }
 
 async fn answer(bus: &Bus, sequence: u64, tenant: &Tenant, job: &JobId, failure: &Failure) -> Result<(), BusError> {
-    let output = bus.output(tenant, job, 0).await?;
+    let output = bus.stored_output(tenant, job, 0).await?;
     let last = output.last();
     if !last.is_some_and(|last| last.chunk.is_last()) {
         let chunk = Chunk::Error { error: failure.clone() };

@@ -34,7 +34,7 @@ impl Controller {
     /// Deletes the record of a worker whose hive was removed, if this queen leads.
     pub(super) fn delete_record(&self, (hive, worker): &WorkerKey) {
         if self.leads() {
-            Registry::workers(&self.bus).remove_by(&self.outbox, &format!("{hive}.{worker}"));
+            Registry::workers(&self.bus).remove_ordered(&self.outbox, &format!("{hive}.{worker}"));
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use rbee_nats::{Authority, Order};
-use rbee_schema::{Haste, HiveCommand, JobInFlight, QueenEvent, WorkerName};
+use rbee_nats::{CommandIssuer, IssuedCommand};
+use rbee_schema::{HiveCommand, JobInFlight, QueenEvent, StopMode, WorkerName};
 use tokio::time::sleep;
 use tracing::{Instrument as _, Span, info, warn};
 
@@ -30,7 +30,7 @@ impl Controller {
         // Published before the command is sent, so that the next leader knows of it.
         self.publish(placed);
         let command = HiveCommand::Spawn { worker, model, spec };
-        self.command(key, Order { command, by: Authority::Leader(term), trace: Some(trace) }, span);
+        self.command(key, IssuedCommand { command, issuer: CommandIssuer::Leader(term), trace: Some(trace) }, span);
     }
 
     pub(super) fn stop(&mut self, term: u64, (hive, worker): WorkerKey, why: String, now: Instant) {
@@ -38,16 +38,16 @@ impl Controller {
         let key = (hive.clone(), worker.clone());
         self.fleet.stop_commanded(&key, now);
         self.publish(QueenEvent::Stopping { hive, worker: worker.clone(), why: why.clone() });
-        let command = HiveCommand::Stop { worker, why, haste: Haste::Drain };
-        self.command(key, Order { command, by: Authority::Leader(term), trace: None }, Span::none());
+        let command = HiveCommand::Stop { worker, why, mode: StopMode::Drain };
+        self.command(key, IssuedCommand { command, issuer: CommandIssuer::Leader(term), trace: None }, Span::none());
     }
 
     /// Sends a command to the hive of a worker. `span` lasts until the server has stored the command.
-    fn command(&mut self, (hive, worker): WorkerKey, order: Order, span: Span) {
+    fn command(&mut self, (hive, worker): WorkerKey, order: IssuedCommand, span: Span) {
         let bus = self.bus.clone();
         let commanding = async move {
-            let Err(error) = bus.order(&hive, &order).await else { return Report::Done };
-            if !error.passes() {
+            let Err(error) = bus.issue(&hive, &order).await else { return Report::Done };
+            if !error.is_transient() {
                 warn!(%hive, %error, "the server refused a command; the next plan decides again");
                 return Report::Done;
             }
@@ -61,22 +61,22 @@ impl Controller {
     /// Sends a command again that the server did not confirm, unless its hive has reported the effect or the command has
     /// expired. A hive carries out the same command once. If this queen leads in a new term by now, the command carries the
     /// new term; if another queen leads, the hive refuses the command.
-    pub(super) fn command_again(&mut self, key: WorkerKey, order: Order) {
+    pub(super) fn command_again(&mut self, key: WorkerKey, order: IssuedCommand) {
         if self.fleet.awaits(&key) {
-            let by = self.leading.leadership.term().map_or(order.by, Authority::Leader);
-            self.command(key, Order { by, ..order }, Span::current());
+            let issuer = self.leading.leadership.term().map_or(order.issuer, CommandIssuer::Leader);
+            self.command(key, IssuedCommand { issuer, ..order }, Span::current());
         }
     }
 
     /// Returns the jobs of a worker that is unreachable together with its hive to the queue. If the worker still runs them,
     /// the fence of the output refuses what it appends.
-    pub(super) fn return_jobs(&mut self, (hive, worker): WorkerKey, jobs: Vec<JobInFlight>) {
+    pub(super) fn return_to_queue(&mut self, (hive, worker): WorkerKey, jobs: Vec<JobInFlight>) {
         let count = jobs.len();
         warn!(%hive, %worker, jobs = count, "a worker is unreachable with its hive; its jobs return to the queue");
         metrics::stranded(count);
         let (bus, outbox) = (self.bus.clone(), self.outbox.clone());
         self.tasks.spawn(async move {
-            bus.return_jobs(&outbox, &hive, &worker, jobs).await;
+            bus.return_to_queue(&outbox, &hive, &worker, jobs).await;
             Report::Done
         });
     }

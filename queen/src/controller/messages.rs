@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use rbee_nats::{Disconnected, Message, RefusedLogin, Subject};
-use rbee_schema::{AlertEvent, AlertKind, Event as BusEvent, HiveBeat, HiveName, QueenControl, QueenEvent, WorkerBeat};
+use rbee_schema::{
+    AlertEvent, AlertKind, Event as BusEvent, HiveHeartbeat, HiveName, QueenControl, QueenEvent, WorkerHeartbeat,
+};
 use tracing::{info, warn};
 
 use super::{Controller, registries::ignore_key};
@@ -14,16 +16,16 @@ impl Controller {
     pub(super) fn handle_heartbeat(&mut self, message: &Message) {
         let now = Instant::now();
         match self.bus.parse(&message.subject) {
-            Some(Subject::HiveBeat(hive)) => {
-                let Ok(beat) = serde_json::from_slice::<HiveBeat>(&message.payload) else { return unreadable() };
+            Some(Subject::HiveHeartbeat(hive)) => {
+                let Ok(beat) = serde_json::from_slice::<HiveHeartbeat>(&message.payload) else { return unreadable() };
                 if !self.fleet.hives().contains_key(&hive) {
                     return metrics::ignored("heartbeat of an unknown hive");
                 }
                 let effects = self.fleet.hive_heartbeat(&hive, &beat, now);
                 self.apply(effects);
             }
-            Some(Subject::WorkerBeat(hive, worker)) => {
-                let Ok(beat) = serde_json::from_slice::<WorkerBeat>(&message.payload) else { return unreadable() };
+            Some(Subject::WorkerHeartbeat(hive, worker)) => {
+                let Ok(beat) = serde_json::from_slice::<WorkerHeartbeat>(&message.payload) else { return unreadable() };
                 match self.fleet.worker_heartbeat(&(hive, worker), beat, now) {
                     HeartbeatOutcome::JobsChanged => self.recount_queue(now),
                     HeartbeatOutcome::UnknownWorker => metrics::ignored("heartbeat of an unknown worker"),

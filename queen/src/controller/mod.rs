@@ -25,7 +25,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use rbee_nats::{Api, Bus, BusError, Order, Outbox};
+use rbee_nats::{Api, Bus, BusError, IssuedCommand, Outbox};
 use rbee_schema::{Event as BusEvent, ModelName, QueenEvent, QueenName};
 use tokio::{
     sync::watch,
@@ -81,7 +81,7 @@ enum Report {
     /// Number of queued jobs of each model.
     QueueDepths(Vec<(ModelName, u64)>),
     /// The server did not confirm that a command about a worker is stored.
-    CommandNotStored(WorkerKey, Box<Order>),
+    CommandNotStored(WorkerKey, Box<IssuedCommand>),
     Done,
 }
 
@@ -167,7 +167,7 @@ impl Controller {
                 Some(message) = messages.cancels.next() => self.handle_cancel(&message),
                 Some(message) = messages.dead.next() => self.handle_dead_letter(&message),
                 Some(message) = messages.placed.next() => self.handle_placed(&message),
-                Some(message) = messages.refused_logins.next() => self.handle_refused_login(&message),
+                Some(message) = messages.watch_refused_logins.next() => self.handle_refused_login(&message),
                 Some(message) = messages.disconnects.next() => self.handle_disconnect(&message),
                 Some(message) = messages.control.next() => self.handle_control(&message),
                 Some(report) = self.tasks.join_next() => self.handle_report(report),
@@ -184,7 +184,7 @@ impl Controller {
         if let Err(error) = (&mut campaign).await {
             warn!(%error, "the leader lease could not be released; it expires");
         }
-        self.outbox.drained(self.fleet.timers().last_words).await;
+        self.outbox.drained(self.fleet.timers().final_flush).await;
         info!("the queen has stopped; hives and workers keep running");
         Ok(())
     }

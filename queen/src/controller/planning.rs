@@ -52,7 +52,7 @@ impl Controller {
         if *scope == Scope::Everything {
             self.fleet.expire_commands(now);
             for (worker, jobs) in self.fleet.take_stranded_jobs(now) {
-                self.return_jobs(worker, jobs);
+                self.return_to_queue(worker, jobs);
             }
             metrics::fleet(&self.fleet);
         }
@@ -112,7 +112,9 @@ impl Controller {
                 metrics::hive_lost();
                 warn!(%hive, workers, "a hive is lost; other hives replace its workers");
             }
-            QueenEvent::HiveReturned { hive, silent_ms, .. } => info!(%hive, silent_ms, "a hive has returned"),
+            QueenEvent::HiveReturned { hive, heartbeat_age_ms, .. } => {
+                info!(%hive, heartbeat_age_ms, "a hive has returned");
+            }
             QueenEvent::HiveRemoved { hive, workers } => {
                 warn!(%hive, workers, "a lost hive was removed with its workers");
             }

@@ -31,7 +31,7 @@ impl Controller {
 async fn recent_spawns(bus: &Bus, timeout: Duration) -> Result<Vec<CommandedSpawn>, BusError> {
     let now = SystemTime::now();
     let since = now.checked_sub(timeout).unwrap_or(SystemTime::UNIX_EPOCH);
-    let placed = recent_events(bus, &bus.namespace().all_placed(), since).await?;
+    let placed = recent_events(bus, &bus.namespace().all_placements(), since).await?;
     if placed.is_empty() {
         return Ok(Vec::new());
     }

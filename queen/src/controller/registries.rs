@@ -22,7 +22,7 @@ impl Controller {
                 let effects = self.fleet.hive_registered(hive, document, Instant::now());
                 self.apply(effects);
             }
-            Entry::Gone(key) => {
+            Entry::Removed(key) => {
                 let Ok(hive) = key.parse() else { return };
                 info!(%hive, "the registry key of a hive is gone");
                 self.fleet.hive_key_removed(&hive);
@@ -31,7 +31,7 @@ impl Controller {
                 metrics::ignored("record of a hive");
                 warn!(key, error, "the record of a hive could not be read");
             }
-            Entry::Current => self.registry_read(),
+            Entry::Synced => self.registry_read(),
         }
     }
 
@@ -44,7 +44,7 @@ impl Controller {
                 self.fleet.worker_recorded_at(&worker, stored);
                 self.apply(effects);
             }
-            Entry::Gone(key) => {
+            Entry::Removed(key) => {
                 let Some(worker) = worker_key(&key) else { return };
                 let effects = self.fleet.worker_removed(&worker);
                 self.apply(effects);
@@ -53,7 +53,7 @@ impl Controller {
                 metrics::ignored("record of a worker");
                 warn!(key, error, "the record of a worker could not be read");
             }
-            Entry::Current => self.registry_read(),
+            Entry::Synced => self.registry_read(),
         }
     }
 
@@ -71,7 +71,7 @@ impl Controller {
                 let Ok(model) = key.parse::<ModelName>() else { return ignore_key("model", &key) };
                 self.refuse_declaration(model, Failure::new(FailureCode::InvalidRequest, error));
             }
-            Entry::Gone(key) => {
+            Entry::Removed(key) => {
                 let Ok(model) = key.parse::<ModelName>() else { return };
                 let was_known =
                     self.fleet.models().contains_key(&model) || self.fleet.refused_models().contains_key(&model);
@@ -80,7 +80,7 @@ impl Controller {
                     self.publish_model_event(model, ModelEvent::Withdrawn {});
                 }
             }
-            Entry::Current => self.registry_read(),
+            Entry::Synced => self.registry_read(),
         }
     }
 
@@ -118,13 +118,13 @@ impl Controller {
                 Some(hive) => self.fleet.file_fetched(hive, key, document.reference),
                 None => ignore_key("file", &key),
             },
-            Entry::Gone(key) => {
+            Entry::Removed(key) => {
                 if let Some(hive) = hive(&key) {
                     self.fleet.file_removed(&hive, &key);
                 }
             }
             Entry::Unreadable(key, error) => warn!(key, error, "the record of a model file could not be read"),
-            Entry::Current => self.registry_read(),
+            Entry::Synced => self.registry_read(),
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) struct Messages {
     pub(super) cancels: Subscriber,
     pub(super) dead: Subscriber,
     pub(super) placed: Subscriber,
-    pub(super) refused_logins: Subscriber,
+    pub(super) watch_refused_logins: Subscriber,
     pub(super) disconnects: Subscriber,
     pub(super) control: Subscriber,
 }
@@ -41,13 +41,13 @@ impl Messages {
     pub(super) async fn subscribe(bus: &Bus) -> Result<Self, BusError> {
         let namespace = bus.namespace();
         Ok(Self {
-            heartbeats: bus.subscribe(namespace.all_beats()).await?,
+            heartbeats: bus.subscribe(namespace.all_heartbeats()).await?,
             queued: bus.subscribe(namespace.all_queued()).await?,
             cancels: bus.subscribe(namespace.all_cancels()).await?,
             dead: bus.subscribe(namespace.all_dead()).await?,
-            placed: bus.subscribe(namespace.all_placed()).await?,
-            refused_logins: bus.refused_logins().await?,
-            disconnects: bus.disconnects().await?,
+            placed: bus.subscribe(namespace.all_placements()).await?,
+            watch_refused_logins: bus.watch_refused_logins().await?,
+            disconnects: bus.watch_disconnects().await?,
             control: bus.subscribe(bus.subject(&Subject::QueenControl)).await?,
         })
     }

@@ -37,7 +37,7 @@ impl Traces {
         let oldest = self.oldest.get(model).filter(|_| fleet.waiting(model) > 0);
         let trace = oldest.cloned().unwrap_or_else(TraceContext::random);
         let span = info_span!(parent: None, "place", %model, %hive, %worker, trace = trace.id());
-        let trace = rbee_nats::trace::join(&span, &trace);
+        let trace = rbee_nats::trace::continue_trace(&span, &trace);
         (span, trace)
     }
 }

@@ -106,7 +106,7 @@ fn of_hives(fleet: &Fleet) -> impl Iterator<Item = (Key, Text)> {
             (key(AlertKind::HiveDegraded), Text { message, remedy })
         });
         let low = fleet.limits().low_disk;
-        let disk = hive.room.filter(|room| room.disk < low.bytes()).map(|_| {
+        let disk = hive.free.filter(|free| free.disk < low.bytes()).map(|_| {
             // Without the free space: it changes with each heartbeat, and the text would change with it.
             let message = format!("hive {name} has less than {low} of free disk space");
             let remedy = "list the model files with `rbee models --files` and delete unused ones with `rbee rm`";
@@ -131,7 +131,7 @@ fn of_workers(fleet: &Fleet, model: &ModelName) -> impl Iterator<Item = (Key, Te
 mod tests {
     use std::time::{Duration, Instant};
 
-    use rbee_schema::{ByteSize, FailureCode, Replicas, Room};
+    use rbee_schema::{ByteSize, FailureCode, FreeResources, Replicas};
 
     use super::*;
     use crate::decide::{
@@ -170,7 +170,7 @@ mod tests {
         for (limit, expected) in [(5 << 30, vec![]), (6 << 30, vec!["disk-low a"])] {
             let limits = QueenLimits { low_disk: ByteSize(limit), ..QueenLimits::default() };
             let mut fleet = fleet_with(ONE, Timers::default(), limits);
-            fleet.set_room(&name("a"), Room { memory: 0, disk: 5 << 30, card: None });
+            fleet.set_free(&name("a"), FreeResources { memory: 0, disk: 5 << 30, gpu_memory: None });
             assert_eq!(update(&mut Alerts::default(), &fleet, &Scope::Everything), expected, "{limit}");
         }
     }
@@ -194,7 +194,7 @@ mod tests {
         let (mut alerts, now) = (Alerts::default(), Instant::now());
         let mut fleet = fleet_with(ONE, Timers::default(), QueenLimits::default());
         let disk = QueenLimits::default().low_disk.bytes() - 1;
-        fleet.set_room(&name("a"), Room { memory: 1 << 40, disk, card: None });
+        fleet.set_free(&name("a"), FreeResources { memory: 1 << 40, disk, gpu_memory: None });
         for seconds in [4, 11] {
             fleet.advance(now + Duration::from_secs(seconds));
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rbee_schema::{
     ByteSize, Failure, FailureCode, HiveRecord, JobInFlight, Labels, ModelReference, ModelSpec, Protocol, Replicas,
-    WorkerBeat, WorkerName, WorkerPhase, WorkerRecord,
+    WorkerHeartbeat, WorkerName, WorkerPhase, WorkerRecord,
 };
 
 use crate::decide::{
@@ -36,14 +36,14 @@ pub(super) fn hive() -> HiveRecord {
         degraded: None,
         memory: ByteSize(0),
         cores: 0,
-        limited_by: None,
+        limit_method: None,
         metrics: None,
         protocol: Protocol::OURS,
         labels: Labels::new(),
         devices: Vec::new(),
         kinds: Vec::new(),
         max_workers: None,
-        clock_ahead_ms: 0,
+        clock_skew_ms: 0,
     }
 }
 
@@ -83,10 +83,10 @@ pub(super) fn key(hive: &str, worker: &str) -> WorkerKey {
     (name(hive), name::<WorkerName>(worker))
 }
 
-pub(super) fn beat(jobs: usize) -> WorkerBeat {
+pub(super) fn beat(jobs: usize) -> WorkerHeartbeat {
     let job = JobInFlight { tenant: name("t"), job: name("j"), ack: String::new() };
     let jobs = vec![job; jobs];
-    WorkerBeat { model: name("m"), epoch: 1, slots: 2, jobs, tokens: 0, steps: 0, memory_bytes: 0, cache: None }
+    WorkerHeartbeat { model: name("m"), epoch: 1, slots: 2, jobs, tokens: 0, steps: 0, memory_bytes: 0, cache: None }
 }
 
 /// A fleet of one hive `a` with model `m`. No hive becomes suspect while a test counts minutes.

@@ -8,7 +8,7 @@ use std::{
 
 use rbee_schema::{
     ByteSize, Device, Failure, FailureCode, HiveName, HiveRecord, Labels, ModelName, ModelReference, ModelSpec,
-    Protocol, Spreading, WorkerName,
+    PlacementStrategy, Protocol, WorkerName,
 };
 
 use crate::decide::{backoff::Backoff, fleet::Hive, liveness::Presence, overlay::Overlay};
@@ -65,7 +65,7 @@ pub struct Rank {
     memory_free: Reverse<u64>,
 }
 
-/// Number of workers on a hive, ordered as the model's spreading wants it.
+/// Number of workers on a hive, ordered as the model's placement strategy prefers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Load {
     FewestFirst(usize),
@@ -231,23 +231,23 @@ fn lacks_capacity<'a>(
     if let Some(max) = hive.record.max_workers.filter(|max| overlay.load(name) >= *max as usize) {
         return Some(Rejection::Full(max));
     }
-    let (needed, room) = (worker.memory?, hive.room?);
+    let (needed, room) = (worker.memory?, hive.free?);
     let free = room.memory.saturating_sub(overlay.promised_memory(name));
     (needed > free).then_some(Rejection::Memory { needed, free })
 }
 
 fn rank(overlay: &Overlay<'_>, name: &HiveName, hive: &Hive, worker: &Requirements<'_, '_>) -> Rank {
     let load = overlay.load(name);
-    let (same_model, load) = match worker.spec.spreading {
-        Spreading::Spread => (overlay.load_of(name, worker.model), Load::FewestFirst(load)),
-        Spreading::Pack => (0, Load::MostFirst(Reverse(load))),
+    let (same_model, load) = match worker.spec.placement {
+        PlacementStrategy::Spread => (overlay.load_of(name, worker.model), Load::FewestFirst(load)),
+        PlacementStrategy::Pack => (0, Load::MostFirst(Reverse(load))),
     };
     let reference = &worker.spec.reference;
     let must_fetch = match reference {
         ModelReference::Hub(_) => !overlay.fleet().has_file(name, reference),
         ModelReference::File(_) | ModelReference::Mock(_) => false,
     };
-    let memory_free = Reverse(hive.room.map_or(0, |room| room.memory));
+    let memory_free = Reverse(hive.free.map_or(0, |room| room.memory));
     Rank { is_degraded: hive.record.degraded.is_some(), same_model, must_fetch, load, memory_free }
 }
 

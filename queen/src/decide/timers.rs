@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_schema::{as_long, longer, whole_seconds};
+use rbee_schema::{check_at_least, check_longer, check_whole_seconds};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -49,7 +49,7 @@ rbee_schema::settings! {
         /// Interval of keep-alive comments in an HTTP stream without output, so that no proxy closes it.
         keep_alive: Duration = 15 * SECOND,
         /// Time that the queen's last events have to be stored when it stops.
-        last_words: Duration = 5 * SECOND,
+        final_flush: Duration = 5 * SECOND,
     }
 }
 
@@ -59,10 +59,10 @@ impl Timers {
     /// # Errors
     /// The timers that contradict each other.
     pub fn check(&self) -> Result<(), String> {
-        as_long(("lost", self.lost), ("suspect", self.suspect))?;
-        as_long(("removed", self.removed), ("lost", self.lost))?;
-        whole_seconds("lease", self.lease)?;
-        longer(("lease", self.lease), ("lease_renewal", self.lease_renewal))
+        check_at_least(("lost", self.lost), ("suspect", self.suspect))?;
+        check_at_least(("removed", self.removed), ("lost", self.lost))?;
+        check_whole_seconds("lease", self.lease)?;
+        check_longer(("lease", self.lease), ("lease_renewal", self.lease_renewal))
     }
 }
 

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use rbee_schema::{
-    Failure, FailureCode, FinishReason, JobId, MAX_BODY_BYTES, ModelName, Scored, TokenLogprob, ToolCall, Usage,
+    Failure, FailureCode, FinishReason, JobId, MAX_BODY_BYTES, ModelName, TokenLogprob, TokenScore, ToolCall, Usage,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -154,7 +154,7 @@ impl Said {
 
 /// How probable tokens were; `null` where nobody has asked for it.
 fn logprobs(tokens: &[TokenLogprob]) -> Value {
-    let scored = |token: &Scored| json!({ "token": token.text, "logprob": token.logprob, "bytes": token.bytes() });
+    let scored = |token: &TokenScore| json!({ "token": token.text, "logprob": token.logprob, "bytes": token.bytes() });
     let of_token = |TokenLogprob { token, top }: &TokenLogprob| {
         let mut object = scored(token);
         object["top_logprobs"] = top.iter().map(scored).collect();

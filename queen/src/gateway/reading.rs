@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use rbee_nats::trace::{TRACEPARENT, TRACESTATE, TraceContext};
-use rbee_nats::{Bus, Follow};
+use rbee_nats::{Bus, OutputReader};
 use rbee_schema::{Chunk, Failure, FailureCode, JobId, ModelName, Tenant};
 use tracing::debug;
 
@@ -40,7 +40,7 @@ impl<Q: Request> Begun<Q> {
 fn trace(headers: &HeaderMap) -> Option<TraceContext> {
     let parent = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
     let beside: Vec<&str> = headers.get_all(TRACESTATE).iter().filter_map(|value| value.to_str().ok()).collect();
-    Some(TraceContext::read(parent)?.beside(&beside.join(",")))
+    Some(TraceContext::read(parent)?.with_state(&beside.join(",")))
 }
 
 /// Cancels the job when its client goes away before it is done.
@@ -64,7 +64,7 @@ impl Drop for Guard {
 
 /// The output of a job, as it comes.
 pub(super) struct Reading {
-    output: Follow,
+    output: OutputReader,
     patience: Duration,
     answer: Answer,
     guard: Guard,

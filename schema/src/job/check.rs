@@ -20,7 +20,7 @@ impl JobRequest {
         }
         self.check_sampling()?;
         self.check_end()?;
-        self.check_shape()?;
+        self.check_output_format()?;
         self.check_tools()?;
         if self.n.is_some_and(|n| n != 1) {
             return Err(invalid(

@@ -4,9 +4,9 @@
 
 mod check;
 mod message;
+mod output_format;
 mod reading;
 mod sampling;
-mod shape;
 mod tool;
 
 use std::collections::BTreeMap;
@@ -21,9 +21,9 @@ use self::{
 };
 pub use self::{
     message::{Message, Role},
+    output_format::{NamedSchema, OutputFormat, ResponseFormat, StructuredOutputs},
     sampling::Sampling,
-    shape::{NamedSchema, ResponseFormat, Shape, StructuredOutputs},
-    tool::{CalledFunction, Function, FunctionName, Tool, ToolCall, ToolChoice, ToolKind, ToolWord},
+    tool::{CalledFunction, Function, FunctionName, Tool, ToolCall, ToolChoice, ToolKind, ToolMode},
 };
 use crate::{EmbeddingsRequest, Failure, FailureCode};
 
@@ -128,7 +128,7 @@ impl JobRequest {
     /// # Errors
     /// `body-too-large`, `invalid-json`, or `invalid-request` with the path of the field that is wrong.
     pub fn from_json(body: &[u8]) -> Result<Self, Failure> {
-        let meant = |failure| match EmbeddingsRequest::is_meant(body) {
+        let meant = |failure| match EmbeddingsRequest::matches(body) {
             true => {
                 invalid("the body asks for embeddings with `input`: the model continues chats, which have `messages`")
             }
@@ -140,7 +140,7 @@ impl JobRequest {
     }
 
     /// Whether a token that ends answers is taken as one that does not.
-    pub fn ignores_the_end(&self) -> bool {
+    pub fn ignores_eos(&self) -> bool {
         self.ignore_eos == Some(true)
     }
 
@@ -157,7 +157,7 @@ impl JobRequest {
             logit_bias: self.logit_bias.clone(),
             logprobs: (self.logprobs == Some(true)).then(|| self.top_logprobs.unwrap_or(0)),
             min_tokens: self.min_tokens.unwrap_or(0),
-            ends: Vec::new(),
+            eos_tokens: Vec::new(),
             seed: self.seed.unwrap_or(seed),
         }
     }

@@ -23,10 +23,10 @@ pub struct Sampling {
     pub logit_bias: BTreeMap<u32, f32>,
     /// `None` where nobody asks for the probability of a token, else of how many others besides.
     pub logprobs: Option<u32>,
-    /// Before the answer has so many tokens, none of `ends` is taken.
+    /// Before the answer has so many tokens, none of `eos_tokens` is taken.
     pub min_tokens: u32,
     /// The tokens that would end the answer, where `min_tokens` is more than 0. The model knows them, not the request.
-    pub ends: Vec<u32>,
+    pub eos_tokens: Vec<u32>,
     /// Of the random draws.
     pub seed: u64,
 }
@@ -44,7 +44,7 @@ impl Sampling {
         logit_bias: BTreeMap::new(),
         logprobs: None,
         min_tokens: 0,
-        ends: Vec::new(),
+        eos_tokens: Vec::new(),
         seed: 0,
     };
 }

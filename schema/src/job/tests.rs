@@ -38,24 +38,30 @@ fn the_form_of_an_answer_is_said_as_in_the_openai_api_or_as_in_vllm() {
     let schema = json!({ "type": "integer" });
     for (fields, expected) in [
         (json!({ "response_format": { "type": "text" } }), None),
-        (json!({ "response_format": { "type": "json_object" } }), Some(Shape::Json(json!({ "type": "object" })))),
+        (
+            json!({ "response_format": { "type": "json_object" } }),
+            Some(OutputFormat::Json(json!({ "type": "object" }))),
+        ),
         (
             json!({ "response_format":
                 { "type": "json_schema", "json_schema": { "name": "n", "strict": true, "schema": schema } } }),
-            Some(Shape::Json(schema.clone())),
+            Some(OutputFormat::Json(schema.clone())),
         ),
-        (json!({ "structured_outputs": { "json": schema } }), Some(Shape::Json(schema))),
-        (json!({ "structured_outputs": { "regex": "a+" } }), Some(Shape::Regex("a+".into()))),
-        (json!({ "structured_outputs": { "choice": ["a", "b"] } }), Some(Shape::Choice(vec!["a".into(), "b".into()]))),
+        (json!({ "structured_outputs": { "json": schema } }), Some(OutputFormat::Json(schema))),
+        (json!({ "structured_outputs": { "regex": "a+" } }), Some(OutputFormat::Regex("a+".into()))),
+        (
+            json!({ "structured_outputs": { "choice": ["a", "b"] } }),
+            Some(OutputFormat::Choice(vec!["a".into(), "b".into()])),
+        ),
         (
             json!({ "structured_outputs": { "grammar": "start: \"a\"" }, "response_format": { "type": "text" } }),
-            Some(Shape::Grammar("start: \"a\"".into())),
+            Some(OutputFormat::Grammar("start: \"a\"".into())),
         ),
     ] {
         let mut body = json!({ "messages": [{ "role": "user", "content": "Hi" }] });
         body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
         let job = JobRequest::from_json(body.to_string().as_bytes()).expect("valid");
-        assert_eq!(job.shape(), expected, "{body}");
+        assert_eq!(job.output_format(), expected, "{body}");
         assert_eq!(JobRequest::from_json(&serde_json::to_vec(&job).expect("serializes")), Ok(job));
     }
 }
@@ -167,7 +173,7 @@ fn tools_are_offered_and_demanded_as_in_the_openai_api() {
         [(json!(null), 1, 0), (json!("auto"), 1, 0), (json!("none"), 0, 0), (json!("required"), 1, 1), (named, 1, 1)]
     {
         let job = tools_and(json!({ "tool_choice": choice })).expect("valid");
-        assert_eq!((job.offered().len(), job.demanded().len()), (offered, demanded), "{choice}");
+        assert_eq!((job.available_tools().len(), job.required_tools().len()), (offered, demanded), "{choice}");
         assert_eq!(JobRequest::from_json(&serde_json::to_vec(&job).expect("serializes")), Ok(job));
     }
 }

@@ -58,7 +58,7 @@ pub struct Function {
 )]
 pub enum ToolChoice {
     /// As the word says.
-    Word(ToolWord),
+    Mode(ToolMode),
     /// This one.
     Named {
         /// Always `function`.
@@ -71,7 +71,7 @@ pub enum ToolChoice {
 /// Whether the model is to call a tool, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum ToolWord {
+pub enum ToolMode {
     /// It hears of none.
     None,
     /// As it sees fit.
@@ -120,24 +120,24 @@ impl ToolCall {
 
 impl JobRequest {
     /// The tools that the model hears of.
-    pub fn offered(&self) -> &[Tool] {
+    pub fn available_tools(&self) -> &[Tool] {
         match self.tool_choice {
-            Some(ToolChoice::Word(ToolWord::None)) => &[],
+            Some(ToolChoice::Mode(ToolMode::None)) => &[],
             _ => &self.tools,
         }
     }
 
     /// The tools of which the model must call one; none where it need not.
-    pub fn demanded(&self) -> Vec<&Tool> {
+    pub fn required_tools(&self) -> Vec<&Tool> {
         match &self.tool_choice {
-            Some(ToolChoice::Word(ToolWord::Required)) => self.tools.iter().collect(),
+            Some(ToolChoice::Mode(ToolMode::Required)) => self.tools.iter().collect(),
             Some(ToolChoice::Named { function, .. }) => self.tool(&function.name).into_iter().collect(),
-            None | Some(ToolChoice::Word(ToolWord::None | ToolWord::Auto)) => Vec::new(),
+            None | Some(ToolChoice::Mode(ToolMode::None | ToolMode::Auto)) => Vec::new(),
         }
     }
 
     /// Whether the answer has one call at most: where that was asked for, or where the tool was named.
-    pub fn calls_once(&self) -> bool {
+    pub fn allows_one_call(&self) -> bool {
         self.parallel_tool_calls == Some(false) || matches!(self.tool_choice, Some(ToolChoice::Named { .. }))
     }
 
@@ -165,21 +165,21 @@ impl JobRequest {
 
     fn check_tool_choice(&self) -> Result<(), Failure> {
         match &self.tool_choice {
-            None | Some(ToolChoice::Word(ToolWord::None | ToolWord::Auto)) => return Ok(()),
-            Some(ToolChoice::Word(ToolWord::Required)) if self.tools.is_empty() => {
+            None | Some(ToolChoice::Mode(ToolMode::None | ToolMode::Auto)) => return Ok(()),
+            Some(ToolChoice::Mode(ToolMode::Required)) if self.tools.is_empty() => {
                 return Err(invalid("tool_choice is \"required\" and there are no tools: offer one in `tools`"));
             }
             Some(ToolChoice::Named { function, .. }) if self.tool(&function.name).is_none() => {
                 return Err(invalid(format!("tool_choice names {:?}, which is none of the tools", function.name)));
             }
-            Some(ToolChoice::Word(ToolWord::Required) | ToolChoice::Named { .. }) => {}
+            Some(ToolChoice::Mode(ToolMode::Required) | ToolChoice::Named { .. }) => {}
         }
-        if self.shape().is_some() {
+        if self.output_format().is_some() {
             return Err(invalid(
                 "tool_choice demands a call, and a form of the answer is asked for: leave one of the two out",
             ));
         }
-        if self.ignores_the_end() {
+        if self.ignores_eos() {
             return Err(invalid(
                 "ignore_eos goes on where the call that tool_choice demands is complete: leave one of the two out",
             ));

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use async_nats::jetstream::{consumer, stream::ClusterInfo};
 use futures::TryStreamExt as _;
-use rbee_nats::{Bus, Commands, Events, Outbox};
+use rbee_nats::{Bus, CommandQueue, EventReader, Outbox};
 use rbee_schema::{Event, HiveCommand, HiveEvent, HiveName};
 use rbee_tests::{
     chaos::Needs,
@@ -79,7 +79,7 @@ async fn a_reader_of_events_notices_that_the_server_which_pushed_them_is_cut_off
     let mut others = Vec::new();
     let mut events = loop {
         let before = servers.places("rbee_events", victim).await;
-        let events = Events::since(&bus, &bus.namespace().all_events(), None).await.expect("followed");
+        let events = EventReader::since(&bus, &bus.namespace().all_events(), None).await.expect("followed");
         if !servers.places("rbee_events", victim).await.is_subset(&before) {
             break events;
         }
@@ -99,7 +99,7 @@ async fn a_hive_hears_commands_when_the_server_that_held_its_question_is_cut_off
     let (mut number, mut victim) = (0, stays);
     while victim == stays {
         number += 1;
-        Commands::of(&servers.bus, &hive(number)).await.expect("it listens");
+        CommandQueue::open(&servers.bus, &hive(number)).await.expect("it listens");
         let name = format!("hive-{}", hive(number));
         eventually("somebody leads the consumer", NOTICED, async || {
             for at in 0..3 {
@@ -113,7 +113,7 @@ async fn a_hive_hears_commands_when_the_server_that_held_its_question_is_cut_off
         .await;
     }
     let bus = servers.without(victim).await;
-    let mut commands = Commands::of(&bus, &hive(number)).await.expect("it listens");
+    let mut commands = CommandQueue::open(&bus, &hive(number)).await.expect("it listens");
     let listening = async move {
         loop {
             if let Ok(Some(order)) = commands.next().await {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
-use rbee_nats::{Authority, Bus, Commands, Order};
-use rbee_schema::{FailureCode, Haste, HiveCommand, HiveName};
+use rbee_nats::{Bus, CommandIssuer, CommandQueue, IssuedCommand};
+use rbee_schema::{FailureCode, HiveCommand, HiveName, StopMode};
 use rbee_tests::{
     nats::{NatsServer, connect_with},
     wait::{PATIENCE, eventually, soon},
@@ -18,15 +18,15 @@ fn hive() -> HiveName {
 }
 
 fn stop(worker: &str) -> HiveCommand {
-    HiveCommand::Stop { worker: name(worker), why: "idle".to_owned(), haste: Haste::Drain }
+    HiveCommand::Stop { worker: name(worker), why: "idle".to_owned(), mode: StopMode::Drain }
 }
 
-async fn commands(bus: &Bus) -> Commands {
-    Commands::of(bus, &hive()).await.expect("the hive listens")
+async fn commands(bus: &Bus) -> CommandQueue {
+    CommandQueue::open(bus, &hive()).await.expect("the hive listens")
 }
 
 /// The next command; a pull that came back empty is renewed, as a hive does it.
-async fn next(commands: &mut Commands) -> Result<HiveCommand, rbee_schema::Failure> {
+async fn next(commands: &mut CommandQueue) -> Result<HiveCommand, rbee_schema::Failure> {
     let coming = async {
         loop {
             if let Some(order) = commands.next().await.expect("the server answers") {
@@ -42,10 +42,10 @@ async fn a_command_says_whose_it_is() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let mut commands = commands(&bus).await;
-    for by in [Authority::Person, Authority::Leader(42)] {
-        bus.order(&hive(), &Order { command: stop("a"), by, trace: None }).await.expect("stored");
+    for issuer in [CommandIssuer::Person, CommandIssuer::Leader(42)] {
+        bus.issue(&hive(), &IssuedCommand { command: stop("a"), issuer, trace: None }).await.expect("stored");
         let order = soon("command", commands.next()).await.expect("the server answers").expect("one came");
-        assert_eq!(order, Ok(Order { command: stop("a"), by, trace: None }));
+        assert_eq!(order, Ok(IssuedCommand { command: stop("a"), issuer, trace: None }));
     }
 }
 
@@ -134,7 +134,7 @@ async fn who_commands_hears_that_nobody_stores_it_before_who_waits_for_that_give
     let bus = connect_with(server.url(), "rbee", "connect=200ms,request=2s").await.expect("connected");
     bus.jetstream().delete_stream("rbee_commands").await.expect("deleted");
     let error = timeout(bus.settings().request, bus.command(&hive(), &stop("a"))).await.expect("within one request");
-    assert!(error.expect_err("there is no stream").passes(), "it may be given again");
+    assert!(error.expect_err("there is no stream").is_transient(), "it may be given again");
 }
 
 #[tokio::test]

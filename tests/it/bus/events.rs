@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use rbee_nats::{Bus, EventRecord, Events, Outbox, recent_events};
+use rbee_nats::{Bus, EventReader, EventRecord, Outbox, recent_events};
 use rbee_schema::{Event, WorkerEvent};
 use rbee_tests::{
     nats::{NatsServer, connect},
@@ -88,7 +88,7 @@ async fn draining_ends_in_time_when_the_server_is_away() {
 async fn an_event_stands_on_the_subject_of_whom_it_is_about() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let mut live = Events::since(&bus, &bus.namespace().all_events(), None).await.expect("followed");
+    let mut live = EventReader::since(&bus, &bus.namespace().all_events(), None).await.expect("followed");
     let outbox = Outbox::start(&bus);
     outbox.publish(&event(7));
     let record = soon("event", live.next()).await.expect("read").expect("an event");
@@ -104,7 +104,7 @@ async fn who_asks_for_events_to_come_gets_none_of_the_past() {
     let outbox = Outbox::start(&bus);
     outbox.publish(&event(0));
     outbox.drained(PATIENCE).await;
-    let mut live = Events::since(&bus, &bus.namespace().all_events(), None).await.expect("followed");
+    let mut live = EventReader::since(&bus, &bus.namespace().all_events(), None).await.expect("followed");
     outbox.publish(&event(1));
     assert_eq!(number(&soon("event", live.next()).await.expect("read").expect("an event")), 1);
 }
@@ -131,7 +131,7 @@ async fn a_reader_of_events_goes_on_when_the_server_was_killed_in_between() {
     let mut server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let outbox = Outbox::start(&bus);
-    let mut live = Events::since(&bus, &bus.namespace().all_events(), None).await.expect("followed");
+    let mut live = EventReader::since(&bus, &bus.namespace().all_events(), None).await.expect("followed");
     outbox.publish(&event(0));
     assert_eq!(number(&soon("event", live.next()).await.expect("read").expect("an event")), 0);
     server.kill().await;

@@ -96,7 +96,7 @@ async fn a_full_queue_refuses_one_tenant_until_there_is_room_and_no_other() {
     assert_eq!((refusal.code, refusal.retryable), (FailureCode::QueueFull, true), "{refusal}");
     bus.submit(Submission { tenant: name("acme"), ..submission("d") }).await.expect("accepted");
 
-    pull(&queue(&bus).await).await.settle().await.expect("settled");
+    pull(&queue(&bus).await).await.ack().await.expect("settled");
     bus.submit(submission("c")).await.expect("there is room again");
 }
 
@@ -118,7 +118,7 @@ async fn a_job_that_is_given_back_comes_to_another_puller_at_once_as_its_second_
     bus.submit(submission("a")).await.expect("accepted");
     let first = pull(&queue(&bus).await).await;
     let elsewhere = queue(&other).await;
-    let (given, second) = futures::join!(first.give_back(), timeout(BEFORE_ACK_WAIT, pull(&elsewhere)));
+    let (given, second) = futures::join!(first.nak(), timeout(BEFORE_ACK_WAIT, pull(&elsewhere)));
     given.expect("given back");
     let second = second.expect("it comes before its hold would have lapsed");
     assert_eq!((second.job, second.attempt), (name("a"), 2));
@@ -134,7 +134,7 @@ async fn a_third_party_gives_a_dead_workers_job_back_from_what_its_heartbeat_sai
     worker.submit(submission("a")).await.expect("accepted");
     let held = pull(&queue(&worker).await).await.in_flight();
     drop(worker);
-    hive.give_back(&held).await.expect("the server confirms");
+    hive.nak(&held).await.expect("the server confirms");
     let second = timeout(BEFORE_ACK_WAIT, pull(&queue(&other).await)).await.expect("it comes at once");
     assert_eq!((second.job, second.attempt), (name("a"), 2));
 }
@@ -153,7 +153,7 @@ async fn a_job_that_nobody_keeps_comes_again_and_a_job_that_is_kept_does_not() {
         let mut often = interval(Duration::from_secs(1));
         loop {
             often.tick().await;
-            kept.keep().await.expect("kept");
+            kept.keep_alive().await.expect("kept");
         }
     };
     let again = tokio::select! {
@@ -170,7 +170,7 @@ async fn a_settled_job_is_gone() {
     bus.submit(submission("a")).await.expect("accepted");
     let delivery = pull(&queue(&bus).await).await;
     assert_eq!(depth(&bus).await, 1);
-    delivery.settle().await.expect("settled");
+    delivery.ack().await.expect("settled");
     assert_eq!(depth(&bus).await, 0);
 }
 
@@ -242,7 +242,7 @@ async fn every_job_goes_to_exactly_one_of_many_pullers() {
         let queue = queue(&bus).await;
         let mut mine = Vec::new();
         while let Some(delivery) = queue.next(Duration::from_millis(500)).await.expect("the server answers") {
-            delivery.settle().await.expect("settled");
+            delivery.ack().await.expect("settled");
             mine.push(delivery.job);
         }
         mine
@@ -299,8 +299,8 @@ async fn a_job_that_is_given_up_is_kept_once_with_the_reason() {
     let bus = server.bus("rbee").await;
     let failure = Failure::new(FailureCode::TriedTooOften, "it ended three workers");
     let dead = DeadJob { tenant: name("acme"), job: name("a"), attempts: 3, failure, body: CHAT.to_owned() };
-    bus.bury(&model(), &dead).await.expect("kept");
-    bus.bury(&model(), &dead).await.expect("kept already");
+    bus.store_dead_job(&model(), &dead).await.expect("kept");
+    bus.store_dead_job(&model(), &dead).await.expect("kept already");
     let stream = bus.jetstream().get_stream("rbee_dead").await.expect("the stream is there");
     assert_eq!(stream.cached_info().state.messages, 1);
     let kept = stream.get_last_raw_message_by_subject("rbee.dead.smollm2").await.expect("the dead job");

@@ -21,7 +21,7 @@ fn record(queen: &str, term: Option<u64>) -> LeaderRecord {
 #[tokio::test]
 async fn one_queen_has_the_lease_until_she_gives_it_up_and_later_terms_have_higher_numbers() {
     let server = NatsServer::start().await;
-    let lease = LeaderLease::of(&server.bus("rbee").await, 10 * LEASE);
+    let lease = LeaderLease::new(&server.bus("rbee").await, 10 * LEASE);
     let term = lease.take(&record("a", None)).await.expect("the server answers").expect("it is free");
     assert_eq!(lease.take(&record("b", None)).await.expect("the server answers"), None);
     let renewed = lease.renew(&record("a", Some(term)), term).await.expect("the server answers").expect("it is hers");
@@ -46,7 +46,7 @@ async fn one_queen_has_the_lease_until_she_gives_it_up_and_later_terms_have_high
 #[tokio::test]
 async fn a_lease_that_nobody_renews_lapses() {
     let server = NatsServer::start().await;
-    let lease = LeaderLease::of(&server.bus("rbee").await, LEASE);
+    let lease = LeaderLease::new(&server.bus("rbee").await, LEASE);
     lease.take(&record("a", None)).await.expect("the server answers").expect("it is free");
     eventually("another one has it", LEASE + PATIENCE, async || {
         lease.take(&record("b", None)).await.is_ok_and(|taken| taken.is_some())

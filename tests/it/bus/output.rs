@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
 use futures::StreamExt as _;
-use rbee_nats::{AppendError, Bus, Committed, Follow, FollowError, Topology};
+use rbee_nats::{AppendError, Bus, OutputReadError, OutputReader, StoredChunk, Topology};
 use rbee_schema::{Chunk, JobId, Tenant};
 use rbee_tests::{
     nats::{NatsServer, connect},
@@ -24,7 +24,7 @@ async fn append(bus: &Bus, (tenant, job): &(Tenant, JobId), indices: std::ops::R
 }
 
 /// Follows to the end.
-async fn read_to_the_end(follow: &mut Follow) -> Vec<Chunk> {
+async fn read_to_the_end(follow: &mut OutputReader) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     while let Some(committed) = follow.next(PATIENCE).await.expect("the output goes on") {
         chunks.push(committed.chunk);
@@ -75,7 +75,7 @@ async fn of_two_workers_that_append_at_once_one_is_refused() {
             both => panic!("one must win and one must be refused: {both:?}"),
         };
     }
-    assert_eq!(one.output(&tenant, &job, 0).await.expect("read").len(), 50);
+    assert_eq!(one.stored_output(&tenant, &job, 0).await.expect("read").len(), 50);
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn jobs_do_not_fence_each_other() {
     let last = append(&bus, &one, 0..3, 0).await;
     append(&bus, &two, 0..3, 0).await;
     append(&bus, &one, 3..5, last).await;
-    assert_eq!(bus.output(&one.0, &one.1, 0).await.expect("read").len(), 5);
+    assert_eq!(bus.stored_output(&one.0, &one.1, 0).await.expect("read").len(), 5);
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn a_follower_sees_every_chunk_once_in_order_and_then_the_end() {
     let server = NatsServer::start().await;
     let (bus, worker) = (server.bus("rbee").await, server.connect("rbee").await);
     let (tenant, id) = job("a");
-    let mut follow = bus.follow(&tenant, &id).await.expect("followed");
+    let mut follow = bus.read_output(&tenant, &id).await.expect("followed");
     let last = append(&worker, &job("a"), 0..100, 0).await;
     worker.append(&tenant, &id, &done(100), last).await.expect("appended");
     assert_eq!(read_to_the_end(&mut follow).await, answer(100));
@@ -107,12 +107,12 @@ async fn a_follower_that_begins_late_sees_what_was_before_it() {
     let bus = server.bus("rbee").await;
     let (tenant, id) = job("a");
     let last = append(&bus, &job("a"), 0..5, 0).await;
-    let mut follow = bus.follow(&tenant, &id).await.expect("followed");
+    let mut follow = bus.read_output(&tenant, &id).await.expect("followed");
     let last = append(&bus, &job("a"), 5..10, last).await;
     bus.append(&tenant, &id, &done(10), last).await.expect("appended");
     assert_eq!(read_to_the_end(&mut follow).await, answer(10));
 
-    let mut after_the_end = bus.follow(&tenant, &id).await.expect("followed");
+    let mut after_the_end = bus.read_output(&tenant, &id).await.expect("followed");
     assert_eq!(read_to_the_end(&mut after_the_end).await, answer(10));
 }
 
@@ -123,7 +123,7 @@ async fn a_follower_that_was_cut_off_misses_nothing_and_sees_nothing_twice() {
     let relay = Relay::start(server.url()).await;
     let client = connect(relay.url(), "rbee").await.expect("connected");
     let (tenant, id) = job("a");
-    let mut follow = client.follow(&tenant, &id).await.expect("followed");
+    let mut follow = client.read_output(&tenant, &id).await.expect("followed");
     let mut online = client.online();
     let last = append(&worker, &job("a"), 0..5, 0).await;
     assert_eq!(soon("chunk", follow.next(PATIENCE)).await.expect("read").expect("a chunk").chunk, tokens(0));
@@ -146,7 +146,7 @@ async fn a_follower_whose_last_chunks_were_lost_finds_them_by_itself() {
     let relay = Relay::start(server.url()).await;
     let client = connect(relay.url(), "rbee").await.expect("connected");
     let (tenant, id) = job("a");
-    let mut follow = client.follow(&tenant, &id).await.expect("followed");
+    let mut follow = client.read_output(&tenant, &id).await.expect("followed");
     let mut online = client.online();
     relay.cut();
     soon("loss of the connection", online.wait_for(|online| !online)).await.expect("told");
@@ -163,7 +163,7 @@ async fn a_follower_goes_on_when_the_server_was_killed_in_between() {
     let mut server = NatsServer::start().await;
     let client = server.bus("rbee").await;
     let (tenant, id) = job("a");
-    let mut follow = client.follow(&tenant, &id).await.expect("followed");
+    let mut follow = client.read_output(&tenant, &id).await.expect("followed");
     let last = append(&client, &job("a"), 0..5, 0).await;
     server.kill().await;
     server.restart().await;
@@ -178,9 +178,9 @@ async fn a_follower_that_hears_nothing_is_told_so_and_may_go_on() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let (tenant, id) = job("a");
-    let mut follow = bus.follow(&tenant, &id).await.expect("followed");
+    let mut follow = bus.read_output(&tenant, &id).await.expect("followed");
     let silence = follow.next(Duration::from_millis(100)).await;
-    assert!(matches!(silence, Err(FollowError::TimedOut(_))), "{silence:?}");
+    assert!(matches!(silence, Err(OutputReadError::TimedOut(_))), "{silence:?}");
     bus.append(&tenant, &id, &done(0), 0).await.expect("appended");
     assert_eq!(read_to_the_end(&mut follow).await, answer(0));
 }
@@ -191,13 +191,13 @@ async fn output_of_2500_chunks_is_read_whole_and_from_any_place() {
     let bus = server.bus("rbee").await;
     let (tenant, id) = job("a");
     append(&bus, &job("a"), 0..2_500, 0).await;
-    let whole = bus.output(&tenant, &id, 0).await.expect("read");
+    let whole = bus.stored_output(&tenant, &id, 0).await.expect("read");
     let chunks: Vec<Chunk> = whole.iter().map(|committed| committed.chunk.clone()).collect();
     assert_eq!(chunks, (0..2_500).map(tokens).collect::<Vec<_>>());
 
     let middle = whole[2_000].sequence;
-    assert_eq!(bus.output(&tenant, &id, middle).await.expect("read"), whole[2_000..]);
-    assert_eq!(bus.output(&tenant, &id, whole[2_499].sequence + 1).await.expect("read"), []);
+    assert_eq!(bus.stored_output(&tenant, &id, middle).await.expect("read"), whole[2_000..]);
+    assert_eq!(bus.stored_output(&tenant, &id, whole[2_499].sequence + 1).await.expect("read"), []);
 }
 
 #[tokio::test]
@@ -206,7 +206,7 @@ async fn a_job_without_output_has_none() {
     let bus = server.bus("rbee").await;
     let (tenant, id) = job("a");
     append(&bus, &job("other"), 0..3, 0).await;
-    assert_eq!(bus.output(&tenant, &id, 0).await.expect("read"), []);
+    assert_eq!(bus.stored_output(&tenant, &id, 0).await.expect("read"), []);
 }
 
 #[tokio::test]
@@ -214,7 +214,7 @@ async fn a_chunk_that_nobody_can_read_is_skipped_and_still_fences() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let (tenant, id) = job("a");
-    let mut follow = bus.follow(&tenant, &id).await.expect("followed");
+    let mut follow = bus.read_output(&tenant, &id).await.expect("followed");
     let first = bus.append(&tenant, &id, &tokens(0), 0).await.expect("appended");
     let later = r#"{"type":"a-kind-of-a-later-version"}"#;
     let sent = bus.jetstream().publish("rbee.tok.default.a", later.into()).await.expect("sent");
@@ -222,8 +222,8 @@ async fn a_chunk_that_nobody_can_read_is_skipped_and_still_fences() {
     assert!(matches!(bus.append(&tenant, &id, &tokens(1), first).await, Err(AppendError::Stale)));
     let last = bus.append(&tenant, &id, &done(1), unknown).await.expect("appended");
 
-    let expected = [Committed { sequence: first, chunk: tokens(0) }, Committed { sequence: last, chunk: done(1) }];
-    assert_eq!(bus.output(&tenant, &id, 0).await.expect("read"), expected);
+    let expected = [StoredChunk { sequence: first, chunk: tokens(0) }, StoredChunk { sequence: last, chunk: done(1) }];
+    assert_eq!(bus.stored_output(&tenant, &id, 0).await.expect("read"), expected);
     assert_eq!(read_to_the_end(&mut follow).await, answer(1));
 }
 
@@ -232,8 +232,8 @@ async fn a_follower_waits_for_a_server_that_is_away_longer_than_a_request_may_ta
     let mut server = NatsServer::start().await;
     let client = server.bus("rbee").await;
     let (tenant, id) = job("a");
-    let mut patient = client.follow(&tenant, &id).await.expect("followed");
-    let mut impatient = client.follow(&tenant, &id).await.expect("followed");
+    let mut patient = client.read_output(&tenant, &id).await.expect("followed");
+    let mut impatient = client.read_output(&tenant, &id).await.expect("followed");
     let last = append(&client, &job("a"), 0..5, 0).await;
     for index in 0..5 {
         for follow in [&mut patient, &mut impatient] {
@@ -259,7 +259,7 @@ const LONGER_THAN_A_REQUEST: Duration = Duration::from_secs(10);
 /// Whether committed chunks are told to who listens.
 async fn set_told(bus: &Bus, told: bool) {
     let stream = bus.jetstream().get_stream("rbee_output").await.expect("the stream is there");
-    let ours = Topology::of(bus.namespace()).streams.into_iter().find(|stream| stream.name == "rbee_output");
+    let ours = Topology::new(bus.namespace()).streams.into_iter().find(|stream| stream.name == "rbee_output");
     let republish = ours.expect("the stream is ours").republish.filter(|_| told);
     let changed = Config { republish, ..stream.cached_info().config.clone() };
     bus.jetstream().update_stream(changed).await.expect("the server takes it");
@@ -270,7 +270,7 @@ async fn a_follower_that_stayed_connected_and_lost_some_chunks_finds_them_and_se
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let (tenant, id) = job("a");
-    let mut follow = bus.follow(&tenant, &id).await.expect("followed");
+    let mut follow = bus.read_output(&tenant, &id).await.expect("followed");
     let last = append(&bus, &job("a"), 0..1, 0).await;
     set_told(&bus, false).await;
     let last = append(&bus, &job("a"), 1..5, last).await;
@@ -289,7 +289,7 @@ async fn a_follower_that_stayed_connected_and_lost_the_end_finds_it_by_itself() 
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let (tenant, id) = job("a");
-    let mut follow = bus.follow(&tenant, &id).await.expect("followed");
+    let mut follow = bus.read_output(&tenant, &id).await.expect("followed");
     set_told(&bus, false).await;
     let last = append(&bus, &job("a"), 0..3, 0).await;
     bus.append(&tenant, &id, &done(3), last).await.expect("appended");

@@ -49,7 +49,7 @@ async fn eight_claimers_of_300_ports_never_get_one_twice() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let claimers = (0..8_u16).map(async |claimer| {
-        let leases = PortLeases::of(&server.connect("rbee").await, &host(), LEASE);
+        let leases = PortLeases::new(&server.connect("rbee").await, &host(), LEASE);
         let mine = lease(&format!("worker-{claimer}"));
         let mut claimed = Vec::new();
         for offset in 0..PORTS {
@@ -80,7 +80,7 @@ async fn eight_claimers_of_300_ports_never_get_one_twice() {
 async fn two_who_claim_one_free_port_at_once_do_not_both_get_it() {
     let server = NatsServer::start().await;
     let (one, two) = (server.bus("rbee").await, server.connect("rbee").await);
-    let (one, two) = (PortLeases::of(&one, &host(), LEASE), PortLeases::of(&two, &host(), LEASE));
+    let (one, two) = (PortLeases::new(&one, &host(), LEASE), PortLeases::new(&two, &host(), LEASE));
     let (by_one, by_two) = (lease("one"), lease("two"));
     for port in 9_000..9_050 {
         match futures::join!(one.claim(port, &by_one, 0), two.claim(port, &by_two, 0)) {
@@ -95,7 +95,7 @@ async fn two_who_claim_one_free_port_at_once_do_not_both_get_it() {
 async fn who_claims_a_held_port_is_told_who_holds_it() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let leases = PortLeases::of(&bus, &host(), LEASE);
+    let leases = PortLeases::new(&bus, &host(), LEASE);
     leases.claim(8_080, &lease("first"), 0).await.expect("claimed");
     let error = leases.claim(8_080, &lease("second"), 0).await.expect_err("held");
     assert_eq!(error.to_string(), "port is leased by hive hive for worker first");
@@ -107,7 +107,7 @@ async fn hosts_have_ports_of_their_own() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     for host in ["one", "two"] {
-        PortLeases::of(&bus, &name(host), LEASE).claim(8_080, &lease("w"), 0).await.expect("claimed");
+        PortLeases::new(&bus, &name(host), LEASE).claim(8_080, &lease("w"), 0).await.expect("claimed");
     }
 }
 
@@ -115,7 +115,7 @@ async fn hosts_have_ports_of_their_own() {
 async fn a_released_port_is_claimed_again_at_once_by_its_revision_and_lapses_as_any_lease() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let leases = PortLeases::of(&bus, &host(), LEASE);
+    let leases = PortLeases::new(&bus, &host(), LEASE);
     let mut revision = 0;
     for _ in 0..20 {
         let claim = leases.claim(8_080, &lease("w"), revision).await.expect("claimed");
@@ -129,7 +129,7 @@ async fn a_released_port_is_claimed_again_at_once_by_its_revision_and_lapses_as_
 async fn a_released_port_is_claimed_again_at_once_by_who_knows_nothing_of_it() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let leases = PortLeases::of(&bus, &host(), LEASE);
+    let leases = PortLeases::new(&bus, &host(), LEASE);
     let first = leases.claim(8_080, &lease("first"), 0).await.expect("claimed");
     leases.release(first, &lease("first")).await.expect("released");
     let second = leases.claim(8_080, &lease("second"), 0).await.expect("claimed");
@@ -140,7 +140,7 @@ async fn a_released_port_is_claimed_again_at_once_by_who_knows_nothing_of_it() {
 async fn a_released_port_is_claimed_when_the_notice_of_its_release_has_lapsed() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let leases = PortLeases::of(&bus, &host(), LEASE);
+    let leases = PortLeases::new(&bus, &host(), LEASE);
     let claim = leases.claim(8_080, &lease("first"), 0).await.expect("claimed");
     let revision = leases.release(claim, &lease("first")).await.expect("released");
     eventually("the notice of the release is gone", PATIENCE, async || stored(&bus, 8_080).await.is_none()).await;
@@ -161,7 +161,7 @@ async fn a_lease_that_lapsed_is_free_and_the_next_one_lapses_too() {
         .expect("sent")
         .await
         .expect("stored");
-    let leases = PortLeases::of(&bus, &host(), LEASE);
+    let leases = PortLeases::new(&bus, &host(), LEASE);
     let mut claim = None;
     eventually("the port is free", PATIENCE, async || {
         claim = leases.claim(8_080, &lease("next"), 0).await.ok();
@@ -175,7 +175,7 @@ async fn a_lease_that_lapsed_is_free_and_the_next_one_lapses_too() {
 async fn a_renewal_prolongs_the_lease_also_when_the_word_of_the_last_one_was_lost() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let leases = PortLeases::of(&bus, &host(), LEASE);
+    let leases = PortLeases::new(&bus, &host(), LEASE);
     let first = leases.claim(8_080, &lease("w"), 0).await.expect("claimed");
     let second = leases.renew(first, &lease("w")).await.expect("renewed");
     check_time_to_live(&bus, second).await;
@@ -189,7 +189,7 @@ async fn a_renewal_prolongs_the_lease_also_when_the_word_of_the_last_one_was_los
 async fn a_lease_that_went_to_another_is_neither_renewed_nor_released_by_who_had_it() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let leases = PortLeases::of(&bus, &host(), LEASE);
+    let leases = PortLeases::new(&bus, &host(), LEASE);
     let old = leases.claim(8_080, &lease("old"), 0).await.expect("claimed");
     let revision = leases.release(old, &lease("old")).await.expect("released");
     let new = leases.claim(8_080, &lease("new"), revision).await.expect("claimed");
@@ -203,7 +203,7 @@ async fn a_lease_that_went_to_another_is_neither_renewed_nor_released_by_who_had
 async fn a_release_that_a_renewal_overtook_still_gives_the_port_back() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let leases = PortLeases::of(&bus, &host(), LEASE);
+    let leases = PortLeases::new(&bus, &host(), LEASE);
     let known = leases.claim(8_080, &lease("w"), 0).await.expect("claimed");
     leases.renew(known, &lease("w")).await.expect("renewed");
     let revision = leases.release(known, &lease("w")).await.expect("released");
@@ -214,7 +214,7 @@ async fn a_release_that_a_renewal_overtook_still_gives_the_port_back() {
 async fn a_release_of_a_port_that_is_free_already_is_none() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let leases = PortLeases::of(&bus, &host(), LEASE);
+    let leases = PortLeases::new(&bus, &host(), LEASE);
     let claim = leases.claim(8_080, &lease("w"), 0).await.expect("claimed");
     let revision = leases.release(claim, &lease("w")).await.expect("released");
     assert_eq!(leases.release(claim, &lease("w")).await.expect("released already"), revision);
@@ -224,10 +224,10 @@ async fn a_release_of_a_port_that_is_free_already_is_none() {
 async fn a_lease_survives_a_restart_of_the_server() {
     let mut server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let claim = PortLeases::of(&bus, &host(), LEASE).claim(8_080, &lease("w"), 0).await.expect("claimed");
+    let claim = PortLeases::new(&bus, &host(), LEASE).claim(8_080, &lease("w"), 0).await.expect("claimed");
     server.kill().await;
     server.restart().await;
-    let leases = PortLeases::of(&server.connect("rbee").await, &host(), LEASE);
+    let leases = PortLeases::new(&server.connect("rbee").await, &host(), LEASE);
     assert!(matches!(leases.claim(8_080, &lease("other"), 0).await, Err(ClaimError::Held(_))));
     leases.renew(claim, &lease("w")).await.expect("renewed");
 }

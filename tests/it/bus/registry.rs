@@ -29,14 +29,14 @@ fn hive(epoch: u64) -> HiveRecord {
         degraded: None,
         memory: ByteSize(4 << 30),
         cores: 2,
-        limited_by: None,
+        limit_method: None,
         metrics: None,
         protocol: Protocol::OURS,
         labels: Labels::new(),
         devices: Vec::new(),
         kinds: Vec::new(),
         max_workers: None,
-        clock_ahead_ms: 0,
+        clock_skew_ms: 0,
     }
 }
 
@@ -46,7 +46,7 @@ fn set<T>(key: &str, document: T) -> Entry<T> {
 }
 
 fn gone<T>(key: &str) -> Entry<T> {
-    Entry::Gone(key.to_owned())
+    Entry::Removed(key.to_owned())
 }
 
 async fn watch<T: serde::Serialize + serde::de::DeserializeOwned>(registry: &Registry<T>) -> RegistryWatch<T> {
@@ -71,7 +71,7 @@ async fn a_watch_of_an_empty_registry_is_current_at_once_and_then_tells_changes(
     let server = NatsServer::start().await;
     let models = Registry::models(&server.bus("rbee").await);
     let mut watch = watch(&models).await;
-    assert_eq!(next(&mut watch).await, Entry::Current);
+    assert_eq!(next(&mut watch).await, Entry::Synced);
     models.put("a", &spec("1")).await.expect("stored");
     assert_eq!(next(&mut watch).await, set("a", spec("1")));
     models.remove("a").await.expect("removed");
@@ -88,7 +88,7 @@ async fn a_watch_tells_what_is_there_then_that_it_is_current_then_changes() {
     let mut watch = watch(&models).await;
     assert_eq!(next(&mut watch).await, set("b", spec("b")));
     assert_eq!(next(&mut watch).await, set("a", spec("a")));
-    assert_eq!(next(&mut watch).await, Entry::Current);
+    assert_eq!(next(&mut watch).await, Entry::Synced);
     models.put("a", &spec("2")).await.expect("stored");
     assert_eq!(next(&mut watch).await, set("a", spec("2")));
 }
@@ -101,7 +101,7 @@ async fn a_registry_of_which_everything_was_removed_is_current_without_any_docum
     models.remove("a").await.expect("removed");
     let mut watch = watch(&models).await;
     assert_eq!(next(&mut watch).await, gone("a"));
-    assert_eq!(next(&mut watch).await, Entry::Current);
+    assert_eq!(next(&mut watch).await, Entry::Synced);
     assert_eq!(models.all().await.expect("read"), []);
     assert_eq!(models.get("a").await.expect("read"), None);
 }
@@ -113,7 +113,7 @@ async fn a_watch_of_some_keys_tells_only_those() {
     let models = Registry::models(&bus);
     models.put("other", &spec("1")).await.expect("stored");
     let mut watch = models.watch("mine").await.expect("watched");
-    assert_eq!(next(&mut watch).await, Entry::Current);
+    assert_eq!(next(&mut watch).await, Entry::Synced);
     models.put("other", &spec("2")).await.expect("stored");
     models.put("mine", &spec("3")).await.expect("stored");
     assert_eq!(next(&mut watch).await, set("mine", spec("3")));
@@ -125,9 +125,9 @@ async fn a_key_that_nobody_renews_is_told_as_gone_and_a_renewed_one_stays() {
     let bus = server.bus("rbee").await;
     let (hives, outbox) = (Registry::hives(&bus), Outbox::start(&bus));
     let lapses = Some(Duration::from_secs(1));
-    hives.put_by(&outbox, "left", &hive(1), lapses);
-    hives.put_by(&outbox, "renewed", &hive(1), lapses);
-    hives.put_by(&outbox, "renewed", &hive(2), Some(Duration::from_secs(600)));
+    hives.put_ordered(&outbox, "left", &hive(1), lapses);
+    hives.put_ordered(&outbox, "renewed", &hive(1), lapses);
+    hives.put_ordered(&outbox, "renewed", &hive(2), Some(Duration::from_secs(600)));
     outbox.drained(PATIENCE).await;
     let mut watch = watch(&hives).await;
     let mut seen = Vec::new();
@@ -145,19 +145,19 @@ async fn keys_are_written_and_removed_in_the_order_of_the_outbox() {
     let bus = server.bus("rbee").await;
     let (hives, outbox) = (Registry::hives(&bus), Outbox::start(&bus));
     let mut watch = watch(&hives).await;
-    assert_eq!(next(&mut watch).await, Entry::Current);
+    assert_eq!(next(&mut watch).await, Entry::Synced);
     for epoch in 1..=50 {
-        hives.put_by(&outbox, &format!("h{epoch}"), &hive(epoch), None);
+        hives.put_ordered(&outbox, &format!("h{epoch}"), &hive(epoch), None);
     }
     for epoch in 1..=50 {
         assert_eq!(next(&mut watch).await, set(&format!("h{epoch}"), hive(epoch)));
     }
     // A bucket keeps the last of each key: what a watch sees of the ones before it is chance, the end is not.
     for epoch in 1..=50 {
-        hives.remove_by(&outbox, "removed-first");
-        hives.put_by(&outbox, "removed-first", &hive(epoch), None);
-        hives.put_by(&outbox, "removed-last", &hive(epoch), None);
-        hives.remove_by(&outbox, "removed-last");
+        hives.remove_ordered(&outbox, "removed-first");
+        hives.put_ordered(&outbox, "removed-first", &hive(epoch), None);
+        hives.put_ordered(&outbox, "removed-last", &hive(epoch), None);
+        hives.remove_ordered(&outbox, "removed-last");
     }
     outbox.drained(PATIENCE).await;
     assert_eq!(hives.get("removed-first").await.expect("read"), Some(hive(50)));
@@ -189,7 +189,7 @@ async fn a_watch_goes_on_when_the_server_was_killed_in_between() {
     models.put("before", &spec("1")).await.expect("stored");
     let mut watch = watch(&models).await;
     assert_eq!(next(&mut watch).await, set("before", spec("1")));
-    assert_eq!(next(&mut watch).await, Entry::Current);
+    assert_eq!(next(&mut watch).await, Entry::Synced);
     server.kill().await;
     server.restart().await;
     Registry::models(&server.connect("rbee").await).put("after", &spec("2")).await.expect("stored");
@@ -210,7 +210,7 @@ async fn next_new(watch: &mut RegistryWatch<ModelSpec>) -> Entry<ModelSpec> {
 async fn what_went_while_a_watch_was_cut_off_is_told_as_gone_even_when_the_notice_has_lapsed() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let leases = PortLeases::of(&bus, &name("host"), Duration::from_secs(660));
+    let leases = PortLeases::new(&bus, &name("host"), Duration::from_secs(660));
     let lease = PortLease { hive: name("h"), hive_epoch: 1, worker: name("w") };
     let went = leases.claim(1, &lease, 0).await.expect("claimed");
     leases.claim(2, &lease, 0).await.expect("claimed");
@@ -220,10 +220,10 @@ async fn what_went_while_a_watch_was_cut_off_is_told_as_gone_even_when_the_notic
     let mut online = away.online();
     let mut watch = watch(&Registry::ports(&away)).await;
     let mut seen = Vec::new();
-    while seen.last() != Some(&Entry::Current) {
+    while seen.last() != Some(&Entry::Synced) {
         seen.push(next(&mut watch).await);
     }
-    assert_eq!(seen, [set("host.1", lease.clone()), set("host.2", lease.clone()), Entry::Current]);
+    assert_eq!(seen, [set("host.1", lease.clone()), set("host.2", lease.clone()), Entry::Synced]);
 
     relay.cut();
     soon("loss of the connection", online.wait_for(|online| !online)).await.expect("told");
@@ -239,5 +239,5 @@ async fn what_went_while_a_watch_was_cut_off_is_told_as_gone_even_when_the_notic
     while later.last() != Some(&gone("host.1")) {
         later.push(next(&mut watch).await);
     }
-    assert!(!later.contains(&gone("host.2")) && !later.contains(&Entry::Current), "{later:?}");
+    assert!(!later.contains(&gone("host.2")) && !later.contains(&Entry::Synced), "{later:?}");
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_nats::jetstream::stream::{Config, LastRawMessageErrorKind};
-use rbee_nats::{BusLimits, Events, Outbox, Plan, recent_events};
+use rbee_nats::{BusLimits, EventReader, Outbox, Plan, recent_events};
 use rbee_schema::{Event, HiveCommand, WorkerEvent};
 use rbee_tests::{
     nats::{NatsServer, connect_with},
@@ -52,7 +52,7 @@ async fn a_reader_that_cannot_be_opened_anew_is_given_up() {
     let observer = server.bus("rbee").await;
     let relay = Relay::start(server.url()).await;
     let bus = connect_with(relay.url(), "rbee", "reader=200ms").await.expect("connected");
-    let mut events = Events::since(&bus, "rbee.evt.>", None).await.expect("followed");
+    let mut events = EventReader::since(&bus, "rbee.evt.>", None).await.expect("followed");
     observer.jetstream().delete_stream("rbee_events").await.expect("deleted");
     // The reader is opened anew when the connection is back, and finds nothing there.
     relay.cut();
@@ -92,9 +92,9 @@ async fn events_beyond_the_bound_of_the_outbox_are_lost_while_the_bus_is_away() 
 async fn a_follower_looks_at_the_stream_after_its_silence() {
     let server = NatsServer::start().await;
     let observer = server.bus("rbee").await;
-    let bus = connect_with(server.url(), "rbee", "silence=100ms").await.expect("connected");
+    let bus = connect_with(server.url(), "rbee", "output_recheck=100ms").await.expect("connected");
     let (tenant, id) = job("a");
-    let mut follow = bus.follow(&tenant, &id).await.expect("followed");
+    let mut follow = bus.read_output(&tenant, &id).await.expect("followed");
     let stream = observer.jetstream().get_stream("rbee_output").await.expect("the stream is there");
     let silent = Config { republish: None, ..stream.cached_info().config.clone() };
     observer.jetstream().update_stream(silent).await.expect("the server takes it");
@@ -109,7 +109,7 @@ async fn a_job_comes_again_after_the_time_of_redelivery_which_the_stream_tells_w
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let limits: BusLimits = "redelivery=1s".parse().expect("limits");
-    Plan::within(&bus, &limits).await.expect("the server answers").apply(&bus).await.expect("the server takes it");
+    Plan::with_limits(&bus, &limits).await.expect("the server answers").apply(&bus).await.expect("the server takes it");
     bus.submit(submission("a")).await.expect("accepted");
     let queue = queue(&bus).await;
     let first = pull(&queue).await;
@@ -124,7 +124,7 @@ async fn what_is_older_than_its_age_goes() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let limits: BusLimits = "output_age=1s,duplicates=1s".parse().expect("limits");
-    Plan::within(&bus, &limits).await.expect("the server answers").apply(&bus).await.expect("the server takes it");
+    Plan::with_limits(&bus, &limits).await.expect("the server answers").apply(&bus).await.expect("the server takes it");
     let (tenant, id) = job("a");
     bus.append(&tenant, &id, &done(0), 0).await.expect("appended");
     let stream = bus.jetstream().get_stream("rbee_output").await.expect("the stream is there");

@@ -10,7 +10,7 @@ use rbee_tests::nats::NatsServer;
 use crate::sample::submission;
 
 async fn plan(bus: &Bus) -> Plan {
-    Plan::make(bus).await.expect("the server answers")
+    Plan::compute(bus).await.expect("the server answers")
 }
 
 /// What the server has as the stream `name`.
@@ -31,7 +31,7 @@ async fn an_empty_server_gets_everything_and_a_second_plan_is_empty() {
             Change::Update { want, .. } => panic!("{} is updated on an empty server", want.name),
         })
         .collect();
-    let topology = Topology::of(&Namespace::default());
+    let topology = Topology::new(&Namespace::default());
     assert_eq!(created, topology.streams.iter().map(|stream| stream.name.as_str()).collect::<Vec<_>>());
     first.apply(&bus).await.expect("the server takes it");
     assert_eq!(plan(&bus).await, Plan::default());
@@ -46,7 +46,7 @@ async fn a_changed_setting_is_planned_as_an_update_and_applied_and_the_operators
     let by_hand = Config { max_messages_per_subject: 5, max_messages: 1_000_000, ..config(&bus, "rbee_jobs").await };
     bus.jetstream().update_stream(by_hand).await.expect("changed by hand");
 
-    let planned = Plan::within(&bus, &BusLimits::default()).await.expect("the server answers");
+    let planned = Plan::with_limits(&bus, &BusLimits::default()).await.expect("the server answers");
     assert_eq!(planned.to_string(), "update rbee_jobs:\n  max_messages_per_subject: 5 -> 10000\n");
     planned.apply(&bus).await.expect("the server takes it");
 
@@ -61,8 +61,8 @@ async fn limits_are_applied_by_who_has_them_and_left_alone_by_who_has_none() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let limits = "queued=1,events_age=7d,output_size=64MiB,duplicates=1m".parse().expect("limits");
-    let planned = Plan::within(&bus, &limits).await.expect("the server answers");
-    assert_eq!(planned.changes.len(), Topology::of(&Namespace::default()).streams.len(), "ids are remembered in all");
+    let planned = Plan::with_limits(&bus, &limits).await.expect("the server answers");
+    assert_eq!(planned.changes.len(), Topology::new(&Namespace::default()).streams.len(), "ids are remembered in all");
     planned.apply(&bus).await.expect("the server takes it");
     assert_eq!(config(&bus, "rbee_events").await.max_age, Duration::from_secs(7 * 24 * 60 * 60));
     assert_eq!(config(&bus, "rbee_output").await.max_bytes, 64 << 20);
@@ -72,11 +72,11 @@ async fn limits_are_applied_by_who_has_them_and_left_alone_by_who_has_none() {
     let full = bus.submit(submission("b")).await.expect_err("one may wait");
     assert_eq!(full.code, FailureCode::QueueFull, "{full}");
 
-    let back = Plan::within(&bus, &BusLimits::default()).await.expect("the server answers");
+    let back = Plan::with_limits(&bus, &BusLimits::default()).await.expect("the server answers");
     back.apply(&bus).await.expect("the server takes it");
     bus.submit(submission("b")).await.expect("accepted");
     let small = "jobs_size=1KiB".parse().expect("limits");
-    Plan::within(&bus, &small).await.expect("the server answers").apply(&bus).await.expect("the server takes it");
+    Plan::with_limits(&bus, &small).await.expect("the server answers").apply(&bus).await.expect("the server takes it");
     let full = async || {
         for number in 0..10 {
             if let Err(failure) = bus.submit(submission(&format!("more-{number}"))).await {

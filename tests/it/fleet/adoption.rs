@@ -1,6 +1,6 @@
 //! A hive that was away: what it finds when it comes back, and that there is only one of it.
 
-use rbee_nats::{Events, Registry};
+use rbee_nats::{EventReader, Registry};
 use rbee_schema::Chunk;
 use rbee_tests::{
     fleet::{Fleet, chat, whole},
@@ -17,7 +17,7 @@ async fn a_hive_that_was_killed_adopts_its_workers_when_it_comes_back() {
     fleet.kill_role("one");
     let ports = fleet.ports.range();
     let filter = "rbee.evt.worker.one.*.adopted";
-    let mut adopted = Events::since(&fleet.bus, filter, None).await.expect("the server answers");
+    let mut adopted = EventReader::since(&fleet.bus, filter, None).await.expect("the server answers");
     fleet.hive("one", &ports).await;
     soon("adoption", adopted.next()).await.expect("the server answers").expect("an event");
     let chunks = whole(&mut output).await;
@@ -56,7 +56,7 @@ async fn a_second_hive_of_the_same_name_ends_with_75_and_the_first_goes_on() {
     fleet.serve_mock("m", "", 1, 1).await;
     let before = fleet.ready(1).await.remove(0);
     let folders = [fleet.folder().join("one"), fleet.folder().join("elsewhere")];
-    for (folder, words) in folders.iter().zip(["runs already on this machine", "runs already on"]) {
+    for (folder, words) in folders.iter().zip(["already runs on this machine", "already runs on"]) {
         let data = folder.display().to_string();
         let refused = fleet.rbee(&["hive", "--name", "one", "--ports", &fleet.ports.range(), "--data", &data]).await;
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();

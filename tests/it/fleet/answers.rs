@@ -1,8 +1,8 @@
 //! Answers: every token once and in order, whatever dies on the way.
 
-use rbee_nats::Follow;
+use rbee_nats::OutputReader;
 use rbee_schema::{
-    Chunk, DeadJob, FailureCode, FinishReason, Haste, HiveCommand, JobId, ModelReference, ModelSpec, Replicas,
+    Chunk, DeadJob, FailureCode, FinishReason, HiveCommand, JobId, ModelReference, ModelSpec, Replicas, StopMode,
 };
 use rbee_tests::{
     fleet::{Fleet, chat, text, tokens, whole},
@@ -75,7 +75,7 @@ async fn a_drawn_answer_of_a_real_model_is_the_same_to_the_letter_whoever_is_kil
 }
 
 /// What a job answers whose worker is killed when there are so many tokens, and the next one again.
-async fn answer_of_the_killed(fleet: &Fleet, job: &JobId, output: &mut Follow, kills: [usize; 2]) -> Vec<Chunk> {
+async fn answer_of_the_killed(fleet: &Fleet, job: &JobId, output: &mut OutputReader, kills: [usize; 2]) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     for kill_at in kills {
         while tokens(&chunks).len() < kill_at {
@@ -128,7 +128,7 @@ async fn a_job_that_its_workers_give_back_in_good_order_is_never_given_up() {
             chunks.push(output.next(PATIENCE).await.expect("the answer goes on").expect("it is not over").chunk);
         }
         let worker = fleet.ready(1).await.remove(0);
-        let stop = HiveCommand::Stop { worker: worker.name, why: "a test".to_owned(), haste: Haste::AtOnce };
+        let stop = HiveCommand::Stop { worker: worker.name, why: "a test".to_owned(), mode: StopMode::Terminate };
         fleet.bus.command(&worker.hive, &stop).await.expect("stored");
         // Its minimum of one worker brings the next.
         while !matches!(chunks.last(), Some(Chunk::Resumed { .. })) {

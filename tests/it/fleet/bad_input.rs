@@ -17,7 +17,7 @@ use serde_json::json;
 /// Submits a body as it is and returns the failure with which it is answered.
 async fn failure(fleet: &Fleet, model: &str, body: &str) -> Failure {
     let job = JobId::generate();
-    let mut output = fleet.bus.follow(&Tenant::default(), &job).await.expect("the server answers");
+    let mut output = fleet.bus.read_output(&Tenant::default(), &job).await.expect("the server answers");
     let submission = Submission {
         model: model.parse().expect("a name"),
         class: JobClass::Interactive,
@@ -146,7 +146,8 @@ async fn a_truncated_model_file_is_told_as_such_and_the_hive_serves_on() {
 #[tokio::test]
 async fn a_declaration_that_makes_no_sense_is_refused_with_an_event() {
     let fleet = Fleet::start().await;
-    let mut events = rbee_nats::Events::since(&fleet.bus, "rbee.evt.model.>", None).await.expect("the server answers");
+    let mut events =
+        rbee_nats::EventReader::since(&fleet.bus, "rbee.evt.model.>", None).await.expect("the server answers");
     let store = fleet.bus.jetstream().get_key_value("rbee_models").await.expect("the bucket is there");
     store.put("wrong", r#"{"reference":"model.gguf"}"#.into()).await.expect("stored");
     let record = rbee_tests::wait::soon("refusal", events.next()).await.expect("the server answers").expect("an event");

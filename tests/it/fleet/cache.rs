@@ -1,6 +1,6 @@
 //! What a worker remembers of prompts is used by the jobs that come later, and told.
 
-use rbee_schema::{CacheUse, ModelReference, ModelSpec, Replicas};
+use rbee_schema::{ModelReference, ModelSpec, PromptCacheStats, Replicas};
 use rbee_tests::{
     fleet::{Fleet, chat, metric_value, whole},
     tools::model,
@@ -14,11 +14,11 @@ const PROMPT: &str = "A beekeeper writes down what the hives have done in the la
                       hive a swarm has left on Tuesday. Say in one word which hive needs help.";
 
 /// Waits until the queen has heard that so many tokens were asked for, and returns what she knows.
-async fn asked(fleet: &Fleet, tokens: u64) -> CacheUse {
-    let mut found = CacheUse::default();
+async fn asked(fleet: &Fleet, tokens: u64) -> PromptCacheStats {
+    let mut found = PromptCacheStats::default();
     eventually(&format!("{tokens} tokens were asked for"), PATIENCE, async || {
         found = fleet.workers().await.first().and_then(|worker| worker.cache).unwrap_or_default();
-        found.asked_tokens >= tokens && found.used_bytes == 0
+        found.lookup_tokens >= tokens && found.used_bytes == 0
     })
     .await;
     found
@@ -37,18 +37,18 @@ async fn a_second_job_that_begins_alike_finds_its_beginning_and_that_is_counted(
     };
     ask().await;
     let first = asked(&fleet, 1).await;
-    assert_eq!(first.found_tokens, 0, "nobody has asked before: {first:?}");
-    assert!(first.idle_bytes > 0 && first.idle_bytes < first.most_bytes, "{first:?}");
+    assert_eq!(first.hit_tokens, 0, "nobody has asked before: {first:?}");
+    assert!(first.idle_bytes > 0 && first.idle_bytes < first.limit_bytes, "{first:?}");
     ask().await;
-    let second = asked(&fleet, 2 * first.asked_tokens).await;
-    assert_eq!(second.asked_tokens, 2 * first.asked_tokens, "the same prompt");
-    assert!(second.found_tokens > first.asked_tokens / 2, "all but the last page of it: {second:?}");
-    assert_eq!((second.idle_bytes, second.forgotten_bytes), (first.idle_bytes, 0), "nothing is kept twice: {second:?}");
+    let second = asked(&fleet, 2 * first.lookup_tokens).await;
+    assert_eq!(second.lookup_tokens, 2 * first.lookup_tokens, "the same prompt");
+    assert!(second.hit_tokens > first.lookup_tokens / 2, "all but the last page of it: {second:?}");
+    assert_eq!((second.idle_bytes, second.evicted_bytes), (first.idle_bytes, 0), "nothing is kept twice: {second:?}");
 
     let metrics = format!("http://127.0.0.1:{}/metrics", worker.record.port.expect("it has a port"));
     for (metric, expected) in [
-        ("rbee_worker_cache_asked_tokens_total", second.asked_tokens),
-        ("rbee_worker_cache_found_tokens_total", second.found_tokens),
+        ("rbee_worker_cache_lookup_tokens_total", second.lookup_tokens),
+        ("rbee_worker_cache_hit_tokens_total", second.hit_tokens),
         ("rbee_worker_cache_bytes{what=\"idle\"}", second.idle_bytes),
     ] {
         assert_eq!(metric_value(&metrics, metric).await, expected as f64, "{metric}");

@@ -43,6 +43,6 @@ async fn a_queued_job_that_is_cancelled_is_answered_and_never_runs() {
         fleet.bus.queue_depths().await.is_ok_and(|depths| depths.is_empty())
     })
     .await;
-    let after = fleet.bus.output(&Tenant::default(), &job, 0).await.expect("the server answers");
+    let after = fleet.bus.stored_output(&Tenant::default(), &job, 0).await.expect("the server answers");
     assert_eq!(after.len(), 1, "{after:?}");
 }

@@ -2,8 +2,8 @@
 
 use rbee_nats::{Bus, Registry, Subject, recent_events};
 use rbee_schema::{
-    FailureCode, HiveBeat, ModelName, QueenEvent, WorkerBeat, WorkerPhase, WorkerRecord,
-    api::{Hives, Model, OfModel, Workers},
+    FailureCode, HiveHeartbeat, ModelName, QueenEvent, WorkerHeartbeat, WorkerPhase, WorkerRecord,
+    api::{Hives, Model, ModelRequest, Workers},
 };
 use rbee_tests::{
     fleet::{Fleet, metric_value},
@@ -42,8 +42,8 @@ fn ready() -> WorkerRecord {
 
 /// The hives and the workers that the queen knows.
 async fn known(bus: &Bus) -> (Hives, Workers) {
-    let hives = bus.ask("hives", &()).await.expect("the queen answers");
-    (hives, bus.ask("workers", &()).await.expect("the queen answers"))
+    let hives = bus.request("hives", &()).await.expect("the queen answers");
+    (hives, bus.request("workers", &()).await.expect("the queen answers"))
 }
 
 #[tokio::test]
@@ -51,8 +51,8 @@ async fn who_beats_and_is_not_known_is_counted_and_nobody_is_added() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "", 1, 1).await;
     fleet.ready(1).await;
-    let hive = HiveBeat { epoch: 1, workers: 1, ports_leased: 1, ports_total: 1, late_ms: 0, room: None };
-    let worker = WorkerBeat {
+    let hive = HiveHeartbeat { epoch: 1, workers: 1, ports_leased: 1, ports_total: 1, late_ms: 0, free: None };
+    let worker = WorkerHeartbeat {
         model: "m".parse().expect("a name"),
         epoch: 1,
         slots: 1,
@@ -64,11 +64,13 @@ async fn who_beats_and_is_not_known_is_counted_and_nobody_is_added() {
     };
     for number in 0..MANY {
         let ghost = format!("ghost-{number}").parse().expect("a name");
-        let of_one =
-            Subject::WorkerBeat("one".parse().expect("a name"), format!("ghost-{number}").parse().expect("a name"));
-        fleet.bus.tell(&Subject::HiveBeat(ghost), &hive).await.expect("the connection stands");
-        fleet.bus.tell(&of_one, &worker).await.expect("the connection stands");
-        fleet.bus.tell(&of_one, &"no beat").await.expect("the connection stands");
+        let of_one = Subject::WorkerHeartbeat(
+            "one".parse().expect("a name"),
+            format!("ghost-{number}").parse().expect("a name"),
+        );
+        fleet.bus.publish(&Subject::HiveHeartbeat(ghost), &hive).await.expect("the connection stands");
+        fleet.bus.publish(&of_one, &worker).await.expect("the connection stands");
+        fleet.bus.publish(&of_one, &"no beat").await.expect("the connection stands");
     }
     is_counted(&fleet, "heartbeat of an unknown hive", MANY).await;
     is_counted(&fleet, "heartbeat of an unknown worker", MANY).await;
@@ -103,7 +105,8 @@ async fn a_declaration_that_is_refused_is_shown_and_told_once() {
         is_counted(&fleet, "declaration", times).await;
     }
     let wrong: ModelName = "wrong".parse().expect("a name");
-    let shown = fleet.bus.ask::<_, Model>("model", &OfModel { model: wrong }).await.expect_err("it is refused");
+    let shown =
+        fleet.bus.request::<_, Model>("model", &ModelRequest { model: wrong }).await.expect_err("it is refused");
     assert_eq!(shown.code, FailureCode::InvalidRequest);
     assert!(shown.message.contains("slots is 0"), "{shown}");
     let told = recent_events(&fleet.bus, "rbee.evt.model.wrong.refused", std::time::SystemTime::UNIX_EPOCH);
@@ -122,7 +125,7 @@ async fn an_order_from_an_unknown_hive_is_no_worker_that_will_come() {
             why: String::new(),
             expected_ms: None,
         };
-        fleet.bus.tell(&subject, &placed).await.expect("the connection stands");
+        fleet.bus.publish(&subject, &placed).await.expect("the connection stands");
     }
     is_counted(&fleet, "order of a queen", MANY).await;
     fleet.serve_mock("m", "", 1, 1).await;
@@ -143,7 +146,7 @@ async fn a_fleet_that_does_not_fit_into_one_reply_is_listed_page_by_page() {
         fleet.status().await.is_some_and(|status| status.workers_ready as usize == WORKERS)
     })
     .await;
-    let first: Workers = fleet.bus.ask("workers", &()).await.expect("the queen answers");
+    let first: Workers = fleet.bus.request("workers", &()).await.expect("the queen answers");
     assert!(first.workers.len() < WORKERS && first.next.is_some(), "{:?}", first.next);
     let listed = fleet.rbee(&["ps", "--json"]).await;
     let listed: Workers = serde_json::from_slice(&listed.stdout).expect("JSON");
@@ -151,6 +154,6 @@ async fn a_fleet_that_does_not_fit_into_one_reply_is_listed_page_by_page() {
     names.dedup();
     assert_eq!((names.len(), listed.next), (WORKERS, None));
     let wrong = serde_json::json!({ "after": "nowhere" });
-    let refused = fleet.bus.ask::<_, Workers>("workers", &wrong).await.expect_err("it is no key");
+    let refused = fleet.bus.request::<_, Workers>("workers", &wrong).await.expect_err("it is no key");
     assert!(refused.message.contains("HIVE/WORKER"), "{refused}");
 }

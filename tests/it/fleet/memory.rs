@@ -8,7 +8,7 @@ use std::{
 
 use rbee_nats::recent_events;
 use rbee_schema::{
-    ByteSize, CacheUse, FailureCode, Limits, MemoryEstimate, ModelReference, ModelSpec, Replicas, WorkerEvent,
+    ByteSize, FailureCode, Limits, MemoryEstimate, ModelReference, ModelSpec, PromptCacheStats, Replicas, WorkerEvent,
     WorkerPhase,
 };
 use rbee_tests::{
@@ -62,13 +62,13 @@ async fn a_worker_takes_about_as_much_memory_as_it_has_reckoned() {
             whole(&mut fleet.submit("m", body).await.1).await;
         }
         // A heartbeat after the last of them tells of it.
-        let mut cache = CacheUse::default();
+        let mut cache = PromptCacheStats::default();
         eventually("the cache is filled", PATIENCE, async || {
             cache = fleet.ready(1).await[0].cache.expect("it has one");
-            cache.idle_bytes > cache.most_bytes * 3 / 4
+            cache.idle_bytes > cache.limit_bytes * 3 / 4
         })
         .await;
-        assert_eq!(cache.most_bytes, estimate.cache_bytes);
+        assert_eq!(cache.limit_bytes, estimate.cache_bytes);
         let peak = peak(worker.record.pid.expect("it runs"));
         let share = estimate.total_bytes as f64 / peak as f64;
         println!("{}: {share:.2} of {} MiB: {estimate:?}", path.display(), peak >> 20);

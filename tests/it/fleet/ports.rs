@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::TcpListener};
 
-use rbee_nats::{Events, Registry};
+use rbee_nats::{EventReader, Registry};
 use rbee_schema::{FailureCode, WorkerEvent};
 use rbee_tests::{
     fleet::Fleet,
@@ -16,7 +16,8 @@ async fn of_three_workers_the_port_of_the_one_that_is_killed_is_the_next_to_be_l
     let workers = fleet.ready(3).await;
     let ports: BTreeSet<u16> = workers.iter().filter_map(|worker| worker.record.port).collect();
     assert_eq!(ports, (0..3).map(|index| fleet.ports.port(index)).collect(), "the lowest three");
-    let mut leased = Events::since(&fleet.bus, "rbee.evt.port.one.*.leased", None).await.expect("the server answers");
+    let mut leased =
+        EventReader::since(&fleet.bus, "rbee.evt.port.one.*.leased", None).await.expect("the server answers");
     let middle = fleet.ports.port(1);
     let victim = workers.iter().find(|worker| worker.record.port == Some(middle)).expect("somebody has it");
     fleet.kill(victim);
@@ -44,7 +45,8 @@ async fn when_every_port_is_leased_the_next_spawn_is_refused_with_the_range_and_
     fleet.queen().await;
     let range = fleet.ports.part(0, 1);
     fleet.hive("one", &range).await;
-    let mut failed = Events::since(&fleet.bus, "rbee.evt.worker.one.*.failed", None).await.expect("the server answers");
+    let mut failed =
+        EventReader::since(&fleet.bus, "rbee.evt.worker.one.*.failed", None).await.expect("the server answers");
     fleet.serve_mock("a", "", 2, 2).await;
     fleet.ready(2).await;
     fleet.serve_mock("b", "", 1, 1).await;
@@ -80,9 +82,14 @@ async fn a_port_that_a_stranger_holds_is_skipped_and_said_so() {
     let fleet = Fleet::start().await;
     let _stranger = TcpListener::bind(("127.0.0.1", fleet.ports.port(0))).expect("the port is free");
     let filter = "rbee.evt.port.one.*.skipped";
-    let mut skipped = Events::since(&fleet.bus, filter, None).await.expect("the server answers");
+    let mut skipped = EventReader::since(&fleet.bus, filter, None).await.expect("the server answers");
     fleet.serve_mock("m", "", 1, 1).await;
     let record = soon("skip", skipped.next()).await.expect("the server answers").expect("an event");
     assert_eq!(record.subject, format!("rbee.evt.port.one.{}.skipped", fleet.ports.port(0)));
     assert_eq!(fleet.ready(1).await[0].record.port, Some(fleet.ports.port(1)));
+    eventually("the lease of the skipped port is released", PATIENCE, async || {
+        let leases = Registry::ports(&fleet.bus).all().await.expect("the server answers");
+        leases.iter().all(|(key, _)| !key.ends_with(&format!(".{}", fleet.ports.port(0))))
+    })
+    .await;
 }

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::Config;
 use futures::StreamExt as _;
-use rbee_nats::{Authority, Order, Registry};
+use rbee_nats::{CommandIssuer, IssuedCommand, Registry};
 use rbee_schema::{
-    Chunk, FailureCode, Haste, HiveCommand, HiveEvent, LeaderRecord, ModelReference, ModelSpec, QueenEvent, Replicas,
-    WorkerPhase,
-    api::{Commanded, Explanation, Hives, OfModel, OfWorker, Worker},
+    Chunk, FailureCode, HiveCommand, HiveEvent, LeaderRecord, ModelReference, ModelSpec, QueenEvent, Replicas,
+    StopMode, WorkerPhase,
+    api::{CommandReply, Explanation, Hives, ModelRequest, Worker, WorkerRequest},
 };
 use rbee_tests::{
     chaos::EventReader,
@@ -17,8 +17,8 @@ use rbee_tests::{
     wait::{PATIENCE, eventually, soon},
 };
 
-fn model(name: &str) -> OfModel {
-    OfModel { model: name.parse().expect("a name") }
+fn model(name: &str) -> ModelRequest {
+    ModelRequest { model: name.parse().expect("a name") }
 }
 
 async fn leader(fleet: &Fleet) -> Option<LeaderRecord> {
@@ -94,9 +94,14 @@ async fn a_hive_refuses_the_commands_of_a_queen_whose_term_is_over() {
     fleet.serve_mock("m", "", 1, 1).await;
     let worker = fleet.ready(1).await.remove(0);
     let mut events = EventReader::start(&fleet.bus).await;
-    let command = HiveCommand::Stop { worker: worker.name.clone(), why: "a replay".to_owned(), haste: Haste::AtOnce };
+    let command =
+        HiveCommand::Stop { worker: worker.name.clone(), why: "a replay".to_owned(), mode: StopMode::Terminate };
     // The first term began with revision 1 at the earliest.
-    fleet.bus.order(&worker.hive, &Order { command, by: Authority::Leader(0), trace: None }).await.expect("stored");
+    fleet
+        .bus
+        .issue(&worker.hive, &IssuedCommand { command, issuer: CommandIssuer::Leader(0), trace: None })
+        .await
+        .expect("stored");
     let refused = |event: &HiveEvent| match event {
         HiveEvent::Refused { failure } => Some(failure.code),
         _ => None,
@@ -187,7 +192,7 @@ async fn a_lost_hive_is_replaced_and_its_duplicates_are_drained_when_it_returns(
     fleet.signal_role("one", "STOP");
     let is_ready_on_two = |worker: &Worker| worker.hive.as_str() == "two" && worker.record.phase == WorkerPhase::Ready;
     eventually("its worker is replaced", PATIENCE, async || fleet.workers().await.iter().any(is_ready_on_two)).await;
-    let hives: Hives = fleet.bus.ask("hives", &()).await.expect("the queen answers");
+    let hives: Hives = fleet.bus.request("hives", &()).await.expect("the queen answers");
     let presence = |hives: &Hives, name: &str| {
         hives.hives.iter().find(|hive| hive.name.as_str() == name).map(|hive| hive.presence.clone())
     };
@@ -264,7 +269,7 @@ async fn workers_are_spread_and_where_they_go_is_explained() {
     let mut hives: Vec<String> = fleet.ready(2).await.iter().map(|worker| worker.hive.to_string()).collect();
     hives.sort();
     assert_eq!(hives, ["one", "two"]);
-    let explained: Explanation = fleet.bus.ask("explain", &model("labelled")).await.expect("the queen answers");
+    let explained: Explanation = fleet.bus.request("explain", &model("labelled")).await.expect("the queen answers");
     assert_eq!(explained.hive, None);
     assert!(explained.why.contains("lacks the label zone=attic"), "{}", explained.why);
     let shown = fleet.rbee(&["explain", "m"]).await;
@@ -276,17 +281,17 @@ async fn workers_are_spread_and_where_they_go_is_explained() {
 async fn workers_are_started_looked_at_and_stopped_by_request() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "", 0, 1).await;
-    let spawned: Commanded = fleet.bus.ask("spawn", &model("m")).await.expect("the queen answers");
+    let spawned: CommandReply = fleet.bus.request("spawn", &model("m")).await.expect("the queen answers");
     let worker = spawned.worker.expect("it has a name");
     fleet.ready(1).await;
-    let asked = OfWorker { worker: worker.clone(), hive: None };
-    let seen: Worker = fleet.bus.ask("worker", &asked).await.expect("the queen answers");
+    let asked = WorkerRequest { worker: worker.clone(), hive: None };
+    let seen: Worker = fleet.bus.request("worker", &asked).await.expect("the queen answers");
     assert!(seen.since.is_some() && seen.known && seen.record.phase == WorkerPhase::Ready, "{seen:?}");
-    let again = fleet.bus.ask::<_, Commanded>("spawn", &model("m")).await.expect_err("it has as many as it may");
+    let again = fleet.bus.request::<_, CommandReply>("spawn", &model("m")).await.expect_err("it has as many as it may");
     assert!(again.message.contains("1 workers of at most 1"), "{again}");
-    let unknown = fleet.bus.ask::<_, Commanded>("spawn", &model("n")).await.expect_err("there is none");
+    let unknown = fleet.bus.request::<_, CommandReply>("spawn", &model("n")).await.expect_err("there is none");
     assert_eq!(unknown.code, FailureCode::UnknownModel);
-    let _: Commanded = fleet.bus.ask("stop", &asked).await.expect("the queen answers");
+    let _: CommandReply = fleet.bus.request("stop", &asked).await.expect("the queen answers");
     eventually("it is gone", PATIENCE, async || fleet.workers().await.is_empty()).await;
 }
 
@@ -378,7 +383,7 @@ async fn a_declaration_that_is_none_is_refused_with_the_reason_and_may_be_mended
     ] {
         bucket.put("m", wrong.into()).await.expect("the server answers");
         eventually("it is refused", PATIENCE, async || {
-            let asked = fleet.bus.ask::<_, rbee_schema::api::Model>("model", &model("m")).await;
+            let asked = fleet.bus.request::<_, rbee_schema::api::Model>("model", &model("m")).await;
             asked.is_err_and(|failure| failure.message.contains(words))
         })
         .await;

@@ -54,10 +54,12 @@ async fn a_hive_and_its_workers_beat_renew_and_let_lapse_as_they_are_told() {
     let mut fleet = Fleet::bare().await;
     let timers = "beat=50ms,presence=100ms,presence_lapse=4s,lease_renewal=100ms,port_lease=17s";
     let worker = "beat=50ms,grace=1s,batch_wait=100ms,answer_tokens=7";
-    let setup = hive(&fleet, timers, &["--worker-settings", worker, "--connection", "silence=2s"]);
+    let setup = hive(&fleet, timers, &["--worker-settings", worker, "--connection", "output_recheck=2s"]);
     fleet.start_hive(&setup).await;
     let record = fleet.mocks_ready(&["w"], "m", "tokens=100").await.remove(0);
-    for filter in [fleet.bus.namespace().worker_beats_of(&"one".parse().expect("a name")), "rbee.beat.one".to_owned()] {
+    for filter in
+        [fleet.bus.namespace().worker_heartbeats_of(&"one".parse().expect("a name")), "rbee.beat.one".to_owned()]
+    {
         let mut beats = fleet.bus.subscribe(filter).await.expect("the server answers");
         let begun = Instant::now();
         for _ in 0..12 {
@@ -78,7 +80,7 @@ async fn a_hive_and_its_workers_beat_renew_and_let_lapse_as_they_are_told() {
     let pid = record.pid.expect("it runs");
     let environment = fs::read(format!("/proc/{pid}/environ")).expect("the worker runs");
     let told: Vec<&[u8]> = environment.split(|byte| *byte == 0).collect();
-    for variable in [format!("RBEE_WORKER_SETTINGS={worker}"), "RBEE_CONNECTION=silence=2s".to_owned()] {
+    for variable in [format!("RBEE_WORKER_SETTINGS={worker}"), "RBEE_CONNECTION=output_recheck=2s".to_owned()] {
         assert!(told.contains(&variable.as_bytes()), "{variable}");
     }
     let (_, mut output) = fleet.submit("m", chat("Hi")).await;
@@ -93,7 +95,7 @@ async fn a_hive_and_its_workers_beat_renew_and_let_lapse_as_they_are_told() {
 async fn timers_that_do_not_fit_the_workers_or_the_queen_are_refused_when_a_hive_starts() {
     let mut fleet = Fleet::bare().await;
     for (arguments, words) in [
-        (&["--worker-settings", "beat=3s"][..], "longer than the beat of its workers, which is 3s"),
+        (&["--worker-settings", "beat=3s"][..], "longer than the heartbeat interval of its workers, which is 3s"),
         (&["--timers", "presence=30s"], "`presence_lapse=30s`: expected longer than presence"),
         (&["--bounds", "loop_exit=3"], "did you mean `loop_exits`?"),
         (&["--connection", "outbox=none"], "`outbox=none`: expected a whole number"),
@@ -108,7 +110,10 @@ async fn timers_that_do_not_fit_the_workers_or_the_queen_are_refused_when_a_hive
     fleet.launch_hive(&slow);
     assert_eq!(fleet.exit_code("one").await, Some(1));
     let said = fs::read_to_string(fleet.log("one")).expect("it says why");
-    assert!(said.contains("`suspect=2s`: expected longer than the beat of this hive, which is 2s"), "{said}");
+    assert!(
+        said.contains("`suspect=2s`: expected longer than the heartbeat interval of this hive, which is 2s"),
+        "{said}"
+    );
 
     // One that runs already says so when such a queen comes.
     fleet.kill_role("queen");
@@ -118,7 +123,9 @@ async fn timers_that_do_not_fit_the_workers_or_the_queen_are_refused_when_a_hive
     queen(&mut fleet, "next", &["--queen-timers", "suspect=2s"]).await;
     eventually("it is degraded", PATIENCE, async || {
         let record = Registry::hives(&fleet.bus).get("one").await.expect("the server answers");
-        record.and_then(|record| record.degraded).is_some_and(|why| why.contains("queen next do not suit this hive"))
+        record
+            .and_then(|record| record.degraded)
+            .is_some_and(|why| why.contains("queen next do not fit those of this hive"))
     })
     .await;
 }
@@ -215,8 +222,8 @@ async fn a_silent_stream_says_that_it_lives_and_a_silent_job_is_given_up_as_the_
 #[tokio::test]
 async fn roles_whose_bus_is_away_end_after_their_last_words() {
     let mut fleet = Fleet::bare().await;
-    queen(&mut fleet, "queen", &["--queen-timers", "last_words=100ms", "--connection", "connect=1s,request=1s"]).await;
-    let setup = hive(&fleet, "last_words=100ms,shutdown=1s,kill=100ms", &[]);
+    queen(&mut fleet, "queen", &["--queen-timers", "final_flush=100ms", "--connection", "connect=1s,request=1s"]).await;
+    let setup = hive(&fleet, "final_flush=100ms,shutdown=1s,kill=100ms", &[]);
     fleet.start_hive(&setup).await;
     fleet.server.kill().await;
     for role in ["queen", "one"] {
@@ -248,7 +255,7 @@ async fn a_verb_that_waits_bears_silence_as_long_as_it_was_told() {
         assert!(begun.elapsed() < SOON, "{arguments:?}: {:?}", begun.elapsed());
     }
     let begun = Instant::now();
-    fleet.rbee(&["down", "--patience", "100ms", "--connection", "roll_call=2s"]).await;
+    fleet.rbee(&["down", "--patience", "100ms", "--connection", "discovery=2s"]).await;
     assert!(begun.elapsed() >= Duration::from_secs(2), "queens have that long to answer: {:?}", begun.elapsed());
 }
 
@@ -259,7 +266,7 @@ async fn a_batch_job_waits_for_interactive_ones_as_long_as_workers_were_told() {
     fleet.start_hive(&setup).await;
     fleet.mocks_ready(&["w"], "m", "tokens=1").await;
     let job = JobId::generate();
-    let mut output = fleet.bus.follow(&Tenant::default(), &job).await.expect("followed");
+    let mut output = fleet.bus.read_output(&Tenant::default(), &job).await.expect("followed");
     let body = chat("Hi").to_string().into();
     let (model, tenant) = ("m".parse().expect("a name"), Tenant::default());
     fleet.bus.submit(Submission { model, class: JobClass::Batch, tenant, job, body }).await.expect("accepted");

@@ -1,6 +1,6 @@
 //! What a subscriber of `rbee.evt.>` is told about a worker's life.
 
-use rbee_nats::Events;
+use rbee_nats::EventReader;
 use rbee_schema::{ExitClass, WorkerEvent};
 use rbee_tests::{
     fleet::{Fleet, chat, whole},
@@ -8,7 +8,7 @@ use rbee_tests::{
 };
 
 /// Reads events until `last`, and returns the names of those that are no progress.
-async fn names_until(events: &mut Events, last: &str) -> Vec<String> {
+async fn names_until(events: &mut EventReader, last: &str) -> Vec<String> {
     let mut names = Vec::new();
     loop {
         let record = soon(last, events.next()).await.expect("the server answers").expect("an event");
@@ -26,7 +26,7 @@ async fn names_until(events: &mut Events, last: &str) -> Vec<String> {
 #[tokio::test]
 async fn a_spawn_is_told_from_its_lease_to_ready_and_a_crash_to_ready_again() {
     let fleet = Fleet::start().await;
-    let mut events = Events::since(&fleet.bus, "rbee.evt.*.one.>", None).await.expect("the server answers");
+    let mut events = EventReader::since(&fleet.bus, "rbee.evt.*.one.>", None).await.expect("the server answers");
     fleet.serve_mock("m", "load=300ms", 1, 1).await;
     assert_eq!(names_until(&mut events, "ready").await, ["leased", "spawned", "ready"]);
 
@@ -46,7 +46,7 @@ async fn a_spawn_is_told_from_its_lease_to_ready_and_a_crash_to_ready_again() {
 async fn loading_is_told_in_percent_that_rise() {
     let fleet = Fleet::start().await;
     let filter = "rbee.evt.worker.one.*.loading";
-    let mut events = Events::since(&fleet.bus, filter, None).await.expect("the server answers");
+    let mut events = EventReader::since(&fleet.bus, filter, None).await.expect("the server answers");
     fleet.serve_mock("m", "load=1s", 1, 1).await;
     let mut seen = Vec::new();
     while seen.last() != Some(&100) {
@@ -65,7 +65,7 @@ async fn an_exit_is_told_with_its_signal_its_jobs_and_the_last_lines() {
     fleet.serve_mock("m", "tokens=1000,interval=20ms", 1, 1).await;
     let worker = fleet.ready(1).await.remove(0);
     let filter = "rbee.evt.worker.one.*.exited";
-    let mut events = Events::since(&fleet.bus, filter, None).await.expect("the server answers");
+    let mut events = EventReader::since(&fleet.bus, filter, None).await.expect("the server answers");
     let (_, mut output) = fleet.submit("m", chat("Hi")).await;
     soon("token", output.next(rbee_tests::wait::PATIENCE)).await.expect("the answer begins");
     fleet.kill(&worker);
@@ -80,7 +80,7 @@ async fn an_exit_is_told_with_its_signal_its_jobs_and_the_last_lines() {
 async fn a_job_is_told_from_its_start_to_its_end() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=2", 0, 1).await;
-    let mut events = Events::since(&fleet.bus, "rbee.evt.job.>", None).await.expect("the server answers");
+    let mut events = EventReader::since(&fleet.bus, "rbee.evt.job.>", None).await.expect("the server answers");
     let (job, mut output) = fleet.submit("m", chat("Hi")).await;
     whole(&mut output).await;
     for name in ["started", "finished"] {

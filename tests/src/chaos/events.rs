@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use rbee_nats::{Bus, EventRecord, Events, Subject};
+use rbee_nats::{Bus, EventRecord, Subject};
 use rbee_schema::{Event, HiveEvent, PortEvent, QueenEvent, WorkerEvent};
 
 use crate::wait::soon;
@@ -11,7 +11,7 @@ use crate::wait::soon;
 #[derive(Debug)]
 pub struct EventReader {
     bus: Bus,
-    events: Events,
+    events: rbee_nats::EventReader,
 }
 
 /// An event of a queen, a hive, a worker or a port.
@@ -44,7 +44,7 @@ impl EventReader {
     /// # Panics
     /// When the server does not answer.
     pub async fn start(bus: &Bus) -> Self {
-        let events = Events::since(bus, "rbee.evt.>", None).await.expect("the server answers");
+        let events = rbee_nats::EventReader::since(bus, "rbee.evt.>", None).await.expect("the server answers");
         Self { bus: bus.clone(), events }
     }
 

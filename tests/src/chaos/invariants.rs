@@ -209,7 +209,7 @@ async fn unanswered_jobs(fleet: &Fleet) -> Vec<String> {
     while let Some(subject) = subjects.next().await {
         let (subject, _) = subject.expect("the server answers");
         let Some(rbee_nats::Subject::Output(tenant, job)) = fleet.bus.parse(&subject) else { continue };
-        let chunks = fleet.bus.output(&tenant, &job, 0).await.expect("the server answers");
+        let chunks = fleet.bus.stored_output(&tenant, &job, 0).await.expect("the server answers");
         let chunks: Vec<Chunk> = chunks.into_iter().map(|committed| committed.chunk).collect();
         answered += 1;
         found.extend(malformed_answer(&chunks).map(|why| format!("job {job} {why}")));

@@ -1,6 +1,6 @@
 //! Jobs and their answers, as tests write and read them.
 
-use rbee_nats::Follow;
+use rbee_nats::OutputReader;
 use rbee_schema::Chunk;
 
 use crate::wait::PATIENCE;
@@ -14,7 +14,7 @@ pub fn chat(content: &str) -> serde_json::Value {
 ///
 /// # Panics
 /// When the end does not come in time.
-pub async fn whole(output: &mut Follow) -> Vec<Chunk> {
+pub async fn whole(output: &mut OutputReader) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     while let Some(committed) = output.next(PATIENCE).await.expect("the answer continues") {
         chunks.push(committed.chunk);

@@ -1,6 +1,6 @@
 //! Models, jobs and workers of a fleet.
 
-use rbee_nats::{Follow, Registry, Submission};
+use rbee_nats::{OutputReader, Registry, Submission};
 use rbee_schema::{
     JobClass, JobId, ModelName, ModelReference, ModelSpec, Replicas, Tenant, WorkerPhase,
     api::{Models, Status, Worker, Workers},
@@ -31,9 +31,9 @@ impl Fleet {
     ///
     /// # Panics
     /// When the job is not accepted.
-    pub async fn submit(&self, model: &str, body: serde_json::Value) -> (JobId, Follow) {
+    pub async fn submit(&self, model: &str, body: serde_json::Value) -> (JobId, OutputReader) {
         let job = JobId::generate();
-        let output = self.bus.follow(&Tenant::default(), &job).await.expect("the server answers");
+        let output = self.bus.read_output(&Tenant::default(), &job).await.expect("the server answers");
         let submission = Submission {
             model: model.parse::<ModelName>().expect("a name of a test is valid"),
             class: JobClass::Interactive,
@@ -47,7 +47,7 @@ impl Fleet {
 
     /// The status of the fleet as the queen reports it; `None` where no queen answers.
     pub async fn status(&self) -> Option<Status> {
-        self.bus.ask("status", &()).await.ok()
+        self.bus.request("status", &()).await.ok()
     }
 
     /// All workers that the queen knows.
@@ -55,7 +55,7 @@ impl Fleet {
     /// # Panics
     /// When no queen answers.
     pub async fn workers(&self) -> Vec<Worker> {
-        let reply: Workers = self.bus.ask("workers", &()).await.expect("the queen answers");
+        let reply: Workers = self.bus.request("workers", &()).await.expect("the queen answers");
         reply.workers
     }
 
@@ -65,7 +65,7 @@ impl Fleet {
     /// When it does not in time.
     pub async fn declared(&self, models: &[&str]) {
         eventually(&format!("the queen knows the models {models:?}"), PATIENCE, async || {
-            let reply: Models = self.bus.ask("models", &()).await.expect("the queen answers");
+            let reply: Models = self.bus.request("models", &()).await.expect("the queen answers");
             models.iter().all(|model| reply.models.iter().any(|known| known.name.as_str() == *model))
         })
         .await;

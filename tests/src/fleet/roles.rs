@@ -42,7 +42,7 @@ impl Fleet {
         let data = self.folder().join(name).display().to_string();
         self.role(name, &["hive", "--name", name, "--ports", ports, "--data", &data]);
         eventually(&format!("the queen knows hive {name}"), PATIENCE, async || {
-            let hives: Result<Hives, _> = self.bus.ask("hives", &()).await;
+            let hives: Result<Hives, _> = self.bus.request("hives", &()).await;
             hives.is_ok_and(|reply| reply.hives.iter().any(|hive| hive.name.as_str() == name))
         })
         .await;

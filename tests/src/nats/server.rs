@@ -86,7 +86,7 @@ impl NatsServer {
                 cluster.check();
             }
             let Ok(bus) = connect(&server.url, "rbee").await else { return false };
-            Plan::make(&bus).await.is_ok()
+            Plan::compute(&bus).await.is_ok()
         })
         .await;
         server
@@ -157,7 +157,7 @@ impl NatsServer {
     /// When the server does not answer.
     pub async fn bus(&self, namespace: &str) -> Bus {
         let bus = self.connect(namespace).await;
-        let plan = Plan::make(&bus).await.expect("the server is inspected");
+        let plan = Plan::compute(&bus).await.expect("the server is inspected");
         plan.apply(&bus).await.expect("the server is prepared");
         if matches!(self.running, Running::Cluster(_)) {
             replicate(&bus).await;
@@ -193,7 +193,7 @@ impl NatsServer {
 
 /// Gives every stream three replicas, as an operator does once.
 async fn replicate(bus: &Bus) {
-    for spec in Topology::of(bus.namespace()).streams {
+    for spec in Topology::new(bus.namespace()).streams {
         let stream = bus.jetstream().get_stream(&spec.name).await.expect("the stream was created");
         let config = Config { num_replicas: 3, ..stream.cached_info().config.clone() };
         bus.jetstream().update_stream(config).await.expect("the servers take it");

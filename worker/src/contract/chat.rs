@@ -28,6 +28,10 @@ impl<'a> Chat<'a> {
 
 impl<'a> From<&'a JobRequest> for Chat<'a> {
     fn from(request: &'a JobRequest) -> Self {
-        Self { messages: &request.messages, tools: request.offered(), values: Some(&request.chat_template_kwargs) }
+        Self {
+            messages: &request.messages,
+            tools: request.available_tools(),
+            values: Some(&request.chat_template_kwargs),
+        }
     }
 }

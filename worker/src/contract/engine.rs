@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_schema::{CacheUse, Failure, FailureCode, Sampling};
+use rbee_schema::{Failure, FailureCode, PromptCacheStats, Sampling};
 
 use super::{constraint::Constraint, text::no_embeddings};
 use crate::sample::Token;
@@ -115,15 +115,15 @@ pub struct EngineStats {
 
 impl EngineStats {
     /// Use of the prompt cache, as heartbeats report it. `None` if the engine has no cache.
-    pub(crate) fn cache(&self) -> Option<CacheUse> {
+    pub(crate) fn cache(&self) -> Option<PromptCacheStats> {
         let bytes = |pages| pages * self.page_bytes;
-        (self.cache_pages > 0).then(|| CacheUse {
-            asked_tokens: self.asked_tokens,
-            found_tokens: self.found_tokens,
-            most_bytes: bytes(self.cache_pages),
+        (self.cache_pages > 0).then(|| PromptCacheStats {
+            lookup_tokens: self.asked_tokens,
+            hit_tokens: self.found_tokens,
+            limit_bytes: bytes(self.cache_pages),
             used_bytes: bytes(self.used_pages),
             idle_bytes: bytes(self.known_pages),
-            forgotten_bytes: bytes(self.forgotten_pages),
+            evicted_bytes: bytes(self.forgotten_pages),
         })
     }
 }

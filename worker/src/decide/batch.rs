@@ -1,42 +1,42 @@
-//! How many tokens of each sequence are computed in the next step. Step 5 of a job's path.
+//! Divides the rows of the next step between the sequences of an engine. Step 5 of a job's path.
 
-/// Rows of a step when nobody waits for a next token: enough to keep the processor busy, few enough that a cancelled job
-/// is noticed soon.
+/// Rows of a step while no sequence is answering: enough to keep the processor busy, and few enough that a cancelled job is
+/// noticed soon.
 const ROWS_ALONE: usize = 256;
 
-/// Rows of prompts beside answers under way: so many take about as long as two or three tokens of the others.
+/// Rows of prompts in a step with answering sequences. They take about as long as two or three tokens of the others.
 const ROWS_BESIDE: usize = 48;
 
-/// The most rows of a step, with so many slots, where so many rows of answers are guessed at most.
-pub fn most_rows(slots: usize, guessed: usize) -> usize {
-    ROWS_ALONE.max(ROWS_BESIDE + slots.max(guessed))
+/// Largest number of rows of a step, with `slots` sequences and at most `drafting` rows of answers with drafted tokens.
+pub fn max_rows(slots: usize, drafting: usize) -> usize {
+    ROWS_ALONE.max(ROWS_BESIDE + slots.max(drafting))
 }
 
-/// What a sequence could do next.
+/// Tokens that a sequence could compute in the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Want {
-    /// Its prompt, or what is left of it, in tokens.
-    Read(usize),
-    /// Its next token, and so many more that were guessed.
-    Answer(usize),
+pub enum Demand {
+    /// The rest of its prompt, in tokens.
+    Prefill(usize),
+    /// Its next token, and this many drafted ones.
+    Decode(usize),
 }
 
-/// How many tokens each sequence computes, in the order of their admission.
+/// Number of tokens that each sequence computes in the next step, in the order of admission.
 ///
-/// Every answer goes on in every step. Prompts are read in the order of their admission with the rows that are left, so
-/// that the first of them answers as early as it can.
-pub fn rows(wants: &[Want]) -> Vec<usize> {
-    let is_answering = wants.iter().any(|want| matches!(want, Want::Answer(_)));
+/// Each answering sequence gets its rows in every step. Prompts get the remaining rows in the order of admission, so that
+/// the first of them is answered as early as possible.
+pub fn divide_rows(demands: &[Demand]) -> Vec<usize> {
+    let is_answering = demands.iter().any(|demand| matches!(demand, Demand::Decode(_)));
     let mut left = if is_answering { ROWS_BESIDE } else { ROWS_ALONE };
-    let share = |want: &Want| match *want {
-        Want::Answer(guessed) => 1 + guessed,
-        Want::Read(tokens) => {
-            let part = tokens.min(left);
-            left -= part;
-            part
+    let share = |demand: &Demand| match *demand {
+        Demand::Decode(drafted) => 1 + drafted,
+        Demand::Prefill(tokens) => {
+            let rows = tokens.min(left);
+            left -= rows;
+            rows
         }
     };
-    wants.iter().map(share).collect()
+    demands.iter().map(share).collect()
 }
 
 #[cfg(test)]
@@ -44,17 +44,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_always_go_on_and_prompts_share_what_is_left_in_order() {
-        use Want::{Answer, Read};
-        for (wants, expected) in [
+    fn answers_get_all_their_rows_and_prompts_share_the_rest_in_order() {
+        use Demand::{Decode, Prefill};
+        for (demands, expected) in [
             (&[][..], vec![]),
-            (&[Read(10)], vec![10]),
-            (&[Read(1000), Read(1000)], vec![ROWS_ALONE, 0]),
-            (&[Read(200), Read(1000), Read(5)], vec![200, ROWS_ALONE - 200, 0]),
-            (&[Answer(0), Read(1000), Answer(3)], vec![1, ROWS_BESIDE, 4]),
-            (&[Read(10), Answer(0), Read(1000)], vec![10, 1, ROWS_BESIDE - 10]),
+            (&[Prefill(10)], vec![10]),
+            (&[Prefill(1000), Prefill(1000)], vec![ROWS_ALONE, 0]),
+            (&[Prefill(200), Prefill(1000), Prefill(5)], vec![200, ROWS_ALONE - 200, 0]),
+            (&[Decode(0), Prefill(1000), Decode(3)], vec![1, ROWS_BESIDE, 4]),
+            (&[Prefill(10), Decode(0), Prefill(1000)], vec![10, 1, ROWS_BESIDE - 10]),
         ] {
-            assert_eq!(rows(wants), expected, "{wants:?}");
+            assert_eq!(divide_rows(demands), expected, "{demands:?}");
         }
     }
 }

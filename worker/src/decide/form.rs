@@ -4,7 +4,7 @@
 //! arguments stand as the model's family writes them, and its arguments fit their schema.
 
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
-use rbee_schema::{Shape, Tool};
+use rbee_schema::{OutputFormat, Tool};
 use serde_json::{Value, json};
 
 use super::{
@@ -19,7 +19,7 @@ const WHITE_SPACE: &str = r"[ \t]{1,4}|\r?\n[ \t]{0,40}";
 #[derive(Debug, Clone, Default)]
 pub struct Form<'a> {
     /// The form that was asked for.
-    pub shape: Option<Shape>,
+    pub shape: Option<OutputFormat>,
     /// The tools that may be called.
     pub tools: Vec<&'a Tool>,
     /// Whether one of them must be.
@@ -62,12 +62,12 @@ fn named(name: &str, grammar: GrammarWithLexer) -> GrammarWithLexer {
     GrammarWithLexer { name: Some(name.to_owned()), ..grammar }
 }
 
-fn of_shape(shape: Shape) -> GrammarWithLexer {
+fn of_shape(shape: OutputFormat) -> GrammarWithLexer {
     match shape {
-        Shape::Json(schema) => of_schema(schema),
-        Shape::Regex(expression) => GrammarWithLexer::from_regex(&expression),
-        Shape::Choice(texts) => GrammarWithLexer::from_lark(format!("start: {}", alternatives(&texts))),
-        Shape::Grammar(grammar) => GrammarWithLexer::from_lark(grammar),
+        OutputFormat::Json(schema) => of_schema(schema),
+        OutputFormat::Regex(expression) => GrammarWithLexer::from_regex(&expression),
+        OutputFormat::Choice(texts) => GrammarWithLexer::from_lark(format!("start: {}", alternatives(&texts))),
+        OutputFormat::Grammar(grammar) => GrammarWithLexer::from_lark(grammar),
     }
 }
 

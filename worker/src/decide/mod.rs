@@ -3,10 +3,10 @@
 pub mod answer;
 pub mod batch;
 pub mod call;
+pub mod draft;
 pub mod embedding;
 pub mod form;
 pub mod format;
-pub mod guess;
 pub mod parts;
 pub mod request;
 pub mod strikes;

@@ -2,7 +2,7 @@
 
 use llguidance::api::TopLevelGrammar;
 use proptest::prelude::*;
-use rbee_schema::{ModelReference, Sampling, Shape, Tool};
+use rbee_schema::{ModelReference, OutputFormat, Sampling, Tool};
 use serde_json::{Value, json};
 
 use super::*;
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Grammar of an output format without reasoning and tool calls.
-fn grammar(shape: &Shape) -> TopLevelGrammar {
+fn grammar(shape: &OutputFormat) -> TopLevelGrammar {
     form::grammar(Form { shape: Some(shape.clone()), ..Form::default() }, &Expected::default()).expect("a form")
 }
 
@@ -36,13 +36,13 @@ fn tokens(text: &str, end: u32) -> Vec<u32> {
 fn allows(grammar: TopLevelGrammar, answer: &str) -> bool {
     let mut constraint = Grammars::new(text()).constraint(grammar, &[]).expect("possible");
     tokens(answer, text().ends()[0]).into_iter().all(|token| {
-        let is_allowed = constraint.allowed().expect("it goes on").holds(token);
+        let is_allowed = constraint.allowed().expect("a next token").holds(token);
         is_allowed && constraint.accept(token).is_ok()
     })
 }
 
 /// Random answer in an output format. The simulated model prefers to end after `length` tokens.
-fn answer(grammars: &Grammars, shape: &Shape, seed: u64, length: u32) -> Vec<u32> {
+fn answer(grammars: &Grammars, shape: &OutputFormat, seed: u64, length: u32) -> Vec<u32> {
     let text = text();
     let end = text.ends()[0];
     let mut constraint = Some(grammars.constraint(grammar(shape), &[]).expect("possible"));
@@ -61,7 +61,7 @@ fn answer(grammars: &Grammars, shape: &Shape, seed: u64, length: u32) -> Vec<u32
             constraint.as_mut().map(|constraint| constraint as &mut dyn Constraint),
             index,
         )
-        .expect("it goes on");
+        .expect("a next token");
         if token.id == end {
             break;
         }
@@ -86,14 +86,14 @@ fn output_format_allows_only_matching_answers() {
     });
     let choice = ["one", "t\"w\\x41o", "蜂"].map(str::to_owned).to_vec();
     for (shape, good, bad) in [
-        (Shape::Json(person), r#"{"name": "Ada", "age": 36}"#, r#"{"name":"Ada","age":-1}"#),
-        (Shape::Json(json!({ "type": "object" })), "{\n  \"a\": [1, {}]\n}", "[1]"),
-        (Shape::Json(json!({ "oneOf": [{ "type": "integer" }, { "type": "string" }] })), "7", "true"),
-        (Shape::Json(json!(true)), "null", "nil"),
-        (Shape::Regex(r"[a-z]+/\d{2}".into()), "ab/42", "ab/4"),
-        (Shape::Choice(choice.clone()), "t\"w\\x41o", "two"),
-        (Shape::Choice(choice), "蜂", "蜂蜂"),
-        (Shape::Grammar("start: \"a\" b+\nb: \"b\" | \"c\"".into()), "abcb", "a"),
+        (OutputFormat::Json(person), r#"{"name": "Ada", "age": 36}"#, r#"{"name":"Ada","age":-1}"#),
+        (OutputFormat::Json(json!({ "type": "object" })), "{\n  \"a\": [1, {}]\n}", "[1]"),
+        (OutputFormat::Json(json!({ "oneOf": [{ "type": "integer" }, { "type": "string" }] })), "7", "true"),
+        (OutputFormat::Json(json!(true)), "null", "nil"),
+        (OutputFormat::Regex(r"[a-z]+/\d{2}".into()), "ab/42", "ab/4"),
+        (OutputFormat::Choice(choice.clone()), "t\"w\\x41o", "two"),
+        (OutputFormat::Choice(choice), "蜂", "蜂蜂"),
+        (OutputFormat::Grammar("start: \"a\" b+\nb: \"b\" | \"c\"".into()), "abcb", "a"),
     ] {
         assert!(allows(grammar(&shape), good), "{shape:?}: {good}");
         assert!(!allows(grammar(&shape), bad), "{shape:?}: {bad}");
@@ -105,17 +105,17 @@ fn invalid_output_format_is_refused_with_a_reason() {
     let grammars = Grammars::new(text());
     let endless = format!("{}a{}", "(".repeat(2_000), "){1000}".repeat(2_000));
     for (shape, words) in [
-        (Shape::Json(json!({ "type": "object", "minContains": 1 })), "minContains"),
-        (Shape::Json(json!({ "type": "bee" })), "bee"),
-        (Shape::Json(json!({ "$ref": "https://example.com/schema" })), "example.com"),
-        (Shape::Json(json!([])), "cannot be used"),
-        (Shape::Json(json!(false)), "cannot be used"),
-        (Shape::Json(json!({ "type": "integer", "minimum": 2, "maximum": 1 })), "cannot be used"),
-        (Shape::Regex("a(".into()), "cannot be used"),
-        (Shape::Regex(endless), "cannot be used"),
-        (Shape::Grammar("begin: \"a\"".into()), "start"),
-        (Shape::Grammar("start: nothing".into()), "nothing"),
-        (Shape::Grammar(String::new()), "cannot be used"),
+        (OutputFormat::Json(json!({ "type": "object", "minContains": 1 })), "minContains"),
+        (OutputFormat::Json(json!({ "type": "bee" })), "bee"),
+        (OutputFormat::Json(json!({ "$ref": "https://example.com/schema" })), "example.com"),
+        (OutputFormat::Json(json!([])), "cannot be used"),
+        (OutputFormat::Json(json!(false)), "cannot be used"),
+        (OutputFormat::Json(json!({ "type": "integer", "minimum": 2, "maximum": 1 })), "cannot be used"),
+        (OutputFormat::Regex("a(".into()), "cannot be used"),
+        (OutputFormat::Regex(endless), "cannot be used"),
+        (OutputFormat::Grammar("begin: \"a\"".into()), "start"),
+        (OutputFormat::Grammar("start: nothing".into()), "nothing"),
+        (OutputFormat::Grammar(String::new()), "cannot be used"),
     ] {
         let failure = grammars.constraint(grammar(&shape), &[]).map(|_| ()).expect_err("no form");
         assert_eq!(failure.code, FailureCode::InvalidRequest, "{shape:?}");
@@ -124,7 +124,12 @@ fn invalid_output_format_is_refused_with_a_reason() {
 }
 
 /// Grammar of tool calls in the format of one model family.
-fn tool_call_grammar(format: CallFormat, is_call: bool, expected: Expected, shape: Option<Shape>) -> TopLevelGrammar {
+fn tool_call_grammar(
+    format: CallFormat,
+    is_call: bool,
+    expected: Expected,
+    shape: Option<OutputFormat>,
+) -> TopLevelGrammar {
     let tools: Vec<Tool> = serde_json::from_value(json!([
         { "type": "function", "function": { "name": "sun", "parameters": {
             "properties": { "town": { "$ref": "#/$defs/town" } }, "required": ["town"], "additionalProperties": false,
@@ -168,7 +173,7 @@ fn required_tool_call_has_the_format_of_its_family() {
 
 #[test]
 fn answer_is_the_output_format_or_a_tool_call() {
-    let shape = Some(Shape::Choice(vec!["yes".into()]));
+    let shape = Some(OutputFormat::Choice(vec!["yes".into()]));
     let grammar = || tool_call_grammar(HERMES, false, Expected::default(), shape.clone());
     assert!(allows(grammar(), "yes"));
     assert!(allows(grammar(), "<tool_call>\n{\"name\": \"moon\", \"arguments\": {}}\n</tool_call>"));
@@ -180,7 +185,7 @@ fn reasoning_may_precede_the_output_format() {
     let format = AnswerFormat { thoughts: Some(THINK), calls: None };
     let closed = Expected { format, ..Expected::default() };
     let open = Expected { in_thought: true, ..closed.clone() };
-    let shape = || Shape::Json(json!({ "type": "integer" }));
+    let shape = || OutputFormat::Json(json!({ "type": "integer" }));
     let allows = |expected: &Expected, answer: &str| {
         allows(form::grammar(Form { shape: Some(shape()), ..Form::default() }, expected).expect("a form"), answer)
     };
@@ -198,22 +203,22 @@ proptest! {
         let grammars = Grammars::new(text());
         let schema = json!({ "type": "object", "properties": { "a": { "type": "array", "items": { "type": ["boolean", "string"] } } },
             "required": ["a"] });
-        let json = text_of(&answer(&grammars, &Shape::Json(schema), seed, length));
+        let json = text_of(&answer(&grammars, &OutputFormat::Json(schema), seed, length));
         let read: Value = serde_json::from_str(&json).map_err(|error| TestCaseError::fail(format!("{error}: {json}")))?;
         prop_assert!(read["a"].is_array(), "{}", json);
-        let word = text_of(&answer(&grammars, &Shape::Regex("[a-f]{3,9}".into()), seed, length));
+        let word = text_of(&answer(&grammars, &OutputFormat::Regex("[a-f]{3,9}".into()), seed, length));
         prop_assert!((3..=9).contains(&word.len()) && word.chars().all(|c| ('a'..='f').contains(&c)), "{}", word);
     }
 
     #[test]
     fn resumed_constraint_allows_the_same_tokens(seed: u64, cut in 0usize..40) {
         let grammars = Grammars::new(text());
-        let shape = Shape::Json(json!({ "type": "object" }));
+        let shape = OutputFormat::Json(json!({ "type": "object" }));
         let whole = answer(&grammars, &shape, seed, 20);
         let cut = cut.min(whole.len());
         let mut first = grammars.constraint(grammar(&shape), &[]).expect("possible");
         for token in &whole[..cut] {
-            first.allowed().expect("it goes on");
+            first.allowed().expect("a next token");
             first.accept(*token).expect("one of them");
         }
         let mut second = grammars.constraint(grammar(&shape), &whole[..cut]).expect("possible");

@@ -35,7 +35,7 @@ pub(super) fn adjust<'a>(
         allowed.apply(adjusted.to_mut());
     }
     if index < sampling.min_tokens {
-        go_on(adjusted.to_mut(), &sampling.ends, allowed.is_some());
+        go_on(adjusted.to_mut(), &sampling.eos_tokens, allowed.is_some());
     }
     adjusted
 }
@@ -95,7 +95,7 @@ mod tests {
     fn logits_that_nothing_is_done_to_are_not_copied() {
         let logits = [1.0, 2.0];
         assert!(matches!(adjust(&logits, &[0, 1], &Sampling::GREEDY, None, 1), Cow::Borrowed(_)));
-        let later = Sampling { min_tokens: 1, ends: vec![0], ..Sampling::GREEDY };
+        let later = Sampling { min_tokens: 1, eos_tokens: vec![0], ..Sampling::GREEDY };
         assert!(matches!(adjust(&logits, &[0, 1], &later, None, 1), Cow::Borrowed(_)));
     }
 
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_bias_is_added_and_an_end_waits_for_the_fewest_tokens() {
         let logit_bias = BTreeMap::from([(0, -100.0), (1, 2.0), (7, 1.0)]);
-        let sampling = Sampling { logit_bias, min_tokens: 2, ends: vec![2, 8], ..Sampling::GREEDY };
+        let sampling = Sampling { logit_bias, min_tokens: 2, eos_tokens: vec![2, 8], ..Sampling::GREEDY };
         assert_eq!(adjusted(&[1.0, 1.0, 1.0], &[], &sampling, 1), [-99.0, 3.0, f32::NEG_INFINITY]);
         assert_eq!(adjusted(&[1.0, 1.0, 1.0], &[], &sampling, 2), [-99.0, 3.0, 1.0]);
         let only =

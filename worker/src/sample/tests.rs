@@ -156,7 +156,7 @@ fn a_large_vocabulary_is_drawn_from_as_a_small_one() {
 
 #[test]
 fn where_no_token_may_be_taken_that_is_told() {
-    let none = Sampling { min_tokens: 1, ends: vec![0, 1], ..GREEDY };
+    let none = Sampling { min_tokens: 1, eos_tokens: vec![0, 1], ..GREEDY };
     let failure = chosen(&[1.0, 2.0], &[], &none, 0).expect_err("nothing is left");
     assert_eq!(failure.code, FailureCode::InvalidRequest);
 }
@@ -169,7 +169,7 @@ fn logprobs_are_the_models_whatever_was_asked_for() {
         repetition_penalty: 3.0,
         top_k: 1,
         min_tokens: 1,
-        ends: vec![1],
+        eos_tokens: vec![1],
         seed: 3,
         ..GREEDY
     };

@@ -1,7 +1,7 @@
 use super::{Step::*, *};
 
-fn found() -> Inspection {
-    Inspection {
+fn found() -> TrailVerifier {
+    TrailVerifier {
         system: "Linux".to_owned(),
         machine: "x86_64".to_owned(),
         host: "attic".to_owned(),
@@ -43,11 +43,11 @@ fn seen(host: &str, pid: u32) -> HiveRecord {
     serde_json::from_str(&record).expect("a record")
 }
 
-fn with(installed: Installed) -> Inspection {
-    Inspection { installed: Some(installed), ..found() }
+fn with(installed: Installed) -> TrailVerifier {
+    TrailVerifier { installed: Some(installed), ..found() }
 }
 
-fn check_install(found: Inspection, desired: Desired, seen: Option<HiveRecord>, expected: Result<&[Step], &str>) {
+fn check_install(found: TrailVerifier, desired: Desired, seen: Option<HiveRecord>, expected: Result<&[Step], &str>) {
     match (install(&found, &desired, seen.as_ref(), "nats://one:4222"), expected) {
         (Ok(steps), Ok(expected)) => assert_eq!(steps, expected, "{found:?} {desired:?}"),
         (Err(refusal), Err(words)) => assert!(refusal.to_string().contains(words), "{refusal}"),
@@ -82,17 +82,17 @@ fn only_differences_are_applied() {
 
 #[test]
 fn unsuitable_machines_are_refused_with_a_remedy() {
-    let machine = |machine: &str| Inspection { machine: machine.to_owned(), ..found() };
-    check_install(Inspection { system: "Darwin".to_owned(), ..found() }, desired(), None, Err("needs Linux"));
+    let machine = |machine: &str| TrailVerifier { machine: machine.to_owned(), ..found() };
+    check_install(TrailVerifier { system: "Darwin".to_owned(), ..found() }, desired(), None, Err("needs Linux"));
     check_install(machine("aarch64"), desired(), None, Err("--programs"));
     check_install(machine("amd64"), desired(), None, Ok(&[Begin, Copy, Write, Switch, Start, Join]));
-    check_install(Inspection { free: ByteSize(1 << 20), ..found() }, desired(), None, Err("--prefix"));
-    check_install(Inspection { reach: BusReach::No, ..found() }, desired(), None, Err("--hive-nats"));
+    check_install(TrailVerifier { free: ByteSize(1 << 20), ..found() }, desired(), None, Err("--prefix"));
+    check_install(TrailVerifier { reach: BusReach::No, ..found() }, desired(), None, Err("--hive-nats"));
     check_install(found(), desired(), Some(seen("cellar", 9)), Err("already runs on cellar (process 9)"));
     check_install(found(), desired(), Some(seen("attic", 9)), Err("--name"));
     check_install(with(installed(None)), desired(), Some(seen("cellar", 9)), Err("--name"));
     // An existing version needs no further space.
-    let full = Inspection { free: ByteSize(0), ..with(installed(Some(42))) };
+    let full = TrailVerifier { free: ByteSize(0), ..with(installed(Some(42))) };
     check_install(full, desired(), Some(seen("attic", 42)), Ok(&[]));
 }
 
@@ -121,18 +121,16 @@ fn remove_restarts_a_killed_hive_that_has_workers() {
 fn layout_and_name_are_kept_until_removal() {
     let name = |name: &str| name.parse::<HiveName>().expect("a name");
     let (cellar, attic) = (name("cellar"), name("attic"));
-    let check = |found: &Inspection,
-                 preferences: Preferences<'_>,
-                 expected: Result<(ServiceManager, &str, &str), &str>| match (
-        choose_layout(found, preferences),
-        expected,
-    ) {
-        (Ok((layout, hive)), Ok((manager, prefix, name))) => {
-            assert_eq!((layout.manager, layout.prefix.as_str(), hive.as_str()), (manager, prefix, name));
-        }
-        (Err(refusal), Err(words)) => assert!(refusal.to_string().contains(words), "{refusal}"),
-        (settled, expected) => panic!("{settled:?} and not {expected:?}"),
-    };
+    let check =
+        |found: &TrailVerifier, preferences: Preferences<'_>, expected: Result<(ServiceManager, &str, &str), &str>| {
+            match (choose_layout(found, preferences), expected) {
+                (Ok((layout, hive)), Ok((manager, prefix, name))) => {
+                    assert_eq!((layout.manager, layout.prefix.as_str(), hive.as_str()), (manager, prefix, name));
+                }
+                (Err(refusal), Err(words)) => assert!(refusal.to_string().contains(words), "{refusal}"),
+                (settled, expected) => panic!("{settled:?} and not {expected:?}"),
+            }
+        };
     let share = "/home/pi/.local/share/rbee";
     let bare = found();
     check(&bare, Preferences::default(), Ok((ServiceManager::User, share, "attic")));
@@ -168,14 +166,15 @@ fn layout_and_name_are_kept_until_removal() {
 
 #[test]
 fn notes_report_clock_skew_and_missing_systemd() {
-    let at = |found: Inspection, manager, now| {
+    let at = |found: TrailVerifier, manager, now| {
         notes(&found, &Layout::new(manager, "/home/pi", None, None), Duration::from_secs(now)).join("; ")
     };
     assert_eq!(at(found(), ServiceManager::User, 1004), "");
     assert!(at(found(), ServiceManager::User, 1100).contains("100 s behind ours"));
     assert!(at(found(), ServiceManager::User, 900).contains("100 s ahead of ours"));
     assert!(
-        at(Inspection { reach: BusReach::Unknown, ..found() }, ServiceManager::User, 1000).contains("could not test")
+        at(TrailVerifier { reach: BusReach::Unknown, ..found() }, ServiceManager::User, 1000)
+            .contains("could not test")
     );
     assert!(at(found(), ServiceManager::None, 1000).contains("without systemd"));
 }

@@ -2,7 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use rbee_nats::{Bus, EventRecord, Inspected, Inspection, Subject, recent_events};
+use rbee_nats::{Bus, EventRecord, Subject, TrailReport, TrailVerifier, recent_events};
 use serde_json::{Value, json};
 
 use crate::{Context, error::CliError, output};
@@ -19,12 +19,12 @@ pub(super) async fn verify(context: &Context, bus: &Bus, expect: Option<&str>) -
         expect.is_none_or(|expected| body["hash"].as_str() == Some(expected))
     };
     let found_expected = expect.is_none() || records.iter().any(|record| is_seal(record) && has_expected_hash(record));
-    let mut inspection = Inspection::default();
+    let mut inspection = TrailVerifier::default();
     for record in records {
         let is_seal = is_seal(&record);
         inspection.look_at(record, is_seal);
     }
-    let Inspected { events, seals, unsealed, hash, mut breaks } = inspection.end();
+    let TrailReport { events, seals, unsealed, hash, mut breaks } = inspection.end();
     if !found_expected {
         breaks.push(format!("no seal has the hash {}", expect.unwrap_or_default()));
     }

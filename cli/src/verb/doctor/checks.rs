@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use rbee_schema::{
-    LimitedBy, WorkerPhase,
+    LimitMethod, WorkerPhase,
     api::{Hive, Worker},
 };
 
 use super::finding::Finding;
 
-/// Checks that a hive is heard from and accepts workers, and reports what limits its workers.
+/// Checks that heartbeats of a hive arrive and that it accepts workers, and reports what limits its workers.
 pub(super) fn check_hive(Hive { name, record, presence, .. }: &Hive, clock_skew: Duration) -> Finding {
-    let limits = match record.limited_by {
-        Some(by @ (LimitedBy::CgroupV2 | LimitedBy::CgroupV1)) => format!("{} limits its workers", by.as_str()),
-        Some(by @ LimitedBy::RlimitData) => format!(
+    let limits = match record.limit_method {
+        Some(by @ (LimitMethod::CgroupV2 | LimitMethod::CgroupV1)) => format!("{} limits its workers", by.as_str()),
+        Some(by @ LimitMethod::RlimitData) => format!(
             "{} limits the memory of its workers, and nothing limits their processor time; to use cgroups, run the hive \
              under systemd with Delegate=yes",
             by.as_str()
@@ -32,9 +32,9 @@ pub(super) fn check_hive(Hive { name, record, presence, .. }: &Hive, clock_skew:
     let away = matches!(presence.as_str(), "suspect" | "lost").then(|| {
         format!("it is {presence}: no heartbeat arrives; check that it is running and that its machine reaches the bus")
     });
-    let skew = Duration::from_millis(record.clock_ahead_ms.unsigned_abs());
+    let skew = Duration::from_millis(record.clock_skew_ms.unsigned_abs());
     let skewed = (skew > clock_skew).then(|| {
-        let ahead = record.clock_ahead_ms;
+        let ahead = record.clock_skew_ms;
         format!(
             "its clock is {ahead} ms ahead of the server's, so its log lines do not match the events; synchronize its clock"
         )
@@ -76,7 +76,7 @@ mod tests {
             record,
             workers: 0,
             presence: presence.to_owned(),
-            room: None,
+            free: None,
         };
         check_hive(&found, Duration::from_secs(2))
     }
@@ -84,9 +84,9 @@ mod tests {
     #[test]
     fn an_accepting_hive_is_ok_and_reports_what_limits_workers() {
         for (more, part) in [
-            (r#","limited_by":"cgroup-v2""#, "cgroup-v2 limits its workers"),
-            (r#","limited_by":"rlimit-data""#, "Delegate=yes"),
-            (r#","clock_ahead_ms":2000"#, "does not report"),
+            (r#","limit_method":"cgroup-v2""#, "cgroup-v2 limits its workers"),
+            (r#","limit_method":"rlimit-data""#, "Delegate=yes"),
+            (r#","clock_skew_ms":2000"#, "does not report"),
             ("", "does not report"),
         ] {
             let finding = hive_with(more);
@@ -99,7 +99,7 @@ mod tests {
         for (more, part) in [
             (r#","draining":true"#, "rbee drain one --undo"),
             (r#","degraded":"three workers loop""#, "(three workers loop): workers are placed elsewhere"),
-            (r#","clock_ahead_ms":-2001"#, "its clock is -2001 ms ahead"),
+            (r#","clock_skew_ms":-2001"#, "its clock is -2001 ms ahead"),
         ] {
             let finding = hive_with(more);
             assert!(!finding.ok && finding.found.contains(part), "{finding:?}");

@@ -19,7 +19,7 @@ use crate::{Context, error::CliError, output, paging, worker_program::worker_pro
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
     /// Clock skew between a hive and the server that is no problem. Beyond it, log lines do not match events.
-    #[arg(long, default_value = "2s", value_parser = rbee_schema::duration, value_name = "TIME")]
+    #[arg(long, default_value = "2s", value_parser = rbee_schema::parse_duration, value_name = "TIME")]
     clock_skew: Duration,
 }
 
@@ -65,12 +65,12 @@ async fn find_server_program() -> Finding {
 async fn inspect(bus: &Bus, context: &Context, clock_skew: Duration) -> Vec<Finding> {
     let server = format!("{} runs nats-server {}", without_secrets(&context.nats), bus.server_version());
     let mut findings = vec![Finding::ok("bus", server)];
-    findings.push(match Plan::make(bus).await {
+    findings.push(match Plan::compute(bus).await {
         Ok(plan) if plan.changes.is_empty() => Finding::ok("streams and buckets", "as this version needs them"),
         Ok(plan) => Finding::problem("streams and buckets", format!("`rbee topology apply` would change:\n{plan}")),
         Err(error) => Finding::problem("streams and buckets", error),
     });
-    match bus.ask::<_, Status>("status", &()).await {
+    match bus.request::<_, Status>("status", &()).await {
         Ok(status) => {
             findings.push(Finding::ok("queen", format!("{} is version {}", status.queen, status.version)));
             findings.push(match status.hives {

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use rbee_nats::{Bus, Entry, Events, RegistryWatch};
+use rbee_nats::{Bus, Entry, EventReader, RegistryWatch};
 use rbee_schema::{Event, HiveName, HiveRecord, QueenEvent, QueenName};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -53,7 +53,7 @@ impl Ending {
         &mut self,
         context: &Context,
         bus: &Bus,
-        events: &mut Events,
+        events: &mut EventReader,
         hive_keys: &mut RegistryWatch<HiveRecord>,
     ) -> Result<(), CliError> {
         let mut last_event = Instant::now();
@@ -74,7 +74,7 @@ impl Ending {
                     Err(_) if deadline < give_up => self.drop_unregistered(Instant::now()),
                     Err(_) => return Err(self.no_event(patience)),
                 },
-                entry = hive_keys.next() => if let Entry::Gone(key) = entry? {
+                entry = hive_keys.next() => if let Entry::Removed(key) = entry? {
                     let hive = self.hives.keys().find(|hive| hive.as_str() == key).cloned();
                     self.unregistered.extend(hive.map(|hive| (hive, Instant::now())));
                 },

@@ -6,7 +6,7 @@ mod leftover;
 use std::time::Duration;
 
 use clap::Args;
-use rbee_nats::{Events, Registry, Subject};
+use rbee_nats::{EventReader, Registry, Subject};
 use rbee_schema::{HiveCommand, QueenControl};
 use tokio::time::timeout;
 
@@ -34,17 +34,17 @@ impl Down {
         let bus = context.bus("cli/down").await?;
         let hives = Registry::hives(&bus).all().await?.into_iter();
         let hives = hives.filter_map(|(key, record)| Some((key.parse().ok()?, record.epoch))).collect();
-        let queens = bus.queens(context.connection.roll_call).await?.into_iter().collect();
+        let queens = bus.discover_queens(context.connection.discovery).await?.into_iter().collect();
         let mut ending = Ending::new(queens, hives);
         if ending.is_over() {
             let leftover = Leftover::find(&bus).await?;
             return leftover.report(&context, "nothing is running: no queen answers, and no hive is connected");
         }
         // Subscribe before sending, so that no event is missed.
-        let mut events = Events::since(&bus, &bus.namespace().all_events(), None).await?;
+        let mut events = EventReader::since(&bus, &bus.namespace().all_events(), None).await?;
         let mut hive_keys = Registry::hives(&bus).watch(">").await?;
         let hives = std::mem::take(&mut ending.hives);
-        bus.tell(&Subject::QueenControl, &QueenControl::Stop { why: WHY.to_owned() }).await?;
+        bus.publish(&Subject::QueenControl, &QueenControl::Stop { why: WHY.to_owned() }).await?;
         ending.wait(&context, &bus, &mut events, &mut hive_keys).await?;
         ending.hives = hives;
         for (hive, epoch) in &ending.hives {

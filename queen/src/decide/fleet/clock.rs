@@ -40,7 +40,7 @@ impl Fleet {
             }
             Transition::Lost => {
                 let workers = count(self.workers_of(&hive).count());
-                let lost = QueenEvent::HiveLost { hive, workers, silent_ms: millis(silence) };
+                let lost = QueenEvent::HiveLost { hive, workers, heartbeat_age_ms: millis(silence) };
                 vec![Effect::Publish(lost), Effect::CountQueue]
             }
             Transition::Removed => self.remove_hive(hive),

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use rbee_schema::{HiveBeat, HiveName, HiveRecord, ModelReference, QueenEvent, Room};
+use rbee_schema::{FreeResources, HiveHeartbeat, HiveName, HiveRecord, ModelReference, QueenEvent};
 
 use super::{Effect, Fleet, Hive, WorkerKey, clock::millis};
 use crate::decide::liveness::{Liveness, Presence};
@@ -27,22 +27,22 @@ impl Fleet {
             }
             None => {
                 self.dirty.mark_everything();
-                self.hives.insert(hive, Hive { record, liveness: Liveness::new(now), room: None, has_key: true });
+                self.hives.insert(hive, Hive { record, liveness: Liveness::new(now), free: None, has_key: true });
                 Vec::new()
             }
         }
     }
 
     /// A hive sent a heartbeat. One of another run is ignored.
-    pub fn hive_heartbeat(&mut self, hive: &HiveName, beat: &HiveBeat, now: Instant) -> Vec<Effect> {
+    pub fn hive_heartbeat(&mut self, hive: &HiveName, beat: &HiveHeartbeat, now: Instant) -> Vec<Effect> {
         let Some(known) = self.hives.get_mut(hive).filter(|known| known.record.epoch == beat.epoch) else {
             return Vec::new();
         };
-        let free = |room: Option<Room>| room.map_or(0, |room| room.memory);
-        if free(beat.room) > free(known.room) {
+        let free = |room: Option<FreeResources>| room.map_or(0, |room| room.memory);
+        if free(beat.free) > free(known.free) {
             self.dirty.mark_room();
         }
-        known.room = beat.room.or(known.room);
+        known.free = beat.free.or(known.free);
         self.hive_is_alive(hive, now)
     }
 
@@ -51,7 +51,7 @@ impl Fleet {
         let Some(silence) = known.liveness.heartbeat(now) else { return Vec::new() };
         let epoch = known.record.epoch;
         self.dirty.mark_everything();
-        let returned = QueenEvent::HiveReturned { hive: hive.clone(), epoch, silent_ms: millis(silence) };
+        let returned = QueenEvent::HiveReturned { hive: hive.clone(), epoch, heartbeat_age_ms: millis(silence) };
         vec![Effect::Publish(returned), Effect::CountQueue]
     }
 
@@ -103,10 +103,10 @@ impl Fleet {
         }
     }
 
-    /// Sets the room of a hive.
+    /// Sets the free resources of a hive.
     #[cfg(test)]
-    pub(in crate::decide) fn set_room(&mut self, hive: &HiveName, room: Room) {
-        self.hives.get_mut(hive).expect("the hive is known").room = Some(room);
+    pub(in crate::decide) fn set_free(&mut self, hive: &HiveName, free: FreeResources) {
+        self.hives.get_mut(hive).expect("the hive is known").free = Some(free);
     }
 }
 
@@ -159,7 +159,7 @@ mod tests {
             fleet.hive_key_removed(&a);
             fleet
         };
-        let beat = HiveBeat { epoch: 1, workers: 0, ports_leased: 0, ports_total: 1, late_ms: 0, room: None };
+        let beat = HiveHeartbeat { epoch: 1, workers: 0, ports_leased: 0, ports_total: 1, late_ms: 0, free: None };
         let takes_workers = |fleet: &Fleet| place(&Overlay::new(fleet), &name("m"), &spec(), now).is_ok();
 
         let mut alive = without_key();

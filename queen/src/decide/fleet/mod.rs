@@ -18,7 +18,9 @@ use std::{
     time::Instant,
 };
 
-use rbee_schema::{Failure, HiveName, HiveRecord, ModelName, ModelReference, ModelSpec, QueenEvent, Room, WorkerName};
+use rbee_schema::{
+    Failure, FreeResources, HiveName, HiveRecord, ModelName, ModelReference, ModelSpec, QueenEvent, WorkerName,
+};
 
 use self::table::WorkerTable;
 pub use self::worker::{PendingSpawn, RunningJobs, Worker, WorkerUsage};
@@ -76,7 +78,7 @@ pub struct Hive {
     /// Presence of the hive, from its heartbeats.
     pub liveness: Liveness,
     /// Capacity left for more workers, as of the last heartbeat that named it.
-    pub room: Option<Room>,
+    pub free: Option<FreeResources>,
     /// False once the hive's registry key is gone: the hive has stopped, or could not renew the key.
     pub has_key: bool,
 }

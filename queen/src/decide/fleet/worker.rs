@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use rbee_schema::{CacheUse, Failure, FailureCode, JobId, JobInFlight, ModelName, Tenant, WorkerPhase, WorkerRecord};
+use rbee_schema::{
+    Failure, FailureCode, JobId, JobInFlight, ModelName, PromptCacheStats, Tenant, WorkerPhase, WorkerRecord,
+};
 
 /// One worker.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +52,7 @@ pub struct WorkerUsage {
     /// Resident memory in bytes.
     pub memory_bytes: u64,
     /// Use of the prompt cache, where the engine has one.
-    pub cache: Option<CacheUse>,
+    pub cache: Option<PromptCacheStats>,
 }
 
 /// Last sign of life of a worker.

@@ -2,7 +2,7 @@
 
 use std::time::{Instant, SystemTime};
 
-use rbee_schema::{JobInFlight, QueenEvent, WorkerBeat, WorkerPhase, WorkerRecord};
+use rbee_schema::{JobInFlight, QueenEvent, WorkerHeartbeat, WorkerPhase, WorkerRecord};
 
 use super::{
     Effect, Fleet, HeartbeatOutcome, PendingSpawn, Worker, WorkerKey,
@@ -71,7 +71,7 @@ impl Fleet {
     }
 
     /// A worker sent a heartbeat, with the jobs that it runs.
-    pub fn worker_heartbeat(&mut self, key: &WorkerKey, beat: WorkerBeat, now: Instant) -> HeartbeatOutcome {
+    pub fn worker_heartbeat(&mut self, key: &WorkerKey, beat: WorkerHeartbeat, now: Instant) -> HeartbeatOutcome {
         let Some(worker) = self.table.worker_mut(key) else { return HeartbeatOutcome::UnknownWorker };
         if worker.record.epoch != beat.epoch {
             return HeartbeatOutcome::Unchanged;

@@ -80,7 +80,7 @@ fn outdated<'a, 'b>(
     });
     live.filter_map(move |(key, worker)| {
         let started_with = worker.record.spec.as_ref();
-        let why = if started_with.is_some_and(|started_with| !spec.is_served_like(started_with)) {
+        let why = if started_with.is_some_and(|started_with| !spec.runs_like(started_with)) {
             "the declaration of the model has changed".to_owned()
         } else if is_draining(fleet, key) {
             format!("hive {} is draining", key.0)

@@ -30,7 +30,7 @@ pub(super) fn is_settled(planner: &Planner<'_>, model: &ModelName, spec: &ModelS
     for (key, worker) in fleet.workers_for(model) {
         let hive = fleet.hives().get(&key.0).filter(|hive| hive.liveness.presence() != Presence::Lost);
         let Some(hive) = hive.filter(|_| !planner.overlay().is_stopping(key, worker)) else { continue };
-        let is_as_declared = worker.record.spec.as_ref().is_none_or(|found| spec.is_served_like(found));
+        let is_as_declared = worker.record.spec.as_ref().is_none_or(|found| spec.runs_like(found));
         if hive.record.draining || !worker.counts() || worker.crash_loop.is_some() || !is_as_declared {
             return false;
         }

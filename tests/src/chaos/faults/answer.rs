@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use rbee_nats::Follow;
+use rbee_nats::OutputReader;
 use rbee_schema::{Chunk, WorkerName};
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 
 /// An answer that is read as it arrives.
 pub(super) struct Answer {
-    output: Follow,
+    output: OutputReader,
     chunks: Vec<Chunk>,
 }
 

@@ -21,16 +21,16 @@ use crate::{
 #[derive(Debug, PartialEq, Eq)]
 struct Found {
     adopted: u32,
-    buried: u32,
+    ended: u32,
     killed: u32,
     leases_released: u32,
 }
 
 fn found(event: &HiveEvent) -> Option<Found> {
     match event {
-        HiveEvent::Recovered { adopted, buried, killed, leases_released } => {
-            let (adopted, buried, killed, leases_released) = (*adopted, *buried, *killed, *leases_released);
-            Some(Found { adopted, buried, killed, leases_released })
+        HiveEvent::Recovered { adopted, ended, killed, leases_released } => {
+            let (adopted, ended, killed, leases_released) = (*adopted, *ended, *killed, *leases_released);
+            Some(Found { adopted, ended, killed, leases_released })
         }
         _ => None,
     }
@@ -68,7 +68,7 @@ async fn killed(fleet: &mut Fleet) -> Measured {
     let injected = SystemTime::now();
     fleet.start_hive(&one).await;
     let (found, detected) = events.hive_event("recovered", found).await;
-    assert_eq!(found, Found { adopted: 3, buried: 0, killed: 0, leases_released: 0 });
+    assert_eq!(found, Found { adopted: 3, ended: 0, killed: 0, leases_released: 0 });
     let (_, recovered) = events.hive_event("joined", has_joined).await;
     answer.finish().await;
     assert_eq!(answer.resume_count(), 0, "no other worker resumed it");
@@ -226,7 +226,7 @@ async fn killed_before_the_ledger(fleet: &mut Fleet) -> Measured {
     let injected = SystemTime::now();
     fleet.start_hive(&one).await;
     let (found, detected) = events.hive_event("recovered", found).await;
-    assert_eq!(found, Found { adopted: 1, buried: 0, killed: 1, leases_released: 0 });
+    assert_eq!(found, Found { adopted: 1, ended: 0, killed: 1, leases_released: 0 });
     eventually("the process has exited", PATIENCE, async || doomed.try_wait().expect("our child").is_some()).await;
     assert_eq!(other.try_wait().expect("our child"), None, "another hive's process is not touched");
     other.kill().and_then(|()| other.wait()).expect("our child");
@@ -260,7 +260,7 @@ async fn killed_before_the_spawn(fleet: &mut Fleet) -> Measured {
     let injected = SystemTime::now();
     fleet.start_hive(&one).await;
     let (found, detected) = events.hive_event("recovered", found).await;
-    assert_eq!(found, Found { adopted: 1, buried: 0, killed: 0, leases_released: 2 });
+    assert_eq!(found, Found { adopted: 1, ended: 0, killed: 0, leases_released: 2 });
     assert_eq!(process(&fleet.ready_in("a", 1).await), process(&before[0]));
     Measured::detection(injected, detected)
 }
@@ -318,7 +318,7 @@ pub(in crate::chaos) const STARTED_TWICE: Fault = Fault {
     healed_within: None,
     ports: 10,
     needs: Needs::Nothing,
-    inject: |fleet| second(fleet, "one", "runs already on this machine").boxed_local(),
+    inject: |fleet| second(fleet, "one", "already runs on this machine").boxed_local(),
 };
 
 pub(in crate::chaos) const NAME_TAKEN: Fault = Fault {
@@ -330,7 +330,7 @@ pub(in crate::chaos) const NAME_TAKEN: Fault = Fault {
     healed_within: None,
     ports: 10,
     needs: Needs::Nothing,
-    inject: |fleet| second(fleet, "another", "runs already on").boxed_local(),
+    inject: |fleet| second(fleet, "another", "already runs on").boxed_local(),
 };
 
 async fn second(fleet: &mut Fleet, data: &str, reason: &str) -> Measured {

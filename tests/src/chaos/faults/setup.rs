@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_schema::{Haste, HiveCommand, PortEvent, WorkerName};
+use rbee_schema::{HiveCommand, PortEvent, StopMode, WorkerName};
 
 use crate::{chaos::events::EventReader, fleet::Fleet};
 
@@ -30,7 +30,7 @@ pub(super) async fn terminate_worker(fleet: &Fleet, worker: &str) {
     let mut events = EventReader::start(&fleet.bus).await;
     let port = fleet.record(worker).await.and_then(|record| record.port);
     let name: WorkerName = worker.parse().expect("a name of a test is valid");
-    let stop = HiveCommand::Stop { worker: name, why: "the test is over".to_owned(), haste: Haste::AtOnce };
+    let stop = HiveCommand::Stop { worker: name, why: "the test is over".to_owned(), mode: StopMode::Terminate };
     fleet.command_hive_one(&stop).await;
     events.worker_event_named(worker, "removed").await;
     if let Some(port) = port {

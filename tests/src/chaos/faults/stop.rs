@@ -9,7 +9,7 @@ use std::{
 
 use futures::FutureExt as _;
 use rbee_nats::Registry;
-use rbee_schema::{Haste, HiveCommand, WorkerEvent};
+use rbee_schema::{HiveCommand, StopMode, WorkerEvent};
 
 use super::setup::{millis, timers};
 use crate::{
@@ -50,7 +50,7 @@ async fn ignores_sigterm(fleet: &mut Fleet) -> Measured {
     let mut events = EventReader::start(&fleet.bus).await;
     let injected = SystemTime::now();
     let worker = "a".parse().expect("a name");
-    fleet.command_hive_one(&HiveCommand::Stop { worker, why: "enough".to_owned(), haste: Haste::AtOnce }).await;
+    fleet.command_hive_one(&HiveCommand::Stop { worker, why: "enough".to_owned(), mode: StopMode::Terminate }).await;
     let is_killed = |event: &WorkerEvent| match event {
         WorkerEvent::Stopping { why } => why.contains("of SIGTERM").then_some(()),
         _ => None,
