@@ -1,42 +1,43 @@
-//! How many tokens of each sequence are computed in the next step. Step 5 of a job's path.
+//! The number of tokens of each sequence that the next step of an engine computes. Step 5 of a job's path.
 
-/// Rows of a step when nobody waits for a next token: enough to keep the processor busy, few enough that a cancelled job
-/// is noticed soon.
-const ROWS_ALONE: usize = 256;
+/// Rows (tokens) of a step in which no sequence decodes. Enough to keep the processor busy, and few enough that a cancelled
+/// job is noticed soon.
+const ROWS_OF_PREFILL: usize = 256;
 
-/// Rows of prompts beside answers under way: so many take about as long as two or three tokens of the others.
-const ROWS_BESIDE: usize = 48;
+/// Rows of prompts in a step in which other sequences decode. Computing them takes about as long as two or three tokens of
+/// the decoding sequences.
+const ROWS_BESIDE_DECODE: usize = 48;
 
-/// The most rows of a step, with so many slots, where so many rows of answers are guessed at most.
-pub fn most_rows(slots: usize, guessed: usize) -> usize {
-    ROWS_ALONE.max(ROWS_BESIDE + slots.max(guessed))
+/// The maximum number of rows of a step, where all decoding sequences together draft at most `drafted` rows.
+pub fn max_rows(slots: usize, drafted: usize) -> usize {
+    ROWS_OF_PREFILL.max(ROWS_BESIDE_DECODE + slots.max(drafted))
 }
 
-/// What a sequence could do next.
+/// The work that a sequence has for the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Want {
-    /// Its prompt, or what is left of it, in tokens.
-    Read(usize),
-    /// Its next token, and so many more that were guessed.
-    Answer(usize),
+pub enum Work {
+    /// Number of prompt tokens that are not computed yet.
+    Prefill(usize),
+    /// The next token of the answer, and this number of drafted tokens behind it.
+    Decode(usize),
 }
 
-/// How many tokens each sequence computes, in the order of their admission.
+/// The number of rows that each sequence computes, in the order of their admission.
 ///
-/// Every answer goes on in every step. Prompts are read in the order of their admission with the rows that are left, so
-/// that the first of them answers as early as it can.
-pub fn rows(wants: &[Want]) -> Vec<usize> {
-    let is_answering = wants.iter().any(|want| matches!(want, Want::Answer(_)));
-    let mut left = if is_answering { ROWS_BESIDE } else { ROWS_ALONE };
-    let share = |want: &Want| match *want {
-        Want::Answer(guessed) => 1 + guessed,
-        Want::Read(tokens) => {
+/// Every decoding sequence advances in every step. Prompts share the remaining rows in the order of their admission, so
+/// that the first of them answers as early as possible.
+pub fn plan_rows(work: &[Work]) -> Vec<usize> {
+    let is_decoding = work.iter().any(|work| matches!(work, Work::Decode(_)));
+    let mut left = if is_decoding { ROWS_BESIDE_DECODE } else { ROWS_OF_PREFILL };
+    let share = |work: &Work| match *work {
+        Work::Decode(drafted) => 1 + drafted,
+        Work::Prefill(tokens) => {
             let part = tokens.min(left);
             left -= part;
             part
         }
     };
-    wants.iter().map(share).collect()
+    work.iter().map(share).collect()
 }
 
 #[cfg(test)]
@@ -44,17 +45,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_always_go_on_and_prompts_share_what_is_left_in_order() {
-        use Want::{Answer, Read};
-        for (wants, expected) in [
+    fn every_answer_advances_and_prompts_share_the_rest_in_order() {
+        use Work::{Decode, Prefill};
+        for (work, expected) in [
             (&[][..], vec![]),
-            (&[Read(10)], vec![10]),
-            (&[Read(1000), Read(1000)], vec![ROWS_ALONE, 0]),
-            (&[Read(200), Read(1000), Read(5)], vec![200, ROWS_ALONE - 200, 0]),
-            (&[Answer(0), Read(1000), Answer(3)], vec![1, ROWS_BESIDE, 4]),
-            (&[Read(10), Answer(0), Read(1000)], vec![10, 1, ROWS_BESIDE - 10]),
+            (&[Prefill(10)], vec![10]),
+            (&[Prefill(1000), Prefill(1000)], vec![ROWS_OF_PREFILL, 0]),
+            (&[Prefill(200), Prefill(1000), Prefill(5)], vec![200, ROWS_OF_PREFILL - 200, 0]),
+            (&[Decode(0), Prefill(1000), Decode(3)], vec![1, ROWS_BESIDE_DECODE, 4]),
+            (&[Prefill(10), Decode(0), Prefill(1000)], vec![10, 1, ROWS_BESIDE_DECODE - 10]),
         ] {
-            assert_eq!(rows(wants), expected, "{wants:?}");
+            assert_eq!(plan_rows(work), expected, "{work:?}");
         }
     }
 }

@@ -13,8 +13,8 @@ use super::running::{Part, Running, Turn};
 use crate::{
     contract::{Engine, EngineStats, Sequence, SequenceId},
     decide::{
-        batch::{Want, rows},
-        guess::Luck,
+        batch::{Work, plan_rows},
+        speculation::Speculation,
     },
     engine::admission::{check_admission, context_filled},
     sample::Token,
@@ -50,13 +50,13 @@ impl DecoderEngine {
     }
 
     /// What each sequence could do next.
-    fn wants(&self) -> Vec<Want> {
+    fn wants(&self) -> Vec<Work> {
         let answering = self.running.iter().filter(|running| running.is_answering()).count();
         let room = ROWS_WITH_GUESSES.checked_div(answering).map_or(0, |rows| rows.saturating_sub(1));
         let room = room.min(self.cache.available() * PAGE_TOKENS);
         let want = |running: &Running| match running.is_answering() {
-            true => Want::Answer(running.guess(room, self.context).len()),
-            false => Want::Read(running.tokens.len() - running.cached),
+            true => Work::Decode(running.guess(room, self.context).len()),
+            false => Work::Prefill(running.tokens.len() - running.cached),
         };
         self.running.iter().map(want).collect()
     }
@@ -64,7 +64,7 @@ impl DecoderEngine {
     /// What each sequence does, once it has the pages for it. The youngest give way to older ones that need theirs.
     fn parts(&mut self) -> Vec<Part> {
         let mut parts = Vec::new();
-        for (index, rows) in rows(&self.wants()).into_iter().enumerate() {
+        for (index, rows) in plan_rows(&self.wants()).into_iter().enumerate() {
             if self.running[index].cached == 0 && rows > 0 {
                 self.begin(index);
             }
@@ -142,7 +142,7 @@ impl Engine for DecoderEngine {
         if let Some(token) = tokens.iter().find(|&&token| token as usize >= size) {
             return Err(Failure::new(FailureCode::Internal, format!("token {token} is not one of the model's {size}")));
         }
-        let (pages, luck) = (Vec::new(), Luck::default());
+        let (pages, speculation) = (Vec::new(), Speculation::default());
         self.running.push(Running {
             id,
             tokens,
@@ -152,7 +152,7 @@ impl Engine for DecoderEngine {
             kept: 0,
             sampling,
             constraint,
-            luck,
+            speculation,
             made_any: false,
         });
         Ok(())
@@ -198,12 +198,12 @@ impl Engine for DecoderEngine {
         EngineStats {
             sequences: self.running.len() as u32,
             cached_tokens,
-            asked_tokens: cache.lookup_tokens,
-            found_tokens: cache.hit_tokens,
+            lookup_tokens: cache.lookup_tokens,
+            hit_tokens: cache.hit_tokens,
             cache_pages: cache.pages as u64,
             used_pages: cache.used as u64,
-            known_pages: cache.idle as u64,
-            forgotten_pages: cache.evicted,
+            idle_pages: cache.idle as u64,
+            evicted_pages: cache.evicted,
             page_bytes: self.decoder.description().page_bytes() as u64,
             ..self.stats
         }

@@ -22,7 +22,7 @@ pub(super) fn estimate(
 ) -> MemoryEstimate {
     let slots = slots as usize;
     let limits =
-        StepLimits { rows: batch::most_rows(slots, ROWS_WITH_GUESSES), logit_rows: slots.max(ROWS_WITH_GUESSES) };
+        StepLimits { rows: batch::max_rows(slots, ROWS_WITH_GUESSES), logit_rows: slots.max(ROWS_WITH_GUESSES) };
     let memory = ModelMemory::estimate(description, source.sizes().into_iter(), pages, limits);
     let program = PROGRAM + FOR_A_BYTE * source.text_bytes();
     MemoryEstimate {

@@ -6,7 +6,7 @@ use rbee_transformer::{KvCache, PageId};
 
 use crate::{
     contract::{Constraint, SequenceId},
-    decide::guess::Luck,
+    decide::speculation::Speculation,
     engine::choose::choose,
     sample::Token,
 };
@@ -25,7 +25,7 @@ pub(super) struct Running {
     pub(super) sampling: Sampling,
     /// What form the answer has.
     pub(super) constraint: Option<Box<dyn Constraint>>,
-    pub(super) luck: Luck,
+    pub(super) speculation: Speculation,
     /// Whether it has made a token here.
     pub(super) made_any: bool,
 }
@@ -52,7 +52,7 @@ impl Running {
     /// What may follow, within `room` and within what is left of the context.
     pub(super) fn guess(&self, room: usize, context: u32) -> &[u32] {
         let left = (context as usize).saturating_sub(self.tokens.len() + 1);
-        self.luck.guess(&self.tokens, room.min(left))
+        self.speculation.draft(&self.tokens, room.min(left))
     }
 
     pub(super) fn part(&self, rows: usize) -> Part {
@@ -63,7 +63,7 @@ impl Running {
             let is_whole = tokens.len() == rest.len() && !tokens.is_empty();
             return Part { tokens, guessed: 0, wanted: usize::from(is_whole) };
         }
-        let guesses = self.luck.guess(&self.tokens, guessed);
+        let guesses = self.speculation.draft(&self.tokens, guessed);
         tokens.extend(guesses);
         Part { tokens, guessed: guesses.len(), wanted: 1 + guesses.len() }
     }
@@ -93,7 +93,7 @@ impl Running {
             return;
         }
         let right = chosen.len().saturating_sub(1);
-        self.luck.learn(part.guessed, right, chosen.len());
+        self.speculation.record(part.guessed, right, chosen.len());
         self.cached += part.tokens.len() - part.guessed + right;
         self.tokens.extend(chosen.iter().map(|token| token.id));
         self.made_any |= !chosen.is_empty();
