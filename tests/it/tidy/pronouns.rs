@@ -14,7 +14,6 @@ const NOT_YET: &[&str] = &[
     "cli",
     "queen",
     "worker",
-    "hive",
     "nats",
     "schema",
     "tests",

@@ -1,4 +1,4 @@
-//! How fast attention is here: `cargo run --release -p rbee-kernels --example attention`.
+//! Measures the speed of paged attention: `cargo run --release -p rbee-kernels --example attention_speed`.
 
 use std::time::Instant;
 

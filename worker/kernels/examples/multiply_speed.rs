@@ -1,14 +1,14 @@
-//! How fast products are here: `cargo run --release -p rbee-kernels --example speed [weight_type ...]`.
+//! Measures the speed of products: `cargo run --release -p rbee-kernels --example multiply_speed [TYPE or ISA ...]`.
 //!
-//! The first table is of matrices that together are larger than any cache, as a model is; the second one of the products
-//! of a small model, whose calls take microseconds. Each figure is the best of a few.
+//! The first table is for matrices that together are larger than any cache, as a model is. The second is for the products of
+//! a small model, where one call takes microseconds. Each figure is the best of a few runs.
 
 use std::time::{Duration, Instant};
 
 use half::f16;
 use rbee_kernels::{InputRows, Isa, Matrix, Pool, WeightType, multiply};
 
-const QUANTISED: [WeightType; 10] = [
+const QUANTIZED: [WeightType; 10] = [
     WeightType::Q4_0,
     WeightType::Q4_1,
     WeightType::Q5_0,
@@ -21,23 +21,25 @@ const QUANTISED: [WeightType; 10] = [
     WeightType::Q6K,
 ];
 const ROWS: [usize; 6] = [1, 2, 4, 8, 16, 128];
-/// Bytes of weights that no cache holds.
+/// Bytes of weights, more than any cache holds.
 const LARGE: usize = 300 << 20;
 
 fn main() {
-    let asked: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let pool = Pool::new(threads);
     println!("{threads} threads");
     for isa in Isa::all().iter().rev() {
-        if asked.is_empty() && *isa != Isa::detect() || !asked.is_empty() && !asked.contains(&format!("{isa:?}")) {
+        if arguments.is_empty() && *isa != Isa::detect()
+            || !arguments.is_empty() && !arguments.contains(&format!("{isa:?}"))
+        {
             continue;
         }
-        let types = [WeightType::F32, WeightType::F16, WeightType::BF16].into_iter().chain(QUANTISED);
+        let types = [WeightType::F32, WeightType::F16, WeightType::BF16].into_iter().chain(QUANTIZED);
         let named =
-            asked.iter().any(|name| WeightType::ALL.iter().any(|weight_type| format!("{weight_type:?}") == *name));
+            arguments.iter().any(|name| WeightType::ALL.iter().any(|weight_type| format!("{weight_type:?}") == *name));
         let types: Vec<WeightType> =
-            types.filter(|weight_type| !named || asked.contains(&format!("{weight_type:?}"))).collect();
+            types.filter(|weight_type| !named || arguments.contains(&format!("{weight_type:?}"))).collect();
         large(&pool, *isa, &types);
         small(&pool, *isa, &types);
     }
@@ -45,7 +47,7 @@ fn main() {
 
 fn large(pool: &Pool, isa: Isa, types: &[WeightType]) {
     println!("\n{isa:?}, matrices of 5632 x 2048: GB/s of packed weights, G multiply-adds/s\n");
-    print!("{:6} {:>6} {:>9}", "weight_type", "bits", "pack GB/s");
+    print!("{:6} {:>6} {:>9}", "type", "bits", "pack GB/s");
     ROWS.iter().for_each(|rows| print!(" {:>15}", format!("{rows} rows")));
     println!();
     for weight_type in types {
@@ -74,7 +76,7 @@ fn large(pool: &Pool, isa: Isa, types: &[WeightType]) {
     }
 }
 
-/// One product with each matrix.
+/// Time of one product with each matrix.
 fn pass(pool: &Pool, isa: Isa, matrices: &[Matrix], count: usize) -> Duration {
     let columns = matrices[0].columns();
     let mut inputs = InputRows::new();
@@ -87,10 +89,10 @@ fn pass(pool: &Pool, isa: Isa, matrices: &[Matrix], count: usize) -> Duration {
     })
 }
 
-/// The products of SmolLM2-135M.
+/// Measures the products of SmolLM2-135M.
 fn small(pool: &Pool, isa: Isa, types: &[WeightType]) {
     println!("\n{isa:?}, 30 layers of 576, 192 and 1536: ms for each pass, GB/s, G multiply-adds/s\n");
-    print!("{:6}", "weight_type");
+    print!("{:6}", "type");
     ROWS.iter().for_each(|rows| print!(" {:>20}", format!("{rows} rows")));
     println!();
     for weight_type in types.iter().filter(|weight_type| weight_type.block_size() < 256) {
@@ -156,7 +158,7 @@ fn numbers(count: usize) -> Vec<f32> {
     (0..count).map(|index| (index * 37 % 101) as f32 / 50.0 - 1.0).collect()
 }
 
-/// Blocks whose scales are ordinary numbers: others could be slower.
+/// Weights as in a file. Their scales are normal numbers, because subnormal ones could be slower.
 fn weights(weight_type: WeightType, rows: usize, columns: usize) -> Vec<u8> {
     let mut file = vec![0x31; rows * columns / weight_type.block_size() * weight_type.block_bytes()];
     let scale = f16::from_f32(0.01).to_le_bytes();

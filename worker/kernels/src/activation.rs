@@ -56,24 +56,29 @@ multiversioned! {
 multiversioned! {
     fn gate_gelu_tanh(gates: &mut [f32], values: &[f32]) {
         for (gate, value) in gates.iter_mut().zip(values) {
-            let x = *gate;
-            let inner = SQRT_2_OVER_PI * (0.044_715 * x * x).mul_add(x, x);
-            *gate = 0.5 * x * (1.0 + tanh(inner)) * value;
+            *gate = gelu_tanh(*gate) * value;
         }
     }
+}
+
+/// Approximation of GELU by tanh, see [`GateActivation::GeluTanh`].
+#[inline(always)]
+fn gelu_tanh(x: f32) -> f32 {
+    let inner = SQRT_2_OVER_PI * (0.044_715 * x * x).mul_add(x, x);
+    0.5 * x * (1.0 + tanh(inner))
 }
 
 /// Applies an activation to each number in place.
 pub fn activate(pool: &Pool, isa: Isa, activation: Activation, data: &mut [f32]) {
     for_rows(pool, data, 1, |_, data| match activation {
-        Activation::Gelu => gelu(isa, data),
-        Activation::GeluTanh => gelu_tanh(isa, data),
+        Activation::Gelu => gelu_each(isa, data),
+        Activation::GeluTanh => gelu_tanh_each(isa, data),
         Activation::Relu => data.iter_mut().for_each(|number| *number = if *number > 0.0 { *number } else { 0.0 }),
     });
 }
 
 multiversioned! {
-    fn gelu(data: &mut [f32]) {
+    fn gelu_each(data: &mut [f32]) {
         for number in data {
             *number = 0.5 * *number * (1.0 + erf(*number * std::f32::consts::FRAC_1_SQRT_2));
         }
@@ -81,11 +86,9 @@ multiversioned! {
 }
 
 multiversioned! {
-    fn gelu_tanh(data: &mut [f32]) {
+    fn gelu_tanh_each(data: &mut [f32]) {
         for number in data {
-            let x = *number;
-            let inner = SQRT_2_OVER_PI * (0.044_715 * x * x).mul_add(x, x);
-            *number = 0.5 * x * (1.0 + tanh(inner));
+            *number = gelu_tanh(*number);
         }
     }
 }

@@ -86,7 +86,7 @@ impl InputRows {
     /// The quantized rows from `first` to before `end`; `first` must be the start of a group.
     pub(crate) fn quants(&self, first: usize, end: usize) -> QuantizedRows<'_> {
         let blocks = self.columns / COLUMNS;
-        QuantizedRows { rows: end - first, blocks, all: &self.blocks[first * blocks..] }
+        QuantizedRows { rows: end - first, blocks, data: &self.blocks[first * blocks..] }
     }
 }
 
@@ -95,7 +95,7 @@ impl InputRows {
 pub(crate) struct QuantizedRows<'a> {
     rows: usize,
     blocks: usize,
-    all: &'a [InputBlock],
+    data: &'a [InputBlock],
 }
 
 impl<'a> QuantizedRows<'a> {
@@ -108,7 +108,7 @@ impl<'a> QuantizedRows<'a> {
     /// rows of the group.
     pub(crate) fn chunk(&self, group: usize, first: usize, blocks: usize) -> (&'a [InputBlock], usize) {
         let count = GROUP_ROWS.min(self.rows - group * GROUP_ROWS);
-        (&self.all[group * GROUP_ROWS * self.blocks + first * count..][..blocks * count + GROUP_ROWS], count)
+        (&self.data[group * GROUP_ROWS * self.blocks + first * count..][..blocks * count + GROUP_ROWS], count)
     }
 
     /// Number of rows.
@@ -119,7 +119,7 @@ impl<'a> QuantizedRows<'a> {
     /// Block `block` of each row of group `group`.
     pub(crate) fn block(&self, group: usize, block: usize) -> &'a [InputBlock] {
         let count = GROUP_ROWS.min(self.rows - group * GROUP_ROWS);
-        &self.all[group * GROUP_ROWS * self.blocks + block * count..][..count]
+        &self.data[group * GROUP_ROWS * self.blocks + block * count..][..count]
     }
 }
 

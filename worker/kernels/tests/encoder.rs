@@ -1,5 +1,5 @@
-//! Norms, activations and attention of encoders compute their formulas, with the same bits on every processor and whatever
-//! stands beside a text.
+//! Norms, activations and attention of encoders compute their formulas, with the same bits on every instruction set and
+//! whatever other texts are in the call.
 
 mod common;
 
@@ -11,7 +11,7 @@ fn numbers(count: usize, seed: usize) -> Vec<f32> {
 }
 
 #[test]
-fn a_norm_stands_around_the_mean() {
+fn layer_norm_computes_its_formula() {
     for width in [1, 15, 64, 384] {
         let (input, weight, bias) = (numbers(33 * width, 0), numbers(width, 1), numbers(width, 2));
         let found = on_every_isa(|pool, isa| {
@@ -35,26 +35,26 @@ fn a_norm_stands_around_the_mean() {
 }
 
 #[test]
-fn numbers_are_bent_by_their_formulas() {
+fn activations_compute_their_formulas() {
     let input = numbers(10_001, 0);
-    let bent = |by| {
+    let activated = |activation| {
         on_every_isa(|pool, isa| {
             let mut data = input.clone();
-            activate(pool, isa, by, &mut data);
+            activate(pool, isa, activation, &mut data);
             data
         })
     };
     let exact = || input.iter().map(|number| f64::from(*number));
     let root = (2.0 / std::f64::consts::PI).sqrt();
     assert_close(
-        &bent(Activation::GeluTanh),
+        &activated(Activation::GeluTanh),
         exact().map(|x| 0.5 * x * (1.0 + (root * (x + 0.044_715 * x.powi(3))).tanh())),
     );
-    assert_close(&bent(Activation::Relu), exact().map(|x| x.max(0.0)));
-    assert_close(&bent(Activation::Gelu), exact().map(|x| 0.5 * x * (1.0 + error_function(x / 2f64.sqrt()))));
+    assert_close(&activated(Activation::Relu), exact().map(|x| x.max(0.0)));
+    assert_close(&activated(Activation::Gelu), exact().map(|x| 0.5 * x * (1.0 + error_function(x / 2f64.sqrt()))));
 }
 
-/// By its series (Abramowitz and Stegun, 7.1.6).
+/// Error function by its series (Abramowitz and Stegun, 7.1.6).
 fn error_function(x: f64) -> f64 {
     let (mut term, mut sum) = (x, x);
     for n in 1..200 {
@@ -64,11 +64,11 @@ fn error_function(x: f64) -> f64 {
     2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp() * sum
 }
 
-/// Sizes of heads, and how many there are.
+/// Size and number of heads.
 const SHAPES: [(usize, usize); 3] = [(32, 3), (24, 2), (1, 1)];
 
 #[test]
-fn a_token_finds_the_weighted_mean_of_all_values() {
+fn attention_is_the_weighted_mean_of_all_values() {
     for (size, heads) in SHAPES {
         let (width, texts) = (size * heads, [1, 16, 37]);
         let rows: usize = texts.iter().sum();
@@ -105,7 +105,7 @@ fn a_token_finds_the_weighted_mean_of_all_values() {
 }
 
 #[test]
-fn a_text_finds_the_same_whatever_stands_beside_it() {
+fn attention_of_a_text_does_not_depend_on_other_texts() {
     let (size, width, texts) = (32, 64, [5, 33, 1, 18]);
     let rows: usize = texts.iter().sum();
     let [queries, keys, values] = [0, 1, 2].map(|seed| numbers(rows * width, seed));

@@ -1,4 +1,5 @@
-//! Attention finds what its formula says, the same bits on every processor and however the queries are cut.
+//! Paged attention computes its formula, with the same bits on every instruction set and however the queries are cut into
+//! chunks.
 
 use proptest::prelude::*;
 use rbee_kernels::{AttentionParams, Heads, Isa, KvView, PAGE_TOKENS, Pool, attend_paged, store_kv};
@@ -24,7 +25,7 @@ fn cases() -> impl Strategy<Value = Case> {
     })
 }
 
-/// F16Buffer from -1 to 1.
+/// Pseudorandom numbers from -1 to 1.
 fn numbers(seed: u32, count: usize) -> Vec<f32> {
     let mut state = u64::from(seed) | 1 << 40;
     let next = |_| {
@@ -34,7 +35,8 @@ fn numbers(seed: u32, count: usize) -> Vec<f32> {
     (0..count).map(next).collect()
 }
 
-struct Scene {
+/// A sequence with its queries, keys and values, the last two also stored in pages.
+struct Sequence {
     case: Case,
     queries: Vec<f32>,
     keys: Vec<f32>,
@@ -42,11 +44,11 @@ struct Scene {
     pages: Vec<Vec<u16>>,
 }
 
-impl Scene {
-    fn of(case: Case) -> Self {
+impl Sequence {
+    fn new(case: Case) -> Self {
         let Heads { queries, key_values, size } = case.heads;
-        let (asked, wide) = (case.tokens * queries * size, key_values * size);
-        // Of what the formula needs, so that rounding to 16 bits changes nothing.
+        let (query_count, wide) = (case.tokens * queries * size, key_values * size);
+        // Rounded to 16 bits for the formula too, so that storing them changes nothing.
         let round =
             |numbers: Vec<f32>| numbers.into_iter().map(|number| half::f16::from_f32(number).to_f32()).collect();
         let keys: Vec<f32> = round(numbers(case.seed ^ 1, case.tokens * wide));
@@ -56,16 +58,16 @@ impl Scene {
             let at = token * wide..(token + 1) * wide;
             store_kv(&case.heads, &mut pages[token / PAGE_TOKENS], token, &keys[at.clone()], &values[at]);
         }
-        Self { queries: numbers(case.seed ^ 3, asked), case, keys, values, pages }
+        Self { queries: numbers(case.seed ^ 3, query_count), case, keys, values, pages }
     }
 
-    /// The queries from token `start`, cut into parts of so many tokens.
-    fn attend_paged(&self, isa: Isa, threads: usize, part: usize) -> Vec<f32> {
+    /// Attention of all queries, computed in chunks of `chunk` tokens.
+    fn attend_paged(&self, isa: Isa, threads: usize, chunk: usize) -> Vec<f32> {
         let (heads, pool) = (&self.case.heads, Pool::new(threads));
         let row = heads.queries * heads.size;
         let mut out = vec![0.0; self.queries.len()];
-        for start in (0..self.case.tokens).step_by(part) {
-            let rows = part.min(self.case.tokens - start);
+        for start in (0..self.case.tokens).step_by(chunk) {
+            let rows = chunk.min(self.case.tokens - start);
             let pages = self.pages.iter().map(Vec::as_slice).collect();
             let view = KvView { pages, start, rows: 0..rows };
             let at = start * row..(start + rows) * row;
@@ -74,7 +76,7 @@ impl Scene {
         out
     }
 
-    /// By the textbook, in 64 bits.
+    /// Attention of one query head by its definition, in 64 bits.
     fn expected(&self, token: usize, head: usize) -> Vec<f64> {
         let Heads { queries, key_values, size } = self.case.heads;
         let params = self.case.params;
@@ -106,14 +108,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn a_query_finds_the_mean_of_what_it_sees(case in cases()) {
-        let scene = Scene::of(case);
-        let found = scene.attend_paged(Isa::detect(), 2, 1000);
-        let Heads { queries, size, .. } = scene.case.heads;
-        for token in 0..scene.case.tokens {
+    fn attention_is_the_weighted_mean_of_visible_values(case in cases()) {
+        let sequence = Sequence::new(case);
+        let found = sequence.attend_paged(Isa::detect(), 2, 1000);
+        let Heads { queries, size, .. } = sequence.case.heads;
+        for token in 0..sequence.case.tokens {
             for head in 0..queries {
                 let found = &found[(token * queries + head) * size..][..size];
-                for (found, expected) in found.iter().zip(scene.expected(token, head)) {
+                for (found, expected) in found.iter().zip(sequence.expected(token, head)) {
                     prop_assert!((f64::from(*found) - expected).abs() < 2e-5, "{found} and {expected}");
                 }
             }
@@ -121,30 +123,30 @@ proptest! {
     }
 
     #[test]
-    fn what_is_found_depends_neither_on_processor_nor_threads_nor_parts(
-        case in cases(), threads in 1usize..4, part in 1usize..70,
+    fn attention_has_the_same_bits_on_every_isa_in_any_chunks(
+        case in cases(), threads in 1usize..4, chunk in 1usize..70,
     ) {
-        let scene = Scene::of(case);
-        let expected = scene.attend_paged(Isa::Portable, 1, 1000);
+        let sequence = Sequence::new(case);
+        let expected = sequence.attend_paged(Isa::Portable, 1, 1000);
         for isa in Isa::all() {
-            let found = scene.attend_paged(*isa, threads, part);
+            let found = sequence.attend_paged(*isa, threads, chunk);
             let same = found.iter().zip(&expected).all(|(a, b)| *a == *b);
-            prop_assert!(same, "{isa:?}, {threads} threads, {part} tokens at a time");
+            prop_assert!(same, "{isa:?}, {threads} threads, {chunk} tokens at a time");
         }
     }
 }
 
 #[test]
-fn numbers_that_are_none_spoil_nothing_before_their_token() {
+fn nan_and_infinity_do_not_affect_earlier_tokens() {
     let heads = Heads { queries: 1, key_values: 1, size: 16 };
     let params = AttentionParams { scale: 0.2, soft_cap: None, window: None };
     let case = Case { heads, params, tokens: 2, seed: 1 };
-    let whole = Scene::of(case.clone());
+    let intact = Sequence::new(case.clone());
     for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let mut spoilt = Scene::of(case.clone());
-        store_kv(&heads, &mut spoilt.pages[0], 1, &[wrong; 16], &[wrong; 16]);
+        let mut damaged = Sequence::new(case.clone());
+        store_kv(&heads, &mut damaged.pages[0], 1, &[wrong; 16], &[wrong; 16]);
         for isa in Isa::all() {
-            let (found, expected) = (spoilt.attend_paged(*isa, 1, 2), whole.attend_paged(*isa, 1, 2));
+            let (found, expected) = (damaged.attend_paged(*isa, 1, 2), intact.attend_paged(*isa, 1, 2));
             assert_eq!(found[..16], expected[..16], "{isa:?}, {wrong}: the first token does not see the second");
         }
     }

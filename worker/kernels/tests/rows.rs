@@ -1,4 +1,4 @@
-//! Norms, gates and rotary positions compute their formulas, with the same bits on every processor.
+//! RMS norms, gates, soft caps and rotary positions compute their formulas, with the same bits on every instruction set.
 
 mod common;
 
@@ -10,7 +10,7 @@ fn numbers(count: usize) -> Vec<f32> {
 }
 
 #[test]
-fn a_norm_divides_by_the_root_of_the_mean_square() {
+fn rms_norm_divides_by_the_root_of_the_mean_square() {
     for width in [1, 15, 64, 576] {
         let (input, weight) = (numbers(33 * width), numbers(width));
         let found = on_every_isa(|pool, isa| {
@@ -31,7 +31,7 @@ fn a_norm_divides_by_the_root_of_the_mean_square() {
 }
 
 #[test]
-fn gates_follow_their_formulas() {
+fn gates_compute_their_formulas() {
     let (gates, values) = (numbers(10_001), numbers(10_001));
     let pairs = || gates.iter().zip(&values).map(|(gate, value)| (f64::from(*gate), f64::from(*value)));
     let computed = |activation| {
@@ -48,7 +48,7 @@ fn gates_follow_their_formulas() {
 }
 
 #[test]
-fn capped_numbers_stay_below_the_cap() {
+fn soft_cap_computes_its_formula() {
     let found = on_every_isa(|pool, isa| {
         let mut data = numbers(5_000);
         soft_cap(pool, isa, &mut data, 3.0);
@@ -58,21 +58,21 @@ fn capped_numbers_stay_below_the_cap() {
 }
 
 #[test]
-fn pairs_turn_by_their_angles() {
+fn apply_rope_rotates_pairs_by_their_angles() {
     let (head, width, rows) = (8, 24, 200);
     let angle = |row: usize, pair: usize| row as f64 * 0.1f64.powi(pair as i32);
-    // Six of eight numbers turn.
-    let turns: Vec<f32> = (0..rows)
+    // Six of the eight numbers of a head are rotated.
+    let rotations: Vec<f32> = (0..rows)
         .flat_map(|row| {
             let angles = (0..3).map(move |pair| angle(row, pair));
-            angles.clone().map(f64::cos).chain(angles.map(f64::sin)).map(|turn| turn as f32)
+            angles.clone().map(f64::cos).chain(angles.map(f64::sin)).map(|number| number as f32)
         })
         .collect();
     for pairs in [RopePairing::Interleaved, RopePairing::Halves] {
         let before = numbers(rows * width);
         let found = on_every_isa(|pool, isa| {
             let mut data = before.clone();
-            apply_rope(pool, isa, &mut data, width, head, &turns, pairs);
+            apply_rope(pool, isa, &mut data, width, head, &rotations, pairs);
             data
         });
         for row in 0..rows {

@@ -1,43 +1,42 @@
-//! The number of tokens of each sequence that the next step of an engine computes. Step 5 of a job's path.
+//! Divides the rows of the next step between the sequences of an engine. Step 5 of a job's path.
 
-/// Rows (tokens) of a step in which no sequence decodes. Enough to keep the processor busy, and few enough that a cancelled
-/// job is noticed soon.
-const ROWS_OF_PREFILL: usize = 256;
+/// Rows of a step while no sequence is answering: enough to keep the processor busy, and few enough that a cancelled job is
+/// noticed soon.
+const ROWS_ALONE: usize = 256;
 
-/// Rows of prompts in a step in which other sequences decode. Computing them takes about as long as two or three tokens of
-/// the decoding sequences.
-const ROWS_BESIDE_DECODE: usize = 48;
+/// Rows of prompts in a step with answering sequences. They take about as long as two or three tokens of the others.
+const ROWS_BESIDE: usize = 48;
 
-/// The maximum number of rows of a step, where all decoding sequences together draft at most `drafted` rows.
-pub fn max_rows(slots: usize, drafted: usize) -> usize {
-    ROWS_OF_PREFILL.max(ROWS_BESIDE_DECODE + slots.max(drafted))
+/// Largest number of rows of a step, with `slots` sequences and at most `drafting` rows of answers with drafted tokens.
+pub fn max_rows(slots: usize, drafting: usize) -> usize {
+    ROWS_ALONE.max(ROWS_BESIDE + slots.max(drafting))
 }
 
-/// The work that a sequence has for the next step.
+/// Tokens that a sequence could compute in the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
-    /// Number of prompt tokens that are not computed yet.
+pub enum Demand {
+    /// The rest of its prompt, in tokens.
     Prefill(usize),
-    /// The next token of the answer, and this number of drafted tokens behind it.
+    /// Its next token, and this many drafted ones.
     Decode(usize),
 }
 
-/// The number of rows that each sequence computes, in the order of their admission.
+/// Number of tokens that each sequence computes in the next step, in the order of admission.
 ///
-/// Every decoding sequence advances in every step. Prompts share the remaining rows in the order of their admission, so
-/// that the first of them answers as early as possible.
-pub fn plan_rows(work: &[Work]) -> Vec<usize> {
-    let is_decoding = work.iter().any(|work| matches!(work, Work::Decode(_)));
-    let mut left = if is_decoding { ROWS_BESIDE_DECODE } else { ROWS_OF_PREFILL };
-    let share = |work: &Work| match *work {
-        Work::Decode(drafted) => 1 + drafted,
-        Work::Prefill(tokens) => {
-            let part = tokens.min(left);
-            left -= part;
-            part
+/// Each answering sequence gets its rows in every step. Prompts get the remaining rows in the order of admission, so that
+/// the first of them is answered as early as possible.
+pub fn divide_rows(demands: &[Demand]) -> Vec<usize> {
+    let is_answering = demands.iter().any(|demand| matches!(demand, Demand::Decode(_)));
+    let mut left = if is_answering { ROWS_BESIDE } else { ROWS_ALONE };
+    let share = |demand: &Demand| match *demand {
+        Demand::Decode(drafted) => 1 + drafted,
+        Demand::Prefill(tokens) => {
+            let rows = tokens.min(left);
+            left -= rows;
+            rows
         }
     };
-    work.iter().map(share).collect()
+    demands.iter().map(share).collect()
 }
 
 #[cfg(test)]
@@ -45,17 +44,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_answer_advances_and_prompts_share_the_rest_in_order() {
-        use Work::{Decode, Prefill};
-        for (work, expected) in [
+    fn answers_get_all_their_rows_and_prompts_share_the_rest_in_order() {
+        use Demand::{Decode, Prefill};
+        for (demands, expected) in [
             (&[][..], vec![]),
             (&[Prefill(10)], vec![10]),
-            (&[Prefill(1000), Prefill(1000)], vec![ROWS_OF_PREFILL, 0]),
-            (&[Prefill(200), Prefill(1000), Prefill(5)], vec![200, ROWS_OF_PREFILL - 200, 0]),
-            (&[Decode(0), Prefill(1000), Decode(3)], vec![1, ROWS_BESIDE_DECODE, 4]),
-            (&[Prefill(10), Decode(0), Prefill(1000)], vec![10, 1, ROWS_BESIDE_DECODE - 10]),
+            (&[Prefill(1000), Prefill(1000)], vec![ROWS_ALONE, 0]),
+            (&[Prefill(200), Prefill(1000), Prefill(5)], vec![200, ROWS_ALONE - 200, 0]),
+            (&[Decode(0), Prefill(1000), Decode(3)], vec![1, ROWS_BESIDE, 4]),
+            (&[Prefill(10), Decode(0), Prefill(1000)], vec![10, 1, ROWS_BESIDE - 10]),
         ] {
-            assert_eq!(plan_rows(work), expected, "{work:?}");
+            assert_eq!(divide_rows(demands), expected, "{demands:?}");
         }
     }
 }

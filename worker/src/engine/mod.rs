@@ -7,3 +7,4 @@ pub(crate) mod choose;
 pub(crate) mod decoder;
 pub(crate) mod encoder;
 pub mod mock;
+mod weights;

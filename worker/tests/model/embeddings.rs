@@ -189,7 +189,7 @@ fn encoder_refuses_chats_and_decoder_refuses_embeddings() {
     assert!(failure.code == FailureCode::InvalidRequest && failure.message.contains("send `input`"), "{failure}");
     let sequence = Sequence { prompt: vec![1], emitted: Vec::new(), sampling: GREEDY, constraint: None };
     let failure = loaded.engine.admit(SequenceId(0), sequence).expect_err("no chat");
-    assert!(failure.message.contains("continues no text"), "{failure}");
+    assert!(failure.message.contains("does not continue text"), "{failure}");
     assert_eq!(loaded.engine.step(), Vec::new());
 
     let mut decoder = crate::load_path(test_model(), None, 1).expect("loads");

@@ -1,6 +1,7 @@
-//! How fast models are computed here: `cargo run --release -p rbee-transformer --example decode_speed [model ...]`.
+//! Measures the speed of decoder models: `cargo run --release -p rbee-transformer --example decoder_speed [MODEL ...]`.
 //!
-//! The shapes and kinds of weights are those of known models; the weights are any. Each figure is the best of a few.
+//! The models have the shapes and weight types of known ones, with arbitrary weights. Each figure is the best of a few runs.
+//! Columns: milliseconds to load, then tokens per second of prompts of 128 and 512 tokens and of 1 to 16 answers at a time.
 
 use std::{
     collections::HashMap,
@@ -13,11 +14,14 @@ use rbee_transformer::{
     RopeScaling, SequenceChunk, Tensor, TensorSource, WeightType,
 };
 
+/// Tokens of the prompt before the measured answers.
 const PROMPT: usize = 128;
-/// Rows of a prompt in a step.
+/// Tokens of a prompt per step.
 const ROWS: usize = 256;
+/// Tokens of each measured answer.
 const STEPS: usize = 32;
-const TIMES: usize = 3;
+/// Number of runs, of which the best counts.
+const RUNS: usize = 3;
 
 fn main() {
     let names: Vec<String> = std::env::args().skip(1).collect();
@@ -28,7 +32,7 @@ fn main() {
         "", "load ms", "pre 128", "pre 512", "x1", "x2", "x4", "x8", "x16"
     );
     for (name, model) in [("smollm2", smollm2()), ("gemma", gemma()), ("llama-1b", llama())] {
-        if names.is_empty() || names.iter().any(|names| names == name) {
+        if names.is_empty() || names.iter().any(|requested| requested == name) {
             measure(name, &model, threads);
         }
     }
@@ -39,7 +43,7 @@ fn measure(name: &str, model: &Model, threads: usize) {
     let file = File::of(model);
     let mut load = Duration::MAX;
     let mut weights = None;
-    for _ in 0..TIMES {
+    for _ in 0..RUNS {
         drop(weights.take());
         let begun = Instant::now();
         weights =
@@ -64,7 +68,7 @@ fn measure(name: &str, model: &Model, threads: usize) {
 }
 
 fn best(mut work: impl FnMut() -> Duration, tokens: usize) -> f64 {
-    let time = (0..TIMES).map(|_| work()).min().unwrap_or_default();
+    let time = (0..RUNS).map(|_| work()).min().unwrap_or_default();
     tokens as f64 / time.as_secs_f64()
 }
 
@@ -81,9 +85,9 @@ impl Run {
     fn read(&mut self, pages: &[PageId], tokens: usize) {
         let tokens: Vec<u32> = (0..tokens as u32).map(|index| index * 37 % 4001).collect();
         for start in (0..tokens.len()).step_by(ROWS) {
-            let part = &tokens[start..tokens.len().min(start + ROWS)];
-            let logit_rows = usize::from(start + part.len() == tokens.len());
-            self.decoder.forward(&mut self.cache, &[SequenceChunk { tokens: part, start, pages, logit_rows }]);
+            let chunk = &tokens[start..tokens.len().min(start + ROWS)];
+            let logit_rows = usize::from(start + chunk.len() == tokens.len());
+            self.decoder.forward(&mut self.cache, &[SequenceChunk { tokens: chunk, start, pages, logit_rows }]);
         }
     }
 
@@ -96,7 +100,7 @@ impl Run {
         time
     }
 
-    /// The time that a few tokens of so many answers take.
+    /// Time of [`STEPS`] tokens of each of `count` answers.
     fn answers(&mut self, count: usize) -> Duration {
         let pages: Vec<Vec<PageId>> = (0..count).map(|_| self.pages(PROMPT + STEPS)).collect();
         pages.iter().for_each(|pages| self.read(pages, PROMPT));
@@ -112,7 +116,7 @@ impl Run {
     }
 }
 
-/// A description, and how the matrix of a name is stored.
+/// A description, and the storage format of the matrix of a name in a layer.
 struct Model {
     description: DecoderDescription,
     weight_type: fn(&str, usize) -> WeightType,
@@ -181,7 +185,7 @@ fn plain(vocabulary: usize, width: usize, inner: usize, heads: Heads, layers: us
     }
 }
 
-/// The tensors of a model, in memory.
+/// Tensors of a model in memory.
 struct File(HashMap<String, (WeightType, Vec<usize>, Vec<u8>)>);
 
 impl File {
@@ -227,7 +231,7 @@ impl TensorSource for File {
     fn release(&self, _: &[u8]) {}
 }
 
-/// Weights whose scales are ordinary numbers.
+/// Arbitrary weights with scales that are normal numbers, because subnormal ones could be slower.
 fn numbers(weight_type: WeightType, count: usize) -> Vec<u8> {
     if weight_type == WeightType::F32 {
         return (0..count).flat_map(|index| (0.5 + (index % 7) as f32 / 8.0).to_le_bytes()).collect();

@@ -3,14 +3,14 @@
 //! - [`decoder`]: models that continue text, many sequences per step, with keys and values in pages of a [`KvCache`].
 //! - [`encoder`]: models of BERT's family that turn texts into vectors, many texts per call.
 //!
-//! In both, a description says as data what a model computes: sizes, norms, positions, activations. The weights are packed
-//! once from the tensors of a file, through the trait [`TensorSource`], and the forward pass reads both.
+//! In both, a description defines as data what a model computes: sizes, norms, positions, activations. The weights are
+//! packed once from the tensors of a file, through the trait [`TensorSource`]. The forward pass reads both.
 //!
 //! The result for a token or a text depends on its own tokens alone: not on what else is computed beside it, on how a
 //! prompt was cut into chunks, on the number of threads or on the processor (see [`rbee_kernels`]).
 //!
-//! What both forward passes need exists once: tensors and their errors in `tensor`, packing in `packer`, linear layers and
-//! the threads that compute them in `linear`, buffers between layers in `scratch`.
+//! Code for both forward passes: `tensor` for tensors of a file and the errors of loading them, `packer` for packing,
+//! `linear` for linear layers and the threads that compute them, `scratch` for the buffers between layers.
 
 pub mod decoder;
 pub mod encoder;

@@ -51,13 +51,13 @@ pub trait TensorSource {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
     /// The description needs a tensor that the file does not have.
-    #[error("its tensor {name} is missing")]
+    #[error("the tensor {name} is missing")]
     Missing {
         /// Name in the file.
         name: String,
     },
     /// A tensor has another shape than the description requires.
-    #[error("its tensor {name} has the shape {found:?}: expected {expected:?}")]
+    #[error("the tensor {name} has the shape {found:?}: expected {expected:?}")]
     Shape {
         /// Name in the file.
         name: String,
@@ -67,7 +67,7 @@ pub enum LoadError {
         found: Vec<usize>,
     },
     /// A tensor cannot be packed.
-    #[error("its tensor {name} cannot be used: {source}")]
+    #[error("the tensor {name} cannot be used: {source}")]
     Pack {
         /// Name in the file.
         name: String,

@@ -1,7 +1,10 @@
 //! Products with AMX: 16 rows of a strip and up to 16 rows of inputs at once.
 //!
-//! The dot products of a tile come from one instruction. What remains is most of the work: to bring the sixteen times
-//! sixteen whole numbers through memory to vectors, and there to scale and add them.
+//! One AMX instruction computes all dot products of a tile. Most of the time goes into the rest: the sixteen times sixteen
+//! integers go through memory to vector registers, where AVX-512 scales and adds them. So the dot products of the next tile
+//! are computed while those of the current one are added.
+//!
+//! The intrinsics for AMX are not stable in Rust, so its instructions are inline assembly.
 
 use std::arch::{
     asm,
@@ -11,14 +14,14 @@ use std::arch::{
     },
 };
 
-use super::avx512::{Head, Tile, fetch};
+use super::avx512::{ChunkScales, Tile, prefetch};
 use crate::{
     input_rows::{GROUP_ROWS, InputBlock, QuantizedRows},
     layout::{LINE, PackedLayout, ROWS, TILE_BYTES, TILES, for_weight_type},
     weight_type::WeightType,
 };
 
-/// Adds the products of a strip with rows of inputs to `sums`, which are for whole groups of rows.
+/// Adds the products of a strip with rows of inputs to `sums`, which has whole groups of rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(crate) fn multiply_quants(weight_type: WeightType, strip: &[u8], inputs: QuantizedRows, sums: &mut [[f32; ROWS]]) {
     for_weight_type!(weight_type, multiply_type(strip, inputs, sums));
@@ -28,8 +31,8 @@ pub(crate) fn multiply_quants(weight_type: WeightType, strip: &[u8], inputs: Qua
 fn multiply_type<const TYPE: u8>(strip: &[u8], inputs: QuantizedRows, sums: &mut [[f32; ROWS]]) {
     let layout = const { PackedLayout::of(TYPE) };
     let _tiles = TileRegisters::configure(8 / layout.groups() as u8);
-    let mut unpacked = Chunk::new();
-    let mut dots = [Dots::new(), Dots::new(), Dots::new(), Dots::new()];
+    let mut unpacked = UnpackedChunk::new();
+    let mut dots = [DotProducts::new(), DotProducts::new(), DotProducts::new(), DotProducts::new()];
     let mut rest = strip;
     for first in (0..inputs.blocks()).step_by(TILES) {
         let tiles = TILES.min(inputs.blocks() - first);
@@ -46,8 +49,8 @@ fn multiply_type<const TYPE: u8>(strip: &[u8], inputs: QuantizedRows, sums: &mut
     }
 }
 
-/// `dots = inputs * weights` with the tile registers of these numbers.
-macro_rules! product_of_tiles {
+/// Computes `dots = inputs * weights` with the tile registers `c`, `a` and `b` and the given dot product instruction.
+macro_rules! tile_product {
     ($instruction:literal, $c:literal, $a:literal, $b:literal, $inputs:ident, $weights:ident, $dots:ident) => {
         asm!(
             concat!("tilezero tmm", $c),
@@ -64,14 +67,15 @@ macro_rules! product_of_tiles {
         )
     };
 }
-/// A chunk whose quants have become signed bytes, or bytes without sign where there are minimums.
-struct Chunk {
+
+/// A chunk whose quants are unpacked to signed bytes, or to unsigned bytes if the type has minimums.
+struct UnpackedChunk {
     lines: [[u8; TILE_BYTES]; TILES],
     scales: [[__m512; 2]; TILES],
     minimums: [[__m512; 2]; TILES],
 }
 
-impl Chunk {
+impl UnpackedChunk {
     #[target_feature(enable = "avx512f")]
     fn new() -> Self {
         let none = _mm512_setzero_ps();
@@ -83,17 +87,17 @@ impl Chunk {
     fn unpack<const TYPE: u8>(&mut self, chunk: &[u8], tiles: usize) {
         let layout = const { PackedLayout::of(TYPE) };
         let (scales, quants) = chunk.split_at(layout.scales_bytes(tiles));
-        let head = Head::of::<TYPE>(scales);
+        let chunk_scales = ChunkScales::load::<TYPE>(scales);
         let sign = _mm512_set1_epi8(if layout.has_minimum { 0 } else { -128 });
         for (index, planes) in quants.chunks_exact(layout.tile_quants_bytes()).enumerate() {
-            fetch(planes);
-            let tile = Tile::of::<TYPE>(
-                &head,
+            prefetch(planes);
+            let tile = Tile::unpack::<TYPE>(
+                &chunk_scales,
                 &scales[layout.tile_scales_offset() + index * layout.tile_scales_bytes()..],
                 planes,
             );
             for (line, out) in tile.lines.iter().zip(self.lines[index].as_chunks_mut::<LINE>().0) {
-                // SAFETY: 64 bytes.
+                // SAFETY: `out` has 64 bytes.
                 unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_xor_si512(*line, sign)) };
             }
             self.scales[index] = tile.scales;
@@ -101,8 +105,8 @@ impl Chunk {
         }
     }
 
-    /// Adds the products with `N` rows of inputs, of which `count` stand together in `blocks`, to the rows' sums; `dots` are
-    /// for what comes between.
+    /// Adds the products with `N` rows of inputs to the sums of the rows. `blocks` has `count` rows per block; `dots` is the
+    /// memory for two tiles of dot products of two column groups.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     fn multiply<const TYPE: u8, const N: usize>(
@@ -110,16 +114,17 @@ impl Chunk {
         blocks: &[InputBlock],
         count: usize,
         tiles: usize,
-        dots: &mut [Dots; 4],
+        dots: &mut [DotProducts; 4],
         sums: &mut [[f32; ROWS]; N],
     ) {
-        let mut all = [_mm512_setzero_ps(); N];
-        for (all, sums) in all.iter_mut().zip(sums.iter()) {
-            // SAFETY: sixteen floats.
-            *all = unsafe { _mm512_loadu_ps(sums.as_ptr()) };
+        let mut totals = [_mm512_setzero_ps(); N];
+        for (totals, sums) in totals.iter_mut().zip(sums.iter()) {
+            // SAFETY: `sums` has sixteen floats.
+            *totals = unsafe { _mm512_loadu_ps(sums.as_ptr()) };
         }
-        let rows = |tile: usize| blocks[tile * count..].first_chunk::<N>().expect("blocks behind the last row");
-        // The dot products of the next tile are under way while those of this one are added.
+        let rows =
+            |tile: usize| blocks[tile * count..].first_chunk::<N>().expect("there are blocks behind the last row");
+        // The dot products of the next tile are computed while those of this one are added.
         self.dots::<TYPE, N>(0, rows(0), &mut dots[..2]);
         for tile in 0..tiles {
             let (this, next) = dots.split_at_mut(2);
@@ -129,18 +134,18 @@ impl Chunk {
             }
             for row in 0..N {
                 let product = self.product::<TYPE>(tile, &rows(tile)[row], this, row);
-                all[row] = _mm512_fmadd_ps(_mm512_set1_ps(rows(tile)[row].scale), product, all[row]);
+                totals[row] = _mm512_fmadd_ps(_mm512_set1_ps(rows(tile)[row].scale), product, totals[row]);
             }
         }
-        for (all, sums) in all.iter().zip(sums) {
-            // SAFETY: sixteen floats.
-            unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *all) };
+        for (totals, sums) in totals.iter().zip(sums) {
+            // SAFETY: `sums` has sixteen floats.
+            unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *totals) };
         }
     }
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn product<const TYPE: u8>(&self, tile: usize, block: &InputBlock, dots: &[Dots], row: usize) -> __m512 {
+    fn product<const TYPE: u8>(&self, tile: usize, block: &InputBlock, dots: &[DotProducts], row: usize) -> __m512 {
         let layout = const { PackedLayout::of(TYPE) };
         let mut product = _mm512_mul_ps(self.scales[tile][0], dots[0].row(row));
         if layout.two_groups {
@@ -155,32 +160,32 @@ impl Chunk {
         product
     }
 
-    /// Dot products of a tile with `N` rows, for each of the groups of columns that have a scale.
+    /// Computes the dot products of a tile with `N` rows of inputs, for each column group.
     #[inline]
-    fn dots<const TYPE: u8, const N: usize>(&self, tile: usize, blocks: &[InputBlock; N], dots: &mut [Dots]) {
+    fn dots<const TYPE: u8, const N: usize>(&self, tile: usize, blocks: &[InputBlock; N], dots: &mut [DotProducts]) {
         let layout = const { PackedLayout::of(TYPE) };
         for (group, dots) in dots.iter_mut().take(layout.groups()).enumerate() {
             let inputs = blocks.as_ptr().cast::<u8>().wrapping_add(16 * group);
             let weights = self.lines[tile][TILE_BYTES / 2 * group..].as_ptr();
-            // SAFETY: the registers are configured. InputRows are N rows, 64 bytes from one to the next, of which 32 bytes
-            // are read, 16 of them where there are two groups; weights are 8 lines of 64 bytes, or 4; dots are N lines.
+            // SAFETY: the tile registers are configured. `inputs` has N rows at a distance of 64 bytes, of which 32 bytes
+            // are read, or 16 if there are two groups. `weights` has 8 lines of 64 bytes, or 4. `dots` has N lines.
             unsafe {
                 match (layout.has_minimum, N) {
-                    (false, 8) => product_of_tiles!("tdpbssd", 3, 4, 2, inputs, weights, dots),
-                    (false, _) => product_of_tiles!("tdpbssd", 0, 1, 2, inputs, weights, dots),
-                    (true, 8) => product_of_tiles!("tdpbsud", 3, 4, 2, inputs, weights, dots),
-                    (true, _) => product_of_tiles!("tdpbsud", 0, 1, 2, inputs, weights, dots),
+                    (false, 8) => tile_product!("tdpbssd", 3, 4, 2, inputs, weights, dots),
+                    (false, _) => tile_product!("tdpbssd", 0, 1, 2, inputs, weights, dots),
+                    (true, 8) => tile_product!("tdpbsud", 3, 4, 2, inputs, weights, dots),
+                    (true, _) => tile_product!("tdpbsud", 0, 1, 2, inputs, weights, dots),
                 }
             }
         }
     }
 }
 
-/// Dot products of rows of inputs with the 16 rows of a strip.
+/// Dot products of 16 rows of inputs with the 16 rows of a strip.
 #[repr(align(64))]
-struct Dots([[i32; ROWS]; GROUP_ROWS]);
+struct DotProducts([[i32; ROWS]; GROUP_ROWS]);
 
-impl Dots {
+impl DotProducts {
     fn new() -> Self {
         Self([[0; ROWS]; GROUP_ROWS])
     }
@@ -188,43 +193,43 @@ impl Dots {
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn row(&self, row: usize) -> __m512 {
-        // SAFETY: 64 bytes at a multiple of 64.
+        // SAFETY: a row has 64 bytes and is aligned to 64.
         _mm512_cvtepi32_ps(unsafe { _mm512_load_si512(self.0[row].as_ptr().cast()) })
     }
 }
 
-/// The tile registers of this thread are ours. While they are, the operating system saves 8 KiB more with each switch.
+/// Guard for the configured tile registers of this thread. While they are configured, Linux saves 8 KiB more with each
+/// context switch.
 struct TileRegisters;
 
 impl TileRegisters {
-    /// Registers 0 and 3 are dot products of 16 and of 8 rows of inputs, 1 and 4 these rows, 2 is `lines` lines of weights.
+    /// Configures the registers: 0 and 3 for dot products of 16 and of 8 rows of inputs, 1 and 4 for these rows, 2 for `lines`
+    /// lines of weights.
     fn configure(lines: u8) -> Self {
-        let mut configuration = Configuration { palette: 1, ..Configuration::default() };
+        let mut config = TileConfig { palette: 1, ..TileConfig::default() };
         let columns = 4 * u16::from(lines);
         let shapes = [(16, 64), (16, columns), (lines, 64), (8, 64), (8, columns)];
         for (register, (rows, bytes)) in shapes.into_iter().enumerate() {
-            configuration.rows[register] = rows;
-            configuration.bytes[register] = bytes;
+            config.rows[register] = rows;
+            config.bytes[register] = bytes;
         }
-        // SAFETY: reads the 64 bytes, which are a valid configuration; the operating system allows it (`Isa::all`).
-        unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &raw const configuration, options(nostack, readonly, preserves_flags))
-        };
+        // SAFETY: the instruction reads 64 bytes, which are a valid configuration; the operating system has permitted AMX (`Isa::all`).
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly, preserves_flags)) };
         Self
     }
 }
 
 impl Drop for TileRegisters {
     fn drop(&mut self) {
-        // SAFETY: nobody uses the registers any more.
+        // SAFETY: no instruction uses the registers after this.
         unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
     }
 }
 
-/// What `ldtilecfg` reads.
+/// Operand of `ldtilecfg` (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2A).
 #[derive(Default)]
 #[repr(C, align(64))]
-struct Configuration {
+struct TileConfig {
     palette: u8,
     start_row: u8,
     reserved: [u8; 14],

@@ -1,4 +1,4 @@
-//! Products in plain Rust.
+//! Products in plain Rust: the reference for all other implementations.
 
 use half::{bf16, f16};
 
@@ -9,7 +9,7 @@ use crate::{
     weight_type::WeightType,
 };
 
-/// Adds the products of a strip with rows of inputs to `sums`, one for each row of inputs.
+/// Adds the products of a strip with rows of inputs to `sums`, which has one element per row of inputs.
 pub(crate) fn multiply_quants(weight_type: WeightType, strip: &[u8], inputs: QuantizedRows, sums: &mut [[f32; ROWS]]) {
     for_weight_type!(weight_type, multiply_type(strip, inputs, sums));
 }
@@ -22,7 +22,7 @@ fn multiply_type<const TYPE: u8>(strip: &[u8], inputs: QuantizedRows, sums: &mut
         let (chunk, after) = rest.split_at(layout.chunk_bytes(tiles));
         let (scales, quants) = chunk.split_at(layout.scales_bytes(tiles));
         for (index, planes) in quants.chunks_exact(layout.tile_quants_bytes()).enumerate() {
-            let tile = Tile::of::<TYPE>(scales, planes, index);
+            let tile = Tile::unpack::<TYPE>(scales, planes, index);
             for (group, sums) in sums.chunks_mut(GROUP_ROWS).enumerate() {
                 for (block, sums) in inputs.block(group, first + index).iter().zip(sums) {
                     tile.multiply::<TYPE>(block, sums);
@@ -33,6 +33,7 @@ fn multiply_type<const TYPE: u8>(strip: &[u8], inputs: QuantizedRows, sums: &mut
     }
 }
 
+/// An unpacked tile of weights.
 struct Tile {
     quants: [u8; TILE_BYTES],
     scales: [[f32; ROWS]; 2],
@@ -40,7 +41,7 @@ struct Tile {
 }
 
 impl Tile {
-    fn of<const TYPE: u8>(scales: &[u8], planes: &[u8], index: usize) -> Self {
+    fn unpack<const TYPE: u8>(scales: &[u8], planes: &[u8], index: usize) -> Self {
         let layout = const { PackedLayout::of(TYPE) };
         let mut tile = Self { quants: [0; TILE_BYTES], scales: [[0.0; ROWS]; 2], minimums: [[0.0; ROWS]; 2] };
         unpack::<TYPE>(planes, &mut tile.quants);
@@ -83,7 +84,7 @@ impl Tile {
     }
 }
 
-/// The dot products of 16 rows with the same inputs.
+/// Dot products of 16 rows of weights with the same inputs.
 fn dot(lines: &[[u8; LINE]], inputs: &[[i8; 4]]) -> [i32; ROWS] {
     let mut dots = [0; ROWS];
     for (line, inputs) in lines.iter().zip(inputs) {
@@ -94,13 +95,13 @@ fn dot(lines: &[[u8; LINE]], inputs: &[[i8; 4]]) -> [i32; ROWS] {
     dots
 }
 
-/// Adds the products of a strip of floats with rows of inputs to `sums`, one for each row of inputs.
+/// Adds the products of a strip of float weights with rows of inputs to `sums`, which has one element per row of inputs.
 pub(crate) fn multiply_floats(weight_type: WeightType, strip: &[u8], inputs: &[f32], sums: &mut [[f32; ROWS]]) {
     match weight_type {
         WeightType::F32 => multiply_each(strip, inputs, sums, f32::from_le_bytes),
         WeightType::F16 => multiply_each(strip, inputs, sums, |bytes| f16::from_le_bytes(bytes).to_f32()),
         WeightType::BF16 => multiply_each(strip, inputs, sums, |bytes| bf16::from_le_bytes(bytes).to_f32()),
-        weight_type => unreachable!("{weight_type:?} is quantised"),
+        weight_type => unreachable!("{weight_type:?} is quantized"),
     }
 }
 

@@ -1,3 +1,5 @@
+//! Properties of products: the same bits on every instruction set, and close to products of unpacked weights.
+
 use proptest::prelude::*;
 
 use crate::{InputRows, Isa, Matrix, Pool, WeightType, multiply, samples::Noise};
@@ -24,7 +26,7 @@ impl Case {
         out
     }
 
-    /// What the outputs should be but for rounding, and how much rounding of inputs may change them.
+    /// Outputs in 64 bits, and for each the sum of the sizes of its weights, which bounds the effect of rounded inputs.
     fn expected(&self) -> Vec<(f64, f64)> {
         let columns = self.matrix.columns();
         let mut weights = vec![0.0; self.matrix.rows() * columns];
@@ -61,7 +63,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn outputs_have_the_same_bits_on_every_isa_with_any_threads_and_any_other_rows(
+    fn outputs_have_the_same_bits_on_every_isa_in_any_batch(
         seed: u64, weight_type in any_type(), rows in 1..100usize, blocks in 1..20usize, batch in 1..40usize, threads in 1..4usize,
     ) {
         let case = Case::new(seed, weight_type, rows, columns_of(weight_type, blocks), batch);
@@ -74,12 +76,12 @@ proptest! {
     }
 
     #[test]
-    fn outputs_are_near_those_of_unpacked_weights(
+    fn outputs_are_close_to_products_of_unpacked_weights(
         seed: u64, weight_type in any_type(), rows in 1..40usize, blocks in 1..20usize, batch in 1..4usize,
     ) {
         let case = Case::new(seed, weight_type, rows, columns_of(weight_type, blocks), batch);
         for (found, (expected, slack)) in case.outputs(Isa::detect(), 1, &case.inputs).iter().zip(case.expected()) {
-            // InputRows are below 1, so a quant of them is off by half of 1/127 at most.
+            // Inputs are below 1, so rounding changes each by at most half of 1/127.
             let allowed = if weight_type.is_float() { 1e-5 * slack } else { 0.5 / 127.0 * slack + 1e-4 };
             prop_assert!((f64::from(*found) - expected).abs() <= allowed, "{found} for {expected} +- {allowed}");
         }

@@ -1,8 +1,8 @@
-//! What tests of kernels hold: the same bits on_every_isa, and numbers near to what a formula says.
+//! Assertions for tests of kernels: the same bits on every instruction set, and results close to a formula in 64 bits.
 
 use rbee_kernels::{Isa, Pool};
 
-/// Computes with every set of instructions and holds that the bits are the same; returns them.
+/// Computes with every instruction set and with 1 and 3 threads, asserts that the bits are the same, and returns the result.
 pub(crate) fn on_every_isa(compute: impl Fn(&Pool, Isa) -> Vec<f32>) -> Vec<f32> {
     let expected = compute(&Pool::new(1), Isa::Portable);
     for isa in Isa::all() {
@@ -15,7 +15,7 @@ pub(crate) fn on_every_isa(compute: impl Fn(&Pool, Isa) -> Vec<f32>) -> Vec<f32>
     expected
 }
 
-/// Holds that numbers are as near to the expected ones as 32-bit floats can be.
+/// Asserts that numbers are as close to the expected ones as computing with 32-bit floats allows.
 pub(crate) fn assert_close(found: &[f32], expected: impl Iterator<Item = f64>) {
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
         assert!(

@@ -1,30 +1,30 @@
-//! The memory that a model will take, and whether it may.
+//! Memory that a model needs, and the check against the limit of the process.
 
 use rbee_schema::{ByteSize, Failure, FailureCode, MemoryEstimate};
 use rbee_transformer::{DecoderDescription, ModelMemory, StepLimits};
 
-use super::{Source, engine::ROWS_WITH_GUESSES};
+use super::{batch::MAX_DRAFTING_ROWS, source::ModelSource};
 use crate::{contract::LoadOptions, decide::batch};
 
-/// The program before it has a model, with its threads and its connection. This and [`FOR_A_BYTE`] were chosen, not measured
-/// apart: with them the whole estimate was 1.07 times the peak of SmolLM2-135M and 1.01 times that of Gemma 3 270M.
-const PROGRAM: u64 = 21 << 20;
+/// Memory of the program without a model, with its threads and its connection. This and [`TEXT_FACTOR`] were chosen together,
+/// not measured apart: with them the estimate was 1.07 times the peak of SmolLM2-135M and 1.01 times that of Gemma 3 270M.
+const PROGRAM_BYTES: u64 = 21 << 20;
 
-/// What tokenizer and chat template take for each byte that says what they are, most of which is the vocabulary.
-const FOR_A_BYTE: u64 = 13;
+/// Bytes of memory of tokenizer and chat template per byte of their description, most of which is the vocabulary.
+const TEXT_FACTOR: u64 = 13;
 
-/// Reckons from the header alone, with so many pages of keys and values.
+/// Estimates the memory of a model with `pages` pages of keys and values, from its header alone.
 pub(super) fn estimate(
-    source: &dyn Source,
+    source: &dyn ModelSource,
     description: &DecoderDescription,
     slots: u32,
     pages: usize,
 ) -> MemoryEstimate {
     let slots = slots as usize;
     let limits =
-        StepLimits { rows: batch::max_rows(slots, ROWS_WITH_GUESSES), logit_rows: slots.max(ROWS_WITH_GUESSES) };
-    let memory = ModelMemory::estimate(description, source.sizes().into_iter(), pages, limits);
-    let program = PROGRAM + FOR_A_BYTE * source.text_bytes();
+        StepLimits { rows: batch::max_rows(slots, MAX_DRAFTING_ROWS), logit_rows: slots.max(MAX_DRAFTING_ROWS) };
+    let memory = ModelMemory::estimate(description, source.tensor_sizes().into_iter(), pages, limits);
+    let program = PROGRAM_BYTES + TEXT_FACTOR * source.text_bytes();
     MemoryEstimate {
         program_bytes: program,
         weights_bytes: memory.weights,
@@ -34,11 +34,14 @@ pub(super) fn estimate(
     }
 }
 
-/// Refuses what does not fit.
+/// Refuses a model that does not fit into the memory limit, and names the settings that would help.
+///
+/// # Errors
+/// `out-of-memory`.
 pub(super) fn check(estimate: &MemoryEstimate, options: &LoadOptions, context: u32) -> Result<(), Failure> {
     let Some(limit) = options.memory_bytes.filter(|limit| estimate.total_bytes > *limit) else { return Ok(()) };
     let MemoryEstimate { program_bytes, weights_bytes, cache_bytes, workspace_bytes, total_bytes } = *estimate;
-    let what_to_do = if program_bytes + weights_bytes >= limit {
+    let remedy = if program_bytes + weights_bytes >= limit {
         "use a smaller model, or allow more with limits.memory (--memory)".to_owned()
     } else {
         format!(
@@ -51,7 +54,7 @@ pub(super) fn check(estimate: &MemoryEstimate, options: &LoadOptions, context: u
     Err(Failure::new(
         FailureCode::OutOfMemory,
         format!(
-            "it needs {} of memory (weights {}, cache {}, workspace {}, program {}) and may use {}: {what_to_do}",
+            "it needs {} of memory (weights {}, cache {}, workspace {}, program {}) and may use {}: {remedy}",
             rounded(total_bytes),
             rounded(weights_bytes),
             rounded(cache_bytes),
@@ -62,7 +65,7 @@ pub(super) fn check(estimate: &MemoryEstimate, options: &LoadOptions, context: u
     ))
 }
 
-/// People compare MiB, not bytes. Rounded up, so that what does not fit looks so.
+/// Rounds up to whole MiB, which are easier to compare. Up, so that a model that does not fit never seems to.
 fn rounded(bytes: u64) -> ByteSize {
     ByteSize(bytes.div_ceil(1 << 20) << 20)
 }

@@ -6,14 +6,14 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use candle_core::quantized::gguf_file::{Content, DEFAULT_ALIGNMENT, TensorInfo, Value};
+use rbee_kernels::WeightType;
 use rbee_schema::Failure;
 
 use super::{
     field_reader::FieldReader,
     layout::check_layout,
-    metadata::Metadata,
-    types::{read_version, tensor_type},
+    metadata::{Metadata, Value},
+    types::{read_version, weight_type},
 };
 use crate::model_file::error::{invalid, printable};
 
@@ -30,24 +30,48 @@ const MIN_KEY_BYTES: usize = 8 + 4 + 1;
 const MIN_TENSOR_BYTES: usize = 8 + 4 + 8 + 4 + 8;
 /// Type number of a list.
 const LIST: u32 = 9;
+/// Alignment of tensors in bytes if the file does not state one, as defined by the format.
+const DEFAULT_ALIGNMENT: u64 = 32;
+
+/// Parsed header of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Header {
+    /// Key-value pairs.
+    pub metadata: HashMap<String, Value>,
+    /// Tensors by name.
+    pub tensors: HashMap<String, TensorInfo>,
+    /// Position of the first tensor in the file, in bytes.
+    pub tensor_data_offset: u64,
+}
+
+/// Header entry of a tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Storage format of the numbers.
+    pub weight_type: WeightType,
+    /// Size of each dimension, rows first.
+    pub shape: Vec<usize>,
+    /// Position relative to [`Header::tensor_data_offset`], in bytes.
+    pub offset: u64,
+}
 
 /// Parses the header, given all bytes of the file.
 ///
 /// # Errors
 /// - `model-invalid`: the file is not GGUF, is damaged, or is shorter than its header says;
 /// - `model-unsupported`: the version, the byte order or a tensor type is not supported.
-pub fn read_header(file: &[u8]) -> Result<Content, Failure> {
+pub fn read_header(file: &[u8]) -> Result<Header, Failure> {
     let mut fields = FieldReader::new(file);
-    let magic = read_version(&mut fields)?;
-    let tensors = fields.count("tensors", MIN_TENSOR_BYTES, MAX_ENTRIES)?;
-    let keys = fields.count("keys", MIN_KEY_BYTES, MAX_ENTRIES)?;
-    let metadata = read_metadata(&mut fields, keys)?;
-    let tensor_infos = read_tensors(&mut fields, tensors)?;
+    read_version(&mut fields)?;
+    let tensor_count = fields.count("tensors", MIN_TENSOR_BYTES, MAX_ENTRIES)?;
+    let key_count = fields.count("keys", MIN_KEY_BYTES, MAX_ENTRIES)?;
+    let metadata = read_metadata(&mut fields, key_count)?;
+    let tensors = read_tensors(&mut fields, tensor_count)?;
     let alignment = alignment(Metadata(&metadata))?;
     let tensor_data_offset = (fields.position() as u64).next_multiple_of(alignment);
-    let content = Content { magic, metadata, tensor_infos, tensor_data_offset };
-    check_layout(&content, alignment, file.len() as u64)?;
-    Ok(content)
+    let header = Header { metadata, tensors, tensor_data_offset };
+    check_layout(&header, alignment, file.len() as u64)?;
+    Ok(header)
 }
 
 fn read_metadata(fields: &mut FieldReader<'_>, count: usize) -> Result<HashMap<String, Value>, Failure> {
@@ -119,8 +143,8 @@ fn read_tensors(fields: &mut FieldReader<'_>, count: usize) -> Result<HashMap<St
         for size in shape.iter_mut().rev() {
             *size = usize::try_from(fields.u64()?).unwrap_or(usize::MAX);
         }
-        let ggml_dtype = tensor_type(fields.u32()?, &name)?;
-        let tensor = TensorInfo { ggml_dtype, shape: shape.into(), offset: fields.u64()? };
+        let weight_type = weight_type(fields.u32()?, &name)?;
+        let tensor = TensorInfo { weight_type, shape, offset: fields.u64()? };
         insert_once(&mut tensors, name, tensor, "tensor")?;
     }
     Ok(tensors)

@@ -11,6 +11,6 @@ mod types;
 
 pub use self::{
     file::{Gguf, GgufTensor, find_tensor},
-    header::read_header,
-    metadata::Metadata,
+    header::{Header, TensorInfo, read_header},
+    metadata::{Metadata, Value},
 };

@@ -1,6 +1,6 @@
 //! The forward pass of decoder models, many sequences per step.
 //!
-//! A [`DecoderDescription`] says what a model computes, [`DecoderWeights`] are packed from a file's tensors as it demands,
+//! A [`DecoderDescription`] defines what a model computes, [`DecoderWeights`] are packed from a file's tensors by it,
 //! a [`KvCache`] keeps keys and values in pages that sequences with a common prefix share, and [`Decoder::forward`] advances
 //! any number of sequences by any number of tokens each.
 

@@ -1,10 +1,10 @@
-//! Where trees of groups are mounted, and where in them a process is: what two files of `/proc` say.
+//! Location of cgroups: where their hierarchies are mounted, and where in them a process is, according to `/proc`.
 //!
 //! `/proc/<pid>/mountinfo` is described in proc_pid_mountinfo(5), `/proc/<pid>/cgroup` in cgroups(7).
 
 use std::path::{Path, PathBuf};
 
-/// A tree of groups.
+/// A hierarchy of cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hierarchy {
     /// cgroup v2.
@@ -16,7 +16,7 @@ pub(crate) enum Hierarchy {
 }
 
 impl Hierarchy {
-    /// The controller of cgroup v1 that it is.
+    /// Name of the controller in cgroup v1.
     fn controller(self) -> Option<&'static str> {
         match self {
             Self::Unified => None,
@@ -26,19 +26,19 @@ impl Hierarchy {
     }
 }
 
-/// Where a tree is mounted, and our own group in it.
+/// Mount point of a hierarchy, and this process's own group in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// The folder that it is mounted on.
+pub(crate) struct CgroupLocation {
+    /// Folder on which the hierarchy is mounted.
     pub(crate) mount: PathBuf,
-    /// The group that is seen there: in a container this may be a part of the tree.
+    /// Group that appears as the root of the mount. In a container this may be a part of the hierarchy.
     root: PathBuf,
-    /// The folder of our own group.
+    /// Folder of this process's own group.
     pub(crate) own: PathBuf,
 }
 
-impl Place {
-    /// The folder of the group `path`, where it can be seen.
+impl CgroupLocation {
+    /// Folder of the group `path`, where the mount shows it.
     pub(super) fn folder(&self, path: &Path) -> Option<PathBuf> {
         folder(&self.mount, &self.root, path)
     }
@@ -51,16 +51,16 @@ fn folder(mount: &Path, root: &Path, path: &Path) -> Option<PathBuf> {
     Some(if inside.as_os_str().is_empty() { mount.to_owned() } else { mount.join(inside) })
 }
 
-/// Where the tree is in `mounts`, and in it the process that `groups` speaks of.
-pub(crate) fn find(hierarchy: Hierarchy, mounts: &str, groups: &str) -> Option<Place> {
+/// Finds a hierarchy in `mounts` (a mountinfo file), and in it the process that `groups` (a cgroup file) describes.
+pub(crate) fn find(hierarchy: Hierarchy, mounts: &str, groups: &str) -> Option<CgroupLocation> {
     let path = path_in(hierarchy, groups)?;
     mounts.lines().filter_map(|line| mount(hierarchy, line)).find_map(|(mount, root)| {
         let own = folder(&mount, &root, path)?;
-        Some(Place { mount, root, own })
+        Some(CgroupLocation { mount, root, own })
     })
 }
 
-/// Mount point and root of a line, where it is of this tree.
+/// Mount point and root of a line of mountinfo, where it is of this hierarchy.
 fn mount(hierarchy: Hierarchy, line: &str) -> Option<(PathBuf, PathBuf)> {
     let (mount, system) = line.split_once(" - ")?;
     let mut system = system.split(' ');
@@ -74,7 +74,7 @@ fn mount(hierarchy: Hierarchy, line: &str) -> Option<(PathBuf, PathBuf)> {
     is_it.then(|| (unescaped(point), unescaped(root)))
 }
 
-/// Spaces and the like are written as a backslash and three octal digits.
+/// Decodes spaces and the like, which mountinfo writes as a backslash and three octal digits.
 fn unescaped(text: &str) -> PathBuf {
     let mut parts = text.split('\\');
     let mut path = parts.next().unwrap_or_default().to_owned();
@@ -87,7 +87,7 @@ fn unescaped(text: &str) -> PathBuf {
     path.into()
 }
 
-/// The group in which the process is that `groups` speaks of.
+/// Path of the group of the process that `groups` (a cgroup file) describes.
 pub(super) fn path_in(hierarchy: Hierarchy, groups: &str) -> Option<&Path> {
     groups.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':');
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_is_found_where_it_is_mounted_and_our_group_in_it() {
+    fn hierarchy_is_found_at_its_mount_with_the_own_group() {
         check(Hierarchy::Unified, UNIFIED, Some("/sys/fs/cgroup/system.slice/rbee.service"));
         check(Hierarchy::Memory, UNIFIED, None);
         check(Hierarchy::Cpu, UNIFIED, None);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_outside_of_what_is_mounted_is_not_found() {
+    fn group_outside_of_the_mount_is_not_found() {
         let (mounts, _) = HYBRID;
         check(Hierarchy::Memory, (mounts, "4:memory:/docker/other"), None);
         check(Hierarchy::Unified, (mounts, "0::/../other"), None);

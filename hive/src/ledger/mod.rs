@@ -1,8 +1,11 @@
-//! What a hive must not forget when it is killed: its name for itself, its epoch, and its workers, each in a file of its
-//! own that is written before anything is done. Whatever is not in the ledger when the hive comes back is nobody's.
+//! The hive's local file of workers: what a hive must still know after it was killed. It holds the hive's own name for
+//! itself, its run number, and an entry of each worker. A process or lease without an entry is an orphan for the next run.
 //!
-//! A file is replaced by renaming, so that it is whole or the one before. It is not forced to the disk: it has to outlive
-//! this process, and when the machine goes down the workers are gone too.
+//! Each entry is a file of its own, replaced by renaming, so that a reader finds the old entry or the new one. Nothing is
+//! forced to the disk: entries have to outlive this process, and when the machine goes down its workers are gone too.
+
+mod entry;
+mod writer;
 
 use std::{
     fs::{self, File, TryLockError},
@@ -10,79 +13,66 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rbee_schema::{HiveName, ModelName, ModelSpec, PortLease, WorkerName, WorkerRecord};
+use rbee_schema::{HiveName, WorkerName};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::{local::LocalHive, process::Identity};
+pub(crate) use self::{
+    entry::LedgerEntry,
+    writer::{LedgerWriter, Written},
+};
+use crate::local::LocalHive;
 
-/// The ledger of one hive. Nobody else can open it as long as this is there.
+/// The ledger of one hive. While it is open, no other process can open it.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     folder: PathBuf,
-    /// How other processes of this machine find the hive.
+    /// The file by which other processes of this machine find the hive.
     local: LocalHive,
     state: State,
     /// The lock ends with this process, however it ends. Rust opens files so that no child inherits them.
     _lock: File,
 }
 
-/// Who the hive is.
+/// State of the hive itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct State {
-    /// A random name for this folder.
+    /// Random name of this folder.
     id: String,
     /// Runs of the hive so far.
     epoch: u64,
-    /// The latest term of a queen that it knows of.
+    /// Latest term of a leading queen that the hive knows of.
     #[serde(default)]
     term: u64,
-}
-
-/// What is known of a worker.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Page {
-    pub(crate) model: ModelName,
-    pub(crate) spec: ModelSpec,
-    pub(crate) record: WorkerRecord,
-    /// Why it is to end, where it is.
-    #[serde(default)]
-    pub(crate) unwanted: Option<String>,
-    /// Its process, from the moment on which it runs.
-    #[serde(default)]
-    pub(crate) process: Option<Identity>,
-    /// Its lease, as it was written.
-    pub(crate) lease: PortLease,
 }
 
 /// A ledger that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// Another process has it.
+    /// Another process holds the ledger.
     #[error(
-        "a hive named {hive} runs already on this machine (it holds {}): stop it first, or give this one another name \
-         with --name",
+        "a hive named {hive} already runs on this machine (it holds {}): stop it first, or choose another name with --name",
         .lock.display()
     )]
     Held {
         /// The hive.
         hive: HiveName,
-        /// What it holds.
+        /// The lock file.
         lock: PathBuf,
     },
     /// The folder cannot be written.
-    #[error("the hive's state in {} cannot be written: {cause}; choose another folder with --data", .folder.display())]
+    #[error("failed to write the hive's state in {}: {cause}; choose another folder with --data", .folder.display())]
     Unwritable {
         /// The folder.
         folder: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         cause: io::Error,
     },
 }
 
 impl Ledger {
-    /// Opens or begins the ledger of `hive` below `data`, and locks it.
+    /// Opens or creates the ledger of `hive` in the folder `data`, and locks it.
     ///
     /// # Errors
     /// When another hive holds it, or the folder cannot be written.
@@ -107,22 +97,25 @@ impl Ledger {
         Ok(Self { folder, local, state, _lock: lock })
     }
 
-    /// The hive stops in order. Until this process ends nobody else can open the ledger.
+    /// Notes that the hive has stopped in order. Until the ledger is dropped, no other process can open it.
     pub(crate) fn close(&self) {
         self.local.leave();
     }
 
-    /// What the hive itself writes to, where another process keeps it running.
+    /// Output of the hive itself, where another process keeps it running.
     pub(crate) fn own_log(&self) -> PathBuf {
         self.local.log()
     }
 
-    /// The random name of this ledger.
+    /// Random name of this ledger.
     pub(crate) fn id(&self) -> &str {
         &self.state.id
     }
 
-    /// Begins the next run of the hive; `seen` is the latest run that anybody else knows of.
+    /// Begins the next run of the hive, and returns its number. `seen` is the latest run that the registry knows of.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
     pub(crate) fn next_epoch(&mut self, seen: u64) -> Result<u64, LedgerError> {
         self.state.epoch = self.state.epoch.max(seen) + 1;
         let written = write(&self.folder.join("state.json"), &self.state);
@@ -130,13 +123,13 @@ impl Ledger {
         Ok(self.state.epoch)
     }
 
-    /// The latest term of a queen that this hive knows of.
+    /// Latest term of a leading queen that this hive knows of.
     pub(crate) fn term(&self) -> u64 {
         self.state.term
     }
 
-    /// A queen leads in this term: what one of an earlier term commands is over, also for the next run of the hive.
-    pub(crate) fn has_term(&mut self, term: u64) -> io::Result<()> {
+    /// Notes that a queen leads in this term. An earlier term than the known one changes nothing.
+    fn advance_term(&mut self, term: u64) -> io::Result<()> {
         if term <= self.state.term {
             return Ok(());
         }
@@ -144,33 +137,30 @@ impl Ledger {
         write(&self.folder.join("state.json"), &self.state)
     }
 
-    /// Writes what is known of a worker.
-    pub(crate) fn put(&self, worker: &WorkerName, page: &Page) -> io::Result<()> {
-        write(&self.page(worker), page)
+    fn put(&self, worker: &WorkerName, entry: &LedgerEntry) -> io::Result<()> {
+        write(&self.path(worker), entry)
     }
 
-    /// A worker is gone.
-    pub(crate) fn remove(&self, worker: &WorkerName) {
-        let path = self.page(worker);
+    fn remove(&self, worker: &WorkerName) {
+        let path = self.path(worker);
         if let Err(error) = fs::remove_file(&path)
             && error.kind() != io::ErrorKind::NotFound
         {
-            warn!(path = %path.display(), %error, "a page of the ledger cannot be removed");
+            warn!(path = %path.display(), %error, "failed to remove an entry of the ledger");
         }
     }
 
-    /// All workers that earlier runs have left. A page that cannot be read is as good as none: its processes are then
-    /// nobody's.
-    pub(crate) fn pages(&self) -> Vec<(WorkerName, Page)> {
+    /// All workers of earlier runs. An entry that cannot be read counts as missing: its processes are then orphans.
+    pub(crate) fn entries(&self) -> Vec<(WorkerName, LedgerEntry)> {
         let files = fs::read_dir(self.folder.join("workers")).into_iter().flatten().flatten();
-        let page = |path: PathBuf| {
+        let entry = |path: PathBuf| {
             let worker = path.file_name()?.to_str()?.strip_suffix(".json")?.parse().ok()?;
             Some((worker, read(&path)?))
         };
-        files.filter_map(|file| page(file.path())).collect()
+        files.filter_map(|file| entry(file.path())).collect()
     }
 
-    fn page(&self, worker: &WorkerName) -> PathBuf {
+    fn path(&self, worker: &WorkerName) -> PathBuf {
         self.folder.join("workers").join(format!("{worker}.json"))
     }
 }
@@ -180,12 +170,12 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
         Ok(body) => body,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
-            warn!(path = %path.display(), %error, "a page of the ledger cannot be read");
+            warn!(path = %path.display(), %error, "failed to read a file of the ledger");
             return None;
         }
     };
     serde_json::from_slice(&body)
-        .inspect_err(|error| warn!(path = %path.display(), %error, "a page of the ledger is damaged and ignored"))
+        .inspect_err(|error| warn!(path = %path.display(), %error, "ignored a damaged file of the ledger"))
         .ok()
 }
 
@@ -196,58 +186,59 @@ fn write<T: Serialize>(path: &Path, document: &T) -> io::Result<()> {
 }
 
 #[cfg(test)]
+mod fixture;
+
+#[cfg(test)]
 mod tests {
-    use rbee_schema::{ModelReference, WorkerPhase};
+    use super::{fixture::entry, *};
 
-    use super::*;
-
-    fn page() -> Page {
-        let spec = ModelSpec::new(ModelReference::Mock(String::new()));
-        let record = WorkerRecord {
-            model: "m".parse().expect("a name"),
-            phase: WorkerPhase::Ready,
-            epoch: 3,
-            pid: Some(42),
-            port: Some(8080),
-            slots: 2,
-            exits: 1,
-            limits: None,
-            failure: None,
-            spec: None,
-        };
-        let lease =
-            PortLease { hive: "h".parse().expect("a name"), hive_epoch: 1, worker: "w".parse().expect("a name") };
-        Page { model: record.model.clone(), spec, record, unwanted: None, process: None, lease }
+    #[test]
+    fn ledger_has_one_holder() {
+        let data = tempfile::tempdir().expect("a folder");
+        let hive = "h".parse().expect("a name");
+        let _ledger = Ledger::open(data.path(), &hive).expect("opens");
+        assert!(matches!(Ledger::open(data.path(), &hive), Err(LedgerError::Held { .. })));
     }
 
     #[test]
-    fn a_ledger_has_one_holder_and_keeps_its_pages_and_its_epoch() {
+    fn ledger_keeps_its_entries_its_epoch_and_its_term() {
         let data = tempfile::tempdir().expect("a folder");
         let (hive, worker) = ("h".parse().expect("a name"), "w".parse().expect("a name"));
         let mut ledger = Ledger::open(data.path(), &hive).expect("opens");
-        assert!(matches!(Ledger::open(data.path(), &hive), Err(LedgerError::Held { .. })));
         let (id, epoch) = (ledger.id().to_owned(), ledger.next_epoch(7).expect("written"));
-        ledger.put(&worker, &page()).expect("written");
+        ledger.put(&worker, &entry()).expect("written");
+        ledger.advance_term(5).expect("written");
         drop(ledger);
 
         let mut ledger = Ledger::open(data.path(), &hive).expect("opens again");
-        assert_eq!((ledger.id(), ledger.pages()), (id.as_str(), vec![(worker.clone(), page())]));
+        assert_eq!((ledger.id(), ledger.entries()), (id.as_str(), vec![(worker.clone(), entry())]));
         assert_eq!((epoch, ledger.next_epoch(0).expect("written")), (8, 9));
-        for (term, latest) in [(5, 5), (3, 5), (7, 7)] {
-            ledger.has_term(term).expect("written");
+        assert_eq!(ledger.term(), 5);
+        for (term, latest) in [(3, 5), (7, 7)] {
+            ledger.advance_term(term).expect("written");
             assert_eq!(ledger.term(), latest);
         }
         ledger.remove(&worker);
-        assert_eq!(ledger.pages(), []);
+        assert_eq!(ledger.entries(), []);
     }
 
     #[test]
-    fn a_damaged_page_is_as_good_as_none() {
+    fn damaged_entry_counts_as_missing() {
         let data = tempfile::tempdir().expect("a folder");
         let hive = "h".parse().expect("a name");
         let ledger = Ledger::open(data.path(), &hive).expect("opens");
-        ledger.put(&"good".parse().expect("a name"), &page()).expect("written");
+        ledger.put(&"good".parse().expect("a name"), &entry()).expect("written");
         fs::write(data.path().join("hive-h/workers/bad.json"), b"{\"model\":").expect("written");
-        assert_eq!(ledger.pages().len(), 1);
+        assert_eq!(ledger.entries().len(), 1);
+    }
+
+    #[test]
+    fn entry_of_an_earlier_version_keeps_its_stop_reason() {
+        let mut document = serde_json::to_value(entry()).expect("serializes");
+        let fields = document.as_object_mut().expect("an object");
+        fields.remove("stop_reason");
+        fields.insert("unwanted".to_owned(), "idle".into());
+        let read: LedgerEntry = serde_json::from_value(document).expect("readable");
+        assert_eq!(read.stop_reason.as_deref(), Some("idle"));
     }
 }

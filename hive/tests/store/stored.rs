@@ -1,4 +1,4 @@
-//! What is here, and how it goes.
+//! Files in the store, and their removal.
 
 use std::{fs, os::unix::fs::symlink};
 
@@ -8,7 +8,7 @@ use tempfile::tempdir;
 use crate::hub::{COMMIT, FakeHub, files_under, provide, reference, sha256, weights};
 
 #[tokio::test]
-async fn what_is_removed_is_gone_and_can_be_fetched_again() {
+async fn removed_file_can_be_fetched_again() {
     let hub = FakeHub::start(&[("m.gguf", weights(100_000))]).await;
     let folder = tempdir().expect("a folder");
     let store = hub.store(folder.path());
@@ -24,7 +24,7 @@ async fn what_is_removed_is_gone_and_can_be_fetched_again() {
 }
 
 #[tokio::test]
-async fn bytes_stay_while_another_reference_means_them() {
+async fn bytes_stay_while_another_reference_has_them() {
     let hub = FakeHub::start(&[("m.gguf", weights(100_000))]).await;
     let folder = tempdir().expect("a folder");
     let store = hub.store(folder.path());
@@ -40,7 +40,7 @@ async fn bytes_stay_while_another_reference_means_them() {
 }
 
 #[tokio::test]
-async fn a_file_that_shrank_is_fetched_anew() {
+async fn truncated_file_is_fetched_again() {
     let bytes = weights(100_000);
     let hub = FakeHub::start(&[("m.gguf", bytes.clone())]).await;
     let folder = tempdir().expect("a folder");
@@ -53,7 +53,7 @@ async fn a_file_that_shrank_is_fetched_anew() {
 }
 
 #[tokio::test]
-async fn what_another_program_fetched_into_the_folder_is_used() {
+async fn file_fetched_by_another_program_is_used() {
     let bytes = weights(1000);
     let mut hub = FakeHub::start(&[]).await;
     hub.stop().await;
@@ -72,7 +72,7 @@ async fn what_another_program_fetched_into_the_folder_is_used() {
 }
 
 #[tokio::test]
-async fn a_folder_with_a_model_is_as_large_as_its_weights() {
+async fn size_of_a_model_folder_is_that_of_its_weights() {
     let hub = FakeHub::start(&[]).await;
     let folder = tempdir().expect("a folder");
     let store = hub.store(folder.path());
@@ -87,7 +87,7 @@ async fn a_folder_with_a_model_is_as_large_as_its_weights() {
 }
 
 #[tokio::test]
-async fn a_file_of_the_machine_must_be_there_and_the_test_engine_needs_none() {
+async fn local_file_must_exist_and_the_test_engine_needs_none() {
     let hub = FakeHub::start(&[]).await;
     let folder = tempdir().expect("a folder");
     let store = hub.store(folder.path());
@@ -97,12 +97,12 @@ async fn a_file_of_the_machine_must_be_there_and_the_test_engine_needs_none() {
         let failure = store.provide(&file, |_| {}).await.expect_err("no file");
         assert_eq!(failure.code, FailureCode::ModelMissing, "{failure}");
         assert!(failure.message.contains("m.gguf"), "{failure}");
-        fs::create_dir_all(&path).expect("a folder is no file");
+        fs::create_dir_all(&path).expect("a folder is not a file");
     }
     fs::remove_dir(&path).expect("removed");
     fs::write(&path, "weights").expect("written");
     assert_eq!(store.provide(&file, |_| {}).await, Ok(path));
     assert_eq!(store.size_of(&file).await, Some(7));
-    assert_eq!(store.remove(&file).await.expect_err("not the store's").code, FailureCode::InvalidRequest);
+    assert_eq!(store.remove(&file).await.expect_err("the store did not fetch it").code, FailureCode::InvalidRequest);
     assert_eq!(provide(&store, "mock:").await, Ok(std::path::PathBuf::new()));
 }

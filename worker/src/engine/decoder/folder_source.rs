@@ -1,11 +1,11 @@
-//! The tensors of a folder in the safetensors format, as a decoder asks for them: by their names in GGUF files.
+//! A folder in the safetensors format as the source of a decoder model. Its tensors are found by their names in GGUF files.
 
 use std::{fs, path::Path};
 
 use rbee_schema::{Failure, FailureCode};
 use rbee_transformer::{RopePairing, Tensor, TensorSize, TensorSource, WeightType};
 
-use super::Source;
+use super::source::ModelSource;
 use crate::{
     architecture::{DecoderConfig, tensor_name_in_folder},
     contract::TemplateLimits,
@@ -13,22 +13,27 @@ use crate::{
     text::ModelText,
 };
 
-/// What a file may have that nothing needs: angles of positions, which older checkpoints keep.
+/// Endings of names of tensors that are not needed: rotary frequencies, which older checkpoints contain.
 const IGNORED: [&str; 1] = [".rotary_emb.inv_freq"];
-/// The factors of positions, where there are any: a tensor in GGUF files.
+/// Name of the tensor with the factors of rotary frequencies in GGUF files. A folder has them in its `config.json`.
 const FACTORS: &str = "rope_freqs.weight";
 
-pub(super) struct Folder {
+/// An open folder.
+pub(super) struct FolderSource {
     config: DecoderConfig,
     tensors: Safetensors,
     text: ModelText,
-    /// Bytes of its tokenizer.
+    /// Size of `tokenizer.json` in bytes.
     text_bytes: u64,
-    /// Factors of positions, as a tensor has them.
+    /// Factors of rotary frequencies as shape and bytes of a tensor; `None` if the model has none.
     factors: Option<(Vec<usize>, Vec<u8>)>,
 }
 
-impl Folder {
+impl FolderSource {
+    /// Opens the folder and reads its configuration, tokenizer and chat template.
+    ///
+    /// # Errors
+    /// `model-missing`, `model-invalid`, or `model-unsupported` for its architecture or the type of a tensor.
     pub(super) fn open(path: &Path, limits: TemplateLimits) -> Result<Self, Failure> {
         let config = DecoderConfig::read(&read_json(path, "config.json")?)?;
         let tensors = Safetensors::open(path)?;
@@ -45,7 +50,7 @@ impl Folder {
     }
 }
 
-impl TensorSource for Folder {
+impl TensorSource for FolderSource {
     fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         if name == FACTORS {
             let (shape, bytes) = self.factors.as_ref()?;
@@ -59,7 +64,7 @@ impl TensorSource for Folder {
     }
 }
 
-impl Source for Folder {
+impl ModelSource for FolderSource {
     fn metadata(&self) -> Metadata<'_> {
         Metadata(&self.config.metadata)
     }
@@ -68,7 +73,7 @@ impl Source for Folder {
         self.text
     }
 
-    fn tokens(&self) -> usize {
+    fn vocabulary_size(&self) -> usize {
         self.text.vocabulary_size()
     }
 
@@ -80,7 +85,7 @@ impl Source for Folder {
         0
     }
 
-    fn sizes(&self) -> Vec<TensorSize<'_>> {
+    fn tensor_sizes(&self) -> Vec<TensorSize<'_>> {
         self.tensors.sizes().collect()
     }
 
@@ -88,12 +93,12 @@ impl Source for Folder {
         self.text_bytes
     }
 
-    fn unused(&self) -> Option<String> {
+    fn unused_tensor(&self) -> Option<String> {
         self.tensors.unused(&IGNORED)
     }
 
-    fn pairs(&self) -> Option<RopePairing> {
-        // No converter has reordered them.
+    fn rope_pairing(&self) -> Option<RopePairing> {
+        // Converters to GGUF reorder the rows of some architectures. In a folder they have their original order.
         Some(RopePairing::Halves)
     }
 }

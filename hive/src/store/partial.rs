@@ -1,5 +1,5 @@
-//! A file that is not whole yet: room is reserved for all of it before the first byte, and its length is how much of it
-//! is here, so that whoever comes after a crash goes on from there.
+//! A partial download. Disk space for the whole file is reserved before the first byte, and the length of the file is the
+//! number of bytes fetched so far, so that a fetch after a crash continues there.
 
 use std::{
     fs::{self, File},
@@ -9,22 +9,26 @@ use std::{
 };
 
 use bytes::Bytes;
-use rbee_schema::{ByteSize, Failure, FailureCode};
-use rustix::{
-    fs::{FallocateFlags, fallocate, fstatvfs},
-    io::Errno,
+use nix::{
+    errno::Errno,
+    fcntl::{FallocateFlags, fallocate},
+    sys::statvfs::fstatvfs,
 };
+use rbee_schema::{ByteSize, Failure, FailureCode};
 use tokio::sync::{mpsc, watch};
 
-use super::{Progress, Stage, digest::Running};
+use super::{
+    digest::Running,
+    progress::{Progress, Stage},
+};
 use crate::decide::fetch::Pace;
 
-/// How much may be written before the disk must have it: the end is then a matter of seconds, however large the file.
+/// Bytes written between two syncs. The last sync then takes seconds, however large the file is.
 const SYNC: u64 = 256 << 20;
 
-/// A file that is not whole yet. Whoever has it is the only one: it holds the lock.
+/// A file of which a part is fetched. It holds the lock, so there is only one.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct PartialDownload {
     path: PathBuf,
     file: File,
     digest: Running,
@@ -32,26 +36,31 @@ pub(super) struct Part {
     total: u64,
     synced: u64,
     pace: Pace,
-    told: watch::Sender<Progress>,
+    progress: watch::Sender<Progress>,
     _lock: File,
 }
 
-/// How writing went.
+/// Outcome of writing what was received.
 #[derive(Debug)]
 pub(super) enum Written {
-    /// All that came is written.
+    /// All of it is written.
     All,
-    /// More came than the file is large.
+    /// More bytes came than the file has.
     TooMuch,
-    /// The disk did not take it.
+    /// The disk refused it.
     Failed(Failure),
 }
 
-impl Part {
-    /// Opens the part, reserves room for the whole file, and reads what is there. Blocks.
-    pub(super) fn open(path: PathBuf, total: u64, lock: File, told: watch::Sender<Progress>) -> Result<Self, Failure> {
+impl PartialDownload {
+    /// Opens the partial download, reserves disk space for the whole file, and reads what is there. Blocks.
+    pub(super) fn open(
+        path: PathBuf,
+        total: u64,
+        lock: File,
+        progress: watch::Sender<Progress>,
+    ) -> Result<Self, Failure> {
         let file = open(&path).map_err(|error| failed(&path, "open", &error))?;
-        let mut part = Self {
+        let mut partial = Self {
             path,
             file,
             digest: Running::default(),
@@ -59,47 +68,47 @@ impl Part {
             total,
             synced: 0,
             pace: Pace::default(),
-            told,
+            progress,
             _lock: lock,
         };
-        part.tell(Stage::Checking);
-        if let Err(failure) = part.reserve() {
-            part.delete();
+        partial.report(Stage::Checking);
+        if let Err(failure) = partial.reserve() {
+            partial.delete();
             return Err(failure);
         }
-        part.read().map_err(|error| failed(&part.path, "read", &error))?;
-        Ok(part)
+        partial.read().map_err(|error| failed(&partial.path, "read", &error))?;
+        Ok(partial)
     }
 
-    /// How many bytes are here.
+    /// Bytes fetched so far.
     pub(super) fn done(&self) -> u64 {
         self.done
     }
 
-    /// How many bytes it will have.
+    /// Size of the whole file in bytes.
     pub(super) fn total(&self) -> u64 {
         self.total
     }
 
-    /// Whether all of it is here.
+    /// True once all bytes are fetched.
     pub(super) fn is_whole(&self) -> bool {
         self.done == self.total
     }
 
-    /// The digest of what is here.
+    /// Digest of the bytes fetched so far.
     pub(super) fn digest(&self) -> String {
         self.digest.text()
     }
 
-    /// Begins again with nothing.
-    pub(super) fn start_anew(&mut self) -> Result<(), Failure> {
+    /// Drops what was fetched.
+    pub(super) fn restart(&mut self) -> Result<(), Failure> {
         let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
         emptied.map_err(|error| failed(&self.path, "empty", &error))?;
         (self.digest, self.done, self.synced) = (Running::default(), 0, 0);
         self.reserve()
     }
 
-    /// Writes what comes until no more does. Blocks.
+    /// Writes the pieces that come until the channel is closed. Blocks.
     pub(super) fn append(mut self, mut pieces: mpsc::Receiver<Bytes>) -> (Self, Written) {
         while let Some(piece) = pieces.blocking_recv() {
             if piece.len() as u64 > self.total - self.done {
@@ -109,7 +118,7 @@ impl Part {
                 let failure = failed(&self.path, "write", &error);
                 return (self, Written::Failed(failure));
             }
-            self.tell(Stage::Fetching);
+            self.report(Stage::Fetching);
         }
         (self, Written::All)
     }
@@ -125,49 +134,57 @@ impl Part {
         Ok(())
     }
 
-    /// Gives the whole file its name. Until then nobody finds it. Blocks.
+    /// Gives the complete file its name; before, no reader finds it. Blocks.
     pub(super) fn finish(self, name: &std::path::Path) -> Result<(), Failure> {
         let named = self.file.sync_all().and_then(|()| fs::rename(&self.path, name));
         named.map_err(|error| failed(&self.path, "finish", &error))
     }
 
-    /// Keeps what is here for another time, and gives back the room for the rest.
+    /// Keeps the bytes for a later fetch, and frees the disk space reserved for the rest.
     pub(super) fn keep(self) {
         let _ = self.file.set_len(self.done);
     }
 
-    /// Leaves nothing.
+    /// Deletes the bytes.
     pub(super) fn delete(self) {
         let _ = fs::remove_file(&self.path);
     }
 
-    /// Reserves room for the whole file, so that a full disk is known now. The length stays what is here.
+    /// Reserves disk space for the whole file, so that a full disk is found now. The length of the file stays the same.
     fn reserve(&self) -> Result<(), Failure> {
         let reserved = match self.total {
             0 => Ok(()),
             #[cfg(target_os = "linux")]
-            total => fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, total),
+            total => {
+                fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, i64::try_from(total).unwrap_or(i64::MAX))
+            }
             #[cfg(not(target_os = "linux"))]
-            _ => Err(Errno::NOTSUP),
+            _ => Err(Errno::EOPNOTSUPP),
         };
         match reserved {
             Ok(()) => Ok(()),
-            // This file system cannot reserve: that there is room now is the most that can be known.
-            Err(Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => {
-                let free = fstatvfs(&self.file).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+            // This file system cannot reserve space. That enough is free now is the most that can be known.
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => {
+                let free = self.free().unwrap_or(u64::MAX);
                 let here = self.file.metadata().map_or(0, |metadata| metadata.len());
                 if free < self.total.saturating_sub(here) { Err(self.full()) } else { Ok(()) }
             }
-            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Err(self.full()),
-            Err(error) => Err(failed(&self.path, "reserve room for", &error.into())),
+            Err(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => Err(self.full()),
+            Err(error) => Err(failed(&self.path, "reserve disk space for", &error.into())),
         }
     }
 
+    /// Free space on the disk, where the file system reports it.
+    fn free(&self) -> Option<u64> {
+        let disk = fstatvfs(&self.file).ok()?;
+        Some(disk.blocks_available().saturating_mul(disk.fragment_size()))
+    }
+
     fn full(&self) -> Failure {
-        let free = fstatvfs(&self.file).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        let free = self.free().unwrap_or(0);
         let message = format!(
-            "{} has too little room for a file of {}: {} are free; delete what is not needed with `rbee rm`, or choose \
-             another folder with --models",
+            "the disk of {} is too full for a file of {}: {} are free; delete model files with `rbee rm`, or choose another \
+             folder with --models",
             self.path.parent().unwrap_or(&self.path).display(),
             ByteSize(self.total),
             ByteSize(free)
@@ -175,7 +192,7 @@ impl Part {
         Failure::new(FailureCode::DiskFull, message)
     }
 
-    /// Reads what was there before.
+    /// Reads what an earlier fetch left.
     fn read(&mut self) -> io::Result<()> {
         if self.file.metadata()?.len() > self.total {
             self.file.set_len(0)?;
@@ -184,16 +201,16 @@ impl Part {
         let mut digest = std::mem::take(&mut self.digest);
         self.done = digest.add_file(&mut file, |done| {
             self.done = done;
-            self.tell(Stage::Checking);
+            self.report(Stage::Checking);
         })?;
         self.digest = digest;
         Ok(())
     }
 
-    fn tell(&mut self, stage: Stage) {
+    fn report(&mut self, stage: Stage) {
         if self.pace.is_due(self.done, self.total, Instant::now()) {
             let progress = Progress { stage, done_bytes: self.done, total_bytes: self.total };
-            self.told.send_replace(progress);
+            self.progress.send_replace(progress);
         }
     }
 }
@@ -205,7 +222,7 @@ fn open(path: &std::path::Path) -> io::Result<File> {
     File::options().create(true).truncate(false).read(true).write(true).open(path)
 }
 
-/// What it means that something on the disk did not work.
+/// Failure of an operation on the disk: `doing` is what was attempted with `path`.
 pub(super) fn failed(path: &std::path::Path, doing: &str, error: &io::Error) -> Failure {
     let code = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
