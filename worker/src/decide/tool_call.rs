@@ -27,7 +27,7 @@ pub enum CallParse {
     Calls(Vec<ParsedCall>, usize),
 }
 
-/// Length in bytes from which a text is not the name of a function. The OpenAI API allows 64 characters.
+/// Maximum length of a name together with the mark behind it, in bytes. The OpenAI API allows names of 64 characters.
 const NAME_LIMIT: usize = 256;
 
 /// Parses tool calls. A single object is accepted where the markup has a list, and a list where it has an object, because
@@ -39,9 +39,10 @@ pub fn parse(text: &str, markup: &CallMarkup) -> CallParse {
         (None, _) => return CallParse::Incomplete,
         (Some('{' | '['), _) => (None, body),
         (Some(_), CallBody::Named(mark)) => match body.split_once(mark) {
-            Some((name, json)) => (Some(name), json),
+            // The same limits as while the mark is missing, so that the result does not depend on how the text is split.
+            Some((name, json)) if name.len() + mark.len() <= NAME_LIMIT && !name.contains('\n') => (Some(name), json),
             None if body.len() < NAME_LIMIT && !body.contains('\n') => return CallParse::Incomplete,
-            None => return CallParse::NoCall,
+            Some(_) | None => return CallParse::NoCall,
         },
         (Some(_), CallBody::Object { .. } | CallBody::List) => return CallParse::NoCall,
     };
@@ -178,6 +179,19 @@ mod tests {
         assert_eq!(parse("sun\n", &MISTRAL_NAMED), CallParse::NoCall);
         assert_eq!(parse("sun[ARGS] none", &MISTRAL_NAMED), CallParse::NoCall);
         assert_eq!(parse(&"x".repeat(NAME_LIMIT), &MISTRAL_NAMED), CallParse::NoCall);
+    }
+
+    #[test]
+    fn name_has_the_same_limits_before_and_after_its_mark() {
+        for name in ["sun\n", "s\nun", &"x".repeat(NAME_LIMIT - 5)] {
+            let text = format!("{name}[ARGS]{{}}");
+            let before = (1..text.len()).any(|end| parse(&text[..end], &MISTRAL_NAMED) == CallParse::NoCall);
+            assert!(before, "{name}");
+            assert_eq!(parse(&text, &MISTRAL_NAMED), CallParse::NoCall, "{name}");
+        }
+        let text = format!("{}[ARGS]{{}}", "x".repeat(NAME_LIMIT - 6));
+        assert!((1..text.len()).all(|end| parse(&text[..end], &MISTRAL_NAMED) == CallParse::Incomplete));
+        assert!(matches!(parse(&text, &MISTRAL_NAMED), CallParse::Calls(..)));
     }
 
     #[test]

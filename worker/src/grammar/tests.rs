@@ -40,7 +40,7 @@ fn tokens(text: &str, end: u32) -> Vec<u32> {
 fn allows(grammar: TopLevelGrammar, answer: &str) -> bool {
     let mut constraint = Grammars::new(text()).constraint(grammar, &[]).expect("possible");
     tokens(answer, text().eos_tokens()[0]).into_iter().all(|token| {
-        let is_allowed = constraint.allowed().expect("it goes on").contains(token);
+        let is_allowed = constraint.allowed().expect("a next token").contains(token);
         is_allowed && constraint.accept(token).is_ok()
     })
 }
@@ -65,7 +65,7 @@ fn answer(grammars: &Grammars, shape: &OutputFormat, seed: u64, length: u32) -> 
             constraint.as_mut().map(|constraint| constraint as &mut dyn Constraint),
             index,
         )
-        .expect("it goes on");
+        .expect("a next token");
         if token.id == end {
             break;
         }
@@ -227,7 +227,7 @@ proptest! {
         let cut = cut.min(whole.len());
         let mut first = grammars.constraint(grammar(&shape), &[]).expect("possible");
         for token in &whole[..cut] {
-            first.allowed().expect("it goes on");
+            first.allowed().expect("a next token");
             first.accept(*token).expect("one of them");
         }
         let mut second = grammars.constraint(grammar(&shape), &whole[..cut]).expect("possible");

@@ -1,7 +1,7 @@
 //! Tokenizer of an encoder: texts become tokens exactly as `tokenizer.json` says.
 //!
-//! Unlike in a chat, tokens stand before and behind a text, and the texts of control tokens are recognized in the input. Both
-//! are what sentence-transformers does.
+//! Unlike in a chat, the tokenizer adds tokens before and after a text, and recognizes the texts of control tokens in the
+//! input. sentence-transformers does the same.
 
 use std::path::Path;
 
@@ -38,7 +38,7 @@ impl EncoderText {
             invalid(format!("tokenizer.json cannot be used: {}", printable(&cause.to_string())))
         };
         let mut tokenizer: Tokenizer = serde_json::from_value(document).map_err(|cause| unusable(&cause))?;
-        // The file has the padding and truncation of whoever used the tokenizer last.
+        // The file has the padding and truncation that were set when it was saved.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|cause| unusable(&cause))?;
         let added = tokenizer.encode_fast("", true).map_err(|cause| unusable(&cause))?.len();
