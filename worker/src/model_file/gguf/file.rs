@@ -7,11 +7,7 @@ use std::path::Path;
 use rbee_kernels::WeightType;
 use rbee_schema::Failure;
 
-use super::{
-    header::{Header, read_header},
-    layout::byte_range,
-    metadata::Metadata,
-};
+use super::{header::Header, layout::byte_range, metadata::Metadata, parse::read_header};
 use crate::model_file::mapped_file::MappedFile;
 
 /// An open GGUF file whose header has been read and whose tensors lie within the file.
