@@ -10,7 +10,7 @@ use tokenizers::{Encoding, Token, Tokenizer, TruncationParams};
 
 use crate::{
     contract::{Chat, Text},
-    decide::format::AnswerFormat,
+    decide::markup::AnswerMarkup,
     model_file::{
         error::{invalid, printable},
         json_file::read_json,
@@ -77,11 +77,11 @@ impl Text for EncoderText {
         ))
     }
 
-    fn format(&self) -> AnswerFormat {
-        AnswerFormat::default()
+    fn markup(&self) -> AnswerMarkup {
+        AnswerMarkup::default()
     }
 
-    fn passage(&self, input: &EmbeddingInput) -> Result<Vec<u32>, Failure> {
+    fn encode_input(&self, input: &EmbeddingInput) -> Result<Vec<u32>, Failure> {
         let encoded = match input {
             EmbeddingInput::Text(text) => self.tokenizer.encode_fast(format!("{}{text}", self.prompt), true),
             EmbeddingInput::Tokens(ids) => self.tokenizer.post_process(self.encoding(ids)?, None, true),
@@ -93,7 +93,7 @@ impl Text for EncoderText {
         Ok(ids)
     }
 
-    fn size(&self) -> u32 {
+    fn token_count(&self) -> u32 {
         u32::try_from(self.vocabulary_size()).unwrap_or(u32::MAX)
     }
 
@@ -101,7 +101,7 @@ impl Text for EncoderText {
         &[]
     }
 
-    fn ends(&self) -> Vec<u32> {
+    fn eos_tokens(&self) -> Vec<u32> {
         Vec::new()
     }
 }

@@ -96,7 +96,7 @@ fn control_tokens_in_messages_stay_text() {
         let text: Vec<u8> = prompt.iter().flat_map(|&id| loaded.text.piece(id)).copied().collect();
         assert_eq!(String::from_utf8_lossy(&text), format!("user\n{}\nassistant", content.trim()));
     }
-    assert_eq!(loaded.text.ends(), [end]);
+    assert_eq!(loaded.text.eos_tokens(), [end]);
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn messages_contain_no_control_or_byte_tokens() {
         let written: Vec<u8> = prompt.iter().flat_map(|&id| text.piece(id)).copied().collect();
         assert_eq!(String::from_utf8_lossy(&written).trim_start(), content);
     }
-    let ends = text.ends();
+    let ends = text.eos_tokens();
     assert_eq!(ends, [2, 4], "end of text and end of turn");
 }
 

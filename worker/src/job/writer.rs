@@ -1,5 +1,5 @@
-//! Appending to a job's output so that each chunk is stored once, also when an acknowledgement is lost. Step 5 of a
-//! job's path.
+//! Appends to a job's output so that each chunk is stored once, even when an acknowledgement is lost. Step 5 of a job's
+//! path.
 
 use std::time::Duration;
 
@@ -8,32 +8,40 @@ use rbee_schema::{Chunk, JobId, Tenant};
 use tokio::time::sleep;
 use tracing::warn;
 
-/// The pauses before a chunk is appended again: the first, and the longest.
+/// Pause before the first retry of an append. Short, because most interruptions of the bus are reconnects of a few
+/// milliseconds and a client waits for the chunk.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Maximum pause between two retries. The pause doubles up to it, so that a server that is away for long is not loaded and
+/// output continues within a second of its return.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The one who appends to the output of a job, as long as nobody else does.
+/// Appends to the output of a job for as long as no other worker does. Each append names the sequence of the chunk before it,
+/// which fences a second writer.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(super) struct Writer {
     bus: Bus,
     tenant: Tenant,
     job: JobId,
-    /// The sequence of the last chunk.
+    /// Sequence of the last chunk.
     last: u64,
 }
 
-/// Somebody else has appended: the job is no longer ours.
+/// Another worker has appended: this attempt may write no more.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Fenced;
+pub(super) struct Fenced;
 
 impl Writer {
-    pub(crate) fn new(bus: &Bus, tenant: &Tenant, job: &JobId, last: u64) -> Self {
+    pub(super) fn new(bus: &Bus, tenant: &Tenant, job: &JobId, last: u64) -> Self {
         Self { bus: bus.clone(), tenant: tenant.clone(), job: job.clone(), last }
     }
 
-    /// Appends a chunk. While the bus is away it waits and tries again; then it looks whether the chunk was stored and
+    /// Appends a chunk. While the bus is away the writer waits and retries; then it checks whether the chunk was stored and
     /// only its acknowledgement was lost.
-    pub(crate) async fn append(&mut self, chunk: &Chunk) -> Result<(), Fenced> {
+    ///
+    /// # Errors
+    /// [`Fenced`] if another worker has appended.
+    pub(super) async fn append(&mut self, chunk: &Chunk) -> Result<(), Fenced> {
         let mut may_be_stored = false;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -42,10 +50,10 @@ impl Writer {
                     self.last = sequence;
                     return Ok(());
                 }
-                Err(AppendError::Stale) if may_be_stored => return self.look_for(chunk).await,
+                Err(AppendError::Stale) if may_be_stored => return self.confirm(chunk).await,
                 Err(AppendError::Stale) => return Err(Fenced),
                 Err(AppendError::Bus(error)) => {
-                    warn!(job = %self.job, %error, "output waits for the bus");
+                    warn!(job = %self.job, %error, "failed to append output; the append is retried");
                     may_be_stored = true;
                     sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -54,7 +62,8 @@ impl Writer {
         }
     }
 
-    async fn look_for(&mut self, chunk: &Chunk) -> Result<(), Fenced> {
+    /// Checks whether the chunk behind the last one is `chunk`.
+    async fn confirm(&mut self, chunk: &Chunk) -> Result<(), Fenced> {
         loop {
             match self.bus.stored_output(&self.tenant, &self.job, self.last + 1).await {
                 Ok(chunks) => {
@@ -67,7 +76,7 @@ impl Writer {
                     };
                 }
                 Err(error) => {
-                    warn!(job = %self.job, %error, "output waits for the bus");
+                    warn!(job = %self.job, %error, "failed to read stored output; the read is retried");
                     sleep(LONGEST_PAUSE).await;
                 }
             }
