@@ -244,6 +244,7 @@ fn campaign_end(ended: Result<Result<(), BusError>, JoinError>) -> String {
 
 async fn wait_until(time: Option<Instant>) {
     match time {
+        // Timer: deadline of a decision, or end of the pause after a planning pass.
         Some(time) => sleep_until(time.into()).await,
         None => std::future::pending().await,
     }
