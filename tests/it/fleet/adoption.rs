@@ -56,7 +56,7 @@ async fn second_hive_with_a_name_in_use_exits_with_75() {
     fleet.serve_mock("m", "", 1, 1).await;
     let before = fleet.ready(1).await.remove(0);
     let folders = [fleet.folder().join("one"), fleet.folder().join("elsewhere")];
-    for (folder, words) in folders.iter().zip(["runs already on this machine", "runs already on"]) {
+    for (folder, words) in folders.iter().zip(["already runs on this machine", "already runs on"]) {
         let data = folder.display().to_string();
         let refused = fleet.rbee(&["hive", "--name", "one", "--ports", &fleet.ports.range(), "--data", &data]).await;
         let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();

@@ -254,7 +254,7 @@ async fn workers_are_added_when_jobs_wait_longer_than_a_start() {
             _ => None,
         })
         .collect();
-    assert!(why.iter().any(|why| why.contains("jobs wait for")), "{why:?}");
+    assert!(why.iter().any(|why| why.contains("waiting for")), "{why:?}");
 }
 
 #[tokio::test]

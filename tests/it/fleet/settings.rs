@@ -100,7 +100,7 @@ async fn hive_and_worker_intervals_follow_their_settings() {
 async fn inconsistent_timers_stop_a_hive_from_starting() {
     let mut fleet = Fleet::bare().await;
     for (arguments, words) in [
-        (&["--worker-settings", "beat=3s"][..], "longer than the beat of its workers, which is 3s"),
+        (&["--worker-settings", "beat=3s"][..], "longer than the heartbeat interval of its workers, which is 3s"),
         (&["--timers", "presence=30s"], "`presence_lapse=30s`: expected longer than presence"),
         (&["--bounds", "loop_exit=3"], "did you mean `loop_exits`?"),
         (&["--connection", "outbox=none"], "`outbox=none`: expected a whole number"),
@@ -115,7 +115,10 @@ async fn inconsistent_timers_stop_a_hive_from_starting() {
     fleet.launch_hive(&slow);
     assert_eq!(fleet.exit_code("one").await, Some(1));
     let log = fs::read_to_string(fleet.log("one")).expect("the hive writes a log");
-    assert!(log.contains("`suspect=2s`: expected longer than the beat of this hive, which is 2s"), "{log}");
+    assert!(
+        log.contains("`suspect=2s`: expected longer than the heartbeat interval of this hive, which is 2s"),
+        "{log}"
+    );
 
     // A running hive reports the conflict when such a queen starts.
     fleet.kill_role("queen");
@@ -125,7 +128,9 @@ async fn inconsistent_timers_stop_a_hive_from_starting() {
     queen(&mut fleet, "next", &["--queen-timers", "suspect=2s"]).await;
     eventually("the hive is degraded", PATIENCE, async || {
         let record = Registry::hives(&fleet.bus).get("one").await.expect("the server answers");
-        record.and_then(|record| record.degraded).is_some_and(|why| why.contains("queen next do not suit this hive"))
+        record
+            .and_then(|record| record.degraded)
+            .is_some_and(|why| why.contains("queen next do not fit those of this hive"))
     })
     .await;
 }
@@ -244,9 +249,9 @@ async fn waiting_verbs_give_up_after_their_patience() {
     let record = serde_json::from_str(record).expect("a record");
     Registry::hives(&fleet.bus).put("ghost", &record).await.expect("the server answers");
     for (arguments, words) in [
-        (&["drain", "ghost"][..], "nothing was heard for 300ms (--patience)"),
-        (&["pull", "hf:o/r/m.gguf"], "was silent for 300ms (--patience)"),
-        (&["down"], "nothing was heard for 300ms (--patience)"),
+        (&["drain", "ghost"][..], "no event came for 300ms (--patience)"),
+        (&["pull", "hf:o/r/m.gguf"], "sent no answer for 300ms (--patience)"),
+        (&["down"], "no event came for 300ms (--patience)"),
         (&["cancel", "j"], "no output for 300ms"),
         (&["attach", "j"], "no output for 300ms"),
     ] {

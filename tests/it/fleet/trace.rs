@@ -79,7 +79,7 @@ async fn one_trace_covers_placement_spawn_load_and_answer() {
         assert!(spawn.events.iter().any(|found| found == step), "{step}: {:?}", spawn.events);
     }
     let steps: Vec<&str> = job.events.iter().map(String::as_str).collect();
-    assert_eq!(steps, ["a job was taken", "claimed", "prompt rendered", "first token", "done"]);
+    assert_eq!(steps, ["received a job", "claimed", "prompt rendered", "first token", "done"]);
     for attribute in ["job", "model", "tenant", "worker"] {
         assert!(job.attributes.contains_key(attribute), "{attribute}: {:?}", job.attributes);
     }
@@ -158,7 +158,7 @@ async fn trace_is_propagated_without_an_exporter() {
         fs::read_to_string(&log)
             .unwrap_or_default()
             .lines()
-            .any(|line| line.contains("a job was taken") && line.contains(TRACE))
+            .any(|line| line.contains("received a job") && line.contains(TRACE))
     };
     eventually("the log has the trace of the job", PATIENCE, async || taken()).await;
 }
