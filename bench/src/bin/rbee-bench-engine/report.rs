@@ -71,7 +71,7 @@ impl Report {
             match different.is_empty() {
                 true => println!("         and none differ elsewhere"),
                 false => {
-                    println!("         and {} differ elsewhere (prompt, index, gap): {different:?}", different.len())
+                    println!("         and {} differ elsewhere (prompt, index, gap): {different:?}", different.len());
                 }
             }
         }
