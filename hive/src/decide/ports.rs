@@ -171,7 +171,7 @@ mod tests {
             book.is_of(port, &worker("w")) && !book.is_of(port, &worker("other")) && !book.is_of(8081, &worker("w"))
         );
         book.give_back(port, &worker("other"));
-        assert!(book.is_of(port, &worker("w")), "it was not the other worker's to give back");
+        assert!(book.is_of(port, &worker("w")), "the port belongs to another worker");
         book.give_back(port, &worker("w"));
         assert!(!book.is_of(port, &worker("w")));
     }

@@ -97,7 +97,7 @@ impl Worker {
     }
 }
 
-/// The exit in words, for people.
+/// Description of the exit, for people.
 fn describe(class: ExitClass, cause: &StopCause, exit: &ProcessExit, memory: Option<ByteSize>) -> String {
     let how = match (exit.code, exit.signal) {
         (Some(code), _) => format!("it exited with code {code}"),

@@ -196,7 +196,7 @@ impl Worker {
 
             (state, Event::Exited(exit)) => self.exited(state, exit, now, rules),
 
-            // Late and duplicate messages are normal, and a heartbeat may overtake them: they say nothing new.
+            // Late and duplicate messages are normal, and a heartbeat may overtake them: they contain nothing new.
             (
                 state @ (State::Ready { .. } | State::Suspect { .. } | State::Draining { .. } | State::Stopping { .. }),
                 Event::Loading { .. } | Event::Ready { .. },
