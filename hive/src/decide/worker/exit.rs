@@ -4,7 +4,12 @@ use std::time::{Duration, Instant};
 
 use rbee_schema::{ByteSize, ExitClass, WorkerEvent};
 
-use super::{Effect, Goal, Process, ProcessExit, State, StopCause, Worker};
+use super::{
+    Worker,
+    event::Effect,
+    process_exit::ProcessExit,
+    state::{Goal, Process, State, StopCause},
+};
 use crate::decide::{
     restart::{AfterExit, Exit},
     rules::Rules,

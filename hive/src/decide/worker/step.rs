@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 use rbee_schema::{Failure, FailureCode, JobInFlight, StopMode, WorkerEvent};
 
 use super::{
-    Effect, Event, Goal, Load, Process, Stage, State, StopCause, Worker,
+    Worker,
+    event::{Effect, Event},
     exit::millis,
     liveness::{Liveness, Verdict},
+    state::{Goal, Load, Process, Stage, State, StopCause},
 };
 use crate::decide::{rules::Rules, timers::Timers};
 

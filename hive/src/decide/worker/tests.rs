@@ -1,7 +1,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use proptest::prelude::*;
-use rbee_schema::{ExitClass, FailureCode, ModelReference, StopMode};
+use rbee_schema::{ExitClass, Failure, FailureCode, ModelReference, StopMode};
 
 use super::*;
 
