@@ -36,7 +36,7 @@ impl Alone {
     /// Answers a chat. Blocks.
     pub(crate) fn answer(&mut self, request: &JobRequest) -> Computed {
         let Loaded { engine, text, .. } = &mut self.loaded;
-        let ends = text.ends();
+        let ends = text.eos_tokens();
         let limit = request.max_tokens.unwrap_or(u32::MAX) as usize;
         let id = SequenceId(self.next);
         self.next += 1;

@@ -1,4 +1,4 @@
-//! What a hive is told when it starts, and why it may not run.
+//! Configuration of a hive, and the errors that end it.
 
 use std::{io, ops::RangeInclusive, path::PathBuf};
 
@@ -7,106 +7,105 @@ use rbee_schema::{Device, HiveName, HostName, Labels, Limits, Protocol, WorkerSe
 
 use crate::{decide::rules::Rules, ledger::LedgerError, store::StoreConfig};
 
-/// Who a hive is and what it may use.
+/// Configuration of a hive.
 #[derive(Debug, Clone)]
 pub struct HiveConfig {
-    /// Its name.
+    /// Name of the hive.
     pub name: HiveName,
-    /// Its machine: port numbers are unique there.
+    /// Name of the machine. Port numbers are unique within it.
     pub host: HostName,
-    /// The ports that it may lease.
+    /// Ports that the hive may lease.
     pub ports: RangeInclusive<u16>,
-    /// Where it keeps its ledger and its workers' output.
+    /// Folder of the ledger and of the workers' logs.
     pub data: PathBuf,
-    /// The worker program.
+    /// Path of the worker program.
     pub worker_program: PathBuf,
-    /// Where it keeps model files, and where it fetches them from.
+    /// Store of model files.
     pub store: StoreConfig,
-    /// The server that workers are told to use.
+    /// Address of the server for the workers.
     pub nats_url: String,
-    /// What a worker may use where its model's declaration does not say.
+    /// Limits of a worker whose model declares none.
     pub limits: Limits,
-    /// What the worker program runs on; the first is what it runs on by itself.
+    /// Devices of the worker program, the default first.
     pub devices: Vec<Device>,
-    /// How many workers it runs at most.
+    /// Largest number of workers.
     pub max_workers: u32,
-    /// What it is called by, for declarations that ask for it.
+    /// Labels of this hive. A model's `labels` select hives by them.
     pub labels: Labels,
-    /// How long it waits for what, and what it bears.
+    /// Timers and bounds of the hive.
     pub rules: Rules,
-    /// The same of its workers.
+    /// Settings of the workers.
     pub worker: WorkerSettings,
-    /// Where its metrics are served, for whoever reads its record.
+    /// Address of the hive's metrics, published in its record.
     pub metrics: Option<String>,
-    /// The collector that its workers send their spans to.
+    /// OTLP collector to which the workers send their spans.
     pub otlp: Option<String>,
 }
 
-/// A hive that cannot run.
+/// An error that ends a hive.
 #[derive(Debug, thiserror::Error)]
 pub enum HiveError {
-    /// The worker program is not there.
+    /// The worker program does not exist.
     #[error(
         "no worker program at {}: build it with `cargo build -p rbee-worker`, or name another with --worker-program",
         .0.display()
     )]
     NoWorkerProgram(PathBuf),
-    /// The hive's state cannot be used.
+    /// The ledger cannot be used.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// A hive of this name is on the bus, with another state folder.
+    /// Another hive of this name is registered, with another ledger.
     #[error(
-        "a hive named {name} runs already on {host} (process {pid}): give this one another name with --name, or stop that \
-         one and try again; if it was killed, its name is free when its key lapses, 30 s later unless its timers say \
-         otherwise"
+        "a hive named {name} already runs on {host} (process {pid}): choose another name with --name, or stop that hive and \
+         try again; if it was killed, its registration expires after 30 s, unless its timers say otherwise"
     )]
     Runs {
-        /// The name of both.
+        /// Name of both hives.
         name: HiveName,
-        /// Where the other one runs.
+        /// Machine of the other hive.
         host: HostName,
-        /// Its process.
+        /// Process number of the other hive.
         pid: u32,
     },
-    /// A hive of this name that is newer took over.
-    #[error("another hive named {name} runs on {by} and is newer: this one has stopped its workers and ended")]
+    /// A newer hive of this name has started.
+    #[error("a newer hive named {name} runs on {by}: this one has stopped its workers and ended")]
     Fenced {
-        /// The name of both.
+        /// Name of both hives.
         name: HiveName,
-        /// Where the other one runs.
+        /// Machine of the other hive.
         by: HostName,
     },
-    /// The queen who leads does not understand it.
+    /// The leading queen speaks no protocol version that this hive understands.
     #[error(
-        "the queen who leads is version {version} and speaks protocol {theirs}; this hive speaks {}: run the same version \
-         of rbee here and there",
+        "the leading queen is of version {version} and speaks protocol {theirs}; this hive speaks {}: run the same version \
+         of rbee on both machines",
         Protocol::OURS
     )]
     Incompatible {
-        /// The version of her program.
+        /// Version of the queen.
         version: String,
-        /// What she understands.
+        /// Protocol versions of the queen.
         theirs: Protocol,
     },
-    /// The queen who leads would think that it is gone between two of its heartbeats.
+    /// The timers of the leading queen do not fit those of this hive.
     #[error("{0}")]
     Unsuited(String),
-    /// The folder of model files cannot be used.
-    #[error("the store of model files cannot be used: {0}; choose another folder with --models")]
+    /// The store of model files cannot be opened.
+    #[error("failed to open the store of model files: {0}; choose another folder with --models")]
     Store(io::Error),
-    /// The bus does not do what it must.
+    /// A request to the bus failed.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// The machine does not do what it must.
-    #[error("failed to listen for signals of the system: {0}")]
+    /// The handler of a signal could not be installed.
+    #[error("failed to install a signal handler: {0}")]
     System(#[from] io::Error),
-    /// The connection to the bus was closed under it.
+    /// The connection to the bus was closed.
     #[error("the connection to the bus is closed")]
     Closed,
 }
 
 impl HiveError {
-    /// Whether another hive of the same name is why.
+    /// True where another hive of the same name is the cause.
     pub fn is_taken(&self) -> bool {
         match self {
             Self::Ledger(LedgerError::Held { .. }) | Self::Runs { .. } | Self::Fenced { .. } => true,

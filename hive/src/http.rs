@@ -6,21 +6,21 @@ use axum::{Router, extract::State, http::StatusCode, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
-/// How a hive is, for those who ask whether it can be used.
+/// Health of a hive, as `/healthz` reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Health {
-    /// It looks after what its earlier runs left.
+    /// The hive recovers what its earlier runs left.
     Recovering,
-    /// It takes commands.
+    /// The hive takes commands.
     Online,
-    /// It cannot hear commands: the bus is away. Its workers go on.
+    /// The hive has no connection to the bus and receives no commands. Its workers continue.
     BusAway,
-    /// It takes no further workers, or ends.
+    /// The hive takes no further workers, or stops.
     Draining,
 }
 
 impl Health {
-    /// The health in one word.
+    /// Name of the health in `/healthz`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Recovering => "recovering",
@@ -44,7 +44,7 @@ struct Shared {
     metrics: PrometheusHandle,
 }
 
-/// Serves until it is dropped.
+/// Serves `/healthz` and `/metrics` until the future is dropped.
 ///
 /// # Errors
 /// When the listener cannot be used.
@@ -57,13 +57,13 @@ pub async fn serve(
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let router = Router::new()
-        .route("/healthz", get(tell_health))
+        .route("/healthz", get(report_health))
         .route("/metrics", get(|State(shared): State<Shared>| async move { shared.metrics.render() }))
         .with_state(Shared { health, metrics });
     axum::serve(listener, router).await
 }
 
-async fn tell_health(State(shared): State<Shared>) -> (StatusCode, String) {
+async fn report_health(State(shared): State<Shared>) -> (StatusCode, String) {
     let health = *shared.health.borrow();
     (health.status(), format!("{}\n", health.as_str()))
 }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     async fn get(address: SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.expect("somebody listens");
+        let mut stream = TcpStream::connect(address).await.expect("the server listens");
         let request = format!("GET {path} HTTP/1.1\r\nHost: hive\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("it is read");
         let mut answer = String::new();
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hive_is_healthy_when_it_takes_commands_and_says_in_one_word_why_it_does_not() {
+    async fn only_an_online_hive_is_healthy_and_each_state_has_a_word() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         let (health, seen) = watch::channel(Health::Recovering);

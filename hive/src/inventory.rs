@@ -1,38 +1,40 @@
-//! What the machine has, and what of it is free now.
+//! Inventory of the machine: what it has, and what of it is free now.
 
-mod cards;
+mod gpus;
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-pub(crate) use self::cards::{Card, Cards};
+use nix::sys::statvfs::statvfs;
+
+use self::gpus::Gpu;
+pub(crate) use self::gpus::Gpus;
 use crate::limits::{Hierarchy, find};
 
-/// What the machine has. Sizes are in bytes.
+/// Memory, cores, disk and GPUs of the machine. Sizes are in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Inventory {
-    /// The memory that there is: the machine's, or what the hive's own group may use where that is less.
+    /// Total memory: the machine's, or the limit of the hive's own cgroup where that is lower.
     pub(crate) memory_total: u64,
-    /// How much of it can be had without swapping.
+    /// Memory that can be used without swapping.
     pub(crate) memory_available: u64,
-    /// The cores that can be used.
+    /// Number of cores that can be used.
     pub(crate) cores: u32,
-    /// What may still be written to the disk of the folder that was asked about.
+    /// Free space on the disk of the inspected folder.
     pub(crate) disk_free: u64,
-    /// NVIDIA cards.
-    pub(crate) cards: Vec<Card>,
+    gpus: Vec<Gpu>,
 }
 
 impl Inventory {
-    /// Looks at the machine, and at the disk of `folder`, which may be a folder that is still to be made.
+    /// Inspects the machine, and the disk of `folder`, which may be a folder that does not exist yet.
     ///
     /// # Errors
-    /// When the kernel does not tell its memory, or there is no disk under `folder`.
-    pub(crate) fn take(folder: &Path, cards: &Cards) -> io::Result<Self> {
+    /// When the kernel does not report its memory, or the disk cannot be inspected.
+    pub(crate) fn take(folder: &Path, gpus: &Gpus) -> io::Result<Self> {
         let machine = memory(&fs::read_to_string("/proc/meminfo")?)
-            .ok_or_else(|| io::Error::other("/proc/meminfo does not say MemTotal and MemAvailable"))?;
+            .ok_or_else(|| io::Error::other("/proc/meminfo has no MemTotal or no MemAvailable"))?;
         let (memory_total, memory_available) = bounded(machine, &levels());
         Ok(Self {
             memory_total,
@@ -40,12 +42,17 @@ impl Inventory {
             cores: std::thread::available_parallelism()
                 .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
             disk_free: disk_free(folder)?,
-            cards: cards.look(),
+            gpus: gpus.inspect(),
         })
+    }
+
+    /// Free memory of the GPU that has most of it; `None` where no GPU answers.
+    pub(crate) fn gpu_free(&self) -> Option<u64> {
+        self.gpus.iter().map(|gpu| gpu.free).max()
     }
 }
 
-/// Total and available memory of the machine, from `/proc/meminfo`.
+/// Total and available memory of the machine in bytes, from `/proc/meminfo`.
 fn memory(meminfo: &str) -> Option<(u64, u64)> {
     let kibibytes = |name| number(meminfo, name, ":");
     Some((kibibytes("MemTotal")? * 1024, kibibytes("MemAvailable")? * 1024))
@@ -56,16 +63,16 @@ fn number(text: &str, name: &str, separator: &str) -> Option<u64> {
     value.split_whitespace().next()?.parse().ok()
 }
 
-/// A group that we are in, with what it may use.
+/// Memory limit and use of a cgroup that contains the hive, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Level {
     limit: u64,
     used: u64,
-    /// Files that nobody has looked at lately: they go as soon as memory is wanted.
+    /// Cached files that were not read lately: the kernel drops them as soon as memory is needed.
     reclaimable: u64,
 }
 
-/// What is left when each group that we are in has its say.
+/// Total and available memory under the limits of all these cgroups.
 fn bounded(machine: (u64, u64), levels: &[Level]) -> (u64, u64) {
     levels.iter().fold(machine, |(total, available), level| {
         let left = level.limit.saturating_sub(level.used.saturating_sub(level.reclaimable));
@@ -73,7 +80,7 @@ fn bounded(machine: (u64, u64), levels: &[Level]) -> (u64, u64) {
     })
 }
 
-/// Our own group and those above it that limit memory, in both versions.
+/// The hive's own cgroup and its ancestors, as far as they limit memory, in both versions.
 fn levels() -> Vec<Level> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let (mounts, groups) = (read("/proc/self/mountinfo"), read("/proc/self/cgroup"));
@@ -81,30 +88,31 @@ fn levels() -> Vec<Level> {
         (Hierarchy::Unified, ["memory.max", "memory.current"]),
         (Hierarchy::Memory, ["memory.limit_in_bytes", "memory.usage_in_bytes"]),
     ];
-    let places = files.into_iter().filter_map(|(hierarchy, files)| Some((find(hierarchy, &mounts, &groups)?, files)));
-    places.flat_map(|(place, files)| levels_of(&place.own, &place.mount, files)).collect()
+    let found = files.into_iter().filter_map(|(hierarchy, files)| Some((find(hierarchy, &mounts, &groups)?, files)));
+    found.flat_map(|(location, files)| levels_of(&location.own, &location.mount, files)).collect()
 }
 
 fn levels_of(own: &Path, mount: &Path, [limit, used]: [&str; 2]) -> Vec<Level> {
-    let above = own.ancestors().take_while(|folder| folder.starts_with(mount));
+    let ancestors = own.ancestors().take_while(|folder| folder.starts_with(mount));
     let level = |folder: &Path| {
-        // `max` is no number, and no limit.
+        // `max` does not parse: no limit.
         let read = |file: &str| fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok();
         let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
-        // In v1 the plain number is that of this group without those below.
+        // In v1 the plain counter leaves out the groups below.
         let reclaimable = number(&stat, "total_inactive_file", " ").or_else(|| number(&stat, "inactive_file", " "));
         Some(Level { limit: read(limit)?, used: read(used)?, reclaimable: reclaimable.unwrap_or(0) })
     };
-    above.filter_map(level).collect()
+    ancestors.filter_map(level).collect()
 }
 
-/// What may be written to the disk that `folder` is on, or will be.
+/// Free space on the disk that `folder` is on, or will be.
 fn disk_free(folder: &Path) -> io::Result<u64> {
-    let there = folder.ancestors().find(|folder| folder.exists());
-    // A relative name that is not there yet will be made where we are.
-    let there = there.filter(|folder| !folder.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), PathBuf::from);
-    let disk = rustix::fs::statvfs(&there)?;
-    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    let existing = folder.ancestors().find(|folder| folder.exists());
+    // A relative path that does not exist yet will be created in the current folder.
+    let existing =
+        existing.filter(|folder| !folder.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let disk = statvfs(&existing)?;
+    Ok(disk.blocks_available().saturating_mul(disk.fragment_size()))
 }
 
 #[cfg(test)]
@@ -112,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_what_the_kernel_says() {
+    fn memory_is_read_from_meminfo() {
         let meminfo =
             "MemTotal:       24682416 kB\nMemFree:  1 kB\nMemAvailable:   23633820 kB\nHugepagesize: 2048 kB\n";
         assert_eq!(memory(meminfo), Some((24_682_416 * 1024, 23_633_820 * 1024)));
@@ -121,16 +129,16 @@ mod tests {
     }
 
     #[test]
-    fn the_tightest_group_bounds_what_there_is() {
+    fn tightest_cgroup_limits_the_memory() {
         let level = |limit, used, reclaimable| Level { limit, used, reclaimable };
         for (levels, expected) in [
             (&[][..], (1000, 800)),
             (&[level(u64::MAX, 900, 0)], (1000, 800)),
             (&[level(500, 100, 0)], (500, 400)),
-            // Old files in memory go when memory is wanted.
+            // Cached files are dropped when memory is needed.
             (&[level(500, 400, 300)], (500, 400)),
             (&[level(500, 100, 0), level(700, 650, 0)], (500, 50)),
-            // A limit may be lowered below what is used.
+            // A limit may be lowered below the current use.
             (&[level(500, 600, 0)], (500, 0)),
         ] {
             assert_eq!(bounded((1000, 800), levels), expected, "{levels:?}");
@@ -138,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn each_group_up_to_the_mount_is_looked_at() {
+    fn every_cgroup_up_to_the_mount_is_read() {
         let mount = tempfile::tempdir().expect("a folder");
         let own = mount.path().join("service/hive");
         std::fs::create_dir_all(&own).expect("made");
@@ -155,9 +163,9 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_something_of_everything() {
+    fn this_machine_has_memory_cores_and_disk() {
         let folder = std::env::temp_dir().join("rbee-not/made/yet");
-        let inventory = Inventory::take(&folder, &Cards::open()).expect("looked at");
+        let inventory = Inventory::take(&folder, &Gpus::open()).expect("inspected");
         assert!(inventory.memory_total > 64 << 20 && inventory.memory_available > 0, "{inventory:?}");
         assert!(inventory.memory_available <= inventory.memory_total, "{inventory:?}");
         assert!(inventory.cores > 0 && inventory.disk_free > 0, "{inventory:?}");

@@ -1,9 +1,10 @@
-//! The hive: the agent of one machine. It starts worker processes, watches them through the kernel and the bus, gives
-//! back what a dead one held, and tells the bus all of it. Step 3 of a job's path.
+//! The hive: the agent of one machine. It starts worker processes, watches them through the kernel and the bus, returns the
+//! jobs of an exited worker to the queue, and publishes all of it. Step 3 of a job's path.
 //!
-//! [`supervisor`] is the one task that owns everything; [`decide`] says what is to be done and does nothing itself.
+//! [`supervisor`] is the one task that owns everything; [`decide`] decides what to do and does nothing itself.
 
 mod config;
+mod count;
 pub mod decide;
 pub mod http;
 mod inventory;

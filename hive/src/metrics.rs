@@ -1,4 +1,4 @@
-//! The names of all metrics of a hive, and the only places where they are counted.
+//! All metrics of a hive: their names, their help texts, and the functions that record them.
 
 use std::time::Duration;
 
@@ -32,21 +32,21 @@ const MEMORY_AVAILABLE: &str = "rbee_hive_memory_available_bytes";
 const MEMORY_RESERVED: &str = "rbee_hive_memory_reserved_bytes";
 const BUS_ONLINE: &str = "rbee_hive_bus_online";
 
-/// Counters without labels. They stand at 0 from the beginning, so that the first count is seen as a rise.
+/// Counters without labels. They start at 0, so that the first count shows as a rise.
 const COUNTERS: [(&str, Unit, &str); 10] = [
-    (SPAWNS, Unit::Count, "Worker processes that were started."),
-    (RESTARTS, Unit::Count, "Starts of workers that had ended unwanted."),
-    (CRASH_LOOPS, Unit::Count, "Workers that ended too often and are tried again only rarely."),
-    (ADOPTED, Unit::Count, "Workers of an earlier run of the hive that lived and are its own again."),
-    (ORPHANS_KILLED, Unit::Count, "Processes that belonged to no worker and were killed."),
-    (JOBS_RETURNED, Unit::Count, "Jobs of ended workers that were given back to the queue."),
-    (STALE_COMMANDS, Unit::Count, "Commands of queens whose term was over, and which were not obeyed."),
-    (PORTS_RECLAIMED, Unit::Count, "Leases that were found without a worker and taken back: leaks."),
-    (HEALTH_CHECK_FAILURES, Unit::Count, "Health checks that a worker did not answer well."),
-    (FETCHED, Unit::Bytes, "Bytes of model files that were fetched."),
+    (SPAWNS, Unit::Count, "Worker processes started."),
+    (RESTARTS, Unit::Count, "Restarts of workers that exited unexpectedly."),
+    (CRASH_LOOPS, Unit::Count, "Crash loops: workers that exited too often and are retried rarely."),
+    (ADOPTED, Unit::Count, "Running workers of an earlier run of the hive that were adopted."),
+    (ORPHANS_KILLED, Unit::Count, "Processes killed because they belonged to no worker."),
+    (JOBS_RETURNED, Unit::Count, "Jobs of exited workers returned to the queue."),
+    (STALE_COMMANDS, Unit::Count, "Commands refused because the term of their queen was over."),
+    (PORTS_RECLAIMED, Unit::Count, "Leaked port leases: found without a worker and released."),
+    (HEALTH_CHECK_FAILURES, Unit::Count, "Failed health checks of workers."),
+    (FETCHED, Unit::Bytes, "Bytes of model files fetched."),
 ];
 
-/// Every phase, so that one without workers stands at 0.
+/// All phases, so that one without workers is shown as 0.
 const PHASES: [WorkerPhase; 10] = [
     WorkerPhase::Requested,
     WorkerPhase::Spawning,
@@ -60,32 +60,44 @@ const PHASES: [WorkerPhase; 10] = [
     WorkerPhase::Failed,
 ];
 
-/// Says what each metric means.
+/// Registers the help text of each metric.
 pub(crate) fn describe() {
     for (name, unit, text) in COUNTERS {
         describe_counter!(name, unit, text);
         counter!(name).increment(0);
     }
     describe_counter!(REFUSALS, Unit::Count, "Workers that were not started, by failure code.");
-    describe_counter!(EXITS, Unit::Count, "Worker processes that ended, by what kind of end it was.");
-    describe_counter!(INVALID_TRANSITIONS, Unit::Count, "Words about a worker that did not fit its state, by both.");
-    describe_counter!(SUSPECTS, Unit::Count, "Workers that became suspect, by why.");
-    describe_counter!(FETCHES, Unit::Count, "Fetches of model files that ended: fetched, or by failure code.");
+    describe_counter!(EXITS, Unit::Count, "Exits of worker processes, by class.");
+    describe_counter!(
+        INVALID_TRANSITIONS,
+        Unit::Count,
+        "Messages about a worker that did not fit its state, by state and message."
+    );
+    describe_counter!(SUSPECTS, Unit::Count, "Workers that became suspect, by reason.");
+    describe_counter!(FETCHES, Unit::Count, "Fetches of model files, by outcome: `fetched` or a failure code.");
     describe_gauge!(WORKERS, Unit::Count, "Workers, by phase.");
-    describe_gauge!(PORTS_LEASED, Unit::Count, "Ports that are leased.");
-    describe_gauge!(PORTS, Unit::Count, "Ports that may be leased.");
-    describe_gauge!(LATE, Unit::Seconds, "By how much the hive's own clock ticks late: how overloaded its machine is.");
-    describe_gauge!(DEGRADED, Unit::Count, "1 while workers end so often that load is better placed elsewhere.");
-    describe_gauge!(SHUTDOWN, Unit::Seconds, "From the order to end to the last worker's end.");
-    describe_gauge!(MEMORY_AVAILABLE, Unit::Bytes, "Memory of the machine that is free for workers.");
-    describe_gauge!(MEMORY_RESERVED, Unit::Bytes, "Memory that workers were promised.");
-    describe_gauge!(BUS_ONLINE, Unit::Count, "1 while the bus is there.");
-    describe_histogram!(SPAWN_TO_READY, Unit::Seconds, "From the command to start a worker to its being ready.");
-    describe_histogram!(LOAD, Unit::Seconds, "From the start of a worker's process to its being ready, as it says.");
+    describe_gauge!(PORTS_LEASED, Unit::Count, "Leased ports of the hive.");
+    describe_gauge!(PORTS, Unit::Count, "Ports that the hive may lease.");
+    describe_gauge!(LATE, Unit::Seconds, "Lateness of the hive's own clock, a measure of the load of its machine.");
+    describe_gauge!(DEGRADED, Unit::Count, "1 while the hive is degraded: load is better placed on other hives.");
+    describe_gauge!(SHUTDOWN, Unit::Seconds, "Duration of the shutdown, until the last worker has exited.");
+    describe_gauge!(MEMORY_AVAILABLE, Unit::Bytes, "Memory of the machine that is available for workers.");
+    describe_gauge!(MEMORY_RESERVED, Unit::Bytes, "Memory reserved for running workers and not used by them yet.");
+    describe_gauge!(BUS_ONLINE, Unit::Count, "1 while the hive is connected to the bus.");
+    describe_histogram!(
+        SPAWN_TO_READY,
+        Unit::Seconds,
+        "Time from the start of a worker, with the fetch of its model, until it is ready."
+    );
+    describe_histogram!(
+        LOAD,
+        Unit::Seconds,
+        "Time from the start of a worker process until it is ready, as the worker reports it."
+    );
 }
 
-/// Something was told about a worker.
-pub(crate) fn told(event: &WorkerEvent) {
+/// Counts an event of a worker.
+pub(crate) fn count_event(event: &WorkerEvent) {
     match event {
         WorkerEvent::Spawned { .. } => spawned(),
         WorkerEvent::Adopted { .. } => adopted(),
@@ -99,7 +111,7 @@ pub(crate) fn told(event: &WorkerEvent) {
         WorkerEvent::CrashLooped { .. } => crash_looped(),
         WorkerEvent::Failed { failure, .. } => spawn_refused(failure.code),
         WorkerEvent::Ignored { received, state } => {
-            // Its first word is its kind; the rest would be a label without end.
+            // The first word is the kind of message; the rest would make a label with unlimited values.
             let kind = received.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
             event_ignored(state.clone(), kind.to_owned());
         }
@@ -113,7 +125,7 @@ pub(crate) fn told(event: &WorkerEvent) {
     }
 }
 
-/// Which phases the workers are in now, one for each worker.
+/// Sets the number of workers in each phase, from the phase of each worker.
 pub(crate) fn workers(phases: impl IntoIterator<Item = WorkerPhase>) {
     let phases: Vec<WorkerPhase> = phases.into_iter().collect();
     for phase in PHASES {
@@ -122,124 +134,124 @@ pub(crate) fn workers(phases: impl IntoIterator<Item = WorkerPhase>) {
     }
 }
 
-/// A worker process was started.
+/// Counts the start of a worker process.
 pub(crate) fn spawned() {
     counter!(SPAWNS).increment(1);
 }
 
-/// A worker was not started.
+/// Counts a worker that was not started.
 pub(crate) fn spawn_refused(code: FailureCode) {
     counter!(REFUSALS, "code" => code.as_str()).increment(1);
 }
 
-/// A worker process ended.
+/// Counts the exit of a worker process.
 pub(crate) fn exited(class: ExitClass) {
     counter!(EXITS, "class" => class.to_string()).increment(1);
 }
 
-/// A worker that had ended is started again.
+/// Counts a restart.
 pub(crate) fn restarted() {
     counter!(RESTARTS).increment(1);
 }
 
-/// A worker ended too often.
+/// Counts a crash loop.
 pub(crate) fn crash_looped() {
     counter!(CRASH_LOOPS).increment(1);
 }
 
-/// A worker of an earlier run is ours again.
+/// Counts the adoption of a running worker.
 pub(crate) fn adopted() {
     counter!(ADOPTED).increment(1);
 }
 
-/// A process that belonged to no worker was killed.
+/// Counts a killed process that belonged to no worker.
 pub(crate) fn orphan_killed() {
     counter!(ORPHANS_KILLED).increment(1);
 }
 
-/// A worker became ready, this long after it was commanded.
+/// Records the time from the start of a worker until it was ready.
 pub(crate) fn became_ready(after: Duration) {
     histogram!(SPAWN_TO_READY).record(after);
 }
 
-/// A worker said how long it took from the start of its process to ready.
+/// Records the load time that a worker reports.
 pub(crate) fn loaded(after: Duration) {
     histogram!(LOAD).record(after);
 }
 
-/// Jobs of an ended worker were given back.
+/// Counts jobs returned to the queue.
 pub(crate) fn jobs_returned(jobs: usize) {
     counter!(JOBS_RETURNED).increment(jobs as u64);
 }
 
-/// How many ports are leased, and how many may be.
+/// Sets the numbers of leased and of all ports.
 pub(crate) fn ports(leased: u32, total: u32) {
     gauge!(PORTS_LEASED).set(leased);
     gauge!(PORTS).set(total);
 }
 
-/// A queen whose term is over has commanded something.
+/// Counts a command of a queen whose term is over.
 pub(crate) fn stale_command() {
     counter!(STALE_COMMANDS).increment(1);
 }
 
-/// A lease without a worker was taken back.
+/// Counts the release of a leaked lease.
 pub(crate) fn port_reclaimed() {
     counter!(PORTS_RECLAIMED).increment(1);
 }
 
-/// Something was heard of a worker that did not fit its state.
-pub(crate) fn event_ignored(state: impl Into<SharedString>, heard: impl Into<SharedString>) {
-    counter!(INVALID_TRANSITIONS, "state" => state.into(), "event" => heard.into()).increment(1);
+/// Counts a message that did not fit the state of its worker.
+pub(crate) fn event_ignored(state: impl Into<SharedString>, message: impl Into<SharedString>) {
+    counter!(INVALID_TRANSITIONS, "state" => state.into(), "event" => message.into()).increment(1);
 }
 
-/// A worker became suspect: a few fixed words say why, such as `silent` or `frozen`.
+/// Counts a worker that became suspect; `reason` is `silent` or `frozen`.
 pub(crate) fn suspected(reason: &'static str) {
     counter!(SUSPECTS, "reason" => reason).increment(1);
 }
 
-/// A worker did not answer its health check well.
+/// Counts a failed health check.
 pub(crate) fn health_check_failed() {
     counter!(HEALTH_CHECK_FAILURES).increment(1);
 }
 
-/// By how much the hive's own clock ticks late.
+/// Sets the lateness of the hive's own clock.
 pub(crate) fn late(by: Duration) {
     gauge!(LATE).set(by);
 }
 
-/// Whether load is better placed elsewhere.
+/// Sets whether the hive is degraded.
 pub(crate) fn degraded(is_degraded: bool) {
     gauge!(DEGRADED).set(u32::from(is_degraded));
 }
 
-/// The workers are gone, this long after the order to end.
+/// Sets the duration of the shutdown.
 pub(crate) fn shut_down(after: Duration) {
     gauge!(SHUTDOWN).set(after);
 }
 
-/// Bytes of a model file came.
+/// Counts fetched bytes of a model file.
 pub(crate) fn bytes_fetched(bytes: u64) {
     counter!(FETCHED).increment(bytes);
 }
 
-/// A model file is here and whole.
+/// Counts a complete fetch.
 pub(crate) fn fetched() {
     counter!(FETCHES, "outcome" => "fetched").increment(1);
 }
 
-/// A model file could not be fetched.
+/// Counts a failed fetch.
 pub(crate) fn fetch_failed(code: FailureCode) {
     counter!(FETCHES, "outcome" => code.as_str()).increment(1);
 }
 
-/// What memory is free for workers, and what they were promised.
+/// Sets the memory that is available for workers, and the part of it that is reserved.
 pub(crate) fn memory(available: ByteSize, reserved: ByteSize) {
     gauge!(MEMORY_AVAILABLE).set(available.bytes() as f64);
     gauge!(MEMORY_RESERVED).set(reserved.bytes() as f64);
 }
 
-/// Whether the bus is there.
+/// Sets whether the hive is connected to the bus.
 pub(crate) fn bus_online(is_online: bool) {
     gauge!(BUS_ONLINE).set(u32::from(is_online));
 }
@@ -258,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_is_rendered_under_its_name_with_what_it_means() {
+    fn every_metric_is_rendered_under_its_name_with_a_help_text() {
         let text = rendered(|| {
             describe();
             workers([WorkerPhase::Ready, WorkerPhase::Ready, WorkerPhase::CrashLoop]);
@@ -327,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_stand_at_zero_before_anything_happens() {
+    fn counters_start_at_zero() {
         let text = rendered(describe);
         for (name, ..) in COUNTERS {
             assert!(text.lines().any(|line| line == format!("{name} 0")), "{name} in\n{text}");
@@ -336,7 +348,7 @@ mod tests {
 
     #[test]
     fn every_phase_has_its_gauge() {
-        // A new phase is a new case here, and an entry of the list.
+        // A new phase needs a new case here and an entry in the list.
         let place = |phase| match phase {
             WorkerPhase::Requested => 0,
             WorkerPhase::Spawning => 1,

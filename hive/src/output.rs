@@ -1,4 +1,4 @@
-//! What workers write: one file for each, kept from growing, and its last lines.
+//! Output of workers: one log file for each, rotated when it is large, and its last lines.
 
 use std::{
     collections::BTreeSet,
@@ -13,12 +13,12 @@ use tracing::{info, warn};
 
 use crate::decide::bounds::Bounds;
 
-/// The file that a worker writes to.
+/// Log file of a worker.
 pub(crate) fn log_file(data: &Path, worker: &WorkerName) -> PathBuf {
     data.join("logs").join(format!("{worker}.log"))
 }
 
-/// Opens the file for a run of a worker that starts; a large one is set aside first.
+/// Opens the log for a new run of a worker. A large log is rotated first.
 pub(crate) fn begin(log: &Path, epoch: u64, large: ByteSize) -> io::Result<File> {
     if let Some(folder) = log.parent() {
         fs::create_dir_all(folder)?;
@@ -29,17 +29,17 @@ pub(crate) fn begin(log: &Path, epoch: u64, large: ByteSize) -> io::Result<File>
     Ok(file)
 }
 
-/// Opens the file to write to its end.
+/// Opens the log for appending.
 pub(crate) fn append(log: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(log)
 }
 
-/// What a run begins with, so that its last words are not taken for those of another.
+/// First line of a run, which separates its output from that of the run before.
 fn headline(epoch: u64) -> String {
     format!("---- run {epoch} ----")
 }
 
-/// Deletes the files of workers that are gone and were not written to for `age`.
+/// Deletes the logs of removed workers that are older than `age`.
 pub(crate) fn prune(data: &Path, kept: &BTreeSet<WorkerName>, age: Duration) {
     let files = fs::read_dir(data.join("logs")).into_iter().flatten().flatten();
     for file in files {
@@ -51,13 +51,13 @@ pub(crate) fn prune(data: &Path, kept: &BTreeSet<WorkerName>, age: Duration) {
             .is_ok_and(|modified| modified.elapsed().is_ok_and(|since| since > age));
         if is_old && worker.is_some_and(|worker| !kept.contains(&worker)) {
             let removed = fs::remove_file(file.path());
-            info!(log = %file.path().display(), ok = removed.is_ok(), "the log of a worker that is long gone is deleted");
+            info!(log = %file.path().display(), ok = removed.is_ok(), "deleted the log of a removed worker");
         }
     }
 }
 
-/// Sets a file that is larger than `large` aside as `<name>.1`. A worker that has it open goes on at the beginning of the emptied file: it
-/// always writes to the end. What it writes between the two steps is lost, at worst some lines of many.
+/// Rotates a log that is larger than `large`: it is copied to `<name>.1` and emptied. A worker that has it open appends to
+/// the emptied file. Lines that the worker writes between the two steps are lost.
 pub(crate) fn rotate(log: &Path, large: ByteSize) {
     let is_large = fs::metadata(log).is_ok_and(|file| file.len() > large.bytes());
     if !is_large {
@@ -66,12 +66,12 @@ pub(crate) fn rotate(log: &Path, large: ByteSize) {
     let aside = log.with_extension("log.1");
     let rotated = fs::copy(log, &aside).and_then(|_| File::options().write(true).open(log)?.set_len(0));
     match rotated {
-        Ok(()) => info!(log = %log.display(), "a large log was set aside"),
-        Err(error) => warn!(log = %log.display(), %error, "a large log cannot be set aside"),
+        Ok(()) => info!(log = %log.display(), "rotated a large log"),
+        Err(error) => warn!(log = %log.display(), %error, "failed to rotate a large log"),
     }
 }
 
-/// The last lines of a run, oldest first, as many as the bounds say; none where they cannot be read.
+/// Last lines of a run, oldest first, as many as the bounds allow. Empty where the log cannot be read.
 pub(crate) fn tail(log: &Path, epoch: u64, bounds: &Bounds) -> Vec<String> {
     let most = bounds.tail_size.bytes();
     let read = || {
@@ -98,14 +98,14 @@ mod tests {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
     #[test]
-    fn a_large_file_is_set_aside_and_its_writer_goes_on() {
+    fn large_log_is_rotated_and_its_writer_continues() {
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("w.log");
         let mut writer = begin(&log, 1, LARGE).expect("opens");
         writer.write_all(&vec![b'x'; LARGE.0 as usize]).expect("written");
         let written = fs::metadata(&log).expect("there").len();
         rotate(&log, ByteSize(written));
-        assert_eq!(fs::metadata(&log).expect("there").len(), written, "it is no larger than that");
+        assert_eq!(fs::metadata(&log).expect("there").len(), written, "a log of just that size is not rotated");
         rotate(&log, LARGE);
         writer.write_all(b"more").expect("written");
         assert_eq!(fs::read(&log).expect("there"), b"more");
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_is_the_last_lines_in_order_and_as_many_as_the_bounds_say() {
+    fn tail_has_the_last_lines_in_order_within_the_bounds() {
         let log = std::env::temp_dir().join(format!("rbee-tail-{}", std::process::id()));
         let text: String = (0..5_000).map(|line| format!("line {line}\n")).collect();
         std::fs::write(&log, text).expect("written");
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_of_a_run_has_no_words_of_the_one_before() {
+    fn tail_of_a_run_has_no_output_of_the_run_before() {
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("w.log");
         for (epoch, word) in [(1, "memory allocation of 9 bytes failed"), (2, "another end")] {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_of_workers_that_are_there_or_were_lately_are_kept() {
+    fn logs_of_present_and_recent_workers_are_kept() {
         let data = tempfile::tempdir().expect("a folder");
         let week_and_day = std::time::SystemTime::now() - 8 * DAY;
         for (name, is_old) in [("there", true), ("lately", false), ("gone", true)] {

@@ -52,6 +52,7 @@ macro_rules! settings {
                 vec![$($crate::SettingInfo {
                     name: stringify!($name),
                     default: $crate::SettingValue::to_text(&default.$name),
+                    expected: <$type as $crate::SettingValue>::EXPECTED,
                     reason: concat!($($doc),*).trim(),
                 }),*]
             }
@@ -108,6 +109,8 @@ pub struct SettingInfo {
     pub name: &'static str,
     /// Default value as text.
     pub default: String,
+    /// Description of the valid values.
+    pub expected: &'static str,
     /// Purpose of the setting, and the reason for its default.
     pub reason: &'static str,
 }

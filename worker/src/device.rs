@@ -1,22 +1,22 @@
-//! What a worker computes on.
+//! The compute device of a worker.
 
 use std::{fmt, str::FromStr};
 
 use rbee_schema::{Device, Failure, FailureCode};
 
-/// A device of this machine.
+/// A compute device of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ComputeDevice {
     kind: Device,
-    /// Which of several cards.
-    card: u32,
+    /// Index of the GPU.
+    index: u32,
 }
 
 impl ComputeDevice {
-    /// Whether this program can compute on it.
+    /// Checks that this program can compute on the device.
     ///
     /// # Errors
-    /// `device-missing`: it was built without.
+    /// `device-missing` if it was built without support for the device.
     pub(crate) fn check(self) -> Result<(), Failure> {
         let feature = match self.kind {
             Device::Cpu => return Ok(()),
@@ -25,9 +25,9 @@ impl ComputeDevice {
         Err(Failure::new(
             FailureCode::DeviceMissing,
             format!(
-                "a model is to run on {self} and this worker program computes on the processor alone: it was built without a \
-                 feature `{feature}`. Use --device cpu (or leave out the model's device), or let the hive start a program that \
-                 has it with --worker-program, and say so with --worker-devices"
+                "the model requires {self}, but this worker program was built without the feature `{feature}` and computes on \
+                 the CPU only. Use --device cpu (or leave out the model's device), or start the hive with a worker program that \
+                 has the feature (--worker-program) and declare it with --worker-devices"
             ),
         ))
     }
@@ -37,15 +37,15 @@ impl FromStr for ComputeDevice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (kind, card) = match text.split_once(':') {
-            Some((kind, card)) => (kind, Some(card)),
+        let (kind, index) = match text.split_once(':') {
+            Some((kind, index)) => (kind, Some(index)),
             None => (text, None),
         };
-        match (kind, card.map_or(Ok(0), str::parse)) {
-            ("cpu", Ok(card)) if text == "cpu" => Ok(Self { kind: Device::Cpu, card }),
-            ("metal", Ok(card)) if text == "metal" => Ok(Self { kind: Device::Metal, card }),
-            ("cuda", Ok(card)) => Ok(Self { kind: Device::Cuda, card }),
-            _ => Err(format!("`{text}` is no device: expected cpu, cuda:N with the number of a card, or metal")),
+        match (kind, index.map_or(Ok(0), str::parse)) {
+            ("cpu", Ok(index)) if text == "cpu" => Ok(Self { kind: Device::Cpu, index }),
+            ("metal", Ok(index)) if text == "metal" => Ok(Self { kind: Device::Metal, index }),
+            ("cuda", Ok(index)) => Ok(Self { kind: Device::Cuda, index }),
+            _ => Err(format!("`{text}` is not a device: expected cpu, cuda:N with the index of a GPU, or metal")),
         }
     }
 }
@@ -53,7 +53,7 @@ impl FromStr for ComputeDevice {
 impl fmt::Display for ComputeDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            Device::Cuda => write!(f, "cuda:{}", self.card),
+            Device::Cuda => write!(f, "cuda:{}", self.index),
             Device::Cpu | Device::Metal => f.write_str(self.kind.as_str()),
         }
     }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_is_read_and_what_is_none_is_refused_with_what_is_possible() {
+    fn devices_are_parsed_and_others_refused() {
         for (text, written) in [("cpu", "cpu"), ("cuda", "cuda:0"), ("cuda:3", "cuda:3"), ("metal", "metal")] {
             assert_eq!(text.parse::<ComputeDevice>().map(|device| device.to_string()), Ok(written.to_owned()));
         }
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_program_was_built_without_is_refused_with_what_to_do() {
+    fn missing_device_is_refused_with_a_remedy() {
         let check = |text: &str| text.parse::<ComputeDevice>().expect("a device").check();
         assert_eq!(check("cpu"), Ok(()));
         for (text, feature) in [("cuda:1", "`cuda`"), ("metal", "`metal`")] {

@@ -1,20 +1,22 @@
-//! Random numbers by index: the n-th draw of a seed can be had without the ones before it.
+//! Random numbers by index: the n-th draw of a seed is computed without the draws before it.
 //!
-//! This is what lets any worker continue another's answer: the draw for token 20 is the same wherever token 20 is made.
-//! The generator is SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014), whose
-//! state is a plain counter. The seed is mixed first, so that neighbouring seeds are not neighbouring counters.
+//! Because of this, any worker can continue the answer of another one: the draw for token 20 is the same on every worker. The
+//! generator is SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014), whose state is a
+//! plain counter. The seed is mixed first, so that neighboring seeds are not neighboring counters.
+//!
+//! These draws are part of the contract between workers: a change would change the continuation of stored answers.
 
 /// The odd number closest to 2^64 divided by the golden ratio.
 const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// 64 random bits for the `index`-th draw of `seed`.
+/// The 64 random bits of the `index`-th draw of `seed`.
 pub fn bits(seed: u64, index: u32) -> u64 {
     mix(mix(seed).wrapping_add(GAMMA.wrapping_mul(u64::from(index) + 1)))
 }
 
-/// A number in [0, 1) for the `index`-th draw of `seed`, uniform in steps of 2^-53.
+/// The `index`-th draw of `seed` as a number in [0, 1), uniform in steps of 2^-53.
 pub fn unit(seed: u64, index: u32) -> f64 {
-    // The 53 high bits are what an f64 can hold exactly.
+    // An f64 holds 53 bits exactly.
     (bits(seed, index) >> 11) as f64 / (1u64 << 53) as f64
 }
 
@@ -31,10 +33,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn draws_are_the_same_on_every_machine_and_in_every_version() {
+    fn draws_equal_the_published_values() {
         assert_eq!(bits(0, 0), 0xE220_A839_7B1D_CDAF, "the first output of SplitMix64 seeded with 0");
         assert_eq!(bits(0, 1), 0x6E78_9E6A_A1B9_65F4);
-        assert_eq!(bits(7, 41), bits(7, 41));
+        assert_eq!(bits(7, 41), 0x6B99_92DB_A448_0BFE, "a mixed seed, and a later draw");
     }
 
     #[test]
@@ -49,12 +51,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_draw_is_in_the_unit_interval(seed: u64, index: u32) {
+        fn draw_is_in_the_unit_interval(seed: u64, index: u32) {
             prop_assert!((0.0..1.0).contains(&unit(seed, index)));
         }
 
         #[test]
-        fn neighbouring_seeds_do_not_repeat_each_other(seed in 0..u64::MAX, index in 0..1_000u32) {
+        fn neighboring_seeds_have_different_draws(seed in 0..u64::MAX, index in 0..1_000u32) {
             prop_assert_ne!(bits(seed, index), bits(seed + 1, index));
             prop_assert_ne!(bits(seed, index + 1), bits(seed + 1, index));
         }

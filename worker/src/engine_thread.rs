@@ -1,4 +1,4 @@
-//! The thread that the engine lives on. Everybody else hands it sequences and hears their tokens.
+//! The engine thread: owns the engine and runs its steps. Jobs submit sequences and inputs, and receive tokens and vectors.
 
 use std::{
     collections::VecDeque,
@@ -14,89 +14,90 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     contract::{Engine, EngineStats, Sequence, SequenceId},
-    decide::embedding::together,
+    decide::embedding::requests_per_batch,
     sample::Token,
 };
 
-/// What a sequence becomes: one token after the other, or why there are no more. To drop the receiver releases it.
-/// It holds at most as many tokens as the sequence may have.
+/// The tokens of a sequence, in order; a failure is the last item. Dropping the receiver releases the sequence. The channel
+/// is unbounded because the engine must not wait; it holds at most as many tokens as the sequence may make.
 pub(crate) type Tokens = mpsc::UnboundedReceiver<Result<Token, Failure>>;
 
-/// A way to the engine; cheap to clone. The thread ends when the last is dropped.
+/// Handle of the engine thread; cheap to clone. The thread ends when the last handle is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct EngineThread {
-    admissions: mpsc::Sender<Admission>,
-    done: Arc<Done>,
+    requests: mpsc::Sender<Request>,
+    counters: Arc<Counters>,
     stats: watch::Receiver<EngineStats>,
 }
 
-/// What the engine has done, for whoever asks meanwhile.
+/// Work that the thread has done. Readable while a step runs, so that a heartbeat never waits for one.
 #[derive(Debug, Default)]
-struct Done {
+struct Counters {
     tokens: AtomicU64,
     steps: AtomicU64,
 }
 
-/// What the thread is asked for.
-enum Admission {
-    /// A sequence, how many tokens it may make, and who hears them.
-    Sequence(Box<Sequence>, u32, Hearer),
-    /// Texts, and who hears their vectors.
-    Texts(Vec<Vec<u32>>, Asker),
+enum Request {
+    /// A sequence, and the maximum number of tokens that it may make.
+    Sequence { sequence: Box<Sequence>, limit: u32, tokens: TokenSender },
+    /// Inputs of an embeddings request.
+    Inputs(Inputs),
 }
 
-/// Who hears tokens.
-type Hearer = mpsc::UnboundedSender<Result<Token, Failure>>;
+/// Inputs of one embeddings request, as tokens, and the sender for their vectors.
+struct Inputs {
+    inputs: Vec<Vec<u32>>,
+    vectors: oneshot::Sender<Result<Vec<Vec<f32>>, Failure>>,
+}
 
-/// Who hears vectors.
-type Asker = oneshot::Sender<Result<Vec<Vec<f32>>, Failure>>;
+type TokenSender = mpsc::UnboundedSender<Result<Token, Failure>>;
 
 impl EngineThread {
-    /// Gives the engine a thread.
+    /// Starts the thread. The request channel has one place for each slot, because a slot waits for its admission.
     pub(crate) fn start(engine: Box<dyn Engine>, slots: u32) -> std::io::Result<Self> {
-        let (admissions, receiver) = mpsc::channel(slots.max(1) as usize);
-        let done = Arc::new(Done::default());
-        let (tell_stats, stats) = watch::channel(engine.stats());
-        let lives = Lives {
+        let (requests, receiver) = mpsc::channel(slots.max(1) as usize);
+        let counters = Arc::new(Counters::default());
+        let (publish_stats, stats) = watch::channel(engine.stats());
+        let engine_loop = EngineLoop {
             engine,
             running: Vec::new(),
-            texts: VecDeque::new(),
-            next: 0,
-            done: Arc::clone(&done),
-            stats: tell_stats,
+            waiting: VecDeque::new(),
+            next_id: 0,
+            counters: Arc::clone(&counters),
+            stats: publish_stats,
         };
-        thread::Builder::new().name("engine".into()).spawn(move || lives.run(receiver))?;
-        Ok(Self { admissions, done, stats })
+        thread::Builder::new().name("engine".into()).spawn(move || engine_loop.run(receiver))?;
+        Ok(Self { requests, counters, stats })
     }
 
-    /// Hands over a sequence, which is released when it has made `limit` tokens, or one that ends it.
+    /// Submits a sequence. The engine releases it after `limit` tokens, or after a token that ends it.
     pub(crate) async fn admit(&self, sequence: Sequence, limit: u32) -> Tokens {
         let (tokens, receiver) = mpsc::unbounded_channel();
-        // A closed channel means that the thread has panicked; then the receiver is closed too.
-        let _ = self.admissions.send(Admission::Sequence(Box::new(sequence), limit, tokens)).await;
+        // The channel is closed only if the thread has panicked. Then the receiver is closed too.
+        let _ = self.requests.send(Request::Sequence { sequence: Box::new(sequence), limit, tokens }).await;
         receiver
     }
 
-    /// The vectors of texts. They are computed together with those of others that wait.
-    pub(crate) async fn embed(&self, texts: Vec<Vec<u32>>) -> Result<Vec<Vec<f32>>, Failure> {
+    /// Computes the vectors of inputs, together with those of other waiting requests.
+    pub(crate) async fn embed(&self, inputs: Vec<Vec<u32>>) -> Result<Vec<Vec<f32>>, Failure> {
         let (vectors, receiver) = oneshot::channel();
-        // A closed channel means that the thread has panicked; then the receiver is closed too.
-        let _ = self.admissions.send(Admission::Texts(texts, vectors)).await;
-        let gone = |_| Failure::new(FailureCode::Internal, "the engine has stopped");
-        receiver.await.map_err(gone)?
+        // The channel is closed only if the thread has panicked. Then the receiver is closed too.
+        let _ = self.requests.send(Request::Inputs(Inputs { inputs, vectors })).await;
+        let panicked = |_| Failure::new(FailureCode::Internal, "the engine thread has stopped");
+        receiver.await.map_err(panicked)?
     }
 
-    /// How many tokens were made.
+    /// Number of tokens that were made, and of input tokens whose vectors were computed.
     pub(crate) fn tokens_made(&self) -> u64 {
-        self.done.tokens.load(Ordering::Relaxed)
+        self.counters.tokens.load(Ordering::Relaxed)
     }
 
-    /// How many steps the engine has made, those that only read a prompt too. Stands still when it hangs.
+    /// Number of completed steps, including those that only read a prompt. Stands still when the engine hangs.
     pub(crate) fn steps_made(&self) -> u64 {
-        self.done.steps.load(Ordering::Relaxed)
+        self.counters.steps.load(Ordering::Relaxed)
     }
 
-    /// What the engine said of itself after its last step.
+    /// Counters of the engine after its last step.
     pub(crate) fn stats(&self) -> EngineStats {
         *self.stats.borrow()
     }
@@ -107,110 +108,117 @@ struct Running {
     id: SequenceId,
     /// Tokens that it may still make.
     left: u32,
-    /// Those that end it.
-    ends: Vec<u32>,
-    hearer: Hearer,
+    /// Tokens that end it.
+    eos_tokens: Vec<u32>,
+    tokens: TokenSender,
 }
 
-/// The engine and the sequences that it runs.
-struct Lives {
+/// State of the engine thread.
+struct EngineLoop {
     engine: Box<dyn Engine>,
     running: Vec<Running>,
-    /// Texts whose vectors are still to be computed, in the order in which they came.
-    texts: VecDeque<(Vec<Vec<u32>>, Asker)>,
-    next: u64,
-    done: Arc<Done>,
+    /// Inputs whose vectors are not computed yet, oldest first.
+    waiting: VecDeque<Inputs>,
+    next_id: u64,
+    counters: Arc<Counters>,
     stats: watch::Sender<EngineStats>,
 }
 
-impl Lives {
-    fn run(mut self, mut admissions: mpsc::Receiver<Admission>) {
+impl EngineLoop {
+    fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         loop {
-            self.release_unwanted();
+            self.release_dropped();
             self.stats.send_replace(self.engine.stats());
-            if self.running.is_empty() && self.texts.is_empty() {
-                let Some(admission) = admissions.blocking_recv() else { return };
-                self.admit(admission);
+            if self.running.is_empty() && self.waiting.is_empty() {
+                let Some(request) = requests.blocking_recv() else { return };
+                self.accept(request);
             }
-            while let Ok(admission) = admissions.try_recv() {
-                self.admit(admission);
+            while let Ok(request) = requests.try_recv() {
+                self.accept(request);
             }
-            self.embed_some();
-            if self.running.is_empty() {
-                continue;
-            }
-            let made = self.engine.step();
-            self.stats.send_replace(self.engine.stats());
-            self.done.steps.fetch_add(1, Ordering::Relaxed);
-            for (id, token) in made {
-                self.done.tokens.fetch_add(1, Ordering::Relaxed);
-                self.hand_out(id, token);
+            self.embed_batch();
+            if !self.running.is_empty() {
+                self.step();
             }
         }
     }
 
-    fn admit(&mut self, admission: Admission) {
-        let (sequence, left, hearer) = match admission {
-            Admission::Sequence(sequence, left, hearer) => (sequence, left, hearer),
-            Admission::Texts(texts, asker) => return self.texts.push_back((texts, asker)),
-        };
-        let id = SequenceId(self.next);
-        self.next += 1;
-        // The slot of the job before may have become free just now.
-        self.release_unwanted();
-        let ends = sequence.sampling.eos_tokens.clone();
-        match self.engine.admit(id, *sequence) {
-            Ok(()) => self.running.push(Running { id, left, ends, hearer }),
+    fn accept(&mut self, request: Request) {
+        match request {
+            Request::Sequence { sequence, limit, tokens } => self.admit(*sequence, limit, tokens),
+            Request::Inputs(inputs) => self.waiting.push_back(inputs),
+        }
+    }
+
+    fn admit(&mut self, sequence: Sequence, limit: u32, tokens: TokenSender) {
+        let id = SequenceId(self.next_id);
+        self.next_id += 1;
+        // The sequence whose slot this one takes may have been dropped just now.
+        self.release_dropped();
+        let eos_tokens = sequence.sampling.eos_tokens.clone();
+        match self.engine.admit(id, sequence) {
+            Ok(()) => self.running.push(Running { id, left: limit, eos_tokens, tokens }),
             Err(failure) => {
-                let _ = hearer.send(Err(failure));
+                let _ = tokens.send(Err(failure));
             }
         }
     }
 
-    /// Computes the vectors of the texts that wait, as many as are worth computing together.
-    fn embed_some(&mut self) {
-        self.texts.retain(|(_, asker)| !asker.is_closed());
-        let sizes = self.texts.iter().map(|(texts, _)| texts.iter().map(Vec::len).sum());
-        let some: Vec<(Vec<Vec<u32>>, Asker)> = self.texts.drain(..together(sizes)).collect();
-        if some.is_empty() {
+    fn step(&mut self) {
+        let made = self.engine.step();
+        self.stats.send_replace(self.engine.stats());
+        self.counters.steps.fetch_add(1, Ordering::Relaxed);
+        for (id, token) in made {
+            self.counters.tokens.fetch_add(1, Ordering::Relaxed);
+            self.send(id, token);
+        }
+    }
+
+    /// Computes the vectors of the oldest waiting inputs: as many as are worth computing together.
+    fn embed_batch(&mut self) {
+        self.waiting.retain(|waiting| !waiting.vectors.is_closed());
+        let sizes = self.waiting.iter().map(|waiting| waiting.inputs.iter().map(Vec::len).sum());
+        let batch: Vec<Inputs> = self.waiting.drain(..requests_per_batch(sizes)).collect();
+        if batch.is_empty() {
             return;
         }
-        let texts: Vec<&[u32]> = some.iter().flat_map(|(texts, _)| texts).map(Vec::as_slice).collect();
-        let tokens = texts.iter().map(|text| text.len() as u64).sum();
-        let made = self.engine.embed(&texts);
-        self.done.steps.fetch_add(1, Ordering::Relaxed);
+        let inputs: Vec<&[u32]> = batch.iter().flat_map(|request| &request.inputs).map(Vec::as_slice).collect();
+        let tokens = inputs.iter().map(|input| input.len() as u64).sum();
+        let made = self.engine.embed(&inputs);
+        self.counters.steps.fetch_add(1, Ordering::Relaxed);
         match made {
             Ok(vectors) => {
-                self.done.tokens.fetch_add(tokens, Ordering::Relaxed);
+                self.counters.tokens.fetch_add(tokens, Ordering::Relaxed);
                 let mut vectors = vectors.into_iter();
-                for (texts, asker) in some {
-                    // Whoever asked may be gone meanwhile.
-                    let _ = asker.send(Ok(vectors.by_ref().take(texts.len()).collect()));
+                for request in batch {
+                    // Sending fails if the request was dropped meanwhile.
+                    let _ = request.vectors.send(Ok(vectors.by_ref().take(request.inputs.len()).collect()));
                 }
             }
-            Err(failure) => some.into_iter().for_each(|(_, asker)| drop(asker.send(Err(failure.clone())))),
+            Err(failure) => batch.into_iter().for_each(|request| drop(request.vectors.send(Err(failure.clone())))),
         }
     }
 
-    fn release_unwanted(&mut self) {
+    /// Releases sequences whose receiver was dropped.
+    fn release_dropped(&mut self) {
         let engine = &mut self.engine;
         self.running.retain(|running| {
-            // Asked once: it may be closed at any moment, and a sequence that we forget must be released.
-            let is_wanted = !running.hearer.is_closed();
-            if !is_wanted {
+            // Read once: the channel may be closed at any moment, and a sequence that is removed here must be released.
+            let is_open = !running.tokens.is_closed();
+            if !is_open {
                 engine.release(running.id);
             }
-            is_wanted
+            is_open
         });
     }
 
-    fn hand_out(&mut self, id: SequenceId, token: Result<Token, Failure>) {
+    fn send(&mut self, id: SequenceId, token: Result<Token, Failure>) {
         let Some(at) = self.running.iter().position(|running| running.id == id) else { return };
         let running = &mut self.running[at];
         running.left = running.left.saturating_sub(1);
-        let is_last = token.as_ref().map_or(true, |token| running.left == 0 || running.ends.contains(&token.id));
-        // Whoever listens may be gone; the next round releases the sequence then.
-        let _ = running.hearer.send(token);
+        let is_last = token.as_ref().map_or(true, |token| running.left == 0 || running.eos_tokens.contains(&token.id));
+        // Sending fails if the receiver was dropped. The next round releases the sequence then.
+        let _ = running.tokens.send(token);
         if is_last {
             self.engine.release(id);
             self.running.remove(at);
@@ -226,36 +234,36 @@ mod tests {
     use crate::{contract::LoadOptions, load::load};
 
     #[tokio::test]
-    async fn a_slot_is_free_again_when_its_tokens_are_dropped() {
+    async fn slot_is_free_again_after_its_tokens_are_dropped() {
         let options = LoadOptions { context: None, slots: 1, ..LoadOptions::default() };
         let loaded = load(&ModelReference::Mock("tokens=1000".into()), &options, &mut |_| {}).expect("loads");
         let engine = EngineThread::start(loaded.engine, options.slots).expect("a thread");
-        // Dropping races with the thread's own look at the channel: often enough to meet it at every point.
+        // Dropping the tokens races with the thread's check of the channel. Many rounds meet it at every point.
         for round in 0..20_000 {
             let sequence = Sequence::new(vec![1], JobRequest::default().sampling(0));
             let mut tokens = engine.admit(sequence, 1000).await;
-            let first = tokens.recv().await.expect("the thread lives");
+            let first = tokens.recv().await.expect("the thread runs");
             assert!(first.is_ok(), "round {round}: {first:?}");
         }
     }
 
     #[tokio::test]
-    async fn no_step_is_made_for_a_sequence_that_has_its_last_token() {
+    async fn sequence_with_its_last_token_is_not_stepped_again() {
         let options = LoadOptions { context: None, slots: 1, ..LoadOptions::default() };
         let loaded = load(&ModelReference::Mock("tokens=5".into()), &options, &mut |_| {}).expect("loads");
         let engine = EngineThread::start(loaded.engine, options.slots).expect("a thread");
-        let sampling = Sampling { eos_tokens: loaded.text.ends(), ..JobRequest::default().sampling(0) };
+        let sampling = Sampling { eos_tokens: loaded.text.eos_tokens(), ..JobRequest::default().sampling(0) };
         let mut made = 0;
         // The mock ends an answer of five tokens with a sixth.
         for (limit, expected) in [(3, 3), (5, 5), (100, 6)] {
             let mut tokens = engine.admit(Sequence::new(vec![1], sampling.clone()), limit).await;
-            let mut heard = 0;
+            let mut received = 0;
             while let Some(token) = tokens.recv().await {
                 token.expect("a token");
-                heard += 1;
+                received += 1;
             }
-            made += heard;
-            assert_eq!((heard, engine.tokens_made()), (expected, made), "at most {limit}");
+            made += received;
+            assert_eq!((received, engine.tokens_made()), (expected, made), "at most {limit}");
         }
     }
 }

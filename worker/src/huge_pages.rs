@@ -1,15 +1,15 @@
-//! Whether weights and cache are in huge pages.
+//! Huge pages for weights and KV cache.
 
 use std::fs;
 
 use clap::ValueEnum;
 use tracing::info;
 
-/// What the kernel says of its huge pages, such as `always [madvise] never`
+/// Setting of the kernel for transparent huge pages, such as `always [madvise] never`
 /// (<https://docs.kernel.org/admin-guide/mm/transhuge.html>).
-const KERNEL: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+const KERNEL_SETTING: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 
-/// The option.
+/// Value of the option `--huge-pages`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum HugePages {
     On,
@@ -17,20 +17,21 @@ pub(crate) enum HugePages {
 }
 
 impl HugePages {
-    /// Says it to whoever takes memory, and tells where the kernel has none.
-    pub(crate) fn take_effect(self) {
+    /// Applies the option to later allocations, and logs if the kernel does not offer huge pages.
+    pub(crate) fn apply(self) {
         rbee_kernels::set_huge_pages(self == Self::On);
-        if self == Self::On && gives_none(fs::read_to_string(KERNEL).ok().as_deref()) {
+        if self == Self::On && are_unavailable(fs::read_to_string(KERNEL_SETTING).ok().as_deref()) {
             info!(
-                "the kernel gives no huge pages ({KERNEL} is `never` or not there); weights and cache are in small ones"
+                "the kernel offers no huge pages ({KERNEL_SETTING} is `never` or does not exist); weights and KV cache use \
+                 normal pages"
             );
         }
     }
 }
 
-/// Whether a kernel that says this, or nothing, has no huge pages for us.
-fn gives_none(said: Option<&str>) -> bool {
-    said.is_none_or(|said| said.contains("[never]"))
+/// True if the kernel with this setting, or without one, offers no huge pages.
+fn are_unavailable(setting: Option<&str>) -> bool {
+    setting.is_none_or(|setting| setting.contains("[never]"))
 }
 
 #[cfg(test)]
@@ -38,14 +39,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kernel_that_says_never_or_nothing_has_no_huge_pages() {
-        for (said, expected) in [
+    fn kernel_with_never_or_without_a_setting_has_no_huge_pages() {
+        for (setting, expected) in [
             (Some("always [madvise] never\n"), false),
             (Some("[always] madvise never\n"), false),
             (Some("always madvise [never]\n"), true),
             (None, true),
         ] {
-            assert_eq!(gives_none(said), expected, "{said:?}");
+            assert_eq!(are_unavailable(setting), expected, "{setting:?}");
         }
     }
 }

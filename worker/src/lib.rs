@@ -1,7 +1,8 @@
 //! The worker: one process that runs one model and answers its jobs.
 //!
-//! Two halves meet at [`contract`]. The bus half pulls jobs and appends their answers, and knows no tensor. The inference
-//! half makes tokens, and knows no message. [`load`] is the one place that knows every engine. Steps 4 to 6 of a job's path.
+//! Two halves meet at [`contract`]. The bus half (`run`, `serve`, `job`, `produce`, `report`) pulls jobs and appends their
+//! answers, and knows no tensor. The inference half (`engine`, `architecture`, `model_file`, `text`, `grammar`, `sample`) makes
+//! tokens, and knows no message. [`load`] is the one place that knows every engine. Steps 4 to 6 of a job's path.
 
 pub mod architecture;
 pub mod contract;
@@ -15,16 +16,17 @@ pub mod sample;
 pub mod text;
 
 mod device;
-mod embed;
 mod engine_thread;
+mod fatal;
 mod http;
 mod huge_pages;
 mod job;
+mod loading;
 mod metrics;
-mod prepare;
+mod options;
+mod produce;
 mod report;
 mod run;
 mod serve;
-mod writer;
 
-pub use run::{Ended, Options, run};
+pub use self::{fatal::FatalError, options::Options, run::run};

@@ -1,15 +1,14 @@
-//! `rbee-worker`: one process, one model. It is started by a hive, which hands it a socket and a name.
+//! `rbee-worker`: one process that runs one model. A hive starts it and passes it a name and a socket.
 //!
-//! It ends with 0 when it was told to, 65 when the model cannot be used, 78 when its options are wrong, 69 when the bus
-//! cannot be reached and 70 when it is at fault itself (the codes of sysexits.h). Its last line is then the failure as
+//! Exit codes (sysexits.h): 0 after a drain or SIGTERM, 65 if the model cannot be used, 69 if the bus cannot be reached, 70 if
+//! the worker itself is at fault, 78 if the options are wrong. If the code is not 0, the last line of the log is the failure as
 //! JSON.
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::Parser as _;
 use rbee_nats::trace::{ExportError, Exporter};
-use rbee_schema::{Failure, FailureCode};
-use rbee_worker::{Ended, Options, run};
+use rbee_worker::{FatalError, Options, run};
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -17,27 +16,25 @@ async fn main() -> ExitCode {
     let options = Options::parse();
     let exporter = match start_logs(options.otlp()) {
         Ok(exporter) => exporter,
-        Err(error) => {
-            return tell(&Ended { failure: Failure::new(FailureCode::InvalidRequest, error.to_string()), code: 78 });
-        }
+        Err(error) => return report(&FatalError::config(error)),
     };
-    let ended = run(options).await;
+    let result = run(options).await;
     if let Some(exporter) = exporter {
         exporter.finish().await;
     }
-    match ended {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(ended) => tell(&ended),
+        Err(error) => report(&error),
     }
 }
 
-/// The last line, and the exit code.
-fn tell(Ended { failure, code }: &Ended) -> ExitCode {
+/// Writes the failure as the last line, which the hive reads, and returns the exit code.
+fn report(FatalError { failure, exit_code }: &FatalError) -> ExitCode {
     eprintln!("{}", serde_json::to_string(failure).unwrap_or_else(|_| failure.to_string()));
-    ExitCode::from(*code)
+    ExitCode::from(*exit_code)
 }
 
-/// Log lines to standard error, and spans to a collector where one is named.
+/// Writes log lines to standard error, and exports spans if a collector is configured.
 fn start_logs(otlp: Option<&str>) -> Result<Option<Exporter>, ExportError> {
     let filter = EnvFilter::try_from_env("RBEE_LOG").unwrap_or_else(|_| "info,async_nats=warn".into());
     let lines = tracing_subscriber::fmt::layer()

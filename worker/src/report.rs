@@ -1,5 +1,5 @@
-//! The task that owns what this worker runs: it sends heartbeats, which are the worker's claim on its jobs, and hears
-//! what concerns it: cancellations, control, and whether its hive is still there.
+//! The task that owns the list of running jobs. It sends heartbeats, which are the worker's claims on its jobs, and handles
+//! cancellations, control messages and heartbeats of the hive.
 
 use std::{collections::HashMap, fs, time::Duration};
 
@@ -17,58 +17,71 @@ use tracing::{debug, info, warn};
 
 use crate::engine_thread::EngineThread;
 
-/// Who a worker is.
+/// Identity of a worker process.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     pub(crate) hive: HiveName,
     pub(crate) worker: WorkerName,
     pub(crate) model: ModelName,
+    /// Run number of the worker.
     pub(crate) epoch: u64,
     pub(crate) slots: u32,
 }
 
-/// A way to the reporting task; cheap to clone.
+/// Handle of the reporting task; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Reporter {
-    sender: mpsc::Sender<Word>,
+    requests: mpsc::Sender<Request>,
 }
 
-enum Word {
-    Taken(JobInFlight, oneshot::Sender<CancellationToken>),
-    Settled(JobInFlight, oneshot::Sender<()>),
+enum Request {
+    Claim(JobInFlight, oneshot::Sender<CancellationToken>),
+    Release(JobInFlight, oneshot::Sender<()>),
 }
 
 impl Reporter {
-    /// Claims a job. When this returns, the claim has left this process, so that a hive that buries us knows of it.
-    /// The token is cancelled when somebody cancels the job.
-    pub(crate) async fn take(&self, job: JobInFlight) -> CancellationToken {
-        let (sender, told) = oneshot::channel();
-        let _ = self.sender.send(Word::Taken(job, sender)).await;
-        told.await.unwrap_or_default()
+    /// Claims a job. When this returns, the claim has left this process, so that a hive that reaps this worker knows of the
+    /// job. The returned token is cancelled when a client cancels the job.
+    pub(crate) async fn claim(&self, job: JobInFlight) -> CancellationToken {
+        let (reply, claimed) = oneshot::channel();
+        let _ = self.requests.send(Request::Claim(job, reply)).await;
+        claimed.await.unwrap_or_default()
     }
 
-    /// A job is no longer ours. When this returns, that has left this process: a hive that buries us does not give back
-    /// what we have given back ourselves.
-    pub(crate) async fn settled(&self, job: JobInFlight) {
-        let (sender, told) = oneshot::channel();
-        let _ = self.sender.send(Word::Settled(job, sender)).await;
-        let _ = told.await;
+    /// Releases the claim on a job. When this returns, the release has left this process, so that a hive that reaps this
+    /// worker does not return to the queue what the worker itself has returned.
+    pub(crate) async fn release(&self, job: JobInFlight) {
+        let (reply, released) = oneshot::channel();
+        let _ = self.requests.send(Request::Release(job, reply)).await;
+        let _ = released.await;
     }
 }
 
 struct Task {
     bus: Bus,
     identity: Identity,
-    /// How often it beats.
+    /// Heartbeat interval.
     beat: Duration,
-    /// How long its hive may be gone.
+    /// Maximum time without a heartbeat of the hive. Then the worker drains.
     grace: Duration,
     engine: EngineThread,
     drain: CancellationToken,
     jobs: HashMap<(Tenant, JobId), (JobInFlight, CancellationToken)>,
 }
 
-/// Starts the task. `drain` is cancelled when the worker is told to drain, or its hive is gone for too long.
+/// Channels and subscriptions from which the task receives.
+struct Inbox {
+    requests: mpsc::Receiver<Request>,
+    cancellations: Subscriber,
+    control: Subscriber,
+    hive_beats: Subscriber,
+}
+
+/// Starts the task. It cancels `drain` when a control message says so, or when the hive has sent no heartbeat for the grace
+/// period.
+///
+/// # Errors
+/// If the subscriptions cannot be made.
 pub(crate) async fn start(
     bus: &Bus,
     identity: Identity,
@@ -79,60 +92,56 @@ pub(crate) async fn start(
     let hive_beats = bus.subscribe(bus.subject(&Subject::HiveHeartbeat(identity.hive.clone()))).await?;
     let control = Subject::WorkerControl(identity.hive.clone(), identity.worker.clone());
     let control = bus.subscribe(bus.subject(&control)).await?;
-    let cancels = bus.subscribe(bus.namespace().all_cancels()).await?;
-    let (sender, words) = mpsc::channel(identity.slots.max(1) as usize * 2);
+    let cancellations = bus.subscribe(bus.namespace().all_cancels()).await?;
+    // A slot makes one request at a time: twice as many leave room for those of jobs that just ended.
+    let (sender, requests) = mpsc::channel(identity.slots.max(1) as usize * 2);
     let WorkerSettings { beat, grace, .. } = *settings;
     let task = Task { bus: bus.clone(), identity, beat, grace, engine, drain, jobs: HashMap::new() };
-    tokio::spawn(task.run(words, cancels, control, hive_beats));
-    Ok(Reporter { sender })
+    tokio::spawn(task.run(Inbox { requests, cancellations, control, hive_beats }));
+    Ok(Reporter { requests: sender })
 }
 
 impl Task {
-    async fn run(
-        mut self,
-        mut words: mpsc::Receiver<Word>,
-        mut cancels: Subscriber,
-        mut control: Subscriber,
-        mut hive_beats: Subscriber,
-    ) {
+    async fn run(mut self, mut inbox: Inbox) {
         let mut beat = interval(self.beat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut hive_gone = Instant::now() + self.grace;
+        let mut hive_lost = Instant::now() + self.grace;
         loop {
             tokio::select! {
-                word = words.recv() => match word {
-                    Some(word) => self.hear(word).await,
+                request = inbox.requests.recv() => match request {
+                    Some(request) => self.handle_request(request).await,
                     None => return,
                 },
-                Some(message) = cancels.next() => self.cancel(&message),
-                Some(message) = control.next() => self.obey(&message),
-                Some(_) = hive_beats.next() => hive_gone = Instant::now() + self.grace,
-                _ = beat.tick() => self.beat().await,
-                () = sleep_until(hive_gone), if !self.drain.is_cancelled() => {
-                    warn!(hive = %self.identity.hive, "the hive is gone for too long; this worker ends");
+                Some(message) = inbox.cancellations.next() => self.handle_cancellation(&message),
+                Some(message) = inbox.control.next() => self.handle_control(&message),
+                Some(_) = inbox.hive_beats.next() => hive_lost = Instant::now() + self.grace,
+                _ = beat.tick() => self.send_beat().await,
+                () = sleep_until(hive_lost), if !self.drain.is_cancelled() => {
+                    let (hive, grace) = (&self.identity.hive, self.grace);
+                    warn!(%hive, ?grace, "the hive has sent no heartbeat for the grace period; this worker drains");
                     self.drain.cancel();
                 }
             }
         }
     }
 
-    async fn hear(&mut self, word: Word) {
-        match word {
-            Word::Taken(job, told) => {
+    async fn handle_request(&mut self, request: Request) {
+        match request {
+            Request::Claim(job, reply) => {
                 let token = CancellationToken::new();
                 self.jobs.insert((job.tenant.clone(), job.job.clone()), (job, token.clone()));
-                self.beat().await;
-                let _ = told.send(token);
+                self.send_beat().await;
+                let _ = reply.send(token);
             }
-            Word::Settled(job, told) => {
+            Request::Release(job, reply) => {
                 self.jobs.remove(&(job.tenant, job.job));
-                self.beat().await;
-                let _ = told.send(());
+                self.send_beat().await;
+                let _ = reply.send(());
             }
         }
     }
 
-    async fn beat(&self) {
+    async fn send_beat(&self) {
         let Identity { hive, worker, model, epoch, slots } = &self.identity;
         let beat = WorkerHeartbeat {
             model: model.clone(),
@@ -148,33 +157,51 @@ impl Task {
         if let Some(cache) = &beat.cache {
             crate::metrics::cache(cache);
         }
-        let told = self.bus.publish(&Subject::WorkerHeartbeat(hive.clone(), worker.clone()), &beat).await;
-        if let Err(error) = told.and(self.bus.flush().await) {
-            debug!(%error, "a heartbeat is lost");
+        let sent = self.bus.publish(&Subject::WorkerHeartbeat(hive.clone(), worker.clone()), &beat).await;
+        if let Err(error) = sent.and(self.bus.flush().await) {
+            debug!(%error, "failed to send a heartbeat");
         }
     }
 
-    fn cancel(&self, message: &Message) {
+    fn handle_cancellation(&self, message: &Message) {
         let Some(Subject::Cancel(tenant, job)) = self.bus.parse(&message.subject) else { return };
         if let Some((_, token)) = self.jobs.get(&(tenant, job)) {
             token.cancel();
         }
     }
 
-    fn obey(&self, message: &Message) {
+    fn handle_control(&self, message: &Message) {
         match serde_json::from_slice(&message.payload) {
             Ok(WorkerControl::Drain) => {
-                info!("told to drain");
+                info!("received the command to drain");
                 self.drain.cancel();
             }
-            Err(error) => warn!(%error, "a control message cannot be read"),
+            Err(error) => warn!(%error, "ignored a control message that cannot be parsed"),
         }
     }
 }
 
-/// Bytes of this process that are in memory: the second field of `/proc/self/statm` (proc(5)), in pages.
+/// Resident memory of this process in bytes.
 fn resident_memory() -> Option<u64> {
-    let fields = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = fields.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+    resident_bytes(&fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// The field `VmRSS` of `/proc/<pid>/status` (proc_pid_status(5)), in bytes.
+fn resident_bytes(status: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_the_field_of_the_status() {
+        let status = "Name:\trbee-worker\nVmHWM:\t   20000 kB\nVmRSS:\t   12345 kB\nRssAnon:\t    8000 kB\n";
+        assert_eq!(resident_bytes(status), Some(12_345 * 1024));
+        assert_eq!(resident_bytes("Name:\tkthread\n"), None);
+        assert!(resident_memory().is_some_and(|bytes| bytes > 1 << 20), "this process has a megabyte");
+    }
 }

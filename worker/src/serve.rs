@@ -1,4 +1,4 @@
-//! The slots of a worker: each pulls one job at a time and works it off. Step 4 of a job's path.
+//! The slots of a worker: each pulls one job at a time and runs it. Step 4 of a job's path.
 
 use std::time::Duration;
 
@@ -7,35 +7,36 @@ use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::job::Desk;
+use crate::job::JobRunner;
 
-/// A pause before jobs are pulled again.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Pause of a slot after it failed to pull a job, so that a slot does not load a server that is away or overloaded.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Serves until `drain` is cancelled and every job is worked off.
-pub(crate) async fn serve(desk: Desk, queue: JobQueue, drain: CancellationToken) {
+/// Runs jobs until `drain` is cancelled and the last job has ended.
+pub(crate) async fn serve(runner: JobRunner, queue: JobQueue, drain: CancellationToken) {
     let mut slots = JoinSet::new();
-    for _ in 0..desk.identity.slots {
-        slots.spawn(run_slot(desk.clone(), queue.clone(), drain.clone()));
+    for _ in 0..runner.shared.identity.slots {
+        slots.spawn(run_slot(runner.clone(), queue.clone(), drain.clone()));
     }
     while slots.join_next().await.is_some() {}
-    info!("every slot is empty");
+    info!("all slots are idle; the worker ends");
 }
 
-async fn run_slot(desk: Desk, queue: JobQueue, drain: CancellationToken) {
+async fn run_slot(runner: JobRunner, queue: JobQueue, drain: CancellationToken) {
     while !drain.is_cancelled() {
-        match queue.next(desk.settings.batch_wait).await {
-            // It came while we were told to drain.
+        match queue.next(runner.shared.settings.batch_wait).await {
+            // The job was delivered after the worker had begun to drain.
             Ok(Some(delivery)) if drain.is_cancelled() => {
                 if let Err(error) = delivery.nak().await {
-                    warn!(job = %delivery.job, %error, "a job comes back only when its time is over");
+                    let job = &delivery.job;
+                    warn!(%job, %error, "failed to return a job; it is delivered again after its redelivery timeout");
                 }
             }
-            Ok(Some(delivery)) => desk.serve(delivery).await,
+            Ok(Some(delivery)) => runner.run(delivery).await,
             Ok(None) => {}
             Err(error) => {
-                warn!(%error, "no jobs can be pulled; trying again");
-                sleep(PAUSE).await;
+                warn!(%error, "failed to pull a job; the slot pauses for {RETRY_PAUSE:?} and retries");
+                sleep(RETRY_PAUSE).await;
             }
         }
     }

@@ -32,6 +32,6 @@ impl StoreOptions {
             std::path::absolute(&folder).map_err(|error| CliError::usage(format!("{}: {error}", folder.display())))?;
         // Only from the environment: every user of the machine can read the options of a process.
         let token = env::var("HF_TOKEN").ok().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
-        Ok(StoreConfig { endpoint: self.hub.clone(), token, ..StoreConfig::by(folder, rules) })
+        Ok(StoreConfig { endpoint: self.hub.clone(), token, ..StoreConfig::with_rules(folder, rules) })
     }
 }

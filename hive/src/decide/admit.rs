@@ -1,36 +1,35 @@
-//! Whether a machine has room for another worker.
+//! Admission of a worker: does the machine have room for it.
 
 use rbee_schema::{Device, Failure, FailureCode, ModelKind, ModelReference, ModelSpec};
 
-/// What a worker takes before it has a model: its program, its threads and its connection.
+/// Memory of a worker without a model: its program, its threads and its connection.
 const BASE: u64 = 64 << 20;
 
-/// The same with the test engine, which has no model; about 12 MiB were measured.
+/// Memory of a worker with the test engine, which has no model. About 12 MiB were measured.
 const MOCK_BASE: u64 = 16 << 20;
 
-/// What an encoder computes with at a time, which remembers nothing between texts: it takes some thousand tokens at most, each
-/// with 10,000 numbers.
+/// Working memory of an encoder, which keeps nothing between texts: some thousand tokens at most, each with 10,000 numbers.
 const TEXTS: u64 = 64 << 20;
 
-/// Tokens of prompt and answer where the declaration does not say: the most that the engine holds.
+/// Context length in tokens where the declaration leaves it out: the most that the engine holds.
 const CONTEXT: u64 = 4096;
 
-/// What a worker needs. Sizes are in bytes.
+/// Resources that a worker needs. Sizes are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Need {
-    /// Memory; that of the graphics card where it runs on one.
+    /// Memory; GPU memory where the worker runs on a GPU.
     pub memory: u64,
-    /// Room on the disk, for a model file that has to be fetched first.
+    /// Disk space for a model file that has to be fetched first.
     pub disk: u64,
-    /// What it must run on; `None`: what the hive's workers run on.
+    /// Required device; `None` for the default device of the hive's workers.
     pub device: Option<Device>,
 }
 
 impl Need {
-    /// What a worker of this declaration needs, whose model file has `file_bytes`, where that is known.
+    /// Resources for a model of this declaration. `file_bytes` is the size of the model file, where it is known.
     ///
-    /// `limits.memory` is taken at its word: no worker can use more. Else it is an estimate, rather too high than too
-    /// low: the weights, the caches of all slots when each has filled its context and of one more, and the program.
+    /// With `limits.memory` that is the memory needed: no worker can use more. Otherwise the memory is estimated, rather too
+    /// high than too low: the weights, the KV caches of all slots with a full context and of one more, and the program.
     pub fn of(spec: &ModelSpec, file_bytes: Option<u64>) -> Self {
         let memory = match (spec.limits.memory, &spec.reference) {
             (Some(memory), _) => memory.bytes(),
@@ -48,70 +47,68 @@ impl Need {
         Self { memory, disk: 0, device: spec.device }
     }
 
-    /// The same for a model file that has to be fetched first.
+    /// With disk space for a model file of `bytes` that has to be fetched first.
     pub fn fetching(self, bytes: u64) -> Self {
         Self { disk: bytes, ..self }
     }
 }
 
-/// The memory of a model's weights, by the size of its file: packed once and held once, they take up to an eighth more
-/// than in the file. A worker with SmolLM2-135M (98 MB) was measured: 118 MiB before its first job, 160 MiB at most while it
-/// loaded.
+/// Memory of a model's weights by the size of its file. Packed for the processor they take up to an eighth more than in the
+/// file. Measured with SmolLM2-135M (98 MB): 118 MiB before the first job, 160 MiB at most during the load.
 fn weights(file: u64) -> u64 {
     file.saturating_add(file / 8)
 }
 
-/// The cache of keys and values of a token, by the size of the model file: two numbers of 16 bits for each layer and
-/// each dimension of its keys.
+/// KV cache of a token in bytes, by the size of the model file: two 16-bit numbers for each layer and each dimension of the
+/// keys.
 ///
-/// It is 23 KiB for SmolLM2-135M, 32 KiB for Llama 3.2 1B and 128 KiB for Llama 3.1 8B with files of 100 MB, 800 MB and
-/// 4.9 GB. Models from before heads shared their keys take up to four times as much.
+/// It is 23 KiB for SmolLM2-135M, 32 KiB for Llama 3.2 1B and 128 KiB for Llama 3.1 8B, with files of 100 MB, 800 MB and
+/// 4.9 GB. Models without grouped-query attention take up to four times as much.
 fn bytes_of_a_token(file: u64) -> u64 {
     (24 << 10) + file / 40_000
 }
 
-/// What a hive has left. Sizes are in bytes.
+/// Free resources of a hive. Sizes are in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Room<'a> {
-    /// The machine's memory.
+    /// Total memory of the machine.
     pub memory_total: u64,
-    /// How much of it can be had now.
+    /// Memory that can be used now.
     pub memory_available: u64,
-    /// How much of that belongs to workers that run and have not touched it yet.
+    /// Part of the available memory that is reserved for running workers and not used by them yet.
     pub memory_reserved: u64,
-    /// The memory that is free on the graphics card that has most of it, where one answers.
-    pub card_free: Option<u64>,
-    /// What may still be written to the disk of model files.
+    /// Free memory of the GPU that has most of it; `None` where no GPU answers.
+    pub gpu_free: Option<u64>,
+    /// Free space on the disk of model files.
     pub disk_free: u64,
-    /// What the worker program can run on; the first is what it runs on by itself. None means the processor.
+    /// Devices of the worker program, the default first. Empty means the CPU.
     pub devices: &'a [Device],
-    /// How many workers there are.
+    /// Number of workers on the hive.
     pub workers: u32,
-    /// How many there may be; `None`: as many as have room.
+    /// Largest number of workers; `None` for as many as there is room for.
     pub max_workers: Option<u32>,
-    /// Whether the hive takes no further workers.
+    /// True while the hive takes no further workers.
     pub draining: bool,
 }
 
-/// Says whether the worker may start.
+/// Decides whether a worker may start.
 ///
 /// # Errors
-/// `hive-draining`, `hive-full`, `device-missing`, `disk-full` or `memory-short`, the first that holds: what is needed,
-/// what is there, and what to do.
+/// The first that applies of `hive-draining`, `hive-full`, `device-missing`, `disk-full` and `memory-short`. The message says
+/// what is needed, what is there, and what to do.
 pub fn admit(need: &Need, room: &Room<'_>) -> Result<(), Failure> {
     if room.draining {
         return refuse(
             FailureCode::HiveDraining,
-            "the hive drains and takes no further workers: resume it, or let another hive run the model".to_owned(),
+            "the hive is draining and takes no further workers: resume it, or let another hive run the model"
+                .to_owned(),
         );
     }
     if let Some(most) = room.max_workers.filter(|most| room.workers >= *most) {
         let workers = room.workers;
         return refuse(
             FailureCode::HiveFull,
-            format!(
-                "the hive runs {workers} workers of at most {most}: stop one, or let it run more with --max-workers"
-            ),
+            format!("the hive runs {workers} workers of at most {most}: stop one, or allow more with --max-workers"),
         );
     }
     let device = device(need, room)?;
@@ -120,12 +117,12 @@ pub fn admit(need: &Need, room: &Room<'_>) -> Result<(), Failure> {
         return refuse(
             FailureCode::DiskFull,
             format!(
-                "the model file needs {needed} and the disk has {free} left: remove model files, or use another disk"
+                "the model file needs {needed} and {free} of the disk are free: remove model files, or use another disk"
             ),
         );
     }
-    match (device, room.card_free) {
-        (Device::Cuda, Some(free)) => on_card(need, free),
+    match (device, room.gpu_free) {
+        (Device::Cuda, Some(free)) => on_gpu(need, free),
         (Device::Cuda, None) | (Device::Cpu | Device::Metal, _) => on_machine(need, room),
     }
 }
@@ -141,13 +138,13 @@ fn device(need: &Need, room: &Room<'_>) -> Result<Device, Failure> {
     refuse(
         FailureCode::DeviceMissing,
         format!(
-            "the model must run on {wanted} and the workers of this hive run on {there}: use a hive whose worker program \
-             is built for {wanted}, or leave out the model's device"
+            "the model needs the device {wanted} and the workers of this hive run on {there}: use a hive whose worker \
+             program is built for {wanted}, or leave out the model's device"
         ),
     )
 }
 
-fn on_card(need: &Need, free: u64) -> Result<(), Failure> {
+fn on_gpu(need: &Need, free: u64) -> Result<(), Failure> {
     if need.memory <= free {
         return Ok(());
     }
@@ -155,8 +152,7 @@ fn on_card(need: &Need, free: u64) -> Result<(), Failure> {
     refuse(
         FailureCode::MemoryShort,
         format!(
-            "the worker needs {needed} of memory on a graphics card and no card has more than {free} free: stop a \
-             worker, or {SMALLER}"
+            "the worker needs {needed} of GPU memory and no GPU has more than {free} free: stop a worker, or {SMALLER}"
         ),
     )
 }
@@ -177,21 +173,20 @@ fn on_machine(need: &Need, room: &Room<'_>) -> Result<(), Failure> {
     refuse(
         FailureCode::MemoryShort,
         format!(
-            "the worker needs {needed} of memory and {free} of {total} are free, without {reserved} that running workers \
-             have yet to touch: stop a worker, or {SMALLER}"
+            "the worker needs {needed} of memory and {free} of {total} are free, not counting {reserved} reserved for running \
+             workers: stop a worker, or {SMALLER}"
         ),
     )
 }
 
-/// What makes a worker smaller. The last is for an estimate that is too high.
-const SMALLER: &str =
-    "use a smaller model, fewer slots or a smaller context, or say what it may use with limits.memory";
+/// Ways to make a worker smaller. The last one is for an estimate that is too high.
+const SMALLER: &str = "use a smaller model, fewer slots or a smaller context, or set limits.memory";
 
 fn refuse<T>(code: FailureCode, message: String) -> Result<T, Failure> {
     Err(Failure::new(code, message))
 }
 
-/// People compare MiB, not bytes. Rounded so that what is short still looks short.
+/// Rounded to MiB for people, in the direction in which a shortage stays visible.
 fn rounded_up(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
 }

@@ -1,18 +1,19 @@
-//! Whether a hive and the queen who leads can work together as they are set up.
+//! Agreement between the timers of a hive and those of the leading queen.
 
 use std::time::Duration;
 
 use rbee_schema::{LeaderRecord, check_longer};
 
-/// Why a hive that says every `beat` that it is there does not suit this queen, where it does not: between two beats she
-/// would think that it is gone. One who does not say for how long she bears silence suits every hive.
+/// The disagreement between a hive with this heartbeat interval and the leading queen: a queen that calls a hive suspect
+/// between two of its heartbeats cannot lead it. `None` where they agree, or where the queen is of a version that does not
+/// publish its timeout.
 pub fn disagreement(beat: Duration, leader: &LeaderRecord) -> Option<String> {
     let suspect = Duration::from_millis(leader.suspect_ms?);
-    let refusal = check_longer(("suspect", suspect), ("the beat of this hive", beat)).err()?;
+    let refusal = check_longer(("suspect", suspect), ("the heartbeat interval of this hive", beat)).err()?;
     let queen = &leader.queen;
     Some(format!(
-        "the timers of queen {queen} do not suit this hive: {refusal}; change the one with --queen-timers, or the other \
-         with --timers"
+        "the timers of queen {queen} do not fit those of this hive: {refusal}; change either with --queen-timers or with \
+         --timers"
     ))
 }
 
@@ -25,11 +26,14 @@ mod tests {
     }
 
     #[test]
-    fn a_hive_must_beat_before_its_queen_misses_it() {
+    fn heartbeat_interval_must_be_shorter_than_the_queens_timeout() {
         let second = Duration::from_secs(1);
         assert_eq!(disagreement(second, &leader(r#","suspect_ms":3000"#)), None);
         assert_eq!(disagreement(100 * second, &leader("")), None, "an earlier version does not say");
         let why = disagreement(3 * second, &leader(r#","suspect_ms":3000"#)).expect("a disagreement");
-        assert!(why.contains("queen ada") && why.contains("`suspect=3s`: expected longer than the beat"), "{why}");
+        assert!(
+            why.contains("queen ada") && why.contains("`suspect=3s`: expected longer than the heartbeat interval"),
+            "{why}"
+        );
     }
 }

@@ -1,39 +1,42 @@
-//! What a hive bears, and when it is enough.
+//! Limits of a hive: counts and sizes above which it acts.
 
 use rbee_schema::ByteSize;
 
 rbee_schema::settings! {
-    /// The bounds of a hive.
+    /// Bounds of a hive.
     Bounds, each "bound" {
-        /// So many exits without a stable run between them, within `loop_window`, are a crash loop.
+        /// Number of exits within `loop_window`, without a stable run between them, that are a crash loop.
         loop_exits: u32 = 5,
-        /// So many ends for want of memory under one limit are one too: the next would end the same way.
+        /// Number of out-of-memory exits in a row that are a crash loop: under the same limit the next run would end alike.
         loop_ooms: u32 = 2,
-        /// Failed health checks in a row that end a worker.
+        /// Number of failed health checks in a row after which a worker is killed.
         health_failures: u32 = 3,
-        /// So many workers in a crash loop are trouble of the hive as a whole.
+        /// Number of workers in a crash loop that make the hive degraded.
         degraded_loops: u32 = 3,
-        /// As are so many unwanted exits within `degraded_window`.
+        /// Number of unexpected exits within `degraded_window` that make the hive degraded.
         degraded_exits: u32 = 10,
-        /// A log that is larger is set aside; one that was set aside is kept.
+        /// Size above which a log is rotated. One rotated log is kept.
         log_size: ByteSize = ByteSize(8 << 20),
-        /// How many of the last lines of a worker that ended are told.
+        /// Number of last lines of a worker's output in its exit event.
         tail_lines: u32 = 20,
-        /// And from how much of the end of its log they are read. It is part of an event, which may have a megabyte.
+        /// Size of the end of the log from which these lines are read. They are part of an event, which may be 1 MB large.
         tail_size: ByteSize = ByteSize(8 << 10),
-        /// How many tries in a row of the hub may bring nothing.
+        /// Number of requests to the hub in a row that may fail before a fetch is given up.
         hub_tries: u32 = 8,
-        /// The largest description of a repository of the hub that is read.
+        /// Largest description of a repository that is read from the hub.
         hub_listing: ByteSize = ByteSize(32 << 20),
     }
 }
 
-/// More of a log's end makes an event that the server does not take: what is no text grows threefold, and quotes twofold.
+/// Largest `tail_size`. More makes an event that the server refuses: bytes that are no text grow threefold in JSON, quotes
+/// twofold.
 const LARGEST_TAIL: ByteSize = ByteSize(128 << 10);
 
 impl Bounds {
+    /// Checks that events stay small enough for the server.
+    ///
     /// # Errors
-    /// What is too much.
+    /// The bound that is too large, and the largest possible value.
     pub fn check(&self) -> Result<(), String> {
         if self.tail_size > LARGEST_TAIL {
             return Err(format!("bound `tail_size={}`: expected at most {LARGEST_TAIL}", self.tail_size));
@@ -47,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tail_that_no_event_could_hold_is_refused() {
+    fn tail_that_is_too_large_for_an_event_is_refused() {
         assert!("tail_size=128KiB".parse::<Bounds>().is_ok());
         let error = "tail_size=1MiB".parse::<Bounds>().expect_err("too much");
         assert!(error.contains("expected at most 128 KiB"), "{error}");

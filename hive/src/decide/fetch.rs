@@ -1,4 +1,4 @@
-//! What a hub's refusal means, whether a request is tried again, and when progress is told.
+//! Requests to the hub: the meaning of a refusal, when to retry, and when to report progress.
 
 use std::time::{Duration, Instant};
 
@@ -6,99 +6,99 @@ use rbee_schema::{Failure, FailureCode, HubFile};
 
 use super::rules::Rules;
 
-/// How often progress is told at most: enough for a bar that moves, and few enough for the bus.
+/// Shortest interval between two reports of progress: enough for a bar that moves, and few enough for the bus.
 const PACE: Duration = Duration::from_millis(100);
 
-/// How long a fetch bears with the network.
+/// Limits of the retries of a fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// How many tries in a row may bring nothing.
-    pub tries: u32,
-    /// The pause after the first of them; each further one is twice as long.
+pub struct RetryLimits {
+    /// Number of requests in a row that may fail.
+    pub attempts: u32,
+    /// Pause after the first of them. Each further one is twice as long.
     pub first_pause: Duration,
-    /// The longest pause between two tries.
+    /// Longest pause between two requests.
     pub longest_pause: Duration,
-    /// How long a connection may be silent.
-    pub silence: Duration,
-    /// How long another process may hold a file without a byte more in it. Checking what is there brings none.
+    /// Time without a byte after which a connection counts as lost.
+    pub idle_timeout: Duration,
+    /// Time without progress after which waiting for another process that holds the file is given up.
     pub standstill: Duration,
 }
 
-impl Patience {
-    /// What the settings of a hive say.
+impl RetryLimits {
+    /// The limits in the settings of a hive.
     pub fn of(Rules { timers, bounds }: &Rules) -> Self {
         Self {
-            tries: bounds.hub_tries,
+            attempts: bounds.hub_tries,
             first_pause: timers.hub_pause,
             longest_pause: timers.hub_pause_most,
-            silence: timers.hub_silence,
+            idle_timeout: timers.hub_silence,
             standstill: timers.hub_standstill,
         }
     }
 }
 
-impl Default for Patience {
+impl Default for RetryLimits {
     fn default() -> Self {
         Self::of(&Rules::default())
     }
 }
 
-/// A request that did not bring what it was for, and may when it is made again.
+/// A failed request that may succeed when it is repeated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setback {
-    /// What went wrong, in words.
+    /// Cause of the failure, for people.
     pub cause: String,
-    /// How long the hub asks to wait.
+    /// Pause that the hub asks for.
     pub wait: Option<Duration>,
 }
 
 impl Setback {
-    /// A setback without a wish for a pause.
+    /// A setback for which the hub asks for no pause.
     pub fn new(cause: impl Into<String>) -> Self {
         Self { cause: cause.into(), wait: None }
     }
 }
 
-/// What is to be done about a setback.
+/// Decision after a setback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AfterSetback {
-    /// Try again after this long.
-    TryAgain(Duration),
-    /// Leave it.
+    /// Repeat the request after this pause.
+    Retry(Duration),
+    /// Fail the fetch.
     GiveUp(Failure),
 }
 
-/// Decides by how many tries in a row brought nothing, this one included.
-pub fn after_setback(wanted: &HubFile, setback: &Setback, in_a_row: u32, patience: &Patience) -> AfterSetback {
-    if in_a_row >= patience.tries {
+/// Decides what follows a setback; `in_a_row` requests have failed, this one included.
+pub fn after_setback(wanted: &HubFile, setback: &Setback, in_a_row: u32, limits: &RetryLimits) -> AfterSetback {
+    if in_a_row >= limits.attempts {
         let message = format!(
-            "hf:{wanted} cannot be fetched: {}; {in_a_row} tries in a row brought nothing. What is here is kept, and \
-             the next fetch goes on from there",
+            "failed to fetch hf:{wanted}: {}; {in_a_row} requests in a row have failed. The bytes fetched so far are kept, \
+             and the next fetch continues there",
             setback.cause
         );
         return AfterSetback::GiveUp(Failure::new(FailureCode::FetchFailed, message));
     }
     let doublings = in_a_row.saturating_sub(1).min(16);
-    let pause = patience.first_pause.saturating_mul(1 << doublings).max(setback.wait.unwrap_or_default());
-    AfterSetback::TryAgain(pause.min(patience.longest_pause))
+    let pause = limits.first_pause.saturating_mul(1 << doublings).max(setback.wait.unwrap_or_default());
+    AfterSetback::Retry(pause.min(limits.longest_pause))
 }
 
-/// A refusal of the hub.
+/// A refusal by the hub.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Refusal {
-    /// The status of the answer.
+    /// HTTP status of the response.
     pub status: u16,
-    /// What the hub names it, in `x-error-code`.
+    /// The hub's own code, from the header `x-error-code`.
     pub code: Option<String>,
-    /// How long it asks to wait, in `retry-after`.
+    /// Pause that the hub asks for, from the header `retry-after`.
     pub wait: Option<Duration>,
 }
 
-/// What a refusal means: a failure, or a setback.
+/// The meaning of a refusal: a setback that may pass, or a failure.
 ///
 /// # Errors
-/// `access-denied`, `model-missing`, or `fetch-failed` for what another try would not change.
-pub fn meaning(wanted: &HubFile, refusal: &Refusal, has_token: bool) -> Result<Setback, Failure> {
+/// `access-denied`, `model-missing`, or `fetch-failed` where repeating the request would not help.
+pub fn interpret(wanted: &HubFile, refusal: &Refusal, has_token: bool) -> Result<Setback, Failure> {
     let HubFile { repository, revision, path } = wanted;
     let revision = revision.as_deref().unwrap_or("main");
     let named = refusal.code.as_deref().map(|code| format!(" ({})", code.escape_default())).unwrap_or_default();
@@ -106,12 +106,14 @@ pub fn meaning(wanted: &HubFile, refusal: &Refusal, has_token: bool) -> Result<S
     match status {
         401 | 403 => {
             let advice = match has_token {
-                true => "accept its licence on the hub, and see that the token may read it",
-                false => "set HF_TOKEN to a token that may read it, and accept its licence on the hub if it has one",
+                true => "accept its licence on the hub, and check that the token has access to it",
+                false => {
+                    "set HF_TOKEN to a token that has access to it, and accept its licence on the hub if it has one"
+                }
             };
             let message = format!(
-                "the hub refuses access to {repository} with {status}{named}: it is private, or its licence must be \
-                 accepted, or there is no such repository; {advice}"
+                "the hub refused access to {repository} with {status}{named}: the repository is private, needs its licence \
+                 accepted, or does not exist; {advice}"
             );
             Err(Failure::new(FailureCode::AccessDenied, message))
         }
@@ -121,29 +123,31 @@ pub fn meaning(wanted: &HubFile, refusal: &Refusal, has_token: bool) -> Result<S
                 (Some("EntryNotFound"), Some(path)) => format!("there is no {path} in {repository} at {revision}"),
                 (_, path) => {
                     let file = path.as_deref().map(|path| format!(" for {path}")).unwrap_or_default();
-                    format!("the hub has no repository {repository} at {revision}{file}: it answers {status}{named}")
+                    format!("the hub has no repository {repository} at {revision}{file}: it answered {status}{named}")
                 }
             };
             Err(Failure::new(FailureCode::ModelMissing, message))
         }
         408 | 416 | 425 | 429 | 500.. => {
-            Ok(Setback { cause: format!("the hub answers {status}{named}"), wait: refusal.wait })
+            Ok(Setback { cause: format!("the hub answered {status}{named}"), wait: refusal.wait })
         }
         _ => {
-            let message = format!("the hub answers {status}{named} for {repository}, which is none of its answers");
+            let message = format!(
+                "the hub answered {status}{named} for {repository}, which this version of rbee does not expect"
+            );
             Err(Failure::new(FailureCode::FetchFailed, message))
         }
     }
 }
 
-/// When progress is told: at the beginning, at the end, and not too often between them.
+/// Rate limit of progress reports: one at the beginning, one at the end, and at most ten per second between them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pace {
     last: Option<Instant>,
 }
 
 impl Pace {
-    /// Whether it is told now that `done` of `total` bytes are here.
+    /// True where a report of `done` of `total` bytes is due now.
     pub fn is_due(&mut self, done: u64, total: u64, now: Instant) -> bool {
         let is_due = done >= total || self.last.is_none_or(|last| now.saturating_duration_since(last) >= PACE);
         if is_due {
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_to_do() {
+    fn refusal_names_a_remedy() {
         for (status, code, has_token, expected, words) in [
             (401, None, false, FailureCode::AccessDenied, "set HF_TOKEN"),
             (403, Some("GatedRepo"), true, FailureCode::AccessDenied, "accept its licence"),
@@ -176,35 +180,35 @@ mod tests {
             (404, None, true, FailureCode::ModelMissing, "404"),
             (400, None, true, FailureCode::FetchFailed, "400"),
         ] {
-            let failure = meaning(&wanted(), &refusal(status, code), has_token).expect_err("a failure");
+            let failure = interpret(&wanted(), &refusal(status, code), has_token).expect_err("a failure");
             assert_eq!(failure.code, expected, "{failure}");
             assert!(failure.message.contains(words), "{failure}");
         }
     }
 
     #[test]
-    fn a_busy_or_broken_hub_is_tried_again_when_it_says() {
+    fn busy_or_broken_hub_is_retried_when_it_asks_for_it() {
         for status in [408, 416, 429, 500, 502, 503, 504] {
             let busy = Refusal { wait: Some(Duration::from_secs(7)), ..refusal(status, None) };
-            let setback = meaning(&wanted(), &busy, false).expect("a setback");
+            let setback = interpret(&wanted(), &busy, false).expect("a setback");
             assert_eq!(setback.wait, Some(Duration::from_secs(7)));
-            let next = after_setback(&wanted(), &setback, 1, &Patience::default());
-            assert_eq!(next, AfterSetback::TryAgain(Duration::from_secs(7)));
+            let next = after_setback(&wanted(), &setback, 1, &RetryLimits::default());
+            assert_eq!(next, AfterSetback::Retry(Duration::from_secs(7)));
         }
     }
 
     #[test]
-    fn pauses_double_up_to_a_minute_and_end_in_a_failure_that_may_be_tried_again() {
-        let patience = Patience { tries: 12, ..Patience::default() };
-        let seconds = |in_a_row| match after_setback(&wanted(), &Setback::new("cut"), in_a_row, &patience) {
-            AfterSetback::TryAgain(pause) => pause.as_secs_f64(),
+    fn pauses_double_up_to_a_minute_and_end_in_a_retryable_failure() {
+        let limits = RetryLimits { attempts: 12, ..RetryLimits::default() };
+        let seconds = |in_a_row| match after_setback(&wanted(), &Setback::new("cut"), in_a_row, &limits) {
+            AfterSetback::Retry(pause) => pause.as_secs_f64(),
             AfterSetback::GiveUp(failure) => panic!("given up: {failure}"),
         };
         let pauses: Vec<f64> = (1..12).map(seconds).collect();
         assert_eq!(pauses, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 60.0]);
         let patient = Setback { cause: "busy".into(), wait: Some(Duration::from_secs(86_400)) };
-        assert_eq!(after_setback(&wanted(), &patient, 1, &patience), AfterSetback::TryAgain(patience.longest_pause));
-        let AfterSetback::GiveUp(failure) = after_setback(&wanted(), &Setback::new("cut"), 12, &patience) else {
+        assert_eq!(after_setback(&wanted(), &patient, 1, &limits), AfterSetback::Retry(limits.longest_pause));
+        let AfterSetback::GiveUp(failure) = after_setback(&wanted(), &Setback::new("cut"), 12, &limits) else {
             panic!("given up");
         };
         assert!(failure.retryable && failure.code == FailureCode::FetchFailed, "{failure}");
@@ -212,26 +216,26 @@ mod tests {
     }
 
     #[test]
-    fn how_long_a_fetch_bears_with_the_hub_is_what_the_hive_was_told() {
+    fn limits_of_a_fetch_are_settings_of_the_hive() {
         let timers = "hub_pause=1s,hub_pause_most=3s,hub_silence=4s,hub_standstill=5s".parse().expect("timers");
         let rules = Rules { timers, bounds: "hub_tries=4".parse().expect("bounds") };
-        let patience = Patience::of(&rules);
-        assert_eq!((patience.silence.as_secs(), patience.standstill.as_secs()), (4, 5));
-        let next = |in_a_row| match after_setback(&wanted(), &Setback::new("cut"), in_a_row, &patience) {
-            AfterSetback::TryAgain(pause) => Some(pause.as_secs()),
+        let limits = RetryLimits::of(&rules);
+        assert_eq!((limits.idle_timeout.as_secs(), limits.standstill.as_secs()), (4, 5));
+        let next = |in_a_row| match after_setback(&wanted(), &Setback::new("cut"), in_a_row, &limits) {
+            AfterSetback::Retry(pause) => Some(pause.as_secs()),
             AfterSetback::GiveUp(_) => None,
         };
         assert_eq!([1, 2, 3, 4].map(next), [Some(1), Some(2), Some(3), None]);
     }
 
     #[test]
-    fn progress_is_told_first_last_and_ten_times_a_second_between() {
+    fn progress_is_reported_first_last_and_ten_times_a_second() {
         let begin = Instant::now();
         let at = |milliseconds| begin + Duration::from_millis(milliseconds);
         let mut pace = Pace::default();
-        let told: Vec<bool> = [(0, 0), (1, 1), (2, 99), (3, 100), (4, 150), (5, 200), (6, 201), (10, 202)]
+        let reported: Vec<bool> = [(0, 0), (1, 1), (2, 99), (3, 100), (4, 150), (5, 200), (6, 201), (10, 202)]
             .map(|(done, milliseconds)| pace.is_due(done, 10, at(milliseconds)))
             .to_vec();
-        assert_eq!(told, [true, false, false, true, false, true, false, true]);
+        assert_eq!(reported, [true, false, false, true, false, true, false, true]);
     }
 }

@@ -1,43 +1,43 @@
-//! How late the hive's own clock ticks: on an overloaded machine a silent worker may only be a slow one.
+//! Lateness of the hive's own clock: on an overloaded machine, a worker without heartbeats may only be slow.
 //!
-//! The hive stretches what it waits for by its own lateness, as Lifeguard does for group membership
-//! (<https://arxiv.org/abs/1707.00788>). A hive that was frozen itself has heard nothing and concludes nothing.
+//! The hive stretches its timeouts by its own lateness, as Lifeguard does for group membership
+//! (<https://arxiv.org/abs/1707.00788>). A hive that was frozen itself could receive nothing and concludes nothing.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-/// How often the clock is to tick.
+/// Interval of the clock's ticks: short against the shortest timeout (3 s), and cheap.
 pub const TICK: Duration = Duration::from_millis(100);
 
-/// Lateness counts for this long: load comes in bursts.
+/// Time for which a late tick counts: load comes in bursts.
 const MEMORY: Duration = Duration::from_secs(10);
 
-/// Waits are stretched to at most this many times their length: a dead worker must be found in the end.
+/// Largest factor by which timeouts are stretched: a dead worker must be found in the end.
 const MOST: u32 = 6;
 
-/// A tick that is later than this was missed because the hive itself stood still.
+/// Lateness above which the hive itself stood still. Load alone delays a tick by less.
 const STOOD_STILL: Duration = Duration::from_secs(1);
 
-/// The latest ticks that were late.
+/// Late ticks of the last seconds.
 #[derive(Debug, Clone, Default)]
 pub struct Lateness {
     last: Option<Instant>,
     late: VecDeque<(Instant, Duration)>,
 }
 
-/// What a tick says.
+/// Conclusion from a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tick {
-    /// The machine goes on.
-    Fine,
-    /// The hive stood still for so long that silence meanwhile means nothing.
+    /// The clock runs.
+    OnTime,
+    /// The hive stood still for so long that missing heartbeats mean nothing.
     StoodStill,
 }
 
 impl Lateness {
-    /// The clock ticks.
+    /// Notes a tick of the clock at `now`.
     pub fn tick(&mut self, now: Instant) -> Tick {
         let due = self.last.map_or(now, |last| last + TICK);
         let late = now.saturating_duration_since(due);
@@ -46,15 +46,15 @@ impl Lateness {
         if late >= TICK {
             self.late.push_back((now, late));
         }
-        if late > STOOD_STILL { Tick::StoodStill } else { Tick::Fine }
+        if late > STOOD_STILL { Tick::StoodStill } else { Tick::OnTime }
     }
 
-    /// The worst lateness of the last seconds.
+    /// Largest lateness of the last seconds.
     pub fn worst(&self) -> Duration {
         self.late.iter().map(|(_, late)| *late).max().unwrap_or_default()
     }
 
-    /// By how much waits are to be stretched: once for each tick that the worst one was late.
+    /// Factor by which timeouts are stretched: 1, and one more for each interval that the latest tick was late.
     pub fn stretch(&self) -> u32 {
         let ticks = u32::try_from(self.worst().as_millis() / TICK.as_millis()).unwrap_or(u32::MAX);
         ticks.saturating_add(1).min(MOST)
@@ -66,24 +66,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_are_stretched_by_the_worst_tick_of_the_last_seconds() {
-        let (start, mut lateness) = (Instant::now(), Lateness::default());
-        let mut at = start;
+    fn timeouts_are_stretched_by_the_latest_tick_of_the_last_seconds() {
+        let (mut at, mut lateness) = (Instant::now(), Lateness::default());
+        lateness.tick(at);
         for (after, stretch, tick) in [
-            (100, 1, Tick::Fine),
-            (199, 1, Tick::Fine),
-            (310, 3, Tick::Fine),
-            (100, 3, Tick::Fine),
+            (100, 1, Tick::OnTime),
+            (199, 1, Tick::OnTime),
+            (310, 3, Tick::OnTime),
+            (100, 3, Tick::OnTime),
             (1_500, 6, Tick::StoodStill),
             (9_000, 6, Tick::StoodStill),
         ] {
             at += Duration::from_millis(after);
-            assert_eq!((lateness.tick(at), lateness.stretch()), (if at == start { Tick::Fine } else { tick }, stretch));
+            assert_eq!((lateness.tick(at), lateness.stretch()), (tick, stretch));
         }
         for _ in 0..150 {
             at += TICK;
-            assert_eq!(lateness.tick(at), Tick::Fine);
+            assert_eq!(lateness.tick(at), Tick::OnTime);
         }
-        assert_eq!(lateness.stretch(), 1, "what is long ago does not count");
+        assert_eq!(lateness.stretch(), 1, "old ticks do not count");
     }
 }

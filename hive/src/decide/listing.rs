@@ -1,42 +1,42 @@
-//! Which file of a repository is meant.
+//! The files of a repository on the hub, and the choice of one by a reference.
 
 use rbee_schema::{Failure, FailureCode, HubFile};
 use serde::Deserialize;
 
-/// What is taken where a reference names no file and there are several: small, and close to the full weights.
+/// Quantization chosen where a reference names no file and there are several: small, and close to the full weights.
 const PREFERRED: &str = "Q4_K_M";
 
-/// How many files a message names.
+/// Largest number of files that a message names.
 const NAMED: usize = 20;
 
-/// What a repository holds at one commit.
+/// Contents of a repository at one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
-    /// The commit.
+    /// Commit id.
     pub commit: String,
-    /// Its files.
+    /// Files of the commit.
     pub files: Vec<ListedFile>,
 }
 
 /// A file of a repository, as the hub lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedFile {
-    /// Its path in the repository.
+    /// Path in the repository.
     pub path: String,
-    /// Its size, where the hub says it.
+    /// Size, where the hub lists it.
     pub bytes: Option<u64>,
-    /// What is known of its content beforehand.
+    /// Digest that the hub lists.
     pub content: Content,
 }
 
-/// What is known of a file's content before it is here.
+/// Digest of a file, as the hub lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// Its SHA-256: it is kept as a large file.
+    /// SHA-256 of a file in large file storage (LFS).
     Sha256(String),
-    /// The id of its git object, which is no digest of its bytes alone.
+    /// Id of the file's git object, which is not a digest of its bytes alone.
     GitObject(String),
-    /// Nothing: the hub is a mirror that leaves it out.
+    /// No digest: the hub is a mirror that leaves it out.
     Unknown,
 }
 
@@ -62,15 +62,15 @@ struct LargeFile {
 }
 
 impl Listing {
-    /// Reads the hub's description of a repository. Names and digests become parts of paths here, so what does not look
-    /// like one is left out.
+    /// Reads the hub's description of a repository. Digests become parts of paths on this machine, so malformed ones are left
+    /// out.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// The mistake in the description, for people.
     pub fn read(body: &[u8]) -> Result<Self, String> {
         let info: Info = serde_json::from_slice(body).map_err(|error| error.to_string())?;
         if !is_hexadecimal(&info.sha, 40) {
-            return Err(format!("its commit is `{}`", info.sha.escape_default()));
+            return Err(format!("its commit id is `{}`", info.sha.escape_default()));
         }
         Ok(Self { commit: info.sha, files: info.siblings.into_iter().map(ListedFile::from).collect() })
     }
@@ -79,7 +79,7 @@ impl Listing {
         self.files.iter().filter(|file| file.path.to_ascii_lowercase().ends_with(".gguf"))
     }
 
-    /// The model files, for a message.
+    /// Names of the model files, for a message.
     pub fn names(&self) -> String {
         let names: Vec<&str> = self.models().map(|file| file.path.as_str()).collect();
         match names.len() {
@@ -104,15 +104,15 @@ impl From<Sibling> for ListedFile {
     }
 }
 
-/// Whether `text` is a number of so many digits, as digests are written.
+/// True where `text` is a lower-case hexadecimal number with this many digits.
 pub fn is_hexadecimal(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The file that is meant: the one that is named; else the only model; else the one Q4_K_M.
+/// Chooses a file: the named one, else the only model, else the only one with the quantization Q4_K_M.
 ///
 /// # Errors
-/// `model-missing`, or `invalid-request` where there are several and none is preferred; both list what there is.
+/// `model-missing`, or `invalid-request` where there are several candidates. Both messages list the files.
 pub fn choose<'a>(wanted: &HubFile, listing: &'a Listing) -> Result<&'a ListedFile, Failure> {
     let HubFile { repository, path, .. } = wanted;
     if let Some(path) = path {
@@ -121,7 +121,8 @@ pub fn choose<'a>(wanted: &HubFile, listing: &'a Listing) -> Result<&'a ListedFi
             missing(format!("there is no {path} in the repository {repository} at {}: {names}", listing.commit))
         });
     }
-    let loadable: Vec<&ListedFile> = listing.models().filter(|file| stands_alone(repository, &file.path)).collect();
+    let loadable: Vec<&ListedFile> =
+        listing.models().filter(|file| is_complete_model(repository, &file.path)).collect();
     let preferred: Vec<&ListedFile> =
         loadable.iter().copied().filter(|file| file.path.to_ascii_uppercase().contains(PREFERRED)).collect();
     match (loadable.as_slice(), preferred.as_slice()) {
@@ -132,7 +133,7 @@ pub fn choose<'a>(wanted: &HubFile, listing: &'a Listing) -> Result<&'a ListedFi
         ([first, ..], _) => Err(Failure::new(
             FailureCode::InvalidRequest,
             format!(
-                "hf:{wanted} may be one of several files, and not exactly one is {PREFERRED}: {}; name one, such as \
+                "hf:{wanted} may be one of several files, and not exactly one of them is {PREFERRED}: {}; name one, such as \
                  hf:{wanted}/{}",
                 listing.names(),
                 first.path
@@ -145,9 +146,9 @@ fn missing(message: String) -> Failure {
     Failure::new(FailureCode::ModelMissing, message)
 }
 
-/// Whether a file is a whole language model: no part of a split one, and no image encoder that goes with one. Its name
-/// must be one that a reference could have, because it becomes a path here.
-fn stands_alone(repository: &str, path: &str) -> bool {
+/// True where the file is a complete language model: neither a part of a split one nor an image encoder. Its name must be
+/// valid in a reference, because it becomes a path on this machine.
+fn is_complete_model(repository: &str, path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
     let is_split = name
         .trim_end_matches(".gguf")
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_file_is_taken_and_a_missing_one_is_answered_with_what_there_is() {
+    fn named_file_is_chosen_and_a_missing_one_is_answered_with_a_list() {
         check("o/r/b.gguf", &["a.gguf", "b.gguf"], Ok("b.gguf"));
         check("o/r/q/b.gguf", &["a.gguf", "q/b.gguf"], Ok("q/b.gguf"));
         let missing = FailureCode::ModelMissing;
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_name_the_only_model_is_taken_else_the_one_q4_k_m() {
+    fn without_a_name_the_only_model_or_the_only_q4_k_m_is_chosen() {
         check("o/r", &["README.md", "m.Q8_0.gguf"], Ok("m.Q8_0.gguf"));
         check("o/r", &["m.Q8_0.gguf", "mmproj-m.gguf"], Ok("m.Q8_0.gguf"));
         check("o/r", &["m-Q8_0.gguf", "m-q4_k_m.gguf", "m-Q4_K_S.gguf"], Ok("m-q4_k_m.gguf"));
@@ -204,13 +205,13 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_leads_out_of_the_folder_is_never_chosen() {
+    fn name_that_leads_out_of_the_folder_is_never_chosen() {
         check("o/r", &["../../m.gguf"], Err((FailureCode::ModelMissing, "no single model file")));
         check("o/r", &["/etc/m.gguf", "m.gguf"], Ok("m.gguf"));
     }
 
     #[test]
-    fn a_listing_gives_sizes_and_digests_where_they_look_like_some() {
+    fn listing_has_the_sizes_and_digests_that_are_well_formed() {
         let (commit, digest, object) = ("a".repeat(40), "b".repeat(64), "c".repeat(40));
         let body = format!(
             r#"{{"sha":"{commit}","siblings":[
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_listing_is_refused() {
+    fn malformed_listing_is_refused() {
         for body in ["", "<html>", "{}", r#"{"sha":"main","siblings":[]}"#, r#"{"sha":"../x","siblings":[]}"#] {
             assert!(Listing::read(body.as_bytes()).is_err(), "{body}");
         }

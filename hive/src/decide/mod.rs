@@ -1,4 +1,4 @@
-//! Decisions: functions of values. Nothing here does I/O, reads a clock or draws at random.
+//! Decisions: functions of values. Nothing here does I/O, reads a clock or draws random numbers.
 
 pub mod admit;
 pub mod agreement;

@@ -1,7 +1,7 @@
-//! Which port a new worker gets: the lowest that is free.
+//! The ports of a hive: a new worker gets the lowest that is free.
 //!
-//! The book is the hive's own view. The key-value bucket has the say between hives of one machine, and the operating
-//! system between all programs: a port is ours only when its lease is claimed and its socket is bound.
+//! The book is the hive's own view. Between hives of one machine the key-value bucket decides, between all programs the
+//! operating system: a worker has a port only when its lease is claimed and its socket is bound.
 
 use std::{
     collections::BTreeMap,
@@ -11,14 +11,14 @@ use std::{
 
 use rbee_schema::{Failure, FailureCode, HiveName, WorkerName};
 
-/// Who has which port of a range, as this hive knows it.
+/// Users of the ports of a range, as this hive knows them.
 #[derive(Debug, Clone)]
 pub struct PortBook {
     range: RangeInclusive<u16>,
-    /// A program that holds one of our ports is looked at again after this long.
+    /// Time after which a port held by another program is tried again.
     foreign_for: Duration,
     used: BTreeMap<u16, User>,
-    /// The last revision of a free port's key, where it is known: a claim that names it needs one round trip.
+    /// Last revision of a free port's key, where it is known. A claim that names it needs one round trip.
     revisions: BTreeMap<u16, u64>,
 }
 
@@ -30,15 +30,15 @@ enum User {
 }
 
 impl PortBook {
-    /// A book of free ports.
+    /// A book in which every port is free.
     pub fn new(range: RangeInclusive<u16>, foreign_for: Duration) -> Self {
         Self { range, foreign_for, used: BTreeMap::new(), revisions: BTreeMap::new() }
     }
 
-    /// Takes the lowest free port for `worker`, with the revision to claim it with.
+    /// Takes the lowest free port for `worker`. Returns it with the last revision of its key, 0 where that is unknown.
     ///
     /// # Errors
-    /// `ports-exhausted`, with the range and who has how many.
+    /// `ports-exhausted`, with the range and the numbers of ports by user.
     pub fn take(&mut self, worker: &WorkerName, now: Instant) -> Result<(u16, u64), Failure> {
         let foreign_for = self.foreign_for;
         self.used.retain(|_, user| !matches!(user, User::Foreign(since) if now >= *since + foreign_for));
@@ -48,54 +48,57 @@ impl PortBook {
         Ok((port, self.revisions.remove(&port).unwrap_or(0)))
     }
 
-    /// A worker of an earlier run of the hive has this port.
+    /// Notes that a worker of an earlier run of the hive has this port.
     pub fn adopt(&mut self, port: u16, worker: &WorkerName) {
         self.used.insert(port, User::Ours(worker.clone()));
     }
 
-    /// A port of ours is free again; `revision` is that of its released key.
-    pub fn give_back(&mut self, port: u16, revision: Option<u64>) {
-        self.used.remove(&port);
+    /// Frees a port that `worker` had; what others have of it is left alone. `revision` is that of the released key, where
+    /// it is known.
+    pub fn give_back(&mut self, port: u16, worker: &WorkerName, revision: Option<u64>) {
+        if self.is_of(port, worker) {
+            self.used.remove(&port);
+        }
         if let Some(revision) = revision {
             self.revisions.insert(port, revision);
         }
     }
 
-    /// Another hive of this machine has leased the port.
+    /// Notes that another hive of this machine has leased the port, unless one of our workers has it.
     pub fn leased_by(&mut self, port: u16, hive: HiveName) {
         if !matches!(self.used.get(&port), Some(User::Ours(_))) {
             self.used.insert(port, User::OtherHive(hive));
         }
     }
 
-    /// The port that we took turned out to be another hive's.
+    /// Notes that the port just taken is leased by another hive.
     pub fn lost_to(&mut self, port: u16, hive: HiveName) {
         self.used.insert(port, User::OtherHive(hive));
     }
 
-    /// Another hive gave the port back.
+    /// Notes that another hive has released the port.
     pub fn released_by_other(&mut self, port: u16) {
         if matches!(self.used.get(&port), Some(User::OtherHive(_))) {
             self.used.remove(&port);
         }
     }
 
-    /// The port that we took is held by a program that is none of ours.
+    /// Notes that the port just taken is held by a program outside of rbee.
     pub fn is_foreign(&mut self, port: u16, now: Instant) {
         self.used.insert(port, User::Foreign(now));
     }
 
-    /// Whether a port is this worker's, or is being leased for it.
+    /// True where the port is this worker's, or is being leased for it.
     pub fn is_of(&self, port: u16, worker: &WorkerName) -> bool {
         matches!(self.used.get(&port), Some(User::Ours(user)) if user == worker)
     }
 
-    /// How many ports we have leased.
+    /// Number of ports that workers of this hive have.
     pub fn in_use(&self) -> u32 {
         count(self.used.values().filter(|user| matches!(user, User::Ours(_))))
     }
 
-    /// How many ports there are.
+    /// Number of ports in the range.
     pub fn total(&self) -> u32 {
         u32::from(*self.range.end() - *self.range.start()) + 1
     }
@@ -106,8 +109,8 @@ impl PortBook {
         Failure::new(
             FailureCode::PortsExhausted,
             format!(
-                "no port is free in {}-{}: {} leased here, {others} by other hives of this machine, {foreign} held by other \
-                 programs; stop a worker, or give the hive more with --ports",
+                "no port is free in {}-{}: {} leased by this hive, {others} by other hives of this machine, {foreign} held by \
+                 other programs; stop a worker, or give the hive more ports with --ports",
                 self.range.start(),
                 self.range.end(),
                 self.in_use(),
@@ -133,18 +136,18 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_free_port_is_taken_and_a_freed_one_is_next() {
+    fn lowest_free_port_is_taken_first() {
         let (mut book, now) = (PortBook::new(8080..=8083, FOREIGN_FOR), Instant::now());
         for port in 8080..=8082 {
             assert_eq!(book.take(&worker("w"), now).expect("free").0, port);
         }
-        book.give_back(8081, Some(7));
+        book.give_back(8081, &worker("w"), Some(7));
         assert_eq!(book.take(&worker("next"), now).expect("free"), (8081, 7));
         assert_eq!(book.in_use(), 3);
     }
 
     #[test]
-    fn exhaustion_is_a_typed_failure_that_names_the_range_and_who_has_it() {
+    fn exhaustion_names_the_range_and_the_users_of_its_ports() {
         let (mut book, now) = (PortBook::new(8080..=8082, FOREIGN_FOR), Instant::now());
         book.leased_by(8080, "other".parse().expect("a name"));
         let (port, _) = book.take(&worker("w"), now).expect("free");
@@ -153,29 +156,33 @@ mod tests {
         let failure = book.take(&worker("w"), now).expect_err("exhausted");
         assert_eq!(failure.code, FailureCode::PortsExhausted);
         assert!(
-            failure.retryable && failure.message.contains("8080-8082: 1 leased here, 1 by other hives"),
+            failure.retryable && failure.message.contains("8080-8082: 1 leased by this hive, 1 by other hives"),
             "{failure}"
         );
     }
 
     #[test]
-    fn a_port_is_of_a_worker_from_the_moment_on_which_it_is_taken_until_it_is_given_back() {
+    fn port_belongs_to_a_worker_until_that_worker_gives_it_back() {
         let (mut book, now) = (PortBook::new(8080..=8081, FOREIGN_FOR), Instant::now());
         let (port, _) = book.take(&worker("w"), now).expect("free");
         assert!(
             book.is_of(port, &worker("w")) && !book.is_of(port, &worker("other")) && !book.is_of(8081, &worker("w"))
         );
-        book.give_back(port, None);
+        book.give_back(port, &worker("other"), None);
+        assert!(book.is_of(port, &worker("w")), "it was not the other worker's to give back");
+        book.give_back(port, &worker("w"), None);
         assert!(!book.is_of(port, &worker("w")));
     }
 
     #[test]
-    fn a_port_that_a_stranger_holds_is_tried_again_later() {
+    fn port_held_by_another_program_is_tried_again_later() {
         let (mut book, now) = (PortBook::new(8080..=8080, FOREIGN_FOR), Instant::now());
         let (port, _) = book.take(&worker("w"), now).expect("free");
         book.is_foreign(port, now);
+        // The lease that was claimed before is released; the program still holds the port.
+        book.give_back(port, &worker("w"), Some(7));
         assert!(book.take(&worker("w"), now + FOREIGN_FOR - Duration::from_millis(1)).is_err());
-        assert_eq!(book.take(&worker("w"), now + FOREIGN_FOR).expect("free again").0, 8080);
+        assert_eq!(book.take(&worker("w"), now + FOREIGN_FOR).expect("free again"), (8080, 7));
     }
 
     proptest! {
@@ -189,7 +196,7 @@ mod tests {
                     0 | 1 => if let Ok((port, _)) = book.take(&worker("w"), now) {
                         prop_assert!(ours.insert(port), "port {} is given twice", port);
                     },
-                    2 => if ours.remove(&port) { book.give_back(port, None) },
+                    2 => if ours.remove(&port) { book.give_back(port, &worker("w"), None) },
                     _ => book.leased_by(port, "other".parse().expect("a name")),
                 }
                 prop_assert_eq!(book.in_use() as usize, ours.len());

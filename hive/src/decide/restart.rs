@@ -1,4 +1,4 @@
-//! Whether and when a worker that ended is started again.
+//! Restart policy: backoff after an exit, crash loops, and exits that are final.
 
 use std::{
     collections::VecDeque,
@@ -9,59 +9,59 @@ use rbee_schema::{ByteSize, ExitClass, Failure, FailureCode};
 
 use crate::decide::{bounds::Bounds, rules::Rules, timers::Timers};
 
-/// What is done about an exit that nobody wanted.
+/// Decision after an unexpected exit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AfterExit {
-    /// Start it again.
+    /// Restart the worker.
     Restart {
-        /// After this long.
+        /// Pause before the restart.
         delay: Duration,
-        /// Why, in words.
+        /// Reason, for people.
         why: String,
     },
-    /// It loops: try it once more after a long time, and tell so.
+    /// The worker is in a crash loop: retry after a long pause.
     CrashLoop {
-        /// After this long.
+        /// Pause before the retry.
         trial: Duration,
-        /// What happened.
+        /// Failure to publish.
         failure: Failure,
     },
-    /// Leave it.
+    /// Do not start the worker again.
     GiveUp(Failure),
 }
 
-/// An exit, as far as it matters here.
+/// An exit, as far as the restart policy needs it.
 #[derive(Debug, Clone)]
 pub struct Exit<'a> {
-    /// What kind of end it was.
+    /// Class of the exit.
     pub class: ExitClass,
-    /// For how long it had taken jobs; zero where it never did.
+    /// Time for which the worker was ready; zero where it never was.
     pub ready_for: Duration,
-    /// Its memory limit.
+    /// Memory limit of the worker.
     pub memory: Option<ByteSize>,
-    /// The last lines that it wrote.
+    /// Last lines of its output.
     pub tail: &'a [String],
-    /// A random number between 0 and 1: many workers that ended together do not start together.
+    /// A random number from 0 to 1: workers that exited together must not start together.
     pub draw: f64,
 }
 
-/// What is remembered of the exits of one worker.
+/// Exits of one worker, as far as they count for its next restart.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct History {
     /// Exits in a row without a stable run between them.
     exits: u32,
-    /// When the last of them were.
+    /// Times of the last of them.
     recent: VecDeque<Instant>,
-    /// Ends for want of memory in a row.
+    /// Out-of-memory exits in a row.
     ooms: u32,
-    /// Trials since it was found to loop.
+    /// Retries since the crash loop was found.
     trials: u32,
-    /// The last pause before a start.
+    /// Last pause before a start.
     pause: Duration,
 }
 
 impl History {
-    /// The history of a worker that an earlier run of the hive looked after.
+    /// History of a worker of an earlier run of the hive.
     pub fn of(exits: u32) -> Self {
         Self { exits, ..Self::default() }
     }
@@ -71,7 +71,7 @@ impl History {
         self.exits
     }
 
-    /// Takes note of an exit and decides what follows.
+    /// Notes an exit and decides what follows.
     pub fn after(&mut self, exit: &Exit<'_>, now: Instant, rules: &Rules) -> AfterExit {
         let Rules { timers, bounds } = rules;
         if exit.ready_for >= timers.stable.max(self.pause * 2) {
@@ -84,7 +84,7 @@ impl History {
         self.ooms = if class == ExitClass::Oom { self.ooms + 1 } else { 0 };
         match class {
             ExitClass::Data | ExitClass::Config | ExitClass::Permission => {
-                return AfterExit::GiveUp(hopeless(class, exit.tail));
+                return AfterExit::GiveUp(final_failure(class, exit.tail));
             }
             ExitClass::Clean
             | ExitClass::Signal
@@ -107,12 +107,12 @@ impl History {
             more => timers.backoff.saturating_mul(1 << (more - 2).min(16)).min(timers.backoff_most),
         };
         self.pause = pause;
-        // A quarter more or less.
+        // At random up to a quarter more or less.
         let delay = pause.mul_f64(0.75 + 0.5 * exit.draw.clamp(0.0, 1.0));
         let class = exit.class;
         let why = match self.exits {
-            0 | 1 => format!("it ended ({class}) for the first time: again after {delay:.1?}"),
-            more => format!("it ended ({class}), {more} times in a row: again after {delay:.1?}"),
+            0 | 1 => format!("first exit ({class}): restarting after {delay:.1?}"),
+            more => format!("exit {more} in a row ({class}): restarting after {delay:.1?}"),
         };
         AfterExit::Restart { delay, why }
     }
@@ -121,14 +121,14 @@ impl History {
         let trial = timers.trial.saturating_mul(1 << self.trials.min(16)).min(timers.trial_most);
         self.trials += 1;
         self.pause = trial;
-        let last = exit.tail.last().map_or("it wrote nothing", String::as_str);
+        let last = exit.tail.last().map_or("it wrote no output", String::as_str);
         let failure = if self.ooms >= bounds.loop_ooms {
-            let limit = exit.memory.map_or("what the machine has".to_owned(), |memory| memory.to_string());
+            let limit = exit.memory.map_or("all memory of the machine".to_owned(), |memory| memory.to_string());
             Failure::new(
                 FailureCode::OutOfMemory,
                 format!(
                     "the worker ran out of memory {} times with the same limit ({limit}): raise limits.memory, lower \
-                     context or slots, or place it on a larger machine; it is tried again in {trial:?}",
+                     context or slots, or place it on a larger machine; it is retried in {trial:?}",
                     self.ooms
                 ),
             )
@@ -136,8 +136,8 @@ impl History {
             Failure::new(
                 FailureCode::CrashLoop,
                 format!(
-                    "the worker ended {} times within {:?} (last: {}; it said: {last}); it is tried again in {trial:?}, or \
-                     at once with `rbee reset WORKER`",
+                    "the worker exited {} times within {:?} (last: {}; its last output: {last}); it is retried in {trial:?}, \
+                     or at once with `rbee reset WORKER`",
                     self.recent.len().max(self.trials as usize),
                     timers.loop_window,
                     exit.class,
@@ -148,11 +148,12 @@ impl History {
     }
 }
 
-/// The last line of such a worker is its failure as JSON; else the words are all there is.
-fn hopeless(class: ExitClass, tail: &[String]) -> Failure {
-    let told = tail.iter().rev().find_map(|line| serde_json::from_str(line).ok());
-    told.unwrap_or_else(|| {
-        let last = tail.last().map_or("it wrote nothing", String::as_str);
+/// Failure of a worker that must not be restarted. Such a worker writes its failure as JSON; otherwise its last line is all
+/// there is.
+fn final_failure(class: ExitClass, tail: &[String]) -> Failure {
+    let written = tail.iter().rev().find_map(|line| serde_json::from_str(line).ok());
+    written.unwrap_or_else(|| {
+        let last = tail.last().map_or("it wrote no output", String::as_str);
         Failure::new(FailureCode::SpawnFailed, format!("the worker cannot run ({class}): {last}"))
     })
 }
@@ -165,7 +166,7 @@ mod tests {
         Exit { class, ready_for: Duration::from_secs(ready_for), memory: None, tail: &[], draw: 0.5 }
     }
 
-    /// The pauses that follow exits, each so many seconds after the one before; negative ones are trials.
+    /// Pauses after exits, each exit the given number of seconds after the one before. Negative pauses are retries of a loop.
     fn pauses(exits: &[(u64, Exit<'_>)]) -> Vec<f64> {
         let (mut history, mut now) = (History::default(), Instant::now());
         let mut pauses = Vec::new();
@@ -181,13 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_restart_comes_at_once_and_later_ones_back_off_to_a_minute() {
+    fn restarts_back_off_from_a_tenth_of_a_second_to_a_minute() {
         let rare = vec![(601, exit(ExitClass::Signal, 0)); 10];
         assert_eq!(pauses(&rare), [0.1, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]);
     }
 
     #[test]
-    fn many_workers_that_ended_together_start_apart() {
+    fn workers_that_exited_together_restart_apart() {
         let delay = |draw| {
             let exit = Exit { draw, ..exit(ExitClass::Signal, 0) };
             match History::of(1).after(&exit, Instant::now(), &Rules::default()) {
@@ -199,13 +200,13 @@ mod tests {
     }
 
     #[test]
-    fn five_exits_in_ten_minutes_are_a_crash_loop_and_its_trials_grow_rarer() {
+    fn five_exits_in_ten_minutes_are_a_crash_loop_with_rarer_retries() {
         let quick = vec![(1, exit(ExitClass::Signal, 0)); 10];
         assert_eq!(pauses(&quick), [0.1, 1.0, 2.0, 4.0, -300.0, -600.0, -1200.0, -2400.0, -3600.0, -3600.0]);
     }
 
     #[test]
-    fn how_many_exits_are_a_loop_can_be_set() {
+    fn exits_that_are_a_crash_loop_are_a_setting() {
         let loops = |bounds: &str, class, exits: usize| {
             let rules = Rules { bounds: bounds.parse().expect("bounds"), ..Rules::default() };
             let (mut history, now) = (History::default(), Instant::now());
@@ -219,17 +220,17 @@ mod tests {
     }
 
     #[test]
-    fn a_stable_run_makes_the_next_exit_the_first() {
+    fn stable_run_makes_the_next_exit_the_first() {
         let signal = |ready_for| (1, exit(ExitClass::Signal, ready_for));
         assert_eq!(pauses(&[signal(0), signal(59), signal(60), signal(0)]), [0.1, 1.0, 0.1, 1.0]);
-        // After a long pause a run must be twice as long as that to count.
+        // After a long pause, only a run of twice that length is stable.
         let mut looping = vec![signal(0); 5];
         looping.extend([signal(599), signal(1200)]);
         assert_eq!(pauses(&looping)[4..], [-300.0, -600.0, 0.1]);
     }
 
     #[test]
-    fn two_ends_for_want_of_memory_are_enough() {
+    fn two_out_of_memory_exits_are_a_crash_loop() {
         let oom = |ready_for| (1, exit(ExitClass::Oom, ready_for));
         assert_eq!(pauses(&[oom(0), oom(0)]), [0.1, -300.0]);
         assert_eq!(pauses(&[oom(0), (1, exit(ExitClass::Signal, 0)), oom(0)]), [0.1, 1.0, 2.0]);
@@ -243,14 +244,14 @@ mod tests {
     }
 
     #[test]
-    fn an_exit_for_bad_data_is_not_tried_again_and_keeps_its_own_words() {
-        let told = Failure::new(FailureCode::ModelInvalid, "truncated");
-        let tail = ["noise".to_owned(), serde_json::to_string(&told).expect("serializes")];
+    fn exit_for_bad_data_is_final_and_keeps_the_workers_own_failure() {
+        let reported = Failure::new(FailureCode::ModelInvalid, "truncated");
+        let tail = ["noise".to_owned(), serde_json::to_string(&reported).expect("serializes")];
         let after = |class, tail: &[String]| {
             let exit = Exit { class, ready_for: Duration::ZERO, memory: None, tail, draw: 0.0 };
             History::default().after(&exit, Instant::now(), &Rules::default())
         };
-        assert_eq!(after(ExitClass::Data, &tail), AfterExit::GiveUp(told));
+        assert_eq!(after(ExitClass::Data, &tail), AfterExit::GiveUp(reported));
         let AfterExit::GiveUp(failure) = after(ExitClass::Config, &["no such option".to_owned()]) else {
             panic!("given up");
         };

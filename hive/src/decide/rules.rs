@@ -1,12 +1,12 @@
-//! What a hive decides by.
+//! The settings by which a hive decides.
 
 use super::{bounds::Bounds, timers::Timers};
 
-/// How long it waits for what, and what it bears.
+/// Timers and bounds of a hive.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rules {
-    /// How long it waits for what.
+    /// Timeouts and intervals.
     pub timers: Timers,
-    /// What it bears.
+    /// Counts and sizes above which the hive acts.
     pub bounds: Bounds,
 }

@@ -1,36 +1,37 @@
-//! Whether a whole hive is in trouble: a dead card, driver or disk ends one worker after the other.
+//! Trouble of the hive as a whole: a broken GPU, driver or disk makes one worker after the other exit.
 
 use std::{collections::VecDeque, time::Instant};
 
 use crate::decide::rules::Rules;
 
-/// The last unwanted exits, of all workers.
+/// Unexpected exits of the last minute, of all workers.
 #[derive(Debug, Clone, Default)]
 pub struct Strain {
     exits: VecDeque<Instant>,
 }
 
 impl Strain {
-    /// A worker ended that was wanted.
+    /// Notes an unexpected exit at `now`.
     pub fn exited(&mut self, now: Instant) {
         self.exits.push_back(now);
     }
 
-    /// Why load is better placed elsewhere, in words, where it is; `looping` workers are in a crash loop.
+    /// The reason why load is better placed on other hives, for people; `None` where it is not. `looping` workers are in a
+    /// crash loop.
     pub fn verdict(&mut self, looping: usize, now: Instant, Rules { timers, bounds }: &Rules) -> Option<String> {
         let window = timers.degraded_window;
         self.exits.retain(|at| now < *at + window);
         if looping >= bounds.degraded_loops as usize {
             Some(format!("{looping} workers are in a crash loop"))
         } else if self.exits.len() >= bounds.degraded_exits as usize {
-            Some(format!("{} workers ended within {window:?}", self.exits.len()))
+            Some(format!("{} workers exited within {window:?}", self.exits.len()))
         } else {
             None
         }
     }
 
-    /// When the verdict may become another by itself.
-    pub fn next_look(&self, Rules { timers, bounds }: &Rules) -> Option<Instant> {
+    /// Time at which the verdict may change without a further exit.
+    pub fn next_change(&self, Rules { timers, bounds }: &Rules) -> Option<Instant> {
         let is_strained = self.exits.len() >= bounds.degraded_exits as usize;
         self.exits.front().filter(|_| is_strained).map(|at| *at + timers.degraded_window)
     }
@@ -44,22 +45,22 @@ mod tests {
     use crate::decide::{bounds::Bounds, timers::Timers};
 
     #[test]
-    fn ten_exits_in_a_minute_or_three_loops_are_strain_and_pass() {
+    fn ten_exits_in_a_minute_or_three_crash_loops_degrade_a_hive() {
         let (start, mut strain, rules) = (Instant::now(), Strain::default(), Rules::default());
         for second in 0..9 {
             strain.exited(start + Duration::from_secs(second));
         }
-        assert_eq!((strain.verdict(2, start, &rules), strain.next_look(&rules)), (None, None));
+        assert_eq!((strain.verdict(2, start, &rules), strain.next_change(&rules)), (None, None));
         assert_eq!(strain.verdict(3, start, &rules).as_deref(), Some("3 workers are in a crash loop"));
         strain.exited(start + Duration::from_secs(9));
-        assert_eq!(strain.verdict(0, start, &rules).as_deref(), Some("10 workers ended within 60s"));
+        assert_eq!(strain.verdict(0, start, &rules).as_deref(), Some("10 workers exited within 60s"));
         let over = start + rules.timers.degraded_window;
-        assert_eq!(strain.next_look(&rules), Some(over));
+        assert_eq!(strain.next_change(&rules), Some(over));
         assert_eq!(strain.verdict(0, over, &rules), None);
     }
 
     #[test]
-    fn how_much_is_strain_can_be_set() {
+    fn exits_and_loops_that_degrade_a_hive_are_settings() {
         let rules = Rules {
             timers: Timers { degraded_window: Duration::from_secs(5), ..Timers::default() },
             bounds: Bounds { degraded_exits: 2, degraded_loops: 1, ..Bounds::default() },
@@ -68,7 +69,7 @@ mod tests {
         assert!(strain.verdict(1, start, &rules).is_some());
         strain.exited(start);
         strain.exited(start);
-        assert_eq!(strain.verdict(0, start, &rules).as_deref(), Some("2 workers ended within 5s"));
+        assert_eq!(strain.verdict(0, start, &rules).as_deref(), Some("2 workers exited within 5s"));
         assert_eq!(strain.verdict(0, start + Duration::from_secs(5), &rules), None);
     }
 }

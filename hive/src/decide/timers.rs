@@ -1,4 +1,4 @@
-//! How long a hive waits for what. Every wait of a worker's life stands here with its reason.
+//! Timeouts and intervals of a hive, each with its reason.
 
 use std::time::Duration;
 
@@ -9,88 +9,97 @@ const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 rbee_schema::settings! {
-    /// The timers of a hive.
+    /// Timers of a hive.
     Timers, each "timer" {
-        /// From its start to its first word, which it says before it loads.
+        /// Time from the start of a worker process to its first message, which it sends before it loads. Processes start in
+        /// milliseconds; a machine with a busy disk needs seconds.
         first_word: Duration = 20 * SECOND,
-        /// A load that reads nothing for this long has stalled.
+        /// A load without progress for this long has stalled. A disk that wakes up or retries needs up to 20 s.
         load_stall: Duration = 30 * SECOND,
-        /// A load may take this long, and for each 100 MiB of the model `load_step` longer.
+        /// Longest load of a small model. `load_step` is added for each 100 MiB.
         load_base: Duration = MINUTE,
-        /// Some 50 MiB/s: what a slow disk reads.
+        /// Time added to `load_base` for each 100 MiB of a model: 50 MiB/s, which a slow disk reads.
         load_step: Duration = 2 * SECOND,
-        /// A load never takes longer than this.
+        /// Longest load of any model: a larger one should be on a faster disk.
         load_most: Duration = 15 * MINUTE,
-        /// Without a heartbeat for this long a worker is suspect. It beats every second: two may be lost.
+        /// Time without a heartbeat after which a worker is suspect. Workers send one per second, so two may be lost.
         suspect: Duration = 3 * SECOND,
-        /// Without a heartbeat for this long a worker is gone, although its process is there.
+        /// Time without a heartbeat after which a worker is killed. Its jobs wait that long, and a worker of a busy machine
+        /// has time to recover.
         silent: Duration = 10 * SECOND,
-        /// With jobs, and without a step of its engine for this long, a worker hangs.
+        /// Time with jobs and without a step of the engine after which a worker counts as hung. The slowest step of a large
+        /// model on a slow machine takes a few seconds.
         hang: Duration = 30 * SECOND,
-        /// How often a worker's health is asked over HTTP; `health_failures` in a row end it.
+        /// Interval of health checks over HTTP. After `health_failures` failures in a row a worker is killed.
         health: Duration = 5 * SECOND,
-        /// How long its jobs may take to end when a worker is drained.
+        /// Time for a draining worker to finish its jobs. Most answers are complete within it; the others continue elsewhere.
         drain: Duration = 30 * SECOND,
-        /// How long a queen may take to start others in the place of the workers of a hive that drains.
+        /// Time for the leading queen to replace the workers of a draining hive: as long as it takes to load a model of some GB.
         evacuate: Duration = 30 * SECOND,
-        /// From SIGTERM to SIGKILL.
+        /// Time from SIGTERM to SIGKILL. A worker returns its jobs within a second; the rest is for a slow bus.
         term: Duration = 10 * SECOND,
-        /// A process that is there this long after SIGKILL cannot be killed: somebody is told.
+        /// Time after SIGKILL after which a process counts as unkillable, which is published. The kernel frees its memory
+        /// first: about 65 ms for each GiB.
         kill: Duration = 5 * SECOND,
-        /// A run of at least this long is stable: the next exit counts as the first.
+        /// Length of a stable run: the next exit counts as the first.
         stable: Duration = MINUTE,
-        /// The first pause before another start; from the second on it is `backoff`, doubled each time.
+        /// Pause before the first restart: a single crash costs next to nothing. From the second on the pause is `backoff`,
+        /// doubled each time.
         first_backoff: Duration = SECOND / 10,
-        /// See `first_backoff`.
+        /// Pause before the second restart in a row; it doubles with each further one.
         backoff: Duration = SECOND,
-        /// The longest pause before another start.
+        /// Longest pause before a restart.
         backoff_most: Duration = MINUTE,
-        /// `loop_exits` unstable exits within this long are a crash loop.
+        /// `loop_exits` unstable exits within this time are a crash loop.
         loop_window: Duration = 10 * MINUTE,
-        /// The first pause of a crash loop; it doubles with each trial that fails.
+        /// Pause before the first retry of a crash loop; it doubles with each retry that fails. A person has had time to look.
         trial: Duration = 5 * MINUTE,
-        /// The longest pause of a crash loop.
+        /// Longest pause between two retries of a crash loop.
         trial_most: Duration = 60 * MINUTE,
-        /// From the order to stop a hive to the killing of the workers that are left.
+        /// Time from the request to stop a hive until the workers that are left are killed.
         shutdown: Duration = 30 * SECOND,
-        /// How often the hive says that it is there.
+        /// Interval of the hive's heartbeats. The queen calls a hive suspect after three that are missing.
         beat: Duration = SECOND,
-        /// How often its key in the registry is renewed.
+        /// Interval at which the hive's record in the registry is renewed: six times before it expires.
         presence: Duration = 5 * SECOND,
-        /// When that key lapses: nobody can renew it while a cluster that has lost a server elects its leaders, which takes
-        /// up to 20 s.
+        /// Time after which the hive's record expires. While a cluster that has lost a server elects its leaders, which takes
+        /// up to 20 s, nobody can renew it.
         presence_lapse: Duration = 30 * SECOND,
-        /// How often leases of ports are renewed and large logs set aside.
+        /// Interval at which leases of ports are renewed and large logs rotated: ten renewals fit into a lease.
         lease_renewal: Duration = MINUTE,
-        /// When the lease of a port lapses. It outlives the hive's restart and the grace of its workers, and never a hive
-        /// that has vanished.
+        /// Time after which the lease of a port expires. A lease outlives a restart of the hive and the grace of its workers,
+        /// and frees the port of a hive that has vanished.
         port_lease: Duration = 11 * MINUTE,
-        /// A port that a program which is none of ours holds is looked at again after this long.
+        /// Time after which a port held by a program outside of rbee is tried again.
         foreign_port: Duration = 30 * SECOND,
-        /// How long a worker may take to answer its health check. It answers within a millisecond.
+        /// Time for a worker to answer a health check. It answers within a millisecond; the rest is for a busy machine.
         probe: Duration = 2 * SECOND,
-        /// How long the end of a process may wait for what the worker said last. A round trip takes under a millisecond.
+        /// Longest wait for a worker's last heartbeat after its exit. A round trip to the server takes under a millisecond;
+        /// jobs return to the queue after it.
         last_beat: Duration = SECOND / 4,
-        /// How long the last events of the hive may take to be stored when it ends.
+        /// Time for the last events of a stopping hive to be stored.
         final_flush: Duration = 5 * SECOND,
-        /// `degraded_exits` unwanted exits within this long are trouble of the hive as a whole.
+        /// `degraded_exits` unexpected exits within this time make the hive degraded.
         degraded_window: Duration = MINUTE,
-        /// The first pause before the hub is tried again; each further one is twice as long.
+        /// Pause before the first retry of a request to the hub; it doubles with each further one.
         hub_pause: Duration = SECOND / 2,
-        /// The longest pause between two tries.
+        /// Longest pause between two requests to the hub.
         hub_pause_most: Duration = MINUTE,
-        /// How long a connection to the hub may be silent.
+        /// Time without a byte from the hub after which a connection counts as lost.
         hub_silence: Duration = 30 * SECOND,
-        /// How long another process may hold a model file without a byte more in it. Checking what is there brings none.
+        /// Time without progress after which a fetch gives up waiting for another process that holds the file. That process
+        /// makes no visible progress while it checks what it has, which takes minutes for a large file.
         hub_standstill: Duration = 10 * MINUTE,
-        /// The logs of workers that are gone are kept for this long.
+        /// Time for which the logs of removed workers are kept.
         log_age: Duration = 7 * DAY,
     }
 }
 
 impl Timers {
+    /// Checks that the timers fit each other.
+    ///
     /// # Errors
-    /// What does not fit together.
+    /// The timer that does not fit, and the value that is needed.
     pub fn check(&self) -> Result<(), String> {
         check_at_least(("silent", self.silent), ("suspect", self.suspect))?;
         check_whole_seconds("presence_lapse", self.presence_lapse)?;
@@ -99,18 +108,18 @@ impl Timers {
         check_longer(("port_lease", self.port_lease), ("lease_renewal", self.lease_renewal))
     }
 
-    /// The same with what the workers are told.
+    /// Checks that the timers fit the settings of the workers.
     ///
     /// # Errors
-    /// What does not fit together.
+    /// The timer that does not fit, and the value that is needed.
     pub fn check_with(&self, worker: &WorkerSettings) -> Result<(), String> {
-        check_longer(("suspect", self.suspect), ("the beat of its workers", worker.beat))?;
-        check_longer(("hang", self.hang), ("the beat of its workers", worker.beat))?;
+        check_longer(("suspect", self.suspect), ("the heartbeat interval of its workers", worker.beat))?;
+        check_longer(("hang", self.hang), ("the heartbeat interval of its workers", worker.beat))?;
         let grace = worker.grace + self.lease_renewal;
         check_at_least(("port_lease", self.port_lease), ("the grace of its workers and lease_renewal together", grace))
     }
 
-    /// These timers on a machine that is late: what waits for a sign of life waits `factor` times as long.
+    /// These timers on a machine that is late: timeouts for signs of life are `factor` times as long.
     pub fn stretched(&self, factor: u32) -> Self {
         Self {
             first_word: self.first_word * factor,
@@ -123,7 +132,7 @@ impl Timers {
         }
     }
 
-    /// How long the load of a model of this size may take in all.
+    /// Longest load of a model of this size.
     pub fn load(&self, bytes: u64) -> Duration {
         let steps = u32::try_from(bytes / (100 << 20)).unwrap_or(u32::MAX);
         self.load_base.saturating_add(self.load_step.saturating_mul(steps)).min(self.load_most.max(self.load_base))
@@ -142,23 +151,23 @@ mod tests {
             ("presence_lapse=5500ms", "", "expected whole seconds"),
             ("port_lease=660500ms", "", "expected whole seconds"),
             ("port_lease=1m", "", "`port_lease=1m`: expected longer than lease_renewal, which is 1m"),
-            ("", "beat=3s", "`suspect=3s`: expected longer than the beat of its workers, which is 3s"),
-            ("hang=1s", "", "`hang=1s`: expected longer than the beat of its workers, which is 1s"),
+            ("", "beat=3s", "`suspect=3s`: expected longer than the heartbeat interval of its workers, which is 3s"),
+            ("hang=1s", "", "`hang=1s`: expected longer than the heartbeat interval of its workers, which is 1s"),
             ("", "grace=1h", "`port_lease=11m`: expected at least as long as the grace of its workers"),
         ] {
-            let worker: WorkerSettings = worker.parse().expect("right by themselves");
+            let worker: WorkerSettings = worker.parse().expect("valid on their own");
             let checked = wrong.parse::<Timers>().and_then(|timers| timers.check_with(&worker));
             let error = checked.expect_err(wrong);
             assert!(error.contains(words), "{error}");
         }
-        let fitting: WorkerSettings = "grace=1h,beat=5s".parse().expect("right");
-        let timers: Timers = "suspect=15s,silent=50s,port_lease=61m".parse().expect("right");
+        let fitting: WorkerSettings = "grace=1h,beat=5s".parse().expect("valid");
+        let timers: Timers = "suspect=15s,silent=50s,port_lease=61m".parse().expect("valid");
         assert_eq!(timers.check_with(&fitting), Ok(()));
         assert_eq!(Timers::default().check_with(&WorkerSettings::default()), Ok(()));
     }
 
     #[test]
-    fn a_load_may_take_longer_the_larger_the_model_is_up_to_a_limit() {
+    fn larger_models_may_load_longer_up_to_a_limit() {
         let timers = Timers::default();
         for (bytes, seconds) in [(0, 60), (100 << 20, 62), (10 << 30, 264), (1 << 40, 900), (u64::MAX, 900)] {
             assert_eq!(timers.load(bytes), Duration::from_secs(seconds), "{bytes}");
@@ -166,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_machine_waits_longer_for_signs_of_life_and_not_for_orders() {
+    fn late_machine_stretches_timeouts_for_signs_of_life_only() {
         let timers = Timers::default().stretched(3);
         assert_eq!((timers.silent, timers.hang), (30 * SECOND, 90 * SECOND));
         assert_eq!((timers.term, timers.drain), (Timers::default().term, Timers::default().drain));

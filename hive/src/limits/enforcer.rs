@@ -1,4 +1,4 @@
-//! What may be used on this machine, and the cages that are made with it.
+//! The ways of limiting workers that this machine allows, and the cgroups created with them.
 
 use std::{fs, io, path::Path, time::Duration};
 
@@ -6,38 +6,38 @@ use rbee_schema::{HiveName, LimitMethod, Limits, WorkerName};
 use tracing::{info, warn};
 
 use super::{
-    cage::Cage,
+    cgroup::WorkerCgroup,
     group::{Group, Role},
     kill::wait_until_gone,
-    places::{self, Hierarchy, find},
+    location::{self, Hierarchy, find},
     rlimit,
     tree::Tree,
 };
 
-/// How long killed leftovers may take to be gone. The kernel frees their memory first: about 65 ms for each GiB.
+/// Time for killed processes of an earlier run to disappear. The kernel frees their memory first: about 65 ms for each GiB.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
 
-/// What keeps the workers of one hive within their limits.
+/// Creates and removes the cgroups of one hive's workers.
 #[derive(Debug, Clone)]
 pub(crate) struct Enforcer {
-    /// The folder of this hive's groups, in each tree.
+    /// Name of the folder of this hive's groups, in each tree.
     pub(super) folder: String,
     by: LimitMethod,
     pub(super) trees: Vec<Tree>,
 }
 
 impl Enforcer {
-    /// Finds out what may be used here, by doing it. `state_id` tells hives of one name apart: they may be on different
+    /// Finds out what this machine allows, by trying it. `state_id` tells hives of one name apart: they may be on different
     /// buses and know nothing of each other.
     pub(crate) fn detect(hive: &HiveName, state_id: &str) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let enforcer = Self::detect_from(hive, state_id, &read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
         let roles: Vec<Role> = enforcer.trees.iter().map(|tree| tree.role).collect();
-        info!(by = enforcer.by.as_str(), ?roles, "workers are kept within their limits");
+        info!(by = enforcer.by.as_str(), ?roles, "found out how to limit workers");
         enforcer
     }
 
-    /// The same with what `/proc/self/mountinfo` and `/proc/self/cgroup` say.
+    /// Like [`detect`](Self::detect), with the contents of `/proc/self/mountinfo` and `/proc/self/cgroup`.
     pub(super) fn detect_from(hive: &HiveName, state_id: &str, mounts: &str, groups: &str) -> Self {
         let folder = format!("rbee-{hive}-{}", state_id.get(..8).unwrap_or(state_id));
         let tree = |hierarchy, role| Tree::probe(find(hierarchy, mounts, groups)?, role, &folder);
@@ -53,21 +53,21 @@ impl Enforcer {
         Self { by, trees: limiting.into_iter().flatten().chain(holding).collect(), folder }
     }
 
-    /// Who limits memory and processor time.
+    /// The method by which memory and CPU time are limited.
     pub(crate) fn by(&self) -> LimitMethod {
         self.by
     }
 
-    /// Makes the groups for one run of a worker. A group of that name which an earlier hive left is emptied first.
+    /// Creates the groups for one run of a worker. A group of that name which an earlier hive left is emptied first.
     ///
     /// # Errors
-    /// When a group cannot be made or a limit cannot be set; nothing is left of it then.
-    pub(crate) fn cage(&self, worker: &WorkerName, epoch: u64, limits: &Limits) -> io::Result<Cage> {
+    /// When a group cannot be created or a limit cannot be set. Nothing is left of the groups then.
+    pub(crate) fn create(&self, worker: &WorkerName, epoch: u64, limits: &Limits) -> io::Result<WorkerCgroup> {
         let name = group_name(worker, epoch);
         let mut groups: Vec<Group> = Vec::new();
         for tree in &self.trees {
-            let made = Group::make(&tree.base, &self.folder, &name, tree.role);
-            let set = made.and_then(|group| {
+            let created = Group::create(&tree.base, &self.folder, &name, tree.role);
+            let set = created.and_then(|group| {
                 groups.push(group.clone());
                 group.set(limits)
             });
@@ -78,33 +78,33 @@ impl Enforcer {
                 return Err(error);
             }
         }
-        Ok(Cage::new(groups, self.by, limits).counting_from_now())
+        Ok(WorkerCgroup::new(groups, self.by, limits).counting_from_now())
     }
 
-    /// The cage of a worker that an earlier run of this hive put there, whose process is `pid`.
+    /// The cgroup of a worker that an earlier run of this hive started, whose process is `pid`.
     ///
-    /// The process is asked where it is, because a hive that is started again may stand in another group itself.
-    pub(crate) fn reopen(&self, worker: &WorkerName, epoch: u64, limits: &Limits, pid: u32) -> Cage {
+    /// The kernel is asked where that process is, because the restarted hive may be in another group itself.
+    pub(crate) fn reopen(&self, worker: &WorkerName, epoch: u64, limits: &Limits, pid: u32) -> WorkerCgroup {
         let name = Path::new(&self.folder).join(group_name(worker, epoch));
         let of_process = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         let folder = |tree: &Tree| {
-            let told = places::path_in(tree.role.hierarchy(), &of_process).filter(|path| path.ends_with(&name));
-            told.and_then(|path| tree.place.folder(path)).unwrap_or_else(|| tree.base.join(&name))
+            let current = location::path_in(tree.role.hierarchy(), &of_process).filter(|path| path.ends_with(&name));
+            current.and_then(|path| tree.location.folder(path)).unwrap_or_else(|| tree.base.join(&name))
         };
         let groups: Vec<Group> =
             self.trees.iter().filter_map(|tree| Group::existing(folder(tree), tree.role)).collect();
         if groups.iter().any(Group::limits_memory) {
-            return Cage::new(groups, self.by, limits);
+            return WorkerCgroup::new(groups, self.by, limits);
         }
-        // The earlier run could make no groups. It has set this limit then; once more does no harm.
+        // The earlier run could create no groups and has set this limit; repeating it does no harm.
         if let Some(Err(error)) = limits.memory.map(|memory| rlimit::limit_memory(pid, memory.bytes())) {
-            warn!(%worker, pid, %error, "the memory of a worker of an earlier run is not limited");
+            warn!(%worker, pid, %error, "failed to limit the memory of an adopted worker");
         }
-        Cage::new(groups, LimitMethod::RlimitData, limits)
+        WorkerCgroup::new(groups, LimitMethod::RlimitData, limits)
     }
 
-    /// Ends what earlier runs of this hive left in groups whose name ([`group_name`]) is not kept, and removes them.
-    /// Returns whom it killed. Waits for their end, at most two seconds for each group.
+    /// Kills the processes of groups that earlier runs of this hive left, and removes the groups, except those whose name
+    /// ([`group_name`]) is kept. Returns the numbers of the killed processes. Waits at most two seconds for each group.
     pub(crate) fn sweep(&self, keep: impl Fn(&str) -> bool) -> Vec<u32> {
         let mut killed = Vec::new();
         for tree in &self.trees {
@@ -117,12 +117,12 @@ impl Enforcer {
                     warn!(group = group.name(), "killed processes of an earlier run are still there");
                 }
                 match group.remove() {
-                    Ok(()) => info!(group = group.name(), ?pids, "what an earlier run left was ended"),
-                    Err(error) => warn!(%error, "a group of an earlier run cannot be removed"),
+                    Ok(()) => info!(group = group.name(), ?pids, "killed the processes of an earlier run"),
+                    Err(error) => warn!(%error, "failed to remove a cgroup of an earlier run"),
                 }
                 killed.extend(pids);
             }
-            // Whoever is kept keeps the folder.
+            // The folder stays while a kept group is in it.
             let _ = fs::remove_dir(tree.base.join(&self.folder));
         }
         killed.sort_unstable();
@@ -131,7 +131,7 @@ impl Enforcer {
     }
 }
 
-/// The name of the groups of one run of a worker.
+/// Name of the groups of one run of a worker.
 pub(crate) fn group_name(worker: &WorkerName, epoch: u64) -> String {
     format!("{worker}.{epoch}")
 }

@@ -1,4 +1,4 @@
-//! One group of the kernel: a folder whose files are its settings and its members.
+//! One cgroup: a folder whose files are its settings and its members.
 
 use std::{
     fs, io,
@@ -11,32 +11,32 @@ use tracing::debug;
 
 use super::{
     kill::{kill, wait_until_gone},
-    places::Hierarchy,
+    location::Hierarchy,
     setting::{named, write},
     v1, v2,
 };
 
-/// How long the processes of a group that is in the way may take to be gone once they are killed.
+/// Time for the killed processes of an old group of the same name to disappear, as in the enforcer's sweep.
 const CLEARED_WITHIN: Duration = Duration::from_secs(2);
 
-/// What a group is for.
+/// Purpose of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// cgroup v2: limits memory, and processor time where that controller is there too.
+    /// cgroup v2: limits memory, and CPU time where that controller is there too.
     Unified {
-        /// Whether it is.
+        /// True where the CPU controller is there.
         cpu: bool,
     },
     /// cgroup v2 without controllers: holds processes together.
     Holding,
     /// cgroup v1: limits memory.
     Memory,
-    /// cgroup v1: limits processor time.
+    /// cgroup v1: limits CPU time.
     Cpu,
 }
 
 impl Role {
-    /// The tree in which its groups are.
+    /// Hierarchy of the groups of this role.
     pub(super) fn hierarchy(self) -> Hierarchy {
         match self {
             Self::Unified { .. } | Self::Holding => Hierarchy::Unified,
@@ -46,7 +46,7 @@ impl Role {
     }
 }
 
-/// A group that we made.
+/// A group that this hive created.
 #[derive(Debug, Clone)]
 pub(super) struct Group {
     folder: PathBuf,
@@ -54,14 +54,14 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Makes the group `<base>/<folder>/<name>`, empty even where it was there.
-    pub(super) fn make(base: &Path, folder: &str, name: &str, role: Role) -> io::Result<Self> {
+    /// Creates the group `<base>/<folder>/<name>`. One that exists already is emptied.
+    pub(super) fn create(base: &Path, folder: &str, name: &str, role: Role) -> io::Result<Self> {
         let parent = base.join(folder);
         let group = Self { folder: parent.join(name), role };
         if group.folder.is_dir() {
             group.clear();
         }
-        let make = || {
+        let create_both = || {
             create(&parent)?;
             if let Role::Unified { cpu } = role {
                 let file = parent.join("cgroup.subtree_control");
@@ -69,25 +69,25 @@ impl Group {
             }
             create(&group.folder)
         };
-        match make() {
-            // The folder went with the last group in it, just now.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make()?,
+        match create_both() {
+            // The folder was removed just now with the last group in it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => create_both()?,
             other => other?,
         }
         Ok(group)
     }
 
-    /// The group in this folder, where it is there.
+    /// The group in this folder, where it exists.
     pub(super) fn existing(folder: PathBuf, role: Role) -> Option<Self> {
         folder.is_dir().then_some(Self { folder, role })
     }
 
-    /// Ends what an earlier run of the hive left. Whoever cannot be ended within the time stays a member.
+    /// Kills the processes of an earlier run of the hive. Those that do not disappear in time stay members.
     fn clear(&self) {
         self.kill();
         wait_until_gone(|| self.pids(), CLEARED_WITHIN);
         if let Err(error) = self.remove() {
-            debug!(%error, "the group of an earlier run is used again");
+            debug!(%error, "failed to remove the group of an earlier run; using it again");
         }
     }
 
@@ -110,7 +110,7 @@ impl Group {
         }
     }
 
-    /// Sets the limits that this group is for.
+    /// Sets the limits that groups of this role enforce.
     pub(super) fn set(&self, limits: &Limits) -> io::Result<()> {
         let settings = match self.role {
             Role::Unified { cpu } => v2::settings(limits, cpu),
@@ -126,13 +126,13 @@ impl Group {
         write(&self.folder.join("cgroup.procs"), &pid.to_string())
     }
 
-    /// Who is in it. Those that have ended are not, even where nobody has waited for them yet.
+    /// Numbers of the members. A process that has exited is no member, even before it is reaped.
     pub(super) fn pids(&self) -> Vec<u32> {
         let members = fs::read_to_string(self.folder.join("cgroup.procs")).unwrap_or_default();
         members.lines().filter_map(|pid| pid.parse().ok()).filter(|pid| *pid != 0).collect()
     }
 
-    /// How often the kernel ended somebody here for want of memory, where this group knows.
+    /// Number of members that the kernel killed for lack of memory, where groups of this role count them.
     pub(super) fn oom_kills(&self) -> Option<u64> {
         let file = match self.role {
             Role::Unified { .. } => "memory.events",
@@ -142,14 +142,14 @@ impl Group {
         counter(&fs::read_to_string(self.folder.join(file)).ok()?, "oom_kill")
     }
 
-    /// SIGKILL to everybody in it. Returns whom.
+    /// Sends SIGKILL to every member. Returns their numbers.
     pub(super) fn kill(&self) -> Vec<u32> {
         let before = self.pids();
         match self.role {
-            // Reaches them all at once, also those that are just being forked.
+            // Reaches all members at once, also those that are just being forked.
             Role::Unified { .. } | Role::Holding => {
                 if let Err(error) = write(&self.folder.join("cgroup.kill"), "1") {
-                    debug!(%error, "its processes are killed one by one");
+                    debug!(%error, "killing the processes of a cgroup one by one");
                 }
             }
             Role::Memory | Role::Cpu => {}
@@ -161,15 +161,15 @@ impl Group {
         killed
     }
 
-    /// Removes it, and the folder of the hive where this was the last. Once more does no harm.
+    /// Removes the group, and with the last one the folder of the hive. Repeating it does no harm.
     ///
     /// # Errors
-    /// When somebody is still in it.
+    /// When the group still has members.
     pub(super) fn remove(&self) -> io::Result<()> {
         match fs::remove_dir(&self.folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(&self.folder, &error)),
             _ => {
-                // Where others are in there, the kernel keeps it.
+                // The kernel keeps the folder while other groups are in it.
                 let _ = self.folder.parent().map(fs::remove_dir);
                 Ok(())
             }
@@ -184,7 +184,7 @@ fn create(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// The number behind a name, in a file of such lines.
+/// Reads a counter from a file with lines of a name and a number.
 fn counter(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_counter_is_read_from_both_versions() {
+    fn oom_counter_is_read_in_both_cgroup_versions() {
         let v2 = "low 0\nhigh 0\nmax 31\noom 4\noom_kill 3\noom_group_kill 2\n";
         let v1 = "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n";
         assert_eq!(counter(v2, "oom_kill"), Some(3));

@@ -1,60 +1,62 @@
-//! Ending the members of a group, each through a descriptor that names it and no later process of the same number.
+//! Killing the members of a cgroup, each through a pidfd that names it and no later process of the same number.
 
 use std::{
     collections::BTreeMap,
-    os::fd::OwnedFd,
+    os::fd::AsFd as _,
     time::{Duration, Instant},
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::Signal,
 };
 
-/// Who forks faster than this many looks at the list is left to the next try.
+use crate::process::PidFd;
+
+/// Rounds of a kill. A program that forks faster than its list of members can be read this often is left to the next try.
 const ROUNDS: usize = 20;
 
-/// SIGKILL to everybody that `members` lists, until nobody is listed that has not had it. Returns whom.
+/// Sends SIGKILL to every process that `members` lists, until it lists none that has not been sent it. Returns their
+/// numbers.
 ///
-/// A process that has the signal forks no more, so nobody has to be waited for.
+/// A process that has the signal forks no more, so there is no need to wait for its exit.
 pub(super) fn kill(members: impl Fn() -> Vec<u32>) -> Vec<u32> {
     let mut killed = BTreeMap::new();
     for _ in 0..ROUNDS {
-        let fresh: Vec<_> = held(&members).into_iter().filter(|(pid, _)| !killed.contains_key(pid)).collect();
+        let fresh: Vec<_> = opened(&members).into_iter().filter(|(pid, _)| !killed.contains_key(pid)).collect();
         if fresh.is_empty() {
             break;
         }
         for (pid, process) in fresh {
-            // It may be gone already, which is as good.
-            let _ = pidfd_send_signal(&process, Signal::KILL);
+            // An error means that the process has exited already.
+            let _ = process.signal(Signal::SIGKILL);
             killed.insert(pid, process);
         }
     }
     killed.into_keys().collect()
 }
 
-/// Waits until nobody is listed, or until the time is over. Whether nobody is.
-pub(super) fn wait_until_gone(members: impl Fn() -> Vec<u32>, within: Duration) -> bool {
-    let deadline = Instant::now() + within;
+/// Waits until `members` lists nobody, or until the time is over. Returns whether it lists nobody.
+pub(super) fn wait_until_gone(members: impl Fn() -> Vec<u32>, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
     loop {
-        let held = held(&members);
+        let opened = opened(&members);
         let left = deadline.saturating_duration_since(Instant::now());
-        if held.is_empty() || left.is_zero() {
-            return held.is_empty() && members().is_empty();
+        if opened.is_empty() || left.is_zero() {
+            return opened.is_empty() && members().is_empty();
         }
-        // Such a descriptor can be read from the process's end on; the first of them is reason enough to look again.
-        let mut ends: Vec<PollFd<'_>> = held.values().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
-        let left =
-            Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
-        let _ = poll(&mut ends, Some(&left));
+        // A pidfd becomes readable when its process exits. The first exit is reason enough to read the list again.
+        let mut exits: Vec<PollFd<'_>> =
+            opened.values().map(|process| PollFd::new(process.as_fd(), PollFlags::POLLIN)).collect();
+        let _ = poll(&mut exits, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
     }
 }
 
-/// Takes hold of everybody that is listed. Who is listed before and after is the one that we hold.
-fn held(members: &impl Fn() -> Vec<u32>) -> BTreeMap<u32, OwnedFd> {
-    let open = |pid: u32| pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok();
-    let mut held: BTreeMap<u32, OwnedFd> = members().into_iter().filter_map(|pid| Some((pid, open(pid)?))).collect();
+/// Opens every process that is listed. One that is listed before and after is the one that was opened.
+fn opened(members: &impl Fn() -> Vec<u32>) -> BTreeMap<u32, PidFd> {
+    let mut opened: BTreeMap<u32, PidFd> =
+        members().into_iter().filter_map(|pid| Some((pid, PidFd::open(pid).ok()?))).collect();
     let still: Vec<u32> = members();
-    held.retain(|pid, _| still.contains(pid));
-    held
+    opened.retain(|pid, _| still.contains(pid));
+    opened
 }

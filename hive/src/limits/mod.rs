@@ -1,20 +1,21 @@
-//! What a worker may use, and the groups of the kernel that see to it.
+//! Limits of workers, and the cgroups that enforce them.
 //!
 //! ```text
-//! our own group ─┬─ hive                 the hive itself, only in cgroup v2
-//!                └─ rbee-<hive>-<state>
-//!                     └─ <worker>.<epoch>   one run of a worker: its cage
+//! cgroup of the hive ─┬─ hive                    the hive's own process, only in cgroup v2
+//!                     └─ rbee-<hive>-<state>
+//!                          └─ <worker>.<epoch>   one run of a worker
 //! ```
 //!
-//! [`Enforcer::detect`] finds out once at start what may be used: cgroup v2 with its controllers, else those of cgroup
-//! v1, else RLIMIT_DATA. A tree of cgroup v2 without controllers is used beside the last two: it limits nothing, but it
-//! holds the processes of a worker together, so that none survives it. [`Cage`] is what the hive has of one run.
+//! [`Enforcer::detect`] finds out once at the start what this machine allows: cgroup v2 with its controllers, else those of
+//! cgroup v1, else RLIMIT_DATA. Beside the last two, a tree of cgroup v2 without controllers is used where there is one. It
+//! limits nothing, but holds the processes of a worker together, so that none survives the worker. [`WorkerCgroup`] is the
+//! hive's handle of one run.
 
-mod cage;
+mod cgroup;
 mod enforcer;
 mod group;
 mod kill;
-mod places;
+mod location;
 mod rlimit;
 mod setting;
 mod tree;
@@ -25,8 +26,8 @@ mod v2;
 mod tests;
 
 pub(crate) use self::{
-    cage::Cage,
+    cgroup::WorkerCgroup,
     enforcer::{Enforcer, group_name},
-    places::{Hierarchy, find},
+    location::{Hierarchy, find},
     rlimit::looks_like_oom,
 };

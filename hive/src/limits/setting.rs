@@ -1,32 +1,32 @@
-//! Values for the files of groups.
+//! Values for the files of cgroups.
 
 use std::{fmt, fs, io, path::Path};
 
 use tracing::debug;
 
-/// A value for a file of a group.
+/// A value for a file of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Setting {
     file: &'static str,
     value: String,
-    /// Whether the group is of no use without it. Others are not there on every machine.
-    is_needed: bool,
+    /// True where the group is useless without the value. Other files do not exist on every machine.
+    is_required: bool,
 }
 
 impl Setting {
-    pub(super) fn needed(file: &'static str, value: impl ToString) -> Self {
-        Self { file, value: value.to_string(), is_needed: true }
+    pub(super) fn required(file: &'static str, value: impl ToString) -> Self {
+        Self { file, value: value.to_string(), is_required: true }
     }
 
-    pub(super) fn wanted(file: &'static str, value: impl ToString) -> Self {
-        Self { file, value: value.to_string(), is_needed: false }
+    pub(super) fn optional(file: &'static str, value: impl ToString) -> Self {
+        Self { file, value: value.to_string(), is_required: false }
     }
 
-    /// Writes it into the group.
+    /// Writes the value into the group.
     pub(super) fn write(&self, group: &Path) -> io::Result<()> {
         match write(&group.join(self.file), &self.value) {
-            Err(error) if !self.is_needed => {
-                debug!(%error, "a setting cannot be made here");
+            Err(error) if !self.is_required => {
+                debug!(%error, "an optional cgroup setting is not available");
                 Ok(())
             }
             other => other,
@@ -40,14 +40,14 @@ impl fmt::Display for Setting {
     }
 }
 
-/// Writes to a file that is there already, in one piece as the kernel wants it.
+/// Writes to an existing file in one write, as the kernel demands.
 pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
     use std::io::Write as _;
     let written = fs::OpenOptions::new().write(true).open(file).and_then(|mut open| open.write_all(text.as_bytes()));
     written.map_err(|error| named(file, &error))
 }
 
-/// The errors of the kernel do not say which file they are about.
+/// Adds the path to an error of the kernel, which does not name it.
 pub(super) fn named(file: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", file.display()))
 }

@@ -1,4 +1,4 @@
-//! A tree of groups that may be used, found out by using it.
+//! A hierarchy in which this hive can create groups, found out by trying it.
 
 use std::{
     fs, io,
@@ -10,58 +10,58 @@ use tracing::debug;
 
 use super::{
     group::{Group, Role},
-    places::Place,
+    location::CgroupLocation,
     v2,
 };
 
-/// A tree of groups that may be used.
+/// A hierarchy in which this hive can create groups.
 #[derive(Debug, Clone)]
 pub(super) struct Tree {
     pub(super) role: Role,
-    pub(super) place: Place,
-    /// The group below which ours are made.
+    pub(super) location: CgroupLocation,
+    /// Group below which the hive creates its own.
     pub(super) base: PathBuf,
 }
 
 impl Tree {
-    /// cgroup v2 with controllers, where they are there or can be had.
-    pub(super) fn unified(place: Place, folder: &str) -> Option<Self> {
-        v2::bases(&place.own).find_map(|base| match v2::enable(base) {
-            Ok(Some(controllers)) => Self::probe_below(base, &place, Role::Unified { cpu: controllers.cpu }, folder),
+    /// cgroup v2 with controllers, where they are enabled or can be.
+    pub(super) fn unified(location: CgroupLocation, folder: &str) -> Option<Self> {
+        v2::bases(&location.own).find_map(|base| match v2::enable(base) {
+            Ok(Some(controllers)) => Self::probe_below(base, &location, Role::Unified { cpu: controllers.cpu }, folder),
             Ok(None) => None,
             Err(error) => {
-                debug!(base = %base.display(), %error, "the controllers of cgroup v2 cannot be had");
+                debug!(base = %base.display(), %error, "failed to enable the controllers of cgroup v2");
                 None
             }
         })
     }
 
-    /// Any other tree, where groups for this role can be made below ours.
-    pub(super) fn probe(place: Place, role: Role, folder: &str) -> Option<Self> {
-        let base = place.own.clone();
-        Self::probe_below(&base, &place, role, folder)
+    /// Any other hierarchy, where groups of this role can be created below the hive's own.
+    pub(super) fn probe(location: CgroupLocation, role: Role, folder: &str) -> Option<Self> {
+        let base = location.own.clone();
+        Self::probe_below(&base, &location, role, folder)
     }
 
-    /// Makes a group, limits it and removes it again.
-    fn probe_below(base: &Path, place: &Place, role: Role, folder: &str) -> Option<Self> {
+    /// Creates a group, limits it and removes it again.
+    fn probe_below(base: &Path, location: &CgroupLocation, role: Role, folder: &str) -> Option<Self> {
         let limits = Limits { memory: Some(ByteSize(1 << 30)), cpu_millis: Some(1000), open_files: None };
         let tried = || -> io::Result<()> {
-            // Who moves a process needs to write here too, in cgroup v2.
+            // Moving a process in cgroup v2 needs write access to this file too.
             fs::OpenOptions::new().write(true).open(base.join("cgroup.procs"))?;
-            let group = Group::make(base, folder, &format!("probe.{}", std::process::id()), role)?;
+            let group = Group::create(base, folder, &format!("probe.{}", std::process::id()), role)?;
             let set = group.set(&limits);
             group.remove().and(set)
         };
         match tried() {
-            Ok(()) => Some(Self { role, place: place.clone(), base: base.to_owned() }),
+            Ok(()) => Some(Self { role, location: location.clone(), base: base.to_owned() }),
             Err(error) => {
-                debug!(base = %base.display(), ?role, %error, "no groups can be made here");
+                debug!(base = %base.display(), ?role, %error, "failed to create groups here");
                 None
             }
         }
     }
 
-    /// Every group of the hive.
+    /// All groups of the hive.
     pub(super) fn groups(&self, folder: &str) -> Vec<Group> {
         let entries = fs::read_dir(self.base.join(folder)).into_iter().flatten().flatten();
         let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));

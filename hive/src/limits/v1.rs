@@ -1,30 +1,30 @@
-//! What is particular to cgroup v1. Sources: Documentation/admin-guide/cgroup-v1/memory.rst and
+//! Settings of cgroup v1. Sources: Documentation/admin-guide/cgroup-v1/memory.rst and
 //! Documentation/scheduler/sched-bwc.rst of the kernel.
 
 use rbee_schema::Limits;
 
 use super::setting::Setting;
 
-/// The time of which a quota is a share, in microseconds: what the kernel has by itself.
+/// Period of a CPU quota in microseconds: the kernel's default.
 const PERIOD: u64 = 100_000;
 
-/// What is written into a group of the memory controller.
+/// Settings for a group of the memory controller.
 pub(super) fn memory(limits: &Limits) -> Vec<Setting> {
     const WITH_SWAP: &str = "memory.memsw.limit_in_bytes";
     let Some(memory) = limits.memory else { return Vec::new() };
     vec![
-        // Memory with swap may never be limited below memory alone, so it goes out of the way first.
-        Setting::wanted(WITH_SWAP, -1),
-        Setting::needed("memory.limit_in_bytes", memory.bytes()),
-        Setting::wanted(WITH_SWAP, memory.bytes()),
+        // The limit of memory with swap must never be below that of memory alone, so it is lifted first.
+        Setting::optional(WITH_SWAP, -1),
+        Setting::required("memory.limit_in_bytes", memory.bytes()),
+        Setting::optional(WITH_SWAP, memory.bytes()),
     ]
 }
 
-/// What is written into a group of the cpu controller.
+/// Settings for a group of the cpu controller.
 pub(super) fn cpu(limits: &Limits) -> Vec<Setting> {
     let Some(millis) = limits.cpu_millis else { return Vec::new() };
     let quota = u64::from(millis) * PERIOD / 1000;
-    vec![Setting::needed("cpu.cfs_period_us", PERIOD), Setting::needed("cpu.cfs_quota_us", quota)]
+    vec![Setting::required("cpu.cfs_period_us", PERIOD), Setting::required("cpu.cfs_quota_us", quota)]
 }
 
 #[cfg(test)]
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_written_as_the_kernel_reads_them() {
+    fn limits_become_settings_of_cgroup_v1() {
         let limits = Limits { memory: Some(ByteSize(64 << 20)), cpu_millis: Some(10), open_files: None };
         let written = |settings: Vec<Setting>| settings.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What is particular to cgroup v2. Source: Documentation/admin-guide/cgroup-v2.rst of the kernel.
+//! Settings and controllers of cgroup v2. Source: Documentation/admin-guide/cgroup-v2.rst of the kernel.
 
 use std::{
     fs, io,
@@ -10,17 +10,17 @@ use tracing::info;
 
 use super::setting::{Setting, write};
 
-/// The group that the hive itself stands in: a group that gives controllers to groups below it can hold no process.
-/// `DelegateSubgroup=hive` in a unit of systemd names the same.
+/// Name of the group of the hive's own process: a group that passes controllers to groups below it can hold no process.
+/// `DelegateSubgroup=hive` in a systemd unit creates the same group.
 const OWN: &str = "hive";
 
-/// The time of which `cpu.max` gives a share, in microseconds: what the kernel has by itself.
+/// Period of `cpu.max` in microseconds: the kernel's default.
 const PERIOD: u64 = 100_000;
 
-/// What a group gives to the groups below it.
+/// Controllers that a group passes to the groups below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Controllers {
-    /// Processor time. Memory is always there.
+    /// True where CPU time can be limited. Memory always can.
     pub(super) cpu: bool,
 }
 
@@ -31,21 +31,22 @@ impl Controllers {
         has("memory").then(|| Self { cpu: has("cpu") })
     }
 
-    /// What is written to `cgroup.subtree_control` to have them.
+    /// Text for `cgroup.subtree_control` that enables them.
     pub(super) fn enabling(self) -> &'static str {
         if self.cpu { "+memory +cpu" } else { "+memory" }
     }
 }
 
-/// The groups below which ours could be made, the best first, where `own` is the one that we are in.
+/// Groups below which the hive could create its own, the best first. `own` is the group of this process.
 pub(super) fn bases(own: &Path) -> impl Iterator<Item = &Path> {
     let is_leaf = own.file_name().is_some_and(|name| name == OWN);
     own.parent().filter(|_| is_leaf).into_iter().chain([own])
 }
 
-/// Lets groups below `base` have limits. `None`: `base` has no controllers itself.
+/// Enables the controllers for groups below `base`. `None` where `base` has no controllers itself.
 ///
-/// Where we are in the way, we go into a group of our own; where others are too, that does not help and we come back.
+/// A process in `base` prevents that. Where it is only this process, it moves into a group of its own. Where others are
+/// there too, that does not help, and it moves back.
 pub(super) fn enable(base: &Path) -> io::Result<Option<Controllers>> {
     let read = |file: &str| fs::read_to_string(base.join(file));
     let Some(controllers) = Controllers::parse(&read("cgroup.controllers")?) else { return Ok(None) };
@@ -54,41 +55,41 @@ pub(super) fn enable(base: &Path) -> io::Result<Option<Controllers>> {
     }
     let enable = || write(&base.join("cgroup.subtree_control"), controllers.enabling());
     match enable() {
-        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => step_aside(base, enable)?,
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => move_aside(base, enable)?,
         other => other?,
     }
     Ok(Some(controllers))
 }
 
-fn step_aside(base: &Path, enable: impl Fn() -> io::Result<()>) -> io::Result<()> {
+fn move_aside(base: &Path, enable: impl Fn() -> io::Result<()>) -> io::Result<()> {
     let own: PathBuf = base.join(OWN);
     match fs::create_dir(&own) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    // 0 is whoever writes.
+    // 0 means the writing process.
     let tried = write(&own.join("cgroup.procs"), "0").and_then(|()| enable());
     if tried.is_err() {
         write(&base.join("cgroup.procs"), "0")?;
         let _ = fs::remove_dir(&own);
     } else {
-        info!(group = %own.display(), "the hive stands in a group of its own now, so that its workers can have theirs");
+        info!(group = %own.display(), "moved the hive into a cgroup of its own, so that its workers can have cgroups with limits");
     }
     tried
 }
 
-/// What is written into a group for these limits.
+/// Settings for a group with these limits.
 pub(super) fn settings(limits: &Limits, cpu: bool) -> Vec<Setting> {
-    // Whoever runs out of memory ends the whole worker: half a worker serves nobody.
-    let mut settings = vec![Setting::wanted("memory.oom.group", 1)];
+    // Out of memory, the kernel kills all processes of the worker: half a worker serves nobody.
+    let mut settings = vec![Setting::optional("memory.oom.group", 1)];
     if let Some(memory) = limits.memory {
-        settings.push(Setting::needed("memory.max", memory.bytes()));
-        // A worker that swaps is slower than one that is started elsewhere.
-        settings.push(Setting::wanted("memory.swap.max", 0));
+        settings.push(Setting::required("memory.max", memory.bytes()));
+        // A worker that swaps is slower than one that is restarted elsewhere.
+        settings.push(Setting::optional("memory.swap.max", 0));
     }
     if let Some(millis) = limits.cpu_millis.filter(|_| cpu) {
         let quota = u64::from(millis) * PERIOD / 1000;
-        settings.push(Setting::needed("cpu.max", format!("{quota} {PERIOD}")));
+        settings.push(Setting::required("cpu.max", format!("{quota} {PERIOD}")));
     }
     settings
 }
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_need_the_memory_controller_and_may_have_the_cpu_controller() {
+    fn memory_controller_is_required_and_cpu_controller_is_optional() {
         for (names, expected) in [
             ("cpuset cpu io memory hugetlb pids rdma misc\n", Some(Controllers { cpu: true })),
             ("memory pids\n", Some(Controllers { cpu: false })),
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_written_as_the_kernel_reads_them() {
+    fn limits_become_settings_of_cgroup_v2() {
         let limits = Limits { memory: Some(ByteSize(64 << 20)), cpu_millis: Some(1500), open_files: Some(64) };
         let written = |limits, cpu| settings(limits, cpu).iter().map(ToString::to_string).collect::<Vec<_>>();
         let memory = ["memory.oom.group=1", "memory.max=67108864", "memory.swap.max=0"];
@@ -123,13 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_made_beside_the_hive_where_it_has_a_group_of_its_own() {
+    fn groups_are_created_beside_the_hives_own_group() {
         let all = |own| bases(Path::new(own)).map(|base| base.display().to_string()).collect::<Vec<_>>();
         assert_eq!(all("/cg/rbee.service/hive"), ["/cg/rbee.service", "/cg/rbee.service/hive"]);
         assert_eq!(all("/cg/rbee.service"), ["/cg/rbee.service"]);
     }
 
-    /// A folder with the files of a group. Whatever is written to them stays there.
+    /// A folder with the files of a group. What is written to them stays there.
     fn fake(controllers: &str, enabled: &str) -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
         for (file, text) in [("cgroup.controllers", controllers), ("cgroup.subtree_control", enabled)] {
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn controllers_are_enabled_only_where_they_are_there_and_not_yet_enabled() {
+    fn controllers_are_enabled_only_where_needed_and_possible() {
         for (controllers, enabled, expected, after) in [
             ("cpu memory", "", Some(Controllers { cpu: true }), "+memory +cpu"),
             ("memory", "pids", Some(Controllers { cpu: false }), "+memory"),
@@ -149,8 +150,9 @@ mod tests {
             let folder = fake(controllers, enabled);
             assert_eq!(enable(folder.path()).expect("readable"), expected, "{controllers:?} {enabled:?}");
             let written = fs::read_to_string(folder.path().join("cgroup.subtree_control")).expect("there");
-            // What was there before is longer: a group's file reads back whole, a plain one is overwritten in place.
-            assert!(written.starts_with(after), "{controllers:?} {enabled:?}: {written}");
+            // The kernel replaces the content of such a file. A plain file keeps the end of a longer content.
+            let after = format!("{after}{}", enabled.get(after.len()..).unwrap_or_default());
+            assert_eq!(written, after, "{controllers:?} {enabled:?}");
         }
         assert!(enable(Path::new("/nowhere")).is_err());
     }

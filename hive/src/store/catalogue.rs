@@ -1,4 +1,4 @@
-//! What is in the store: one document for each reference by which something was fetched. All of it blocks, briefly.
+//! The records of the store: one document for each reference by which a file was fetched. All functions block briefly.
 
 use std::{
     fs, io,
@@ -8,10 +8,10 @@ use std::{
 use hf_hub::Cache;
 use rbee_schema::{Failure, FailureCode, FileRecord, HubFile, ModelReference};
 
-use super::{digest, hub::repo, part::failed};
+use super::{digest, hub::repo, partial::failed};
 use crate::decide::listing::is_hexadecimal;
 
-/// The documents of one store.
+/// Records of one store.
 #[derive(Debug, Clone)]
 pub(super) struct Catalogue {
     store: PathBuf,
@@ -25,12 +25,12 @@ impl Catalogue {
         Ok(Self { store: store.to_owned(), folder })
     }
 
-    /// What was fetched by this reference, if it is still there and whole.
+    /// Record of a reference whose file is still there and complete.
     pub(super) fn find(&self, reference: &ModelReference) -> Option<FileRecord> {
         self.read(reference).filter(is_there)
     }
 
-    /// Everything that is there and whole, in the order of the references.
+    /// Records of all files that are there and complete, sorted by reference.
     pub(super) fn list(&self) -> Vec<FileRecord> {
         let documents = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut records: Vec<FileRecord> = documents
@@ -42,9 +42,9 @@ impl Catalogue {
         records
     }
 
-    /// A file that another program fetched into the folder; it is read once, to see that it is what its name says.
-    pub(super) fn adopt(&self, wanted: &HubFile) -> Option<FileRecord> {
-        let link = Cache::new(self.store.clone()).repo(repo(wanted)).get(wanted.path.as_deref()?)?;
+    /// Adds a file that another program fetched into the folder. It is read once, to check that its digest is its name.
+    pub(super) fn adopt(&self, file: &HubFile) -> Option<FileRecord> {
+        let link = Cache::new(self.store.clone()).repo(repo(file)).get(file.path.as_deref()?)?;
         let blob = fs::canonicalize(&link).ok()?;
         let name = blob.file_name()?.to_str()?.to_owned();
         let bytes = fs::metadata(&blob).ok()?.len();
@@ -53,12 +53,12 @@ impl Catalogue {
             return None;
         }
         let path = link.to_str()?.to_owned();
-        let record = FileRecord { reference: ModelReference::Hub(wanted.clone()), path, bytes, sha256 };
+        let record = FileRecord { reference: ModelReference::Hub(file.clone()), path, bytes, sha256 };
         self.put(&record).ok()?;
         Some(record)
     }
 
-    /// Notes what is there.
+    /// Writes a record.
     pub(super) fn put(&self, record: &FileRecord) -> Result<(), Failure> {
         let document = self.document(&record.reference);
         let aside = document.with_extension(format!("{}.new", std::process::id()));
@@ -70,8 +70,10 @@ impl Catalogue {
         })
     }
 
-    /// Deletes what was fetched by this reference, and says how many bytes are free again: none where another
-    /// reference means the same file.
+    /// Deletes the file of a reference. Returns the number of bytes freed: 0 where another reference has the same file.
+    ///
+    /// # Errors
+    /// `model-missing` where there is no such record, and errors of the disk.
     pub(super) fn remove(&self, reference: &ModelReference) -> Result<u64, Failure> {
         let record = self.read(reference).ok_or_else(|| self.missing(reference))?;
         let link = PathBuf::from(&record.path);
@@ -79,11 +81,11 @@ impl Catalogue {
         let others: Vec<FileRecord> = self.list().into_iter().filter(|other| other.reference != *reference).collect();
         let document = self.document(reference);
         fs::remove_file(&document).map_err(|error| failed(&document, "delete", &error))?;
-        // A document says where the file is; only what lies in the store is ever deleted.
+        // A record names a path. Only a path inside the store is ever deleted.
         let store = fs::canonicalize(&self.store).ok();
         let is_ours = |path: &Path| store.as_ref().is_some_and(|store| path.starts_with(store));
         if !others.iter().any(|other| other.path == record.path)
-            && link.parent().and_then(|shelf| fs::canonicalize(shelf).ok()).is_some_and(|shelf| is_ours(&shelf))
+            && link.parent().and_then(|folder| fs::canonicalize(folder).ok()).is_some_and(|folder| is_ours(&folder))
         {
             let _ = fs::remove_file(&link);
         }
@@ -94,7 +96,7 @@ impl Catalogue {
         let bytes = fs::metadata(&blob).map_or(0, |metadata| metadata.len());
         match fs::remove_file(&blob) {
             Ok(()) => Ok(bytes),
-            // The name was no link but the file itself.
+            // The link was the file itself.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(record.bytes),
             Err(error) => Err(failed(&blob, "delete", &error)),
         }
@@ -113,7 +115,7 @@ impl Catalogue {
     }
 
     fn document(&self, reference: &ModelReference) -> PathBuf {
-        self.folder.join(format!("{}.json", super::digest_of(reference)))
+        self.folder.join(format!("{}.json", digest::digest_of(reference)))
     }
 }
 

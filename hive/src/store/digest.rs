@@ -1,4 +1,4 @@
-//! SHA-256, as it is written here: in hexadecimal.
+//! SHA-256 digests in hexadecimal.
 
 use std::{
     fmt::Write as _,
@@ -7,23 +7,32 @@ use std::{
     path::Path,
 };
 
+use rbee_schema::ModelReference;
 use sha2::{Digest as _, Sha256};
 
-/// The digest of some bytes.
+/// Digest of these bytes.
 pub(super) fn of(bytes: &[u8]) -> String {
     let mut digest = Running::default();
     digest.add(bytes);
     digest.text()
 }
 
-/// The digest of a whole file; tells after each piece how much is read.
-pub(super) fn of_file(path: &Path, told: impl FnMut(u64)) -> io::Result<String> {
+/// Digest of a reference that is valid as a key and as a file name.
+pub fn digest_of(reference: &ModelReference) -> String {
+    // Half of the digest: 128 bits make two equal ones in one store practically impossible.
+    let mut text = of(reference.to_string().as_bytes());
+    text.truncate(32);
+    text
+}
+
+/// Digest of a whole file. `progress` is called after each piece with the bytes read so far.
+pub(super) fn of_file(path: &Path, progress: impl FnMut(u64)) -> io::Result<String> {
     let mut digest = Running::default();
-    digest.add_file(&mut File::open(path)?, told)?;
+    digest.add_file(&mut File::open(path)?, progress)?;
     Ok(digest.text())
 }
 
-/// A digest of what came so far.
+/// Digest of everything added so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Running(Sha256);
 
@@ -32,8 +41,8 @@ impl Running {
         self.0.update(bytes);
     }
 
-    /// Adds what a file holds from where it stands, and tells after each piece how much that is so far.
-    pub(super) fn add_file(&mut self, file: &mut File, mut told: impl FnMut(u64)) -> io::Result<u64> {
+    /// Adds the rest of a file from its current position. `progress` is called after each piece with the bytes added so far.
+    pub(super) fn add_file(&mut self, file: &mut File, mut progress: impl FnMut(u64)) -> io::Result<u64> {
         let mut piece = vec![0; 1 << 20];
         let mut done = 0;
         loop {
@@ -45,7 +54,7 @@ impl Running {
             };
             self.add(&piece[..read]);
             done += read as u64;
-            told(done);
+            progress(done);
         }
     }
 

@@ -1,4 +1,5 @@
-//! Fetching one file: ask the hub what it is, take its lock, reserve room, bring the bytes, check them, name them.
+//! Fetch of one file: read the listing of the hub, take the lock, reserve disk space, fetch the bytes, check them, and give
+//! the file its name.
 
 use std::{fs, sync::Arc, time::Instant};
 
@@ -11,78 +12,80 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Progress, Shelves, Stage, digest,
-    hub::{Body, Unanswered},
-    layout::Places,
+    context::Context,
+    digest,
+    hub::{Body, HubError},
     lock::{self, NotLocked},
-    part::{Part, Written, failed},
+    partial::{PartialDownload, Written, failed},
+    paths::FilePaths,
+    progress::{Progress, Stage},
 };
 use crate::decide::{
     fetch::{AfterSetback, Pace, Setback, after_setback},
     listing::{Content, ListedFile, Listing, choose},
 };
 
-/// Pieces that may wait for the disk: a few hundred KiB, so that neither it nor the network is idle.
+/// Pieces that may wait for the disk: a few hundred KiB, so that neither disk nor network is idle.
 const PIECES: usize = 32;
 
 /// One fetch of one file.
 pub(super) struct Fetch {
-    shelves: Arc<Shelves>,
-    wanted: HubFile,
-    told: watch::Sender<Progress>,
+    context: Arc<Context>,
+    file: HubFile,
+    progress: watch::Sender<Progress>,
 }
 
-/// How one answer of the hub was poured into the part.
-enum Poured {
-    All,
+/// End of one response of the hub.
+enum Received {
+    Complete,
     Setback(Setback),
 }
 
 impl Fetch {
-    pub(super) fn new(shelves: Arc<Shelves>, wanted: HubFile, told: watch::Sender<Progress>) -> Self {
-        Self { shelves, wanted, told }
+    pub(super) fn new(context: Arc<Context>, file: HubFile, progress: watch::Sender<Progress>) -> Self {
+        Self { context, file, progress }
     }
 
-    /// The file, from the store or from the hub.
+    /// Returns the record of the file, from the store or from the hub.
     pub(super) async fn run(self) -> Result<FileRecord, Failure> {
-        if let Some(record) = self.here().await? {
+        if let Some(record) = self.stored().await? {
             return Ok(record);
         }
         let listing = self.listing().await?;
-        let file = choose(&self.wanted, &listing)?.clone();
-        let total = match file.bytes {
+        let listed = choose(&self.file, &listing)?.clone();
+        let total = match listed.bytes {
             Some(bytes) => bytes,
-            None => self.size(&listing.commit, &file.path).await?,
+            None => self.size(&listing.commit, &listed.path).await?,
         };
-        let places = Places::of(&self.shelves.folder, &self.wanted, &listing.commit, &file);
-        let lock = self.lock(&places, total).await?;
-        let sha256 = match self.whole(&places, &file, total).await? {
+        let paths = FilePaths::of(&self.context.folder, &self.file, &listing.commit, &listed);
+        let lock = self.lock(&paths, total).await?;
+        let sha256 = match self.complete(&paths, &listed, total).await? {
             Some(sha256) => sha256,
             None => {
-                let part = self.open(&places, total, lock).await?;
-                self.bring(part, &places, &listing, &file).await?
+                let partial = self.open(&paths, total, lock).await?;
+                self.download(partial, &paths, &listing, &listed).await?
             }
         };
-        self.show(places, listing.commit, total, sha256).await
+        self.finish(paths, listing.commit, total, sha256).await
     }
 
-    async fn here(&self) -> Result<Option<FileRecord>, Failure> {
-        let (shelves, wanted) = (self.shelves.clone(), self.wanted.clone());
-        let look = move || {
-            let reference = ModelReference::Hub(wanted.clone());
-            shelves.catalogue.find(&reference).or_else(|| shelves.catalogue.adopt(&wanted))
+    async fn stored(&self) -> Result<Option<FileRecord>, Failure> {
+        let (context, file) = (self.context.clone(), self.file.clone());
+        let read = move || {
+            let reference = ModelReference::Hub(file.clone());
+            context.catalogue.find(&reference).or_else(|| context.catalogue.adopt(&file))
         };
-        spawn_blocking(look).await.map_err(panicked)
+        spawn_blocking(read).await.map_err(panicked)
     }
 
     async fn listing(&self) -> Result<Listing, Failure> {
         let mut in_a_row = 0;
         loop {
-            match self.shelves.hub.listing(&self.wanted).await {
+            match self.context.hub.listing(&self.file).await {
                 Ok(listing) => return Ok(listing),
-                Err(unanswered) => {
+                Err(error) => {
                     in_a_row += 1;
-                    self.bear(unanswered, in_a_row).await?;
+                    self.pause_after(error, in_a_row).await?;
                 }
             }
         }
@@ -91,25 +94,29 @@ impl Fetch {
     async fn size(&self, commit: &str, path: &str) -> Result<u64, Failure> {
         let mut in_a_row = 0;
         loop {
-            match self.shelves.hub.size(&self.wanted, commit, path).await {
+            match self.context.hub.size(&self.file, commit, path).await {
                 Ok(bytes) => return Ok(bytes),
-                Err(unanswered) => {
+                Err(error) => {
                     in_a_row += 1;
-                    self.bear(unanswered, in_a_row).await?;
+                    self.pause_after(error, in_a_row).await?;
                 }
             }
         }
     }
 
-    /// Waits until the next try, if there is to be one.
-    async fn bear(&self, unanswered: Unanswered, in_a_row: u32) -> Result<(), Failure> {
-        let setback = match unanswered {
-            Unanswered::Setback(setback) => setback,
-            Unanswered::Failure(failure) => return Err(failure),
+    /// Waits until the next attempt.
+    ///
+    /// # Errors
+    /// When there must not be another one.
+    async fn pause_after(&self, error: HubError, in_a_row: u32) -> Result<(), Failure> {
+        let setback = match error {
+            HubError::Setback(setback) => setback,
+            HubError::Failure(failure) => return Err(failure),
         };
-        match after_setback(&self.wanted, &setback, in_a_row, &self.shelves.patience) {
-            AfterSetback::TryAgain(pause) => {
-                warn!(file = %self.wanted, cause = setback.cause, ?pause, "the hub is tried again");
+        match after_setback(&self.file, &setback, in_a_row, &self.context.retry) {
+            AfterSetback::Retry(pause) => {
+                warn!(file = %self.file, cause = setback.cause, ?pause, "a request to the hub has failed; retrying");
+                // Timer: pause before the next request to the hub.
                 sleep(pause).await;
                 Ok(())
             }
@@ -117,183 +124,188 @@ impl Fetch {
         }
     }
 
-    async fn lock(&self, places: &Places, total: u64) -> Result<fs::File, Failure> {
-        let look = || {
-            let done_bytes = fs::metadata(&places.part).map_or(0, |part| part.len());
-            self.told.send_replace(Progress { stage: Stage::Waiting, done_bytes, total_bytes: total });
+    async fn lock(&self, paths: &FilePaths, total: u64) -> Result<fs::File, Failure> {
+        let progress = || {
+            let done_bytes = fs::metadata(&paths.partial).map_or(0, |partial| partial.len());
+            self.progress.send_replace(Progress { stage: Stage::Waiting, done_bytes, total_bytes: total });
             done_bytes
         };
-        let path = places.lock.display();
-        lock::take(&places.lock, self.shelves.patience.standstill, look).await.map_err(|error| match error {
+        let path = paths.lock.display();
+        lock::take(&paths.lock, self.context.retry.standstill, progress).await.map_err(|error| match error {
             NotLocked::Held(time) => Failure::new(
                 FailureCode::FetchFailed,
                 format!(
-                    "another process fetches hf:{} and nothing came for {time:?}; it holds {path}: end it, or try again",
-                    self.wanted
+                    "another process fetches hf:{} and has made no progress for {time:?}; it holds {path}: stop it, or try \
+                     again",
+                    self.file
                 ),
             ),
-            NotLocked::Failed(error) => failed(&places.lock, "lock", &error),
+            NotLocked::Failed(error) => failed(&paths.lock, "lock", &error),
         })
     }
 
-    /// The SHA-256 of the file where it is here already: another reference means the same, or another process was faster.
-    /// What is there and is not what it should be is deleted.
-    async fn whole(&self, places: &Places, file: &ListedFile, total: u64) -> Result<Option<String>, Failure> {
-        let (blob, content, told) = (places.blob.clone(), file.content.clone(), self.told.clone());
-        let look = move || {
+    /// SHA-256 of the file where it is in the store already, because another reference has the same file or another process
+    /// was faster. A damaged file is deleted.
+    async fn complete(&self, paths: &FilePaths, listed: &ListedFile, total: u64) -> Result<Option<String>, Failure> {
+        let (blob, content, progress) = (paths.blob.clone(), listed.content.clone(), self.progress.clone());
+        let check = move || {
             let Ok(found) = fs::metadata(&blob) else { return Ok(None) };
             let mut pace = Pace::default();
             let read = digest::of_file(&blob, |done_bytes| {
                 if pace.is_due(done_bytes, total, Instant::now()) {
-                    told.send_replace(Progress { stage: Stage::Checking, done_bytes, total_bytes: total });
+                    progress.send_replace(Progress { stage: Stage::Checking, done_bytes, total_bytes: total });
                 }
             });
             let sha256 = read.map_err(|error| failed(&blob, "read", &error))?;
             if found.len() == total && is_as_listed(&sha256, &content) {
                 return Ok(Some(sha256));
             }
-            warn!(file = %blob.display(), "a file of the store is damaged: it is fetched anew");
+            warn!(file = %blob.display(), "a file of the store is damaged; fetching it again");
             fs::remove_file(&blob).map_err(|error| failed(&blob, "delete", &error))?;
             Ok(None)
         };
-        spawn_blocking(look).await.map_err(panicked)?
+        spawn_blocking(check).await.map_err(panicked)?
     }
 
-    async fn open(&self, places: &Places, total: u64, lock: fs::File) -> Result<Part, Failure> {
-        let (path, told) = (places.part.clone(), self.told.clone());
-        spawn_blocking(move || Part::open(path, total, lock, told)).await.map_err(panicked)?
+    async fn open(&self, paths: &FilePaths, total: u64, lock: fs::File) -> Result<PartialDownload, Failure> {
+        let (path, progress) = (paths.partial.clone(), self.progress.clone());
+        spawn_blocking(move || PartialDownload::open(path, total, lock, progress)).await.map_err(panicked)?
     }
 
-    /// Brings what is missing and checks the whole; returns its SHA-256.
-    async fn bring(
+    /// Fetches the missing bytes and checks the whole file. Returns its SHA-256.
+    async fn download(
         &self,
-        mut part: Part,
-        places: &Places,
+        mut partial: PartialDownload,
+        paths: &FilePaths,
         listing: &Listing,
-        file: &ListedFile,
+        listed: &ListedFile,
     ) -> Result<String, Failure> {
-        let found = part.done();
-        info!(file = %self.wanted, name = file.path, found, "a model file is fetched");
-        part = self.fill(part, &listing.commit, &file.path).await?;
-        if found > 0 && !is_as_listed(&part.digest(), &file.content) {
-            warn!(file = %self.wanted, "what was left of an earlier fetch is damaged: it is fetched anew");
-            part.start_anew()?;
-            part = self.fill(part, &listing.commit, &file.path).await?;
+        let found = partial.done();
+        info!(file = %self.file, name = listed.path, found, "fetching a model file");
+        partial = self.fill(partial, &listing.commit, &listed.path).await?;
+        if found > 0 && !is_as_listed(&partial.digest(), &listed.content) {
+            warn!(file = %self.file, "the bytes of an earlier fetch are damaged; fetching the file again");
+            partial.restart()?;
+            partial = self.fill(partial, &listing.commit, &listed.path).await?;
         }
-        let sha256 = part.digest();
-        if !is_as_listed(&part.digest(), &file.content) {
-            part.delete();
+        let sha256 = partial.digest();
+        if !is_as_listed(&partial.digest(), &listed.content) {
+            partial.delete();
             let message = format!(
-                "hf:{} is not what the hub lists: {} has the SHA-256 {sha256}, expected {}; it is deleted",
-                self.wanted,
-                file.path,
-                match &file.content {
+                "hf:{} differs from the hub's listing: {} has the SHA-256 {sha256}, expected {}; the file was deleted",
+                self.file,
+                listed.path,
+                match &listed.content {
                     Content::Sha256(expected) | Content::GitObject(expected) => expected,
-                    Content::Unknown => "another",
+                    Content::Unknown => "another one",
                 }
             );
             return Err(Failure::new(FailureCode::ModelInvalid, message));
         }
-        let name = places.blob.clone();
-        spawn_blocking(move || part.finish(&name)).await.map_err(panicked)??;
+        let name = paths.blob.clone();
+        spawn_blocking(move || partial.finish(&name)).await.map_err(panicked)??;
         Ok(sha256)
     }
 
-    /// Asks for what is missing until it is here, or too many tries in a row brought nothing.
-    async fn fill(&self, mut part: Part, commit: &str, path: &str) -> Result<Part, Failure> {
+    /// Requests the missing bytes until all are here, or too many requests in a row have failed.
+    async fn fill(&self, mut partial: PartialDownload, commit: &str, path: &str) -> Result<PartialDownload, Failure> {
         let mut in_a_row = 0;
-        while !part.is_whole() {
-            let before = part.done();
-            let setback = match self.shelves.hub.open(&self.wanted, commit, path, before).await {
+        while !partial.is_whole() {
+            let before = partial.done();
+            let setback = match self.context.hub.open(&self.file, commit, path, before).await {
                 Ok(body) => {
-                    let poured;
-                    (part, poured) = self.pour(part, body).await?;
-                    match poured {
-                        Poured::All => Setback::new("the connection ended too early"),
-                        Poured::Setback(setback) => setback,
+                    let received;
+                    (partial, received) = self.receive(partial, body).await?;
+                    match received {
+                        Received::Complete => Setback::new("the connection ended too early"),
+                        Received::Setback(setback) => setback,
                     }
                 }
-                Err(Unanswered::Setback(setback)) => setback,
-                Err(Unanswered::Failure(failure)) => {
-                    part.keep();
+                Err(HubError::Setback(setback)) => setback,
+                Err(HubError::Failure(failure)) => {
+                    partial.keep();
                     return Err(failure);
                 }
             };
-            if part.is_whole() {
+            if partial.is_whole() {
                 break;
             }
-            in_a_row = if part.done() > before { 0 } else { in_a_row + 1 };
-            if let Err(failure) = self.bear(setback.into(), in_a_row).await {
-                part.keep();
+            in_a_row = if partial.done() > before { 0 } else { in_a_row + 1 };
+            if let Err(failure) = self.pause_after(setback.into(), in_a_row).await {
+                partial.keep();
                 return Err(failure);
             }
         }
-        Ok(part)
+        Ok(partial)
     }
 
-    /// Writes what comes, in a thread that may block.
-    async fn pour(&self, mut part: Part, mut body: Body) -> Result<(Part, Poured), Failure> {
-        let total = part.total();
+    /// Writes a response to the disk, in a thread that may block.
+    async fn receive(
+        &self,
+        mut partial: PartialDownload,
+        mut body: Body,
+    ) -> Result<(PartialDownload, Received), Failure> {
+        let total = partial.total();
         if body.total.is_some_and(|delivered| delivered != total) {
-            part.delete();
+            partial.delete();
             let message = format!(
-                "hf:{} is not what the hub lists: it lists {total} bytes and delivers {}; nothing of it is kept",
-                self.wanted,
+                "hf:{} differs from the hub's listing: {total} bytes are listed and {} sent; nothing was kept",
+                self.file,
                 body.total.unwrap_or_default()
             );
             return Err(Failure::new(FailureCode::ModelInvalid, message));
         }
-        if body.from < part.done() {
-            debug!(file = %self.wanted, "the hub knows no ranges: the file is fetched from its beginning");
-            part.start_anew()?;
+        if body.offset < partial.done() {
+            debug!(file = %self.file, "the hub does not support ranges; fetching the file from its beginning");
+            partial.restart()?;
         }
         let (sender, pieces) = mpsc::channel(PIECES);
-        let writing = spawn_blocking(move || part.append(pieces));
-        let poured = loop {
+        let writing = spawn_blocking(move || partial.append(pieces));
+        let received = loop {
             match body.next().await {
                 Ok(Some(piece)) => {
-                    // When the writer stops, it says why.
+                    // The writer has stopped; it returns the reason.
                     if sender.send(piece).await.is_err() {
-                        break Poured::All;
+                        break Received::Complete;
                     }
                 }
-                Ok(None) => break Poured::All,
-                Err(setback) => break Poured::Setback(setback),
+                Ok(None) => break Received::Complete,
+                Err(setback) => break Received::Setback(setback),
             }
         };
         drop(sender);
-        let (part, written) = writing.await.map_err(panicked)?;
+        let (partial, written) = writing.await.map_err(panicked)?;
         match written {
-            Written::All => Ok((part, poured)),
+            Written::All => Ok((partial, received)),
             Written::TooMuch => {
-                part.delete();
+                partial.delete();
                 let message = format!(
-                    "hf:{} is not what the hub lists: more came than the {total} bytes that it lists; nothing of it is \
-                     kept",
-                    self.wanted
+                    "hf:{} differs from the hub's listing: more than the {total} bytes listed were sent; nothing was kept",
+                    self.file
                 );
                 Err(Failure::new(FailureCode::ModelInvalid, message))
             }
             Written::Failed(failure) => {
-                part.delete();
+                partial.delete();
                 Err(failure)
             }
         }
     }
 
-    async fn show(self, places: Places, commit: String, bytes: u64, sha256: String) -> Result<FileRecord, Failure> {
-        let Self { shelves, wanted, told } = self;
-        let show = move || {
-            places.show(&shelves.folder, &wanted, &commit).map_err(|error| failed(&places.link, "make", &error))?;
-            let path = places.link.display().to_string();
-            let record = FileRecord { reference: ModelReference::Hub(wanted), path, bytes, sha256 };
-            shelves.catalogue.put(&record)?;
+    /// Links the complete file under its name, and records it.
+    async fn finish(self, paths: FilePaths, commit: String, bytes: u64, sha256: String) -> Result<FileRecord, Failure> {
+        let Self { context, file, progress } = self;
+        let link = move || {
+            paths.link(&context.folder, &file, &commit).map_err(|error| failed(&paths.link, "create", &error))?;
+            let path = paths.link.display().to_string();
+            let record = FileRecord { reference: ModelReference::Hub(file), path, bytes, sha256 };
+            context.catalogue.put(&record)?;
             Ok(record)
         };
-        let record = spawn_blocking(show).await.map_err(panicked)??;
+        let record = spawn_blocking(link).await.map_err(panicked)??;
         let end = Progress { stage: Stage::Fetching, done_bytes: bytes, total_bytes: bytes };
-        told.send_if_modified(|last| std::mem::replace(last, end) != end);
-        info!(file = %record.reference, bytes, "a model file is here");
+        progress.send_if_modified(|last| std::mem::replace(last, end) != end);
+        info!(file = %record.reference, bytes, "fetched a model file");
         Ok(record)
     }
 }
@@ -306,5 +318,5 @@ fn is_as_listed(sha256: &str, content: &Content) -> bool {
 }
 
 pub(super) fn panicked(error: tokio::task::JoinError) -> Failure {
-    Failure::new(FailureCode::Internal, format!("a task of the store ended: {error}"))
+    Failure::new(FailureCode::Internal, format!("a task of the store has ended: {error}"))
 }

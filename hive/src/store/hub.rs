@@ -1,8 +1,8 @@
-//! The hub as this store uses it: what a repository holds, and the bytes of a file from some place on.
+//! Client of the hub: the files of a repository, and the bytes of a file from an offset on.
 //!
-//! Addresses, the token and the HTTP client are hf-hub's. Its client follows redirects and tells the token only to the
-//! hub itself: reqwest drops it where a redirect leads to another host or port. A file is asked for by its commit, so
-//! that a branch which moves on meanwhile does not give half of each.
+//! Addresses, the token and the HTTP client are those of hf-hub. The client follows redirects and sends the token only to
+//! the hub itself: reqwest drops it where a redirect leads to another host or port. A file is requested by its commit, so
+//! that a branch that moves meanwhile does not mix two versions of the file.
 
 use std::{error::Error, fmt::Write as _, io, path::Path, pin::Pin, time::Duration};
 
@@ -20,7 +20,7 @@ use rbee_schema::{ByteSize, Failure, HubFile};
 use tokio::time::timeout;
 
 use crate::decide::{
-    fetch::{Refusal, Setback, meaning},
+    fetch::{Refusal, Setback, interpret},
     listing::Listing,
 };
 
@@ -29,27 +29,27 @@ use crate::decide::{
 pub(super) struct Hub {
     api: Api,
     has_token: bool,
-    silence: Duration,
+    idle_timeout: Duration,
     largest_listing: ByteSize,
 }
 
-/// Why a request brought nothing.
+/// Failure of a request.
 #[derive(Debug)]
-pub(super) enum Unanswered {
-    /// It may when it is made again.
+pub(super) enum HubError {
+    /// It may succeed when it is repeated.
     Setback(Setback),
-    /// It will not.
+    /// It will not succeed.
     Failure(Failure),
 }
 
-/// The bytes of a file.
+/// Bytes of a file.
 pub(super) struct Body {
-    /// Where in the file they begin: where they were asked for, or at its beginning.
-    pub(super) from: u64,
-    /// The size of the whole file, where the answer says it.
+    /// Offset of the first byte: the requested one, or 0.
+    pub(super) offset: u64,
+    /// Size of the whole file, where the response states it.
     pub(super) total: Option<u64>,
     bytes: Pin<Box<dyn Stream<Item = Result<Bytes, hub_http::Error>> + Send>>,
-    silence: Duration,
+    idle_timeout: Duration,
 }
 
 impl Hub {
@@ -57,11 +57,11 @@ impl Hub {
         folder: &Path,
         endpoint: &str,
         token: Option<String>,
-        silence: Duration,
+        idle_timeout: Duration,
         largest_listing: ByteSize,
     ) -> io::Result<Self> {
         if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
-            let message = format!("the hub's address is `{endpoint}`: expected http://... or https://...");
+            let message = format!("the address of the hub is `{endpoint}`: expected http://... or https://...");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let has_token = token.is_some();
@@ -71,14 +71,14 @@ impl Hub {
             .with_progress(false)
             .with_user_agent("rbee", env!("CARGO_PKG_VERSION"))
             .build();
-        let api = api.map_err(|error| io::Error::other(format!("the client of the hub cannot be made: {error}")))?;
-        Ok(Self { api, has_token, silence, largest_listing })
+        let api = api.map_err(|error| io::Error::other(format!("failed to create the client of the hub: {error}")))?;
+        Ok(Self { api, has_token, idle_timeout, largest_listing })
     }
 
-    /// What the repository holds at the wanted revision.
-    pub(super) async fn listing(&self, wanted: &HubFile) -> Result<Listing, Unanswered> {
-        let request = self.api.repo(repo(wanted)).info_request().query(&[("blobs", "true")]);
-        let mut body = self.send(wanted, request).await?.body(self.silence)?;
+    /// Contents of the repository at the requested revision.
+    pub(super) async fn listing(&self, file: &HubFile) -> Result<Listing, HubError> {
+        let request = self.api.repo(repo(file)).info_request().query(&[("blobs", "true")]);
+        let mut body = self.send(file, request).await?.body(self.idle_timeout)?;
         let mut text = Vec::new();
         while let Some(bytes) = body.next().await? {
             text.extend_from_slice(&bytes);
@@ -89,43 +89,44 @@ impl Hub {
             }
         }
         Listing::read(&text).map_err(|wrong| {
-            Setback::new(format!("what the hub answers is no description of a repository: {wrong}")).into()
+            Setback::new(format!("the hub's answer is no description of a repository: {wrong}")).into()
         })
     }
 
-    /// The file at `path` of a commit, from byte `from` on.
-    pub(super) async fn open(&self, wanted: &HubFile, commit: &str, path: &str, from: u64) -> Result<Body, Unanswered> {
-        let mut request = self.api.client().get(self.address(wanted, commit, path));
-        if from > 0 {
-            request = request.header(RANGE, format!("bytes={from}-"));
+    /// Bytes of the file at `path` of a commit, from `offset` on.
+    pub(super) async fn open(&self, file: &HubFile, commit: &str, path: &str, offset: u64) -> Result<Body, HubError> {
+        let mut request = self.api.client().get(self.address(file, commit, path));
+        if offset > 0 {
+            request = request.header(RANGE, format!("bytes={offset}-"));
         }
-        let body = self.send(wanted, request).await?.body(self.silence)?;
-        // A server that does not know ranges sends the whole file.
-        if body.from != from && body.from != 0 {
+        let body = self.send(file, request).await?.body(self.idle_timeout)?;
+        // A server without support for ranges sends the whole file.
+        if body.offset != offset && body.offset != 0 {
             let message =
-                format!("the hub was asked for what follows byte {from} and sends what follows {}", body.from);
+                format!("bytes from {offset} on were requested and the hub sends those from {} on", body.offset);
             return Err(Setback::new(message).into());
         }
         Ok(body)
     }
 
-    /// The size of a file that the listing leaves out.
-    pub(super) async fn size(&self, wanted: &HubFile, commit: &str, path: &str) -> Result<u64, Unanswered> {
-        let request = self.api.client().get(self.address(wanted, commit, path)).header(RANGE, "bytes=0-0");
-        let body = self.send(wanted, request).await?.body(self.silence)?;
-        body.total.ok_or_else(|| Setback::new(format!("the hub does not say how large {path} is")).into())
+    /// Size of a file, for a listing that leaves it out.
+    pub(super) async fn size(&self, file: &HubFile, commit: &str, path: &str) -> Result<u64, HubError> {
+        let request = self.api.client().get(self.address(file, commit, path)).header(RANGE, "bytes=0-0");
+        let body = self.send(file, request).await?.body(self.idle_timeout)?;
+        body.total.ok_or_else(|| Setback::new(format!("the hub does not state the size of {path}")).into())
     }
 
-    fn address(&self, wanted: &HubFile, commit: &str, path: &str) -> String {
-        let repo = Repo::with_revision(wanted.repository.clone(), RepoType::Model, commit.to_owned());
+    fn address(&self, file: &HubFile, commit: &str, path: &str) -> String {
+        let repo = Repo::with_revision(file.repository.clone(), RepoType::Model, commit.to_owned());
         self.api.repo(repo).url(path)
     }
 
-    async fn send(&self, wanted: &HubFile, request: RequestBuilder) -> Result<Answer, Unanswered> {
-        let response = match timeout(self.silence, request.send()).await {
+    async fn send(&self, file: &HubFile, request: RequestBuilder) -> Result<Answer, HubError> {
+        // Timer: a hub that sends no response counts as lost.
+        let response = match timeout(self.idle_timeout, request.send()).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(Setback::new(words(error)).into()),
-            Err(_) => return Err(Setback::new(format!("the hub was silent for {:?}", self.silence)).into()),
+            Ok(Err(error)) => return Err(Setback::new(describe(error)).into()),
+            Err(_) => return Err(Setback::new(format!("the hub sent nothing for {:?}", self.idle_timeout)).into()),
         };
         if response.status().is_success() {
             return Ok(Answer(response));
@@ -136,71 +137,72 @@ impl Hub {
             code: header("x-error-code").map(str::to_owned),
             wait: header(RETRY_AFTER.as_str()).and_then(|text| text.parse().ok()).map(Duration::from_secs),
         };
-        Err(match meaning(wanted, &refusal, self.has_token) {
+        Err(match interpret(file, &refusal, self.has_token) {
             Ok(setback) => setback.into(),
-            Err(failure) => Unanswered::Failure(failure),
+            Err(failure) => HubError::Failure(failure),
         })
     }
 }
 
-/// An answer that is no refusal.
+/// A successful response.
 struct Answer(Response);
 
 impl Answer {
-    fn body(self, silence: Duration) -> Result<Body, Unanswered> {
+    fn body(self, idle_timeout: Duration) -> Result<Body, HubError> {
         let Self(response) = self;
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let (from, total) = match response.status() {
+        let (offset, total) = match response.status() {
             StatusCode::PARTIAL_CONTENT => header(CONTENT_RANGE)
                 .and_then(range)
-                .ok_or_else(|| Setback::new("the hub sends a part of the file and does not say which"))?,
+                .ok_or_else(|| Setback::new("the hub sends a part of the file and does not state its range"))?,
             _ => (0, header(CONTENT_LENGTH).and_then(|text| text.parse().ok())),
         };
-        Ok(Body { from, total, bytes: response.bytes_stream().boxed(), silence })
+        Ok(Body { offset, total, bytes: response.bytes_stream().boxed(), idle_timeout })
     }
 }
 
 impl Body {
-    /// The next bytes; `None` at the end.
+    /// Next bytes; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Setback> {
-        match timeout(self.silence, self.bytes.next()).await {
+        // Timer: a connection without a byte counts as lost.
+        match timeout(self.idle_timeout, self.bytes.next()).await {
             Ok(None) => Ok(None),
             Ok(Some(Ok(bytes))) => Ok(Some(bytes)),
-            Ok(Some(Err(error))) => Err(Setback::new(format!("the connection was cut: {}", words(error)))),
-            Err(_) => Err(Setback::new(format!("the hub was silent for {:?}", self.silence))),
+            Ok(Some(Err(error))) => Err(Setback::new(format!("the connection was lost: {}", describe(error)))),
+            Err(_) => Err(Setback::new(format!("the hub sent nothing for {:?}", self.idle_timeout))),
         }
     }
 }
 
-impl From<Setback> for Unanswered {
+impl From<Setback> for HubError {
     fn from(setback: Setback) -> Self {
         Self::Setback(setback)
     }
 }
 
-/// The repository at the wanted revision, as hf-hub names it.
-pub(super) fn repo(wanted: &HubFile) -> Repo {
-    let revision = wanted.revision.clone().unwrap_or_else(|| "main".to_owned());
-    Repo::with_revision(wanted.repository.clone(), RepoType::Model, revision)
+/// The repository at the requested revision, as hf-hub names it.
+pub(super) fn repo(file: &HubFile) -> Repo {
+    let revision = file.revision.clone().unwrap_or_else(|| "main".to_owned());
+    Repo::with_revision(file.repository.clone(), RepoType::Model, revision)
 }
 
-/// Reads `bytes 5-9/10`: where it begins, and the size of the whole.
+/// Reads a header like `bytes 5-9/10`: the offset, and the size of the whole file.
 fn range(text: &str) -> Option<(u64, Option<u64>)> {
     let (span, total) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (from, _) = span.split_once('-')?;
-    Some((from.parse().ok()?, total.parse().ok()))
+    let (offset, _) = span.split_once('-')?;
+    Some((offset.parse().ok()?, total.parse().ok()))
 }
 
-/// An error with its causes. Without the address: that of a redirect may hold a signature.
-fn words(error: hub_http::Error) -> String {
+/// An error with its causes. The address is left out: that of a redirect may contain a signature.
+fn describe(error: hub_http::Error) -> String {
     let error = error.without_url();
-    let mut words = error.to_string();
+    let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        let _ = write!(words, ": {cause}");
+        let _ = write!(text, ": {cause}");
         source = cause.source();
     }
-    words
+    text
 }
 
 #[cfg(test)]
@@ -208,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_of_a_file_says_where_it_begins() {
+    fn content_range_has_an_offset_and_a_size() {
         assert_eq!(range("bytes 5-9/10"), Some((5, Some(10))));
         assert_eq!(range("bytes 5-9/*"), Some((5, None)));
         for wrong in ["", "bytes */10", "5-9/10", "bytes x-9/10"] {

@@ -1,83 +1,59 @@
-//! From a wish to a start: is there room, is the model here, then the launch. Part of step 3 of a
-//! job's path.
+//! Admission of a worker: is there room, is the model on this machine, is there still room. Part of step 3 of a job's path.
 
 use std::{
     io::{self, Write as _},
+    path::Path,
     time::Instant,
 };
 
-use rbee_schema::{ByteSize, Failure, FailureCode, FileRecord, HiveEvent, ModelReference, WorkerName};
+use rbee_schema::{ByteSize, Failure, FailureCode, ModelReference, WorkerName};
 use tracing::warn;
 
-use super::{Charge, Report, Supervisor, number};
+use super::{
+    files::progress_publisher,
+    report::{Provided, Report},
+    state::Supervisor,
+};
 use crate::{
     decide::{
         admit::{Need, Room, admit},
         worker::Event,
     },
-    inventory::Inventory,
-    limits::Cage,
+    ledger::Written,
+    limits::WorkerCgroup,
     metrics, output,
     store::{Progress, Store},
 };
 
-/// A model that is on this machine.
-pub(super) struct Provided {
-    /// Where: a file, or the test engine.
-    reference: ModelReference,
-    /// Its size, where it has one.
-    bytes: Option<u64>,
-    /// What the store has of it, where it came from the hub.
-    record: Option<FileRecord>,
-}
-
-async fn provide(store: &Store, reference: &ModelReference, tell: impl FnMut(Progress)) -> Result<Provided, Failure> {
-    if let ModelReference::Hub(wanted) = reference {
-        let record = store.fetch(wanted, tell).await?;
-        let here = ModelReference::File(record.path.clone().into());
-        return Ok(Provided { reference: here, bytes: Some(record.bytes), record: Some(record) });
-    }
-    let path = store.provide(reference, tell).await?;
-    let here = match reference {
-        ModelReference::Mock(options) => ModelReference::Mock(options.clone()),
-        ModelReference::File(_) | ModelReference::Hub(_) => ModelReference::File(path),
-    };
-    Ok(Provided { reference: here, bytes: store.size_of(reference).await, record: None })
-}
-
 impl Supervisor {
-    /// Looks whether there is room, so that what has none is refused before anything is fetched; then gets the model.
-    pub(super) fn start(&mut self, name: &WorkerName) {
-        let Some(charge) = self.charges.get_mut(name) else { return };
-        charge.asked = Some(Instant::now());
-        let (spec, epoch) = (charge.worker.spec.clone(), charge.worker.epoch);
+    /// Refuses a worker for which there is no room before anything is fetched, then waits for the ledger and gets the model.
+    pub(super) fn start(&mut self, name: &WorkerName, written: Written) {
+        let Some(managed) = self.workers.get_mut(name) else { return };
+        managed.start_requested = Some(Instant::now());
+        let (reference, epoch) = (managed.worker.spec.reference.clone(), managed.worker.epoch);
         if let Err(failure) = self.admit(name, None) {
             return self.step(name, Event::NotStarted(failure));
         }
-        let (store, outbox, worker) = (self.store.clone(), self.outbox.clone(), name.clone());
-        let (hive, reference) = (self.config.name.clone(), spec.reference);
+        let (store, worker) = (self.store.clone(), name.clone());
+        let publish = progress_publisher(&self.hive, &reference);
         self.tasks.spawn(async move {
-            let told = reference.clone();
-            let tell = move |Progress { done_bytes, total_bytes, .. }: Progress| {
-                let progress = HiveEvent::FetchProgress { reference: told.clone(), done_bytes, total_bytes };
-                outbox.publish(&rbee_schema::Event::Hive(hive.clone(), progress));
+            // A worker that the ledger does not know would be killed as an orphan after a crash of the hive.
+            let provided = match written.confirmed().await {
+                Ok(()) => provide(&store, &reference, publish).await,
+                Err(error) => Err(not_recorded(&error)),
             };
-            let provided = provide(&store, &reference, tell).await;
             Report::Provided { worker, epoch, provided }
         });
     }
 
-    /// The model is here, and its size is known: is there room for it?
+    /// Launches the worker, now that its model is here and the size of it is known, if there is still room.
     pub(super) fn provided(&mut self, name: &WorkerName, epoch: u64, provided: Result<Provided, Failure>) {
         if let Ok(Provided { record: Some(record), .. }) = &provided {
-            self.show_file(record);
+            self.hive.put_file_record(record);
         }
-        if self.charges.get(name).is_none_or(|charge| charge.worker.epoch != epoch) {
-            return;
-        }
-        let unwanted = self.charges.get(name).and_then(|charge| charge.worker.unwanted().map(str::to_owned));
-        if let Some(why) = unwanted {
-            let failure = Failure::new(FailureCode::SpawnFailed, format!("no longer wanted: {why}"));
+        let Some(managed) = self.workers.get(name).filter(|managed| managed.worker.epoch == epoch) else { return };
+        if let Some(why) = managed.worker.stop_reason() {
+            let failure = Failure::new(FailureCode::SpawnFailed, format!("stopped before it was started: {why}"));
             return self.step(name, Event::NotStarted(failure));
         }
         match provided.and_then(|model| self.admit(name, model.bytes).map(|()| model.reference)) {
@@ -86,69 +62,85 @@ impl Supervisor {
         }
     }
 
-    /// Says whether a worker may start, and promises it what it needs.
+    /// Decides whether a worker may start, and reserves what it needs.
     fn admit(&mut self, name: &WorkerName, bytes: Option<u64>) -> Result<(), Failure> {
-        self.look_at_machine();
-        let Some(charge) = self.charges.get(name) else { return Ok(()) };
-        let mut spec = charge.worker.spec.clone();
-        spec.limits = self.limits_of(charge);
+        self.inspect_machine();
+        let Some(managed) = self.workers.get(name) else { return Ok(()) };
+        let mut spec = managed.worker.spec.clone();
+        spec.limits = self.limits_of(managed);
         let need = Need::of(&spec, bytes);
-        let others = || self.charges.iter().filter(|(other, charge)| *other != name && charge.need.is_some());
-        let Some(inventory) = &self.inventory else {
-            return Err(Failure::new(FailureCode::Internal, "the hive cannot see what this machine has"));
+        let Some(inventory) = self.machine.inventory() else {
+            return Err(Failure::new(FailureCode::Internal, "failed to inspect this machine's memory and disk"));
         };
         let room = Room {
             memory_total: inventory.memory_total,
             memory_available: inventory.memory_available,
-            memory_reserved: self.memory_reserved(Some(name)),
-            card_free: inventory.cards.iter().map(|card| card.free).max(),
+            memory_reserved: self.workers.memory_reserved(Some(name)),
+            gpu_free: inventory.gpu_free(),
             disk_free: inventory.disk_free,
-            devices: &self.config.devices,
-            workers: number(others().count()),
-            max_workers: Some(self.config.max_workers),
-            draining: self.draining,
+            devices: &self.hive.config.devices,
+            workers: self.workers.admitted(name),
+            max_workers: Some(self.hive.config.max_workers),
+            draining: self.availability.is_draining(),
         };
         metrics::memory(ByteSize(room.memory_available), ByteSize(room.memory_reserved));
         admit(&need, &room)?;
-        if let Some(charge) = self.charges.get_mut(name) {
-            charge.need = Some(need);
+        if let Some(managed) = self.workers.get_mut(name) {
+            managed.need = Some(need);
         }
         Ok(())
     }
 
-    /// What the workers but `except` were promised and have not touched yet.
-    pub(super) fn memory_reserved(&self, except: Option<&WorkerName>) -> u64 {
-        let untouched = |charge: &Charge| charge.need.map_or(0, |need| need.memory.saturating_sub(charge.touched));
-        self.charges.iter().filter(|(name, _)| Some(*name) != except).map(|(_, charge)| untouched(charge)).sum()
+    pub(super) fn inspect_machine(&mut self) {
+        self.machine.inspect(&self.hive.config.store.folder);
     }
 
-    pub(super) fn look_at_machine(&mut self) {
-        match Inventory::take(&self.config.store.folder, &self.cards) {
-            Ok(inventory) => self.inventory = Some(inventory),
-            Err(error) => warn!(%error, "what this machine has cannot be seen"),
-        }
-    }
-
-    /// Puts a process that has just begun into its cage.
-    pub(super) fn enclose(&mut self, worker: &WorkerName, pid: u32, cage: Cage) {
+    /// Moves a process that has just begun into its cgroup, in a task of its own.
+    pub(super) fn limit(&mut self, worker: &WorkerName, pid: u32, cgroup: WorkerCgroup) {
         let worker = worker.clone();
-        self.tasks.spawn_blocking(move || match cage.admit(pid) {
+        let log = output::log_file(&self.hive.config.data, &worker);
+        self.tasks.spawn_blocking(move || match cgroup.admit(pid) {
             Ok(()) => Report::Done,
-            Err(error) => Report::NotEnclosed { worker, pid, error },
+            Err(error) => {
+                log_failure(&log, &error);
+                Report::NotLimited { worker, pid, error }
+            }
         });
     }
 
-    /// What cannot be limited must not run. That it ends is heard like any other end, with this as its last line.
-    pub(super) fn not_enclosed(&mut self, worker: &WorkerName, pid: u32, error: &io::Error) {
-        let Some(charge) = self.charges.get(worker).filter(|charge| charge.worker.pid() == Some(pid)) else { return };
-        warn!(%worker, pid, %error, "a worker cannot be kept within its limits and is killed");
-        let log = output::log_file(&self.config.data, worker);
-        let said = output::append(&log).and_then(|mut log| writeln!(log, "its hive cannot limit it: {error}"));
-        if let Err(error) = said {
-            warn!(%worker, %error, "the log of a worker cannot be written");
-        }
-        if let Some(process) = &charge.process {
-            process.kill();
-        }
+    /// Kills a process whose limits could not be set. Its exit is then handled like any other.
+    pub(super) fn not_limited(&mut self, worker: &WorkerName, pid: u32, error: &io::Error) {
+        let run = self.workers.get(worker).and_then(|managed| managed.run.as_ref());
+        let Some(run) = run.filter(|run| run.process.pid() == pid) else { return };
+        warn!(%worker, pid, %error, "failed to set the limits of a worker; killing it");
+        run.process.kill();
     }
+}
+
+/// Appends the reason of the kill to the worker's log, where it becomes the last line of the exit event.
+fn log_failure(log: &Path, error: &io::Error) {
+    let written = output::append(log).and_then(|mut log| writeln!(log, "the hive cannot limit this worker: {error}"));
+    if let Err(error) = written {
+        warn!(log = %log.display(), %error, "failed to write to the log of a worker");
+    }
+}
+
+fn not_recorded(error: &str) -> Failure {
+    let message = format!("failed to write the hive's ledger: {error}; free disk space, or choose another --data");
+    Failure::new(FailureCode::DiskFull, message)
+}
+
+/// Gets a model onto this machine, from the hub where it is not here yet.
+async fn provide(store: &Store, reference: &ModelReference, report: impl FnMut(Progress)) -> Result<Provided, Failure> {
+    if let ModelReference::Hub(file) = reference {
+        let record = store.fetch(file, report).await?;
+        let stored = ModelReference::File(record.path.clone().into());
+        return Ok(Provided { reference: stored, bytes: Some(record.bytes), record: Some(record) });
+    }
+    let path = store.provide(reference, report).await?;
+    let stored = match reference {
+        ModelReference::Mock(options) => ModelReference::Mock(options.clone()),
+        ModelReference::File(_) | ModelReference::Hub(_) => ModelReference::File(path),
+    };
+    Ok(Provided { reference: stored, bytes: store.size_of(reference).await, record: None })
 }

@@ -1,31 +1,24 @@
-//! Model files: fetched and deleted by command, and told of in the registry.
+//! Model files: fetched and deleted by command, listed in the registry.
 
-use rbee_nats::Registry;
+use rbee_nats::{BusError, Registry};
 use rbee_schema::{Event, Failure, FailureCode, FileRecord, HiveEvent, ModelReference};
 use tracing::{info, warn};
 
-use super::{Report, Supervisor};
-use crate::{
-    metrics,
-    store::{Progress, digest_of},
-};
+use super::{hive::Hive, report::Report, state::Supervisor};
+use crate::{metrics, store::Progress};
 
 impl Supervisor {
     pub(super) fn fetch(&mut self, reference: ModelReference) {
-        let ModelReference::Hub(wanted) = &reference else {
-            let message = format!("{reference} is not fetched: only hf: references are");
+        let ModelReference::Hub(file) = &reference else {
+            let message = format!("cannot fetch {reference}: only hf: references can be fetched");
             let failure = Failure::new(FailureCode::InvalidRequest, message);
-            return self.publish(HiveEvent::FetchFailed { reference, failure });
+            return self.hive.publish(HiveEvent::FetchFailed { reference, failure });
         };
-        info!(%reference, "a model file is fetched");
-        let (store, outbox, hive) = (self.store.clone(), self.outbox.clone(), self.config.name.clone());
-        let (wanted, told) = (wanted.clone(), reference.clone());
+        info!(%reference, "fetching a model file");
+        let (store, file) = (self.store.clone(), file.clone());
+        let publish = progress_publisher(&self.hive, &reference);
         self.tasks.spawn(async move {
-            let tell = move |Progress { done_bytes, total_bytes, .. }: Progress| {
-                let progress = HiveEvent::FetchProgress { reference: told.clone(), done_bytes, total_bytes };
-                outbox.publish(&Event::Hive(hive.clone(), progress));
-            };
-            let outcome = store.fetch(&wanted, tell).await;
+            let outcome = store.fetch(&file, publish).await;
             Report::Fetched { reference, outcome }
         });
     }
@@ -33,28 +26,27 @@ impl Supervisor {
     pub(super) fn fetched(&mut self, reference: ModelReference, outcome: Result<FileRecord, Failure>) {
         match outcome {
             Ok(record) => {
-                info!(%reference, bytes = record.bytes, "a model file is here");
+                info!(%reference, bytes = record.bytes, "fetched a model file");
                 metrics::fetched();
                 metrics::bytes_fetched(record.bytes);
                 let (bytes, sha256) = (record.bytes, record.sha256.clone());
-                self.show_file(&record);
-                self.publish(HiveEvent::Fetched { reference, bytes, sha256 });
+                self.hive.put_file_record(&record);
+                self.hive.publish(HiveEvent::Fetched { reference, bytes, sha256 });
             }
             Err(failure) => {
-                warn!(%reference, %failure, "a model file could not be fetched");
+                warn!(%reference, %failure, "failed to fetch a model file");
                 metrics::fetch_failed(failure.code);
-                self.publish(HiveEvent::FetchFailed { reference, failure });
+                self.hive.publish(HiveEvent::FetchFailed { reference, failure });
             }
         }
     }
 
     pub(super) fn remove_file(&mut self, reference: ModelReference) {
-        let user = self.charges.values().find(|charge| charge.worker.spec.reference == reference);
-        if let Some(charge) = user {
-            let worker = &charge.worker.name;
+        let user = self.workers.values().find(|managed| managed.worker.spec.reference == reference);
+        if let Some(managed) = user {
+            let worker = &managed.worker.name;
             let message = format!("{reference} is used by worker {worker}: stop it first (`rbee stop {worker}`)");
-            let failure = Failure::new(FailureCode::InvalidRequest, message);
-            return self.publish(HiveEvent::Refused { failure });
+            return self.refuse(FailureCode::InvalidRequest, message);
         }
         let store = self.store.clone();
         self.tasks.spawn(async move {
@@ -66,35 +58,36 @@ impl Supervisor {
     pub(super) fn file_removed(&mut self, reference: ModelReference, outcome: Result<u64, Failure>) {
         match outcome {
             Ok(bytes) => {
-                info!(%reference, bytes, "a model file was deleted");
-                Registry::files(&self.bus).remove_ordered(&self.outbox, &self.file_key(&reference));
-                self.publish(HiveEvent::FileRemoved { reference, bytes });
+                info!(%reference, bytes, "deleted a model file");
+                self.hive.remove_file_record(&reference);
+                self.hive.publish(HiveEvent::FileRemoved { reference, bytes });
             }
-            Err(failure) => self.publish(HiveEvent::Refused { failure }),
+            Err(failure) => self.hive.publish(HiveEvent::Refused { failure }),
         }
     }
 
-    /// What the registry says of the files of this hive: what is here now, and no more.
-    pub(super) async fn show_files(&mut self) -> Result<(), rbee_nats::BusError> {
-        let here = self.store.list().await;
-        let registry = Registry::files(&self.bus);
-        let prefix = format!("{}.", self.config.name);
+    /// Makes the registry list exactly the model files that are in the store.
+    pub(super) async fn publish_files(&mut self) -> Result<(), BusError> {
+        let stored = self.store.list().await;
+        let registry = Registry::files(&self.hive.bus);
+        let prefix = format!("{}.", self.hive.config.name);
         for (key, record) in registry.all().await? {
-            if key.starts_with(&prefix) && !here.contains(&record) {
+            if key.starts_with(&prefix) && !stored.contains(&record) {
                 registry.remove(&key).await?;
             }
         }
-        for record in &here {
-            self.show_file(record);
+        for record in &stored {
+            self.hive.put_file_record(record);
         }
         Ok(())
     }
+}
 
-    pub(super) fn show_file(&self, record: &FileRecord) {
-        Registry::files(&self.bus).put_ordered(&self.outbox, &self.file_key(&record.reference), record, None);
-    }
-
-    fn file_key(&self, reference: &ModelReference) -> String {
-        format!("{}.{}", self.config.name, digest_of(reference))
+/// A function that publishes the progress of a fetch.
+pub(super) fn progress_publisher(hive: &Hive, reference: &ModelReference) -> impl FnMut(Progress) + Send + use<> {
+    let (outbox, hive, reference) = (hive.outbox.clone(), hive.config.name.clone(), reference.clone());
+    move |Progress { done_bytes, total_bytes, .. }| {
+        let progress = HiveEvent::FetchProgress { reference: reference.clone(), done_bytes, total_bytes };
+        outbox.publish(&Event::Hive(hive.clone(), progress));
     }
 }

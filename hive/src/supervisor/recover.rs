@@ -1,170 +1,157 @@
-//! What an earlier run of this hive left: live workers are adopted, ended ones are processed, and what is nobody's is ended.
+//! Recovery of what an earlier run of this hive left: running workers are adopted, dead ones reaped, orphans killed.
 //!
-//! The ledger says what there should be, the kernel what there is. A worker is taken for the one in the ledger only if
-//! its whole identity is the same; its number alone may be a stranger's by now.
+//! The ledger says what there should be, the kernel what there is. A process is taken for that of a ledger entry only if
+//! its whole identity is the same: its number alone may belong to another program by now.
 
 use std::{collections::BTreeSet, time::Instant};
 
-use rbee_nats::{BusError, ClaimError, PortClaim, Registry};
+use rbee_nats::{BusError, Registry};
 use rbee_schema::{HiveEvent, PortLease, WorkerName};
 use tracing::{info, warn};
 
-use super::{Charge, Supervisor, hear::draw, number};
+use super::{
+    managed::{ManagedWorker, RunningProcess},
+    report::Report,
+    state::Supervisor,
+};
 use crate::{
+    count,
     decide::{
         admit::Need,
-        worker::{Effect, Ended, Remembered, Worker},
+        worker::{Effect, ProcessExit, Recorded, Worker},
     },
-    ledger::Page,
+    ledger::LedgerEntry,
     limits::group_name,
     metrics, output,
     process::{self, Process},
 };
 
-impl Supervisor {
-    pub(super) async fn recover(&mut self) -> Result<(), BusError> {
-        let pages = self.ledger.pages();
-        let alive = |page: &Page| {
-            let identity = page.process.as_ref()?;
-            Process::open(identity.pid).ok().filter(|process| process.identity == *identity)
-        };
-        let (living, dead): (Vec<_>, Vec<_>) = pages
-            .into_iter()
-            .map(|(worker, page)| (alive(&page), worker, page))
-            .partition(|(process, ..)| process.is_some());
+/// A worker of the ledger whose process still runs.
+struct Living {
+    name: WorkerName,
+    entry: LedgerEntry,
+    process: Process,
+    port: u16,
+}
 
-        // First of all: nobody may hold a port or a card for a worker that is not there.
-        let runs: BTreeSet<_> = living.iter().map(|(_, worker, page)| (worker.clone(), page.record.epoch)).collect();
+impl Supervisor {
+    pub(super) async fn recover(&mut self, entries: Vec<(WorkerName, LedgerEntry)>) -> Result<(), BusError> {
+        let (living, dead) = sorted(entries);
+        // Orphans first: they may hold a port or memory that a worker needs.
+        let killed = self.kill_orphans(&living).await;
+        let (adopted, ended) = (count::capped(living.len()), count::capped(dead.len()));
+        for worker in living {
+            self.adopt(worker).await;
+        }
+        for (name, entry) in dead {
+            self.reap(name, entry);
+        }
+        let leases_released = self.release_leaked().await?;
+        self.remove_stale_records().await?;
+        self.prune_logs();
+        if adopted + ended + killed + leases_released > 0 {
+            info!(adopted, ended, killed, leases_released, "recovered from an earlier run of this hive");
+            self.hive.publish(HiveEvent::Recovered { adopted, ended, killed, leases_released });
+        }
+        Ok(())
+    }
+
+    /// Kills processes of this hive's earlier runs that belong to no living worker. Returns how many.
+    async fn kill_orphans(&self, living: &[Living]) -> u32 {
+        let runs: BTreeSet<(WorkerName, u64)> =
+            living.iter().map(|worker| (worker.name.clone(), worker.entry.record.epoch)).collect();
         let kept: BTreeSet<String> = runs.iter().map(|(worker, epoch)| group_name(worker, *epoch)).collect();
-        let state_id = self.ledger.id().to_owned();
-        let doomed =
-            move |run: &process::Run| run.state_id == state_id && !runs.contains(&(run.worker.clone(), run.epoch));
-        let (enforcer, kept) = (self.enforcer.clone(), kept);
+        let (state_id, enforcer) = (self.ledger.id().to_owned(), self.enforcer.clone());
         let kill = move || {
-            let mut killed = process::kill_marked(doomed);
+            let is_orphan = |mark: &process::RunMark| {
+                mark.state_id == state_id && !runs.contains(&(mark.worker.clone(), mark.epoch))
+            };
+            let mut killed: BTreeSet<u32> = process::kill_marked(is_orphan).into_iter().collect();
             killed.extend(enforcer.sweep(|group| kept.contains(group)));
-            killed.sort_unstable();
-            killed.dedup();
             killed
         };
         let killed = tokio::task::spawn_blocking(kill).await.unwrap_or_default();
         for pid in &killed {
             metrics::orphan_killed();
-            warn!(pid, "a process that belongs to no worker was killed");
+            warn!(pid, "killed a process that belongs to no worker");
         }
-
-        let (adopted, ended) = (number(living.len()), number(dead.len()));
-        for (process, worker, page) in living {
-            if let Some(process) = process {
-                self.adopt(worker, page, process).await;
-            }
-        }
-        for (_, worker, page) in dead {
-            self.bury(worker, page);
-        }
-        let leases_released = self.release_leaked().await?;
-        self.forget_records().await?;
-        let (data, kept) = (self.config.data.clone(), self.charges.keys().cloned().collect::<BTreeSet<_>>());
-        let age = self.config.rules.timers.log_age;
-        self.tasks.spawn_blocking(move || {
-            output::prune(&data, &kept, age);
-            super::Report::Done
-        });
-        if adopted + ended + number(killed.len()) + leases_released > 0 {
-            let killed = number(killed.len());
-            info!(adopted, ended, killed, leases_released, "what an earlier run left is looked after");
-            self.publish(HiveEvent::Recovered { adopted, ended, killed, leases_released });
-        }
-        Ok(())
+        count::capped(killed.len())
     }
 
-    async fn adopt(&mut self, name: WorkerName, page: Page, process: Process) {
-        let lease = PortLease { hive_epoch: self.epoch, ..page.lease.clone() };
-        let port = page.record.port.unwrap_or(0);
-        let claim = match self.leases.adopt(port, &lease).await {
-            Ok(claim) => Some(claim),
-            Err(ClaimError::Held(other)) => {
-                warn!(worker = %name, port, hive = %other.hive, "the port of a living worker is leased by another hive");
-                None
-            }
-            Err(ClaimError::Bus(error)) => {
-                warn!(worker = %name, port, %error, "the lease of a living worker is renewed later");
-                Some(PortClaim { port, revision: 0 })
-            }
-        };
-        self.ports.adopt(port, &name);
-        info!(worker = %name, pid = process.pid(), port, "a living worker is adopted");
-        let remembered = remembered(&name, &page);
-        let (worker, effects) = Worker::adopt(remembered, process.pid(), port, Instant::now(), &self.rules.timers);
-        let limits = page.spec.limits.or(self.config.limits);
-        let cage = self.enforcer.reopen(&name, page.record.epoch, &limits, process.pid());
-        let charge = Charge {
-            process: Some(process.clone()),
-            cage: Some(cage),
-            need: Some(Need::of(&page.spec, None)),
-            claim,
-            page: Some(page),
-            ..Charge::new(worker, lease)
-        };
-        self.charges.insert(name.clone(), charge);
-        self.watch(&name, process);
+    async fn adopt(&mut self, worker: Living) {
+        let Living { name, entry, process, port } = worker;
+        let lease = PortLease { hive_epoch: self.hive.epoch, ..entry.lease.clone() };
+        let claim = self.adopt_lease(port, &lease).await;
+        self.ports.book.adopt(port, &name);
+        info!(worker = %name, pid = process.pid(), port, "adopted a running worker");
+        let recorded = recorded(&name, &entry);
+        let (worker, effects) = Worker::adopt(recorded, process.pid(), port, Instant::now(), &self.rules.timers);
+        let limits = entry.spec.limits.or(self.hive.config.limits);
+        let cgroup = self.enforcer.reopen(&name, entry.record.epoch, &limits, process.pid());
+        let run = RunningProcess::new(process.clone(), cgroup.clone(), claim);
+        let need = Some(Need::of(&entry.spec, None));
+        self.workers.insert(name.clone(), ManagedWorker { run: Some(run), need, ..ManagedWorker::new(worker, lease) });
+        self.watch(&name, process, cgroup);
         self.carry_out(&name, effects);
     }
 
-    fn bury(&mut self, name: WorkerName, page: Page) {
+    /// Handles a worker whose process ended while the hive was away, as if its exit had been seen now.
+    fn reap(&mut self, name: WorkerName, entry: LedgerEntry) {
         info!(worker = %name, "a worker ended while its hive was away");
-        let log = output::log_file(&self.config.data, &name);
-        let tail = output::tail(&log, page.record.epoch, &self.config.rules.bounds);
-        let ended = Ended { tail, draw: draw(), ..Ended::default() };
-        let port = page.record.port;
-        if let Some(port) = port {
-            self.ports.adopt(port, &name);
+        let log = output::log_file(&self.hive.config.data, &name);
+        let tail = output::tail(&log, entry.record.epoch, &self.hive.config.rules.bounds);
+        let exit = ProcessExit { tail, draw: fastrand::f64(), ..ProcessExit::default() };
+        if let Some(port) = entry.record.port {
+            self.ports.book.adopt(port, &name);
         }
-        let claim = port.map(|port| PortClaim { port, revision: 0 });
-        let remembered = remembered(&name, &page);
-        let (worker, effects) = Worker::bury(remembered, ended, port, Instant::now(), &self.rules);
-        let lease = page.lease.clone();
-        let charge = Charge { claim, page: Some(page), ..Charge::new(worker, lease) };
-        self.charges.insert(name.clone(), charge);
-        // The tree of its process has been ended with what is nobody's.
+        let (worker, effects) = Worker::reap(recorded(&name, &entry), exit, Instant::now(), &self.rules);
+        self.workers.insert(name.clone(), ManagedWorker::new(worker, entry.lease));
+        // Its process tree was killed with the orphans.
         let effects = effects.into_iter().filter(|effect| *effect != Effect::Kill).collect();
         self.carry_out(&name, effects);
     }
 
-    /// Releases the leases of this hive that no worker has.
-    async fn release_leaked(&mut self) -> Result<u32, BusError> {
-        let mut released = 0;
-        for (key, lease) in Registry::ports(&self.bus).all().await? {
-            let port = key.strip_prefix(&format!("{}.", self.config.host)).and_then(|port| port.parse().ok());
-            let Some(port) = port else { continue };
-            if lease.hive == self.config.name && !self.ports.is_of(port, &lease.worker) {
-                self.leases.release(PortClaim { port, revision: 0 }, &lease).await?;
-                self.tell_reclaimed(port, &lease.worker);
-                released += 1;
-            }
-        }
-        Ok(released)
-    }
-
-    /// Removes the records of workers that are not there any more.
-    async fn forget_records(&mut self) -> Result<(), BusError> {
-        let prefix = format!("{}.", self.config.name);
-        for (key, _) in self.records.all().await? {
+    /// Removes the registry records of workers that are not on this hive any more.
+    async fn remove_stale_records(&mut self) -> Result<(), BusError> {
+        let prefix = format!("{}.", self.hive.config.name);
+        let records = Registry::workers(&self.hive.bus);
+        for (key, _) in records.all().await? {
             let worker: Option<WorkerName> = key.strip_prefix(&prefix).and_then(|name| name.parse().ok());
-            if worker.is_some_and(|worker| !self.charges.contains_key(&worker)) {
-                self.records.remove(&key).await?;
+            if worker.is_some_and(|worker| !self.workers.contains_key(&worker)) {
+                records.remove(&key).await?;
             }
         }
         Ok(())
     }
+
+    fn prune_logs(&mut self) {
+        let kept: BTreeSet<_> = self.workers.names().into_iter().collect();
+        let (data, age) = (self.hive.config.data.clone(), self.hive.config.rules.timers.log_age);
+        self.tasks.spawn_blocking(move || {
+            output::prune(&data, &kept, age);
+            Report::Done
+        });
+    }
 }
 
-fn remembered(name: &WorkerName, page: &Page) -> Remembered {
-    Remembered {
+/// Splits the entries of the ledger into workers whose process runs, and others.
+fn sorted(entries: Vec<(WorkerName, LedgerEntry)>) -> (Vec<Living>, Vec<(WorkerName, LedgerEntry)>) {
+    let (mut living, mut dead) = (Vec::new(), Vec::new());
+    for (name, entry) in entries {
+        match (entry.running(), entry.record.port) {
+            (Some(process), Some(port)) => living.push(Living { name, entry, process, port }),
+            _ => dead.push((name, entry)),
+        }
+    }
+    (living, dead)
+}
+
+fn recorded(name: &WorkerName, entry: &LedgerEntry) -> Recorded {
+    Recorded {
         name: name.clone(),
-        model: page.model.clone(),
-        spec: page.spec.clone(),
-        record: page.record.clone(),
-        unwanted: page.unwanted.clone(),
+        model: entry.model.clone(),
+        spec: entry.spec.clone(),
+        record: entry.record.clone(),
+        stop_reason: entry.stop_reason.clone(),
     }
 }

@@ -1,4 +1,4 @@
-//! What the hub refuses.
+//! Refusals and malformed answers of the hub.
 
 use rbee_hive::store::{Store, StoreConfig};
 use rbee_schema::{ByteSize, FailureCode};
@@ -7,7 +7,7 @@ use tempfile::tempdir;
 use crate::hub::{FakeHub, provide, weights};
 
 #[tokio::test]
-async fn a_refusal_is_told_with_what_to_do() {
+async fn refusal_is_reported_with_a_remedy() {
     for (status, name, code, words) in [
         (401, "GatedRepo", FailureCode::AccessDenied, "set HF_TOKEN"),
         (403, "", FailureCode::AccessDenied, "accept its licence"),
@@ -20,12 +20,12 @@ async fn a_refusal_is_told_with_what_to_do() {
         let failure = provide(&hub.store(folder.path()), "hf:o/r/m.gguf").await.expect_err("refused");
         assert_eq!(failure.code, code, "{failure}");
         assert!(failure.message.contains(words), "{failure}");
-        assert_eq!(hub.talk().listings.len(), 1, "a refusal is not asked for again");
+        assert_eq!(hub.talk().listings.len(), 1, "a refused request is not repeated");
     }
 }
 
 #[tokio::test]
-async fn a_missing_file_is_answered_with_those_that_are_there() {
+async fn missing_file_is_answered_with_a_list_of_the_others() {
     let hub = FakeHub::start(&[("a.gguf", weights(10)), ("b/c.gguf", weights(10)), ("README.md", weights(10))]).await;
     let folder = tempdir().expect("a folder");
     let failure = provide(&hub.store(folder.path()), "hf:o/r/m.gguf").await.expect_err("missing");
@@ -37,7 +37,7 @@ async fn a_missing_file_is_answered_with_those_that_are_there() {
 }
 
 #[tokio::test]
-async fn a_busy_hub_is_asked_again() {
+async fn request_to_a_busy_hub_is_repeated() {
     let hub = FakeHub::start(&[("m.gguf", weights(1000))]).await;
     hub.talk().refusals.extend([(503, ""), (429, "")]);
     let folder = tempdir().expect("a folder");
@@ -46,7 +46,7 @@ async fn a_busy_hub_is_asked_again() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_listing_is_a_failed_fetch() {
+async fn malformed_listing_fails_the_fetch() {
     for garbage in ["<html>please log in to this network</html>", "{}", r#"{"sha":"../x","siblings":[]}"#] {
         let hub = FakeHub::start(&[("m.gguf", weights(10))]).await;
         hub.talk().garbage = Some(garbage);
@@ -58,7 +58,7 @@ async fn an_answer_that_is_no_listing_is_a_failed_fetch() {
 }
 
 #[tokio::test]
-async fn a_listing_that_is_larger_than_its_bound_is_not_read() {
+async fn listing_above_its_bound_is_not_read() {
     let hub = FakeHub::start(&[("m.gguf", weights(10))]).await;
     let folder = tempdir().expect("a folder");
     let small = StoreConfig { largest_listing: ByteSize(100), ..hub.config(folder.path()) };
@@ -67,17 +67,18 @@ async fn a_listing_that_is_larger_than_its_bound_is_not_read() {
 }
 
 #[tokio::test]
-async fn a_hub_is_spoken_to_by_tls_where_its_address_says_so() {
+async fn https_address_is_used_with_tls() {
     let hub = FakeHub::start(&[]).await;
     let folder = tempdir().expect("a folder");
     let config = hub.config(folder.path());
     let config = StoreConfig { endpoint: config.endpoint.replace("http:", "https:"), ..config };
-    let failure = provide(&Store::open(config).expect("a store"), "hf:o/r/m.gguf").await.expect_err("it knows no TLS");
-    assert!(failure.message.contains("InvalidContentType"), "what answered is no TLS: {failure}");
+    let failure =
+        provide(&Store::open(config).expect("a store"), "hf:o/r/m.gguf").await.expect_err("the hub has no TLS");
+    assert!(failure.message.contains("InvalidContentType"), "the answer is not TLS: {failure}");
 }
 
 #[tokio::test]
-async fn an_address_that_is_none_is_refused_at_once() {
+async fn malformed_address_is_refused_at_once() {
     let folder = tempdir().expect("a folder");
     for endpoint in ["huggingface.co", "ftp://hub", ""] {
         let config = StoreConfig { endpoint: endpoint.to_owned(), ..StoreConfig::new(folder.path()) };

@@ -1,5 +1,5 @@
-//! A hub for tests: listings and redirects on one port, the bytes on another, as the real one has them. It notes what
-//! it is asked, and can be told to answer badly.
+//! A hub for tests: listings and redirects on one port, the bytes on another, like the real one. It records its requests, and
+//! can be set to answer badly.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,7 +21,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use rbee_hive::store::{Patience, Store, StoreConfig};
+use rbee_hive::store::{RetryLimits, Store, StoreConfig};
 use rbee_schema::{Failure, HubFile, ModelReference};
 use sha2::{Digest as _, Sha256};
 use tokio::{
@@ -34,30 +34,30 @@ use tokio::{
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub(crate) const TOKEN: &str = "hf_secret";
 
-/// How the next request for bytes is answered.
+/// Answer to the next request for bytes.
 pub(crate) enum Answer {
-    /// So many bytes come, then the connection is cut.
+    /// This number of bytes, then the connection is cut.
     Cut(usize),
-    /// So many bytes come, then nothing until the gate opens.
+    /// This number of bytes, then nothing until the gate opens.
     Hold(usize, watch::Receiver<bool>),
     /// A status and no bytes.
     Status(u16),
-    /// The whole file, whatever was asked for.
+    /// The whole file, whatever range was requested.
     WithoutRange,
-    /// Other bytes than those listed, as many as are asked for.
+    /// Other bytes than those listed, as many as were requested.
     OtherBytes,
 }
 
-/// How the listing names the content of its files.
+/// Digests in the listing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Listed {
     Large,
     GitObject,
-    /// Neither size nor digest, as a mirror may have it.
+    /// Neither size nor digest, as on some mirrors.
     Bare,
 }
 
-/// What the bytes were asked for.
+/// A request for bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) path: String,
@@ -68,11 +68,11 @@ pub(crate) struct Seen {
 pub(crate) struct Talk {
     pub(crate) files: BTreeMap<String, Bytes>,
     pub(crate) listed: Listed,
-    /// Sizes that the listing states wrongly.
+    /// Wrong sizes in the listing.
     pub(crate) wrong_sizes: BTreeMap<String, u64>,
-    /// Refusals of the next listings: the status, and the hub's name for it.
+    /// Refusals of the next listings: the status, and the hub's code.
     pub(crate) refusals: VecDeque<(u16, &'static str)>,
-    /// What is answered instead of a listing.
+    /// Answer instead of a listing.
     pub(crate) garbage: Option<&'static str>,
     pub(crate) answers: VecDeque<Answer>,
     pub(crate) listings: Vec<Option<String>>,
@@ -123,12 +123,12 @@ impl FakeHub {
         self.shared.talk.lock().expect("no test panicked with it")
     }
 
-    /// The ranges that the bytes were asked for.
+    /// Ranges of the requests for bytes.
     pub(crate) fn ranges(&self) -> Vec<Option<String>> {
         self.talk().seen.iter().map(|seen| seen.range.clone()).collect()
     }
 
-    /// Nobody answers any longer.
+    /// Stops both servers.
     pub(crate) async fn stop(&mut self) {
         for server in self.servers.drain(..) {
             server.abort();
@@ -136,14 +136,14 @@ impl FakeHub {
         }
     }
 
-    /// A store that fetches from here, and does not wait long.
+    /// A store that fetches from this hub, with short pauses.
     pub(crate) fn store(&self, folder: &Path) -> Store {
         Store::open(self.config(folder)).expect("a store")
     }
 
     pub(crate) fn config(&self, folder: &Path) -> StoreConfig {
-        let patience = Patience { tries: 3, first_pause: Duration::from_millis(1), ..Patience::default() };
-        StoreConfig { endpoint: self.endpoint.clone(), patience, ..StoreConfig::new(folder) }
+        let retry = RetryLimits { attempts: 3, first_pause: Duration::from_millis(1), ..RetryLimits::default() };
+        StoreConfig { endpoint: self.endpoint.clone(), retry, ..StoreConfig::new(folder) }
     }
 }
 
@@ -220,22 +220,22 @@ async fn content(State(shared): State<Shared>, UrlPath(path): UrlPath<String>, h
     if from >= whole.len() {
         return StatusCode::RANGE_NOT_SATISFIABLE.into_response();
     }
-    let asked = whole.slice(from..end);
-    let mut response = Response::builder().header(header::CONTENT_LENGTH, asked.len());
+    let requested = whole.slice(from..end);
+    let mut response = Response::builder().header(header::CONTENT_LENGTH, requested.len());
     if span.is_some() {
         let content_range = format!("bytes {from}-{}/{}", end - 1, whole.len());
         response = response.status(StatusCode::PARTIAL_CONTENT).header(header::CONTENT_RANGE, content_range);
     }
     let cut = || Err(io::Error::other("the test cuts the connection"));
     let body = match answer {
-        None | Some(Answer::WithoutRange) => Body::from(asked),
-        Some(Answer::OtherBytes) => Body::from(vec![b'?'; asked.len()]),
+        None | Some(Answer::WithoutRange) => Body::from(requested),
+        Some(Answer::OtherBytes) => Body::from(vec![b'?'; requested.len()]),
         Some(Answer::Status(status)) => {
             return StatusCode::from_u16(status).expect("a status").into_response();
         }
         Some(Answer::Cut(after)) => {
-            // The bytes first, so that they are sent before the cut.
-            let sent = stream::once(async move { Ok(asked.slice(..after)) });
+            // The bytes are sent before the connection is cut.
+            let sent = stream::once(async move { Ok(requested.slice(..after)) });
             let end = stream::once(async move {
                 tokio::task::yield_now().await;
                 cut()
@@ -243,7 +243,7 @@ async fn content(State(shared): State<Shared>, UrlPath(path): UrlPath<String>, h
             Body::from_stream(sent.chain(end))
         }
         Some(Answer::Hold(after, mut gate)) => {
-            let (begin, rest) = (asked.slice(..after), asked.slice(after..));
+            let (begin, rest) = (requested.slice(..after), requested.slice(after..));
             let sent = stream::once(async move { Ok::<_, io::Error>(begin) });
             let held = stream::once(async move {
                 gate.wait_for(|open| *open).await.map_err(io::Error::other)?;
@@ -262,7 +262,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     })
 }
 
-/// Bytes that differ from place to place.
+/// Pseudorandom bytes.
 pub(crate) fn weights(size: usize) -> Bytes {
     let mut state = 1_u32;
     let mut next = || {
@@ -280,22 +280,22 @@ pub(crate) fn hub_file(text: &str) -> HubFile {
     text.parse().expect("a file on the hub")
 }
 
-/// Waits for what must come. The limit is for a test that fails.
+/// Waits for something that must happen. The limit is for a test that fails.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(60), what).await.expect("it comes within a minute")
 }
 
-/// Tells a test what happened, if it still listens.
-pub(crate) fn tell<T>(sender: &mpsc::UnboundedSender<T>, what: T) {
+/// Sends a value to the test, if it still receives.
+pub(crate) fn send<T>(sender: &mpsc::UnboundedSender<T>, what: T) {
     let _ = sender.send(what);
 }
 
-/// Provides a file and says nothing of its progress.
+/// Provides a file without reporting progress.
 pub(crate) async fn provide(store: &Store, text: &str) -> Result<std::path::PathBuf, Failure> {
     store.provide(&reference(text), |_| {}).await
 }
 
-/// Every file under a folder whose name is not the store's own book-keeping.
+/// Files under a folder, without the store's lock files.
 pub(crate) fn files_under(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];

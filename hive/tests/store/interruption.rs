@@ -1,4 +1,4 @@
-//! What is here is never fetched twice.
+//! Interrupted fetches: no byte is fetched twice.
 
 use std::{env, fs, path::Path, process::Stdio};
 
@@ -10,12 +10,12 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use crate::hub::{Answer, FakeHub, files_under, provide, reference, sha256, soon, tell, weights};
+use crate::hub::{Answer, FakeHub, files_under, provide, reference, send, sha256, soon, weights};
 
 const SIZE: usize = 3 << 20;
 
 #[tokio::test]
-async fn a_cut_connection_is_taken_up_where_it_was_cut() {
+async fn fetch_continues_where_the_connection_was_cut() {
     let bytes = weights(SIZE);
     let hub = FakeHub::start(&[("m.gguf", bytes.clone())]).await;
     hub.talk().answers.extend([Answer::Cut(1_000_000), Answer::Status(503), Answer::Cut(500_000)]);
@@ -23,14 +23,14 @@ async fn a_cut_connection_is_taken_up_where_it_was_cut() {
     let path = provide(&hub.store(folder.path()), "hf:o/r/m.gguf").await.expect("fetched");
     assert!(fs::read(path).expect("a file") == bytes);
     let starts: Vec<usize> = hub.ranges().into_iter().map(start).collect();
-    // What was cut may be a little less than what was sent; nothing that is here is asked for again.
+    // Less may have arrived than was sent before the cut. No byte that has arrived is requested again.
     let [0, first, again, second] = starts.as_slice() else { panic!("{starts:?}") };
     assert!(*first <= 1_000_000 && first == again, "{starts:?}");
     assert!(second >= first && *second <= first + 500_000, "{starts:?}");
 }
 
 #[tokio::test]
-async fn a_fetch_that_was_ended_in_the_middle_is_taken_up_by_the_next() {
+async fn fetch_continues_where_a_dropped_one_ended() {
     let bytes = weights(SIZE);
     let hub = FakeHub::start(&[("m.gguf", bytes.clone())]).await;
     let (_gate, closed) = watch::channel(false);
@@ -44,7 +44,7 @@ async fn a_fetch_that_was_ended_in_the_middle_is_taken_up_by_the_next() {
         }
     }
     let names = files_under(folder.path());
-    assert!(names.iter().all(|name| name.ends_with(".part")), "nothing half-written has a name: {names:?}");
+    assert!(names.iter().all(|name| name.ends_with(".part")), "no incomplete file has its name: {names:?}");
 
     let path = provide(&hub.store(folder.path()), "hf:o/r/m.gguf").await.expect("fetched");
     assert!(fs::read(path).expect("a file") == bytes);
@@ -53,7 +53,7 @@ async fn a_fetch_that_was_ended_in_the_middle_is_taken_up_by_the_next() {
 }
 
 #[tokio::test]
-async fn what_was_left_damaged_is_fetched_anew() {
+async fn damaged_partial_download_is_fetched_again() {
     let bytes = weights(SIZE);
     let hub = FakeHub::start(&[("m.gguf", bytes.clone())]).await;
     let folder = tempdir().expect("a folder");
@@ -66,7 +66,7 @@ async fn what_was_left_damaged_is_fetched_anew() {
 }
 
 #[tokio::test]
-async fn a_server_without_ranges_sends_it_all_again() {
+async fn hub_without_ranges_sends_the_whole_file_again() {
     let bytes = weights(SIZE);
     let hub = FakeHub::start(&[("m.gguf", bytes.clone())]).await;
     hub.talk().answers.extend([Answer::Cut(1_000_000), Answer::WithoutRange]);
@@ -76,7 +76,7 @@ async fn a_server_without_ranges_sends_it_all_again() {
 }
 
 #[tokio::test]
-async fn a_hub_that_stays_broken_is_given_up_and_what_is_here_is_kept() {
+async fn fetch_from_a_broken_hub_fails_and_keeps_its_bytes() {
     let hub = FakeHub::start(&[("m.gguf", weights(SIZE))]).await;
     hub.talk().answers.push_back(Answer::Cut(1_000_000));
     hub.talk().answers.extend([503, 500, 429].map(Answer::Status));
@@ -84,29 +84,29 @@ async fn a_hub_that_stays_broken_is_given_up_and_what_is_here_is_kept() {
     let store = hub.store(folder.path());
     let failure = provide(&store, "hf:o/r/m.gguf").await.expect_err("broken");
     assert!(failure.code == FailureCode::FetchFailed && failure.retryable, "{failure}");
-    assert!(failure.message.contains("3 tries"), "{failure}");
+    assert!(failure.message.contains("3 requests"), "{failure}");
     let tried = hub.ranges().len();
-    provide(&store, "hf:o/r/m.gguf").await.expect("it is well again");
+    provide(&store, "hf:o/r/m.gguf").await.expect("the hub has recovered");
     let after: Vec<usize> = hub.ranges().into_iter().skip(tried).map(start).collect();
     let [from] = after.as_slice() else { panic!("{after:?}") };
-    assert!(*from > 0, "what was here is kept");
+    assert!(*from > 0, "the bytes were kept");
 }
 
 #[tokio::test]
-async fn a_hub_that_is_not_there_is_given_up() {
+async fn fetch_from_an_unreachable_hub_fails() {
     let mut hub = FakeHub::start(&[]).await;
     hub.stop().await;
     let folder = tempdir().expect("a folder");
-    let failure = provide(&hub.store(folder.path()), "hf:o/r/m.gguf").await.expect_err("nobody is there");
+    let failure = provide(&hub.store(folder.path()), "hf:o/r/m.gguf").await.expect_err("no hub");
     assert!(failure.code == FailureCode::FetchFailed && failure.retryable, "{failure}");
     assert!(failure.message.contains("Connection refused"), "{failure}");
 }
 
-/// Says to the program of this test that it is the process that is killed: where the hub is, and the folder.
+/// Set in the child process that is killed: address of the hub, and folder.
 const KILLED: (&str, &str) = ("RBEE_TEST_HUB", "RBEE_TEST_FOLDER");
 
 #[tokio::test]
-async fn what_a_killed_process_held_is_taken_up_by_another() {
+async fn lock_of_a_killed_process_is_taken_over() {
     if let (Ok(hub), Ok(folder)) = (env::var(KILLED.0), env::var(KILLED.1)) {
         let config = StoreConfig { endpoint: hub, ..StoreConfig::new(folder) };
         let ended = provide(&Store::open(config).expect("a store"), "hf:o/r/m.gguf").await;
@@ -118,7 +118,7 @@ async fn what_a_killed_process_held_is_taken_up_by_another() {
     hub.talk().answers.push_back(Answer::Hold(1_000_000, closed));
     let folder = tempdir().expect("a folder");
     let mut other = Command::new(env::current_exe().expect("this program"))
-        .args(["--exact", "interruption::what_a_killed_process_held_is_taken_up_by_another"])
+        .args(["--exact", "interruption::lock_of_a_killed_process_is_taken_over"])
         .env(KILLED.0, &hub.endpoint)
         .env(KILLED.1, folder.path())
         .stdout(Stdio::null())
@@ -126,23 +126,23 @@ async fn what_a_killed_process_held_is_taken_up_by_another() {
         .spawn()
         .expect("this program starts");
     tokio::select! {
-        ended = other.wait() => panic!("the other process ended by itself: {ended:?}"),
+        ended = other.wait() => panic!("the other process exited: {ended:?}"),
         () = soon(part_has(folder.path(), 1_000_000)) => {}
     }
-    let (sender, mut heard) = mpsc::unbounded_channel::<Progress>();
+    let (sender, mut reports) = mpsc::unbounded_channel::<Progress>();
     let store = hub.store(folder.path());
     let fetching =
         tokio::spawn(
-            async move { store.provide(&reference("hf:o/r/m.gguf"), |progress| tell(&sender, progress)).await },
+            async move { store.provide(&reference("hf:o/r/m.gguf"), |progress| send(&sender, progress)).await },
         );
-    assert_eq!(soon(heard.recv()).await.expect("told").stage, Stage::Waiting);
+    assert_eq!(soon(reports.recv()).await.expect("reported").stage, Stage::Waiting);
     other.kill().await.expect("killed");
     let path = fetching.await.expect("no panic").expect("fetched");
     assert!(fs::read(path).expect("a file") == bytes);
     assert_eq!(hub.ranges().into_iter().map(start).collect::<Vec<_>>(), [0, 1_000_000]);
 }
 
-/// Waits until the part holds so many bytes.
+/// Waits until the partial download has this number of bytes.
 async fn part_has(folder: &Path, bytes: u64) {
     loop {
         let parts = fs::read_dir(folder.join("models--o--r/blobs")).into_iter().flatten().flatten();
@@ -156,5 +156,5 @@ async fn part_has(folder: &Path, bytes: u64) {
 fn start(range: Option<String>) -> usize {
     let Some(range) = range else { return 0 };
     let number = range.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-'));
-    number.and_then(|number| number.parse().ok()).expect("from some place to the end")
+    number.and_then(|number| number.parse().ok()).expect("a range with an open end")
 }

@@ -56,7 +56,7 @@ async fn a_second_hive_of_the_same_name_ends_with_75_and_the_first_goes_on() {
     fleet.serve_mock("m", "", 1, 1).await;
     let before = fleet.ready(1).await.remove(0);
     let folders = [fleet.folder().join("one"), fleet.folder().join("elsewhere")];
-    for (folder, words) in folders.iter().zip(["runs already on this machine", "runs already on"]) {
+    for (folder, words) in folders.iter().zip(["already runs on this machine", "already runs on"]) {
         let data = folder.display().to_string();
         let refused = fleet.rbee(&["hive", "--name", "one", "--ports", &fleet.ports.range(), "--data", &data]).await;
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();

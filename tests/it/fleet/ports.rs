@@ -87,4 +87,9 @@ async fn a_port_that_a_stranger_holds_is_skipped_and_said_so() {
     let record = soon("skip", skipped.next()).await.expect("the server answers").expect("an event");
     assert_eq!(record.subject, format!("rbee.evt.port.one.{}.skipped", fleet.ports.port(0)));
     assert_eq!(fleet.ready(1).await[0].record.port, Some(fleet.ports.port(1)));
+    eventually("the lease of the skipped port is released", PATIENCE, async || {
+        let leases = Registry::ports(&fleet.bus).all().await.expect("the server answers");
+        leases.iter().all(|(key, _)| !key.ends_with(&format!(".{}", fleet.ports.port(0))))
+    })
+    .await;
 }

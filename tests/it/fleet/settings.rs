@@ -95,7 +95,7 @@ async fn a_hive_and_its_workers_beat_renew_and_let_lapse_as_they_are_told() {
 async fn timers_that_do_not_fit_the_workers_or_the_queen_are_refused_when_a_hive_starts() {
     let mut fleet = Fleet::bare().await;
     for (arguments, words) in [
-        (&["--worker-settings", "beat=3s"][..], "longer than the beat of its workers, which is 3s"),
+        (&["--worker-settings", "beat=3s"][..], "longer than the heartbeat interval of its workers, which is 3s"),
         (&["--timers", "presence=30s"], "`presence_lapse=30s`: expected longer than presence"),
         (&["--bounds", "loop_exit=3"], "did you mean `loop_exits`?"),
         (&["--connection", "outbox=none"], "`outbox=none`: expected a whole number"),
@@ -110,7 +110,10 @@ async fn timers_that_do_not_fit_the_workers_or_the_queen_are_refused_when_a_hive
     fleet.launch_hive(&slow);
     assert_eq!(fleet.exit_code("one").await, Some(1));
     let said = fs::read_to_string(fleet.log("one")).expect("it says why");
-    assert!(said.contains("`suspect=2s`: expected longer than the beat of this hive, which is 2s"), "{said}");
+    assert!(
+        said.contains("`suspect=2s`: expected longer than the heartbeat interval of this hive, which is 2s"),
+        "{said}"
+    );
 
     // One that runs already says so when such a queen comes.
     fleet.kill_role("queen");
@@ -120,7 +123,9 @@ async fn timers_that_do_not_fit_the_workers_or_the_queen_are_refused_when_a_hive
     queen(&mut fleet, "next", &["--queen-timers", "suspect=2s"]).await;
     eventually("it is degraded", PATIENCE, async || {
         let record = Registry::hives(&fleet.bus).get("one").await.expect("the server answers");
-        record.and_then(|record| record.degraded).is_some_and(|why| why.contains("queen next do not suit this hive"))
+        record
+            .and_then(|record| record.degraded)
+            .is_some_and(|why| why.contains("queen next do not fit those of this hive"))
     })
     .await;
 }
@@ -237,9 +242,9 @@ async fn a_verb_that_waits_bears_silence_as_long_as_it_was_told() {
     let record = serde_json::from_str(record).expect("a record");
     Registry::hives(&fleet.bus).put("ghost", &record).await.expect("the server answers");
     for (arguments, words) in [
-        (&["drain", "ghost"][..], "nothing was heard for 300ms (--patience)"),
-        (&["pull", "hf:o/r/m.gguf"], "was silent for 300ms (--patience)"),
-        (&["down"], "nothing was heard for 300ms (--patience)"),
+        (&["drain", "ghost"][..], "no event came for 300ms (--patience)"),
+        (&["pull", "hf:o/r/m.gguf"], "sent no answer for 300ms (--patience)"),
+        (&["down"], "no event came for 300ms (--patience)"),
         (&["cancel", "j"], "no output for 300ms"),
         (&["attach", "j"], "no output for 300ms"),
     ] {

@@ -197,7 +197,7 @@ async fn the_gateway_says_calls_and_thoughts_in_the_shape_of_the_api() {
     assert_eq!(whole["choices"][0]["message"]["content"], "At 6:42.", "{whole}");
 }
 
-/// The test model with another chat template: one that has a place for tools.
+/// The test model with another chat template: one that supports tools.
 fn model_with_tools(folder: &std::path::Path) -> std::path::PathBuf {
     const TEMPLATE: &str = "{% if tools %}{{ '<|im_start|>system\n' }}{{ tools | tojson }}{{ '\nCall: <tool_call>{\"name\": ..., \
         \"arguments\": ...}</tool_call><|im_end|>\n' }}{% endif %}{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + \
@@ -232,6 +232,7 @@ async fn a_real_model_calls_the_tool_that_is_demanded_and_one_without_a_place_fo
 
     fleet.serve("plain", ModelSpec::new(ModelReference::File(model()))).await;
     let chunks = whole(&mut fleet.submit("plain", offered("When?")).await.1).await;
-    let refused = matches!(chunks.last(), Some(Chunk::Error { error }) if error.message.contains("no place for tools"));
+    let refused =
+        matches!(chunks.last(), Some(Chunk::Error { error }) if error.message.contains("does not support tools"));
     assert!(refused, "{chunks:?}");
 }

@@ -79,7 +79,7 @@ async fn one_trace_shows_how_a_job_was_placed_spawned_loaded_and_answered() {
         assert!(spawn.events.iter().any(|found| found == step), "{step}: {:?}", spawn.events);
     }
     let steps: Vec<&str> = job.events.iter().map(String::as_str).collect();
-    assert_eq!(steps, ["a job was taken", "claimed", "prompt rendered", "first token", "done"]);
+    assert_eq!(steps, ["received a job", "claimed", "prompt rendered", "first token", "done"]);
     for said in ["job", "model", "tenant", "worker"] {
         assert!(job.attributes.contains_key(said), "{said}: {:?}", job.attributes);
     }
@@ -155,7 +155,7 @@ async fn a_trace_is_handed_on_also_where_nothing_is_exported() {
         fs::read_to_string(&log)
             .unwrap_or_default()
             .lines()
-            .any(|line| line.contains("a job was taken") && line.contains(TRACE))
+            .any(|line| line.contains("received a job") && line.contains(TRACE))
     };
     eventually("the log says whose trace the job is of", PATIENCE, async || taken()).await;
 }

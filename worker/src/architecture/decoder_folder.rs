@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 
-use candle_core::quantized::gguf_file::Value as Entry;
 use rbee_schema::Failure;
 use serde_json::Value;
 
@@ -14,7 +13,10 @@ use super::{
     config_value::{optional_count, optional_number},
     rope_config::{RopeConfig, RopeScaling},
 };
-use crate::model_file::error::{printable, unsupported};
+use crate::model_file::{
+    error::{printable, unsupported},
+    gguf::Value as Entry,
+};
 
 /// Supported values of `model_type`, and the names of these architectures in GGUF files.
 const ARCHITECTURES: [(&str, &str); 4] =

@@ -67,7 +67,7 @@ pub fn describe_encoder(folder: &Path) -> Result<EncoderModel, Failure> {
     let description = EncoderDescription {
         vocabulary: count("vocab_size")?,
         positions: count("max_position_embeddings")?,
-        // RoBERTa's positions begin after the id of the padding token.
+        // RoBERTa counts positions from the id of the padding token plus one.
         first_position: if name == "bert" { 0 } else { padding(&config)? + 1 },
         token_types: count("type_vocab_size")?,
         width: count("hidden_size")?,

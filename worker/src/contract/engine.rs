@@ -92,17 +92,17 @@ pub struct EngineStats {
     /// Tokens that were made.
     pub answer_tokens: u64,
     /// Tokens of sequences that were looked up in the prompt cache when the sequences began.
-    pub asked_tokens: u64,
-    /// Tokens of `asked_tokens` that were found in the prompt cache and not computed again.
-    pub found_tokens: u64,
+    pub lookup_tokens: u64,
+    /// Tokens of `lookup_tokens` that were found in the prompt cache and not computed again.
+    pub hit_tokens: u64,
     /// Capacity of the KV cache in pages.
     pub cache_pages: u64,
     /// Pages that admitted sequences use now.
     pub used_pages: u64,
     /// Pages that no sequence uses and that are kept for later prompts.
-    pub known_pages: u64,
+    pub idle_pages: u64,
     /// Kept pages that were evicted to make room.
-    pub forgotten_pages: u64,
+    pub evicted_pages: u64,
     /// Size of a page in bytes.
     pub page_bytes: u64,
     /// Number of times that a sequence lost its pages to an older one.
@@ -118,12 +118,12 @@ impl EngineStats {
     pub(crate) fn cache(&self) -> Option<PromptCacheStats> {
         let bytes = |pages| pages * self.page_bytes;
         (self.cache_pages > 0).then(|| PromptCacheStats {
-            lookup_tokens: self.asked_tokens,
-            hit_tokens: self.found_tokens,
+            lookup_tokens: self.lookup_tokens,
+            hit_tokens: self.hit_tokens,
             limit_bytes: bytes(self.cache_pages),
             used_bytes: bytes(self.used_pages),
-            idle_bytes: bytes(self.known_pages),
-            evicted_bytes: bytes(self.forgotten_pages),
+            idle_bytes: bytes(self.idle_pages),
+            evicted_bytes: bytes(self.evicted_pages),
         })
     }
 }

@@ -3,7 +3,7 @@
 use rbee_schema::{EmbeddingInput, Failure, FailureCode};
 
 use super::chat::Chat;
-use crate::decide::format::AnswerFormat;
+use crate::decide::markup::AnswerMarkup;
 
 /// The text side of a model: its chat template and its vocabulary.
 pub trait Text: Send + Sync {
@@ -15,27 +15,27 @@ pub trait Text: Send + Sync {
     fn prompt(&self, chat: &Chat<'_>) -> Result<Vec<u32>, Failure>;
 
     /// The marks with which the model writes reasoning and tool calls.
-    fn format(&self) -> AnswerFormat;
+    fn markup(&self) -> AnswerMarkup;
 
     /// The tokens of an input of an embeddings request, as the model reads them: with the special tokens that stand before
     /// and behind every input, and truncated to the longest input of the model.
     ///
     /// # Errors
     /// `invalid-request` if this model computes no embeddings, or if token ids of the input are not in its vocabulary.
-    fn passage(&self, input: &EmbeddingInput) -> Result<Vec<u32>, Failure> {
+    fn encode_input(&self, input: &EmbeddingInput) -> Result<Vec<u32>, Failure> {
         let _ = input;
         Err(no_embeddings())
     }
 
     /// The bytes of a token. They may be any part of a UTF-8 text, not always whole characters. Empty for ids outside the
-    /// vocabulary and for control tokens, except those that are marks of [`Text::format`].
+    /// vocabulary and for control tokens, except those that are marks of [`Text::markup`].
     fn piece(&self, token: u32) -> &[u8];
 
-    /// Number of tokens in the vocabulary. Ids run from 0 to `size() - 1`.
-    fn size(&self) -> u32;
+    /// Number of tokens in the vocabulary. Ids run from 0 to `token_count() - 1`.
+    fn token_count(&self) -> u32;
 
     /// The tokens that end an answer. They are not part of its text.
-    fn ends(&self) -> Vec<u32>;
+    fn eos_tokens(&self) -> Vec<u32>;
 }
 
 /// The refusal of an embeddings request by a model that continues chats.

@@ -1,52 +1,53 @@
-//! The answer to one job as it grows: which tokens, which text of them is certain, and when it is complete.
+//! The answer to one job while it grows: its tokens, the parts of it that are final, and its end.
 //!
-//! An answer depends on its tokens alone. A worker that goes on where another stopped replays the stored tokens and is
-//! then where that one was.
+//! An answer depends on its tokens alone. A worker that continues the answer of another one replays the stored tokens, and
+//! then has the same state as that worker had.
 
 use rbee_schema::{CalledFunction, Chunk, FinishReason, JobId, TokenLogprob, ToolCall, ToolKind, Usage};
 
 use crate::decide::{
-    call::{self, Call},
-    parts::{Expected, Part, Parts},
-    text::Assembler,
+    assembler::Assembler,
+    output_parser::{ExpectedOutput, OutputParser, OutputPart},
+    tool_call::{ParsedCall, call_id},
 };
 
-/// What an answer is held to.
+/// Properties of an answer that are known before its first token.
 #[derive(Debug, Clone)]
-pub struct Terms {
-    /// Whose answer it is.
+pub struct AnswerSpec {
+    /// Job of the answer.
     pub job: JobId,
-    /// Texts that end it, wherever they come: in a thought and in a call too.
+    /// Stop strings. They end the answer wherever they occur, also in reasoning and in tool calls.
     pub stops: Vec<String>,
-    /// The tokens that end it.
-    pub ends: Vec<u32>,
-    /// What there is to tell from its text.
-    pub expected: Expected,
+    /// Tokens that end the answer.
+    pub eos_tokens: Vec<u32>,
+    /// Parts that the answer may have.
+    pub expected: ExpectedOutput,
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
-    /// The most tokens that it may have.
+    /// Maximum number of tokens of the answer.
     pub limit: u32,
 }
 
-/// An answer.
+/// The answer to one job.
 #[derive(Debug, Clone)]
 pub struct Answer {
     job: JobId,
-    reading: Option<(Assembler, Parts)>,
-    ends: Vec<u32>,
+    /// Turns tokens into parts, until the answer is complete.
+    reading: Option<(Assembler, OutputParser)>,
+    eos_tokens: Vec<u32>,
     prompt_tokens: u32,
     limit: u32,
-    /// The index of the next token.
+    /// Index of the next token.
     index: u32,
-    /// How many calls it has made.
-    called: usize,
+    /// Number of tool calls so far.
+    calls: usize,
     finished: Option<FinishReason>,
-    /// What has come since it was last taken.
-    new: New,
+    /// Output since the last [`Answer::take`].
+    new: NewOutput,
 }
 
 #[derive(Debug, Clone, Default)]
-struct New {
+struct NewOutput {
     ids: Vec<u32>,
     text: String,
     reasoning: String,
@@ -54,55 +55,56 @@ struct New {
     logprobs: Vec<TokenLogprob>,
 }
 
-/// Tokens with logarithms of probabilities take up to two kilobytes each, and a chunk may have one megabyte.
-const MOST_LOGPROBS: usize = 128;
+/// Maximum number of tokens with log-probabilities in a chunk. Each takes up to 2 kB, and a chunk may have 1 MB.
+const MAX_LOGPROBS: usize = 128;
 
 impl Answer {
-    /// An empty answer.
-    pub fn new(terms: Terms) -> Self {
-        let Terms { job, stops, ends, expected, prompt_tokens, limit } = terms;
+    /// An answer without tokens.
+    pub fn new(spec: AnswerSpec) -> Self {
+        let AnswerSpec { job, stops, eos_tokens, expected, prompt_tokens, limit } = spec;
         Self {
             job,
-            reading: Some((Assembler::new(stops), Parts::new(expected))),
-            ends,
+            reading: Some((Assembler::new(stops), OutputParser::new(expected))),
+            eos_tokens,
             prompt_tokens,
             limit,
             index: 0,
-            called: 0,
+            calls: 0,
             finished: None,
-            new: New::default(),
+            new: NewOutput::default(),
         }
     }
 
-    /// Takes over what another worker stored: its tokens, as bytes and ids, and how much it released, by [`released`].
+    /// Replays the stored tokens of earlier attempts, as ids and bytes. `stored` is the sum of [`released_bytes`] of their
+    /// chunks.
     pub fn resume<'a>(&mut self, tokens: impl IntoIterator<Item = (u32, &'a [u8])>, stored: usize) {
         for (id, bytes) in tokens {
             self.push(id, bytes, None);
         }
-        // More than the tokens make certain: the answer was complete, and its held back end was released.
+        // More is stored than the tokens alone release: the answer was complete, and its held back end was released.
         if stored > self.new.size() && self.finished.is_none() {
             self.finish(FinishReason::Stop);
         }
-        self.new = New::default();
+        self.new = NewOutput::default();
     }
 
-    /// Takes the next token, its bytes, and its probability where that was asked for. A token that ends the answer is not
-    /// part of it. Nothing happens when the answer is complete.
+    /// Adds the next token, with its bytes, and its log-probability if the request asks for it. A token that ends the answer
+    /// is not part of it. Does nothing if the answer is complete.
     pub fn push(&mut self, id: u32, bytes: &[u8], logprob: Option<TokenLogprob>) {
         if self.finished.is_some() {
             return;
         }
-        if self.ends.contains(&id) {
+        if self.eos_tokens.contains(&id) {
             return self.finish(FinishReason::Stop);
         }
-        let Some((assembler, parts)) = &mut self.reading else { return };
+        let Some((assembler, parser)) = &mut self.reading else { return };
         let released = assembler.push(bytes);
-        let found = parts.push(&released.text);
-        let is_over = released.stopped || parts.is_over();
+        let parts = parser.push(&released.text);
+        let is_over = released.stopped || parser.is_over();
         self.new.ids.push(id);
         self.new.logprobs.extend(logprob);
         self.index += 1;
-        self.add(found);
+        self.add(parts);
         if is_over {
             self.finish(FinishReason::Stop);
         } else if self.index >= self.limit {
@@ -111,25 +113,25 @@ impl Answer {
     }
 
     fn finish(&mut self, reason: FinishReason) {
-        if let Some((assembler, mut parts)) = self.reading.take() {
-            let mut found = parts.push(&assembler.finish());
-            found.extend(parts.finish());
-            self.add(found);
+        if let Some((assembler, mut parser)) = self.reading.take() {
+            let mut parts = parser.push(&assembler.finish());
+            parts.extend(parser.finish());
+            self.add(parts);
         }
-        let has_called = self.called > 0 && reason == FinishReason::Stop;
+        let has_called = self.calls > 0 && reason == FinishReason::Stop;
         self.finished = Some(if has_called { FinishReason::ToolCalls } else { reason });
     }
 
-    fn add(&mut self, parts: Vec<Part>) {
+    fn add(&mut self, parts: Vec<OutputPart>) {
         for part in parts {
             match part {
-                Part::Text(text) => self.new.text.push_str(&text),
-                Part::Thought(thought) => self.new.reasoning.push_str(&thought),
-                Part::Call(Call { name, arguments }) => {
-                    let id = call::id(&self.job, self.called);
+                OutputPart::Text(text) => self.new.text.push_str(&text),
+                OutputPart::Reasoning(text) => self.new.reasoning.push_str(&text),
+                OutputPart::Call(ParsedCall { name, arguments }) => {
+                    let id = call_id(&self.job, self.calls);
                     let function = CalledFunction { name, arguments };
                     self.new.calls.push(ToolCall { id, r#type: ToolKind::Function, function });
-                    self.called += 1;
+                    self.calls += 1;
                 }
             }
         }
@@ -140,51 +142,51 @@ impl Answer {
         self.prompt_tokens
     }
 
-    /// The index of the next token.
+    /// Index of the next token.
     pub fn index(&self) -> u32 {
         self.index
     }
 
-    /// How many tokens it may still have.
+    /// Number of tokens that the answer may still have.
     pub fn left(&self) -> u32 {
         self.limit.saturating_sub(self.index)
     }
 
-    /// Whether it is complete.
+    /// True if the answer is complete.
     pub fn is_finished(&self) -> bool {
         self.finished.is_some()
     }
 
-    /// Whether it is to be taken before another token comes.
+    /// True if the new output must be taken before another token is added.
     pub fn is_full(&self) -> bool {
-        self.new.logprobs.len() >= MOST_LOGPROBS
+        self.new.logprobs.len() >= MAX_LOGPROBS
     }
 
-    /// What has come since it was last taken, as one chunk.
+    /// Takes the output since the last call, as one chunk. `None` if there is none.
     pub fn take(&mut self) -> Option<Chunk> {
         if self.new.ids.is_empty() && self.new.size() == 0 {
             return None;
         }
-        let New { ids, text, reasoning, calls, logprobs } = std::mem::take(&mut self.new);
+        let NewOutput { ids, text, reasoning, calls, logprobs } = std::mem::take(&mut self.new);
         let index = self.index - u32::try_from(ids.len()).unwrap_or(self.index);
         Some(Chunk::Tokens { index, ids, text, reasoning, calls, logprobs })
     }
 
-    /// Why it is complete, and what it took.
+    /// The finish reason and the usage of a complete answer.
     pub fn outcome(&self) -> Option<(FinishReason, Usage)> {
         self.finished.map(|reason| (reason, Usage::new(self.prompt_tokens, self.index)))
     }
 }
 
-impl New {
-    /// In bytes, as far as it grows with what is certain.
+impl NewOutput {
+    /// Bytes of released text, reasoning and calls.
     fn size(&self) -> usize {
         size(&self.text, &self.reasoning, &self.calls)
     }
 }
 
-/// How much of an answer a chunk releases, in bytes.
-pub fn released(chunk: &Chunk) -> usize {
+/// Bytes of text, reasoning and calls that a chunk releases.
+pub fn released_bytes(chunk: &Chunk) -> usize {
     match chunk {
         Chunk::Tokens { text, reasoning, calls, .. } => size(text, reasoning, calls),
         Chunk::Started { .. }
@@ -206,33 +208,34 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::decide::format::{AnswerFormat, HERMES, LLAMA, Marks};
+    use crate::decide::markup::{AnswerMarkup, HERMES, LLAMA, Marks};
 
     /// The token that ends an answer.
-    const OVER: u32 = 99;
+    const EOS: u32 = 99;
 
-    fn terms(limit: u32) -> Terms {
-        Terms {
+    fn spec(limit: u32) -> AnswerSpec {
+        AnswerSpec {
             job: "job".parse().expect("an id"),
             stops: vec!["END".into()],
-            ends: vec![OVER],
-            expected: Expected::default(),
+            eos_tokens: vec![EOS],
+            expected: ExpectedOutput::default(),
             prompt_tokens: 3,
             limit,
         }
     }
 
     fn answer() -> Answer {
-        Answer::new(terms(4))
+        Answer::new(spec(4))
     }
 
-    /// The answer of a model that thinks and calls tools.
-    fn thoughtful() -> Answer {
-        let format = AnswerFormat { thoughts: Some(Marks { open: "<think>", close: "</think>" }), calls: Some(HERMES) };
-        Answer::new(Terms { expected: Expected { format, ..Expected::default() }, ..terms(40) })
+    /// The answer of a model with reasoning and tool calls.
+    fn reasoning_answer() -> Answer {
+        let markup =
+            AnswerMarkup { reasoning: Some(Marks { open: "<think>", close: "</think>" }), calls: Some(HERMES) };
+        Answer::new(AnswerSpec { expected: ExpectedOutput { markup, ..ExpectedOutput::default() }, ..spec(40) })
     }
 
-    /// Text, thoughts and calls.
+    /// Text, reasoning and calls.
     fn contents(chunks: &[Chunk]) -> (String, String, Vec<ToolCall>) {
         let mut all = (String::new(), String::new(), Vec::new());
         for chunk in chunks {
@@ -246,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_gather_become_one_chunk() {
+    fn gathered_tokens_become_one_chunk() {
         let mut answer = answer();
         answer.push(7, b"a", None);
         answer.push(8, b"b", None);
@@ -257,11 +260,11 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_ends_by_the_model_by_a_stop_text_or_by_its_limit() {
+    fn answer_ends_by_eos_token_stop_string_or_limit() {
         let mut ended = answer();
         ended.push(1, b"a E", None);
-        ended.push(OVER, b"", None);
-        assert_eq!(ended.take(), Some(Chunk::tokens(0, vec![1], "a E")), "held text comes");
+        ended.push(EOS, b"", None);
+        assert_eq!(ended.take(), Some(Chunk::tokens(0, vec![1], "a E")), "held text is released");
         assert_eq!(ended.outcome(), Some((FinishReason::Stop, Usage::new(3, 1))));
 
         let mut stopped = answer();
@@ -277,41 +280,42 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_whose_end_was_stored_is_complete_when_it_is_resumed() {
+    fn resumed_answer_whose_end_is_stored_is_complete() {
         let mut first = answer();
         first.push(1, b"a E", None);
         let mut stored: Vec<Chunk> = first.take().into_iter().collect();
-        first.push(OVER, b"", None);
+        first.push(EOS, b"", None);
         stored.extend(first.take());
         let mut second = answer();
-        second.resume([(1, b"a E".as_slice())], stored.iter().map(released).sum());
+        second.resume([(1, b"a E".as_slice())], stored.iter().map(released_bytes).sum());
         assert!(second.is_finished());
         assert_eq!(second.take(), None);
     }
 
     #[test]
-    fn an_answer_that_calls_tools_ends_by_that() {
-        let mut answer = thoughtful();
+    fn answer_with_tool_calls_has_that_finish_reason() {
+        let mut answer = reasoning_answer();
         for piece in ["<think>", "Hm", "</think>", "\n", "<tool_call>", "{\"name\": \"sun\"", "}", "</tool_call>"] {
             answer.push(1, piece.as_bytes(), None);
         }
-        answer.push(OVER, b"", None);
-        let (text, thoughts, calls) = contents(&answer.take().into_iter().collect::<Vec<Chunk>>());
-        assert_eq!((text.as_str(), thoughts.as_str(), calls.len()), ("", "Hm", 1));
+        answer.push(EOS, b"", None);
+        let (text, reasoning, calls) = contents(&answer.take().into_iter().collect::<Vec<Chunk>>());
+        assert_eq!((text.as_str(), reasoning.as_str(), calls.len()), ("", "Hm", 1));
         assert_eq!((calls[0].function.name.as_str(), calls[0].function.arguments.as_str()), ("sun", "{}"));
         assert_eq!(answer.outcome(), Some((FinishReason::ToolCalls, Usage::new(3, 8))));
     }
 
     #[test]
-    fn an_answer_whose_call_was_stored_with_its_end_is_complete_when_it_is_resumed() {
+    fn resumed_answer_whose_final_call_is_stored_is_complete() {
         let open = b"{\"name\": \"sun\", \"parameters\": {}".as_slice();
-        let format = AnswerFormat { calls: Some(LLAMA), ..AnswerFormat::default() };
-        let expected = Expected { format, tools: vec!["sun".into()], one_call: true, ..Expected::default() };
-        let answer = || Answer::new(Terms { expected: expected.clone(), ..terms(40) });
+        let markup = AnswerMarkup { calls: Some(LLAMA), ..AnswerMarkup::default() };
+        let expected =
+            ExpectedOutput { markup, tools: vec!["sun".into()], one_call: true, ..ExpectedOutput::default() };
+        let answer = || Answer::new(AnswerSpec { expected: expected.clone(), ..spec(40) });
         let mut first = answer();
         first.push(1, open, None);
         first.push(2, b"}", None);
-        let stored: usize = first.take().iter().map(released).sum();
+        let stored: usize = first.take().iter().map(released_bytes).sum();
         let mut second = answer();
         second.resume([(1, open), (2, b"}".as_slice())], stored);
         assert_eq!(second.outcome(), first.outcome());
@@ -320,7 +324,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_answer_that_is_resumed_anywhere_goes_on_as_if_nothing_had_happened(
+        fn resumed_answer_equals_the_uninterrupted_one(
             pieces in prop::collection::vec(
                 prop_oneof![
                     "[ENDab🐝 ]{0,3}",
@@ -341,10 +345,10 @@ mod tests {
                     }
                 }
             };
-            for answer in [answer, thoughtful] {
+            for answer in [answer, reasoning_answer] {
                 let (mut whole, mut whole_chunks) = (answer(), Vec::new());
                 run(&mut whole, 0, pieces.len(), &mut whole_chunks);
-                whole.push(OVER, b"", None);
+                whole.push(EOS, b"", None);
                 whole_chunks.extend(whole.take());
 
                 let (mut first, mut chunks) = (answer(), Vec::new());
@@ -355,9 +359,9 @@ mod tests {
                 }).collect();
                 let mut second = answer();
                 let tokens = stored.iter().map(|id| (*id, pieces[*id as usize].as_bytes()));
-                second.resume(tokens, chunks.iter().map(released).sum());
+                second.resume(tokens, chunks.iter().map(released_bytes).sum());
                 run(&mut second, stored.len(), pieces.len(), &mut chunks);
-                second.push(OVER, b"", None);
+                second.push(EOS, b"", None);
                 chunks.extend(second.take());
 
                 prop_assert_eq!(contents(&chunks), contents(&whole_chunks));

@@ -1,13 +1,14 @@
-//! Decisions: pure functions over values. Nothing in this folder does I/O, reads a clock or draws a number.
+//! Decisions: pure functions over values. Nothing in this folder does I/O, reads a clock or draws a random number.
 
 pub mod answer;
+pub mod answer_grammar;
+pub mod answer_limit;
+pub mod assembler;
 pub mod batch;
-pub mod call;
 pub mod draft;
 pub mod embedding;
-pub mod form;
-pub mod format;
-pub mod parts;
-pub mod request;
+pub mod markup;
+pub mod output_parser;
+pub mod stored;
 pub mod strikes;
-pub mod text;
+pub mod tool_call;

@@ -1,15 +1,17 @@
-//! Whether a job is what ends its workers.
+//! Strikes: a job that ends the workers that run it is given up.
 
 use rbee_schema::{Chunk, WorkerSettings};
 
-/// Whether a job has ended so many workers that it is given up: by how many were `lost` while they ran it, and, where nothing
-/// of its answer is stored, by how often it was delivered.
-pub fn is_out(lost: u32, is_begun: bool, attempt: u64, settings: &WorkerSettings) -> bool {
+/// True if a job must be given up.
+///
+/// A job is given up when `lost` workers ended while they ran it, at the limit of the settings. A job of which nothing is
+/// stored is also given up when it was delivered too often: it ends its workers before they can store their first chunk.
+pub fn is_struck_out(lost: u32, is_begun: bool, attempt: u64, settings: &WorkerSettings) -> bool {
     lost >= settings.lost_workers || (!is_begun && attempt > u64::from(settings.attempts))
 }
 
-/// How many workers were lost while they ran a job, by what it has answered so far: each begins with a word, and who gives
-/// the job back in good order says so.
+/// Number of workers that were lost while they ran a job, read from its output. Each attempt begins with `started` or
+/// `resumed`, and a worker that returns the job to the queue ends its attempt with `paused`.
 pub fn lost_workers<'a>(chunks: impl Iterator<Item = &'a Chunk>) -> u32 {
     chunks.fold(0, |lost: u32, chunk| match chunk {
         Chunk::Started { .. } | Chunk::Resumed { .. } => lost + 1,
@@ -22,7 +24,7 @@ pub fn lost_workers<'a>(chunks: impl Iterator<Item = &'a Chunk>) -> u32 {
 mod tests {
     use super::*;
 
-    fn begun() -> Chunk {
+    fn resumed() -> Chunk {
         Chunk::Resumed {
             hive: "h".parse().expect("a name"),
             worker: "w".parse().expect("a name"),
@@ -32,24 +34,24 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_given_up_after_so_many_workers_or_deliveries_as_the_settings_say() {
+    fn job_is_struck_out_at_the_limits_of_the_settings() {
         let settings = WorkerSettings { lost_workers: 2, attempts: 4, ..WorkerSettings::default() };
         for (lost, is_begun, attempt, out) in
             [(1, true, 100, false), (2, true, 3, true), (0, false, 4, false), (0, false, 5, true)]
         {
-            assert_eq!(is_out(lost, is_begun, attempt, &settings), out, "{lost} {is_begun} {attempt}");
+            assert_eq!(is_struck_out(lost, is_begun, attempt, &settings), out, "{lost} {is_begun} {attempt}");
         }
     }
 
     #[test]
-    fn a_worker_that_has_paused_was_not_lost() {
+    fn paused_attempt_is_not_a_strike() {
         let paused = || Chunk::Paused { index: 3 };
         for (chunks, lost) in [
             (vec![], 0),
-            (vec![begun()], 1),
-            (vec![begun(), begun()], 2),
-            (vec![begun(), paused(), begun(), paused()], 0),
-            (vec![begun(), paused(), begun(), begun(), begun()], 3),
+            (vec![resumed()], 1),
+            (vec![resumed(), resumed()], 2),
+            (vec![resumed(), paused(), resumed(), paused()], 0),
+            (vec![resumed(), paused(), resumed(), resumed(), resumed()], 3),
         ] {
             assert_eq!(lost_workers(chunks.iter()), lost, "{chunks:?}");
         }

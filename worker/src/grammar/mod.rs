@@ -1,8 +1,8 @@
 //! Constrained decoding: grammars that restrict which tokens an answer may have.
 //!
 //! The crate `llguidance` computes the allowed next tokens from a grammar and the bytes of every token in the vocabulary. A
-//! [`GrammarConstraint`] is the state of one answer in its grammar. It depends on the grammar and the tokens so far only: a worker
-//! that resumes the answer of another worker replays that worker's tokens first.
+//! [`GrammarConstraint`] is the state of one answer in its grammar. It depends on the grammar and the tokens so far only: a
+//! worker that resumes the answer of another worker replays that worker's tokens first.
 
 mod constraint;
 mod vocabulary;

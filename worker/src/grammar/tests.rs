@@ -9,9 +9,9 @@ use super::*;
 use crate::{
     contract::{Constraint, LoadOptions},
     decide::{
-        form::{self, Form},
-        format::{AnswerFormat, CallFormat, HERMES, LLAMA, MISTRAL, MISTRAL_NAMED, PHI, THINK},
-        parts::Expected,
+        answer_grammar::{self, Requirements},
+        markup::{AnswerMarkup, CallMarkup, HERMES, LLAMA, MISTRAL, MISTRAL_NAMED, PHI, THINK},
+        output_parser::ExpectedOutput,
     },
     engine::choose::choose,
     load::load,
@@ -19,7 +19,11 @@ use crate::{
 
 /// Grammar of an output format without reasoning and tool calls.
 fn grammar(shape: &OutputFormat) -> TopLevelGrammar {
-    form::grammar(Form { shape: Some(shape.clone()), ..Form::default() }, &Expected::default()).expect("a form")
+    answer_grammar::grammar(
+        Requirements { format: Some(shape.clone()), ..Requirements::default() },
+        &ExpectedOutput::default(),
+    )
+    .expect("a form")
 }
 
 fn text() -> Arc<dyn Text> {
@@ -35,8 +39,8 @@ fn tokens(text: &str, end: u32) -> Vec<u32> {
 /// True if the grammar allows this answer.
 fn allows(grammar: TopLevelGrammar, answer: &str) -> bool {
     let mut constraint = Grammars::new(text()).constraint(grammar, &[]).expect("possible");
-    tokens(answer, text().ends()[0]).into_iter().all(|token| {
-        let is_allowed = constraint.allowed().expect("it goes on").holds(token);
+    tokens(answer, text().eos_tokens()[0]).into_iter().all(|token| {
+        let is_allowed = constraint.allowed().expect("a next token").contains(token);
         is_allowed && constraint.accept(token).is_ok()
     })
 }
@@ -44,7 +48,7 @@ fn allows(grammar: TopLevelGrammar, answer: &str) -> bool {
 /// Random answer in an output format. The simulated model prefers to end after `length` tokens.
 fn answer(grammars: &Grammars, shape: &OutputFormat, seed: u64, length: u32) -> Vec<u32> {
     let text = text();
-    let end = text.ends()[0];
+    let end = text.eos_tokens()[0];
     let mut constraint = Some(grammars.constraint(grammar(shape), &[]).expect("possible"));
     let (mut tokens, sampling) = (Vec::new(), Sampling { temperature: 1.0, seed, ..Sampling::GREEDY });
     for index in 0..400 {
@@ -53,7 +57,7 @@ fn answer(grammars: &Grammars, shape: &OutputFormat, seed: u64, length: u32) -> 
             token if index >= length && [b'"', b'}', b']'].map(u32::from).contains(&token) => 10.0,
             token => crate::draw::unit(seed, index * 1_000 + token) as f32,
         };
-        let logits: Vec<f32> = (0..text.size()).map(logit).collect();
+        let logits: Vec<f32> = (0..text.token_count()).map(logit).collect();
         let token = choose(
             &logits,
             &tokens,
@@ -61,7 +65,7 @@ fn answer(grammars: &Grammars, shape: &OutputFormat, seed: u64, length: u32) -> 
             constraint.as_mut().map(|constraint| constraint as &mut dyn Constraint),
             index,
         )
-        .expect("it goes on");
+        .expect("a next token");
         if token.id == end {
             break;
         }
@@ -125,10 +129,10 @@ fn invalid_output_format_is_refused_with_a_reason() {
 
 /// Grammar of tool calls in the format of one model family.
 fn tool_call_grammar(
-    format: CallFormat,
-    is_call: bool,
-    expected: Expected,
-    shape: Option<OutputFormat>,
+    markup: CallMarkup,
+    must_call: bool,
+    expected: ExpectedOutput,
+    format: Option<OutputFormat>,
 ) -> TopLevelGrammar {
     let tools: Vec<Tool> = serde_json::from_value(json!([
         { "type": "function", "function": { "name": "sun", "parameters": {
@@ -138,8 +142,9 @@ fn tool_call_grammar(
         { "type": "function", "function": { "name": "moon" } },
     ]))
     .expect("tools");
-    let expected = Expected { format: AnswerFormat { calls: Some(format), ..expected.format }, ..expected };
-    form::grammar(Form { shape, tools: tools.iter().collect(), is_call }, &expected).expect("a form")
+    let expected = ExpectedOutput { markup: AnswerMarkup { calls: Some(markup), ..expected.markup }, ..expected };
+    answer_grammar::grammar(Requirements { format, tools: tools.iter().collect(), must_call }, &expected)
+        .expect("a form")
 }
 
 #[test]
@@ -164,17 +169,17 @@ fn required_tool_call_has_the_format_of_its_family() {
         ),
         (PHI, format!("<|tool_call|>[{sun}]<|/tool_call|>"), format!("<|tool_call|>[{sun}]")),
     ] {
-        assert!(allows(tool_call_grammar(format, true, Expected::default(), None), &good), "{good}");
-        assert!(!allows(tool_call_grammar(format, true, Expected::default(), None), &bad), "{bad}");
+        assert!(allows(tool_call_grammar(format, true, ExpectedOutput::default(), None), &good), "{good}");
+        assert!(!allows(tool_call_grammar(format, true, ExpectedOutput::default(), None), &bad), "{bad}");
     }
-    let one = Expected { one_call: true, ..Expected::default() };
+    let one = ExpectedOutput { one_call: true, ..ExpectedOutput::default() };
     assert!(!allows(tool_call_grammar(MISTRAL, true, one, None), &format!("[TOOL_CALLS][{sun}, {sun}]")), "only one");
 }
 
 #[test]
 fn answer_is_the_output_format_or_a_tool_call() {
     let shape = Some(OutputFormat::Choice(vec!["yes".into()]));
-    let grammar = || tool_call_grammar(HERMES, false, Expected::default(), shape.clone());
+    let grammar = || tool_call_grammar(HERMES, false, ExpectedOutput::default(), shape.clone());
     assert!(allows(grammar(), "yes"));
     assert!(allows(grammar(), "<tool_call>\n{\"name\": \"moon\", \"arguments\": {}}\n</tool_call>"));
     assert!(!allows(grammar(), "no"));
@@ -182,12 +187,16 @@ fn answer_is_the_output_format_or_a_tool_call() {
 
 #[test]
 fn reasoning_may_precede_the_output_format() {
-    let format = AnswerFormat { thoughts: Some(THINK), calls: None };
-    let closed = Expected { format, ..Expected::default() };
-    let open = Expected { in_thought: true, ..closed.clone() };
+    let markup = AnswerMarkup { reasoning: Some(THINK), calls: None };
+    let closed = ExpectedOutput { markup, ..ExpectedOutput::default() };
+    let open = ExpectedOutput { in_reasoning: true, ..closed.clone() };
     let shape = || OutputFormat::Json(json!({ "type": "integer" }));
-    let allows = |expected: &Expected, answer: &str| {
-        allows(form::grammar(Form { shape: Some(shape()), ..Form::default() }, expected).expect("a form"), answer)
+    let allows = |expected: &ExpectedOutput, answer: &str| {
+        allows(
+            answer_grammar::grammar(Requirements { format: Some(shape()), ..Requirements::default() }, expected)
+                .expect("a form"),
+            answer,
+        )
     };
     assert!(allows(&closed, "7") && allows(&closed, "<think>Is it 6?\n</think>\n\n7"));
     assert!(!allows(&closed, "Is it 6? </think>7") && !allows(&closed, "<think>Is it 6? 7"));
@@ -218,7 +227,7 @@ proptest! {
         let cut = cut.min(whole.len());
         let mut first = grammars.constraint(grammar(&shape), &[]).expect("possible");
         for token in &whole[..cut] {
-            first.allowed().expect("it goes on");
+            first.allowed().expect("a next token");
             first.accept(*token).expect("one of them");
         }
         let mut second = grammars.constraint(grammar(&shape), &whole[..cut]).expect("possible");

@@ -25,15 +25,15 @@ pub(super) fn factory(text: &dyn Text) -> Result<ParserFactory, Failure> {
 }
 
 fn trie(text: &dyn Text) -> Result<TokTrie, Failure> {
-    let ends = text.ends();
+    let ends = text.eos_tokens();
     let Some(first_end) = ends.first() else {
         return Err(Failure::new(
             FailureCode::ModelUnsupported,
             "the model has no stop token, which output formats need: leave the output format out of the request",
         ));
     };
-    let tokens: Vec<Vec<u8>> = (0..text.size()).map(|token| token_bytes(text, token)).collect();
-    Ok(TokTrie::from(&TokRxInfo::new(text.size(), *first_end), &tokens).with_eos_tokens(&ends))
+    let tokens: Vec<Vec<u8>> = (0..text.token_count()).map(|token| token_bytes(text, token)).collect();
+    Ok(TokTrie::from(&TokRxInfo::new(text.token_count(), *first_end), &tokens).with_eos_tokens(&ends))
 }
 
 fn token_bytes(text: &dyn Text, token: u32) -> Vec<u8> {

@@ -1,25 +1,25 @@
-//! How probable tokens are, by the model alone.
+//! Log-probabilities of tokens, computed from the unadjusted logits of the model.
 
 use super::weight;
 
-/// The natural logarithms of probabilities: of the token that was made, and of the likeliest ones.
+/// Log-probabilities (natural logarithms) of the chosen token and of the likeliest tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Logprobs {
-    /// That of the token that was made.
-    pub made: f32,
-    /// Ids and logarithms, likeliest first; of equally likely ones the lowest id.
+    /// Log-probability of the chosen token.
+    pub chosen: f32,
+    /// Ids and log-probabilities of the likeliest tokens, likeliest first; of equally likely tokens the lowest id first.
     pub top: Vec<(u32, f32)>,
 }
 
 impl Logprobs {
-    /// Those of the token `made` and of the `count` likeliest, from logits as the model computed them.
-    pub(super) fn of(made: u32, logits: &[f32], count: u32) -> Self {
+    /// Log-probabilities of the token `chosen` and of the `count` likeliest tokens.
+    pub(super) fn of(chosen: u32, logits: &[f32], count: u32) -> Self {
         let highest = weight::highest(logits);
         let total = f64::from(highest) + weight::sum(logits, highest, 1.0).ln();
         let logprob = |logit: f32| (f64::from(logit) - total).clamp(f64::from(f32::MIN), 0.0) as f32;
         let top = leading(logits, count as usize);
         Self {
-            made: logprob(logits[made as usize]),
+            chosen: logprob(logits[chosen as usize]),
             top: top.into_iter().map(|(id, logit)| (id, logprob(logit))).collect(),
         }
     }
@@ -33,8 +33,8 @@ fn leading(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
         if is_full && leading.last().is_none_or(|(_, last)| logit <= *last) {
             continue;
         }
-        let place = leading.partition_point(|(_, other)| *other >= logit);
-        leading.insert(place, (id, logit));
+        let at = leading.partition_point(|(_, other)| *other >= logit);
+        leading.insert(at, (id, logit));
         leading.truncate(count);
     }
     leading
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equally_likely_tokens_come_by_their_ids() {
+    fn equally_likely_tokens_are_ordered_by_id() {
         assert_eq!(leading(&[1.0, 3.0, 2.0, 3.0, 2.0], 3), [(1, 3.0), (3, 3.0), (2, 2.0)]);
         assert_eq!(leading(&[1.0], 3), [(0, 1.0)]);
         assert_eq!(leading(&[1.0], 0), []);
@@ -60,8 +60,8 @@ mod tests {
             let total: f64 = all.top.iter().map(|(_, logprob)| f64::from(*logprob).exp()).sum();
             prop_assert!((total - 1.0).abs() < 1e-4, "{total}");
             prop_assert!(all.top.windows(2).all(|pair| pair[0].1 >= pair[1].1));
-            let made = all.top.iter().find(|(id, _)| *id == 0).map(|(_, logprob)| *logprob);
-            prop_assert_eq!(made, Some(all.made));
+            let chosen = all.top.iter().find(|(id, _)| *id == 0).map(|(_, logprob)| *logprob);
+            prop_assert_eq!(chosen, Some(all.chosen));
         }
     }
 }

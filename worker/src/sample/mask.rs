@@ -1,22 +1,22 @@
-//! A set of tokens.
+//! A set of allowed tokens.
 
-/// The tokens that may be taken.
+/// A set of allowed tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mask {
-    /// A bit for each token, the lowest bit of the first word for token 0. Tokens beyond the last word are not in it.
+    /// One bit for each token; the lowest bit of the first word is token 0. Tokens beyond the last word are not in the set.
     words: Vec<u32>,
 }
 
 const BITS: usize = u32::BITS as usize;
 
 impl Mask {
-    /// From one bit for each token.
+    /// A set from one bit for each token, the lowest bit of the first word for token 0.
     pub fn new(words: Vec<u32>) -> Self {
         Self { words }
     }
 
-    /// Whether a token is in the set.
-    pub fn holds(&self, token: u32) -> bool {
+    /// True if a token is in the set.
+    pub fn contains(&self, token: u32) -> bool {
         let word = self.words.get(token as usize / BITS);
         word.is_some_and(|word| word >> (token as usize % BITS) & 1 == 1)
     }
@@ -27,7 +27,7 @@ impl Mask {
         beyond.fill(f32::NEG_INFINITY);
         for (logits, word) in within.chunks_mut(BITS).zip(&self.words) {
             match *word {
-                // Most words are one of these two.
+                // Most words have no bit set, or all of them.
                 0 => logits.fill(f32::NEG_INFINITY),
                 u32::MAX => {}
                 word => forbid(logits, word),
@@ -52,7 +52,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_token_is_forbidden_unless_its_bit_is_set(
+        fn token_is_forbidden_unless_its_bit_is_set(
             words in prop::collection::vec(prop_oneof![Just(0), Just(u32::MAX), any::<u32>()], 0..5),
             tokens in 0usize..180,
         ) {
@@ -61,7 +61,7 @@ mod tests {
             for (token, logit) in logits.into_iter().enumerate() {
                 let is_set = words.get(token / 32).is_some_and(|word| word & (1 << (token % 32)) != 0);
                 prop_assert_eq!(logit, if is_set { 1.0 } else { f32::NEG_INFINITY });
-                prop_assert_eq!(Mask::new(words.clone()).holds(token as u32), is_set);
+                prop_assert_eq!(Mask::new(words.clone()).contains(token as u32), is_set);
             }
         }
     }

@@ -1,11 +1,11 @@
 //! Chooses the next token from a model's logits.
 //!
-//! A pure function of (logits, tokens so far, [`Sampling`], index of the token): no state, no clock, no generator that
-//! has to be carried along. The order of the filters is the one of the OpenAI-compatible servers built on Hugging Face
-//! transformers: penalties, biases, temperature, top-k, top-p, min-p, draw.
+//! A pure function of (logits, tokens so far, [`Sampling`], index of the token): no state, no clock, no random generator that
+//! must be carried along. The order of the steps is that of the OpenAI-compatible servers built on Hugging Face transformers:
+//! penalties, biases, temperature, top-k, top-p, min-p, draw.
 //!
-//! A vocabulary may have 262,144 tokens, and this runs for each token of each answer. So the likeliest token is found
-//! in the logits as they are, and a draw looks closely at the few tokens that have a chance.
+//! A vocabulary may have 262,144 tokens, and this code runs for each token of each answer. Therefore the likeliest token is
+//! found without sorting or copying the logits, and a draw examines only the few tokens that have a chance.
 
 mod adjust;
 mod logprobs;
@@ -17,23 +17,23 @@ use rbee_schema::{Failure, FailureCode, Sampling};
 
 pub use self::{adjust::PENALTY_WINDOW, logprobs::Logprobs, mask::Mask};
 
-/// A token that was made.
+/// A token that was chosen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Token {
-    /// Its id.
+    /// Id of the token in the vocabulary.
     pub id: u32,
-    /// How probable it was, where that was asked for.
+    /// Log-probabilities, if the request asks for them.
     pub logprobs: Option<Box<Logprobs>>,
 }
 
-/// The token that follows `history` (prompt and answer so far), of which it is the `index`-th of the answer.
+/// Chooses the token that follows `history` (prompt and answer so far), as the `index`-th token of the answer.
 ///
-/// Only tokens in `allowed` are taken, and `min_tokens` gives way to it: a form that is complete leaves no more to say.
-/// `logits` holds one unnormalised log-probability for each token of the vocabulary. A temperature of 0 takes the
-/// likeliest token, and of equally likely ones the lowest id.
+/// Only tokens in `allowed` are chosen. `allowed` overrides `min_tokens`, because an answer that is complete under its
+/// constraint cannot continue. `logits` has one unnormalized log-probability for each token of the vocabulary. A temperature of
+/// 0 chooses the likeliest token, and of equally likely tokens the one with the lowest id.
 ///
 /// # Errors
-/// `model-invalid` if a logit is not a finite number, or if there are none; `invalid-request` if no token may be taken.
+/// `model-invalid` if a logit is not a finite number, or if there are no logits; `invalid-request` if no token is allowed.
 pub fn sample(
     logits: &[f32],
     history: &[u32],
@@ -45,10 +45,13 @@ pub fn sample(
     let adjusted = adjust::adjust(logits, history, sampling, allowed, index);
     let highest = weight::highest(&adjusted);
     if highest == f32::NEG_INFINITY {
-        return Err(Failure::new(FailureCode::InvalidRequest, "what was asked for leaves no token to go on with"));
+        return Err(Failure::new(
+            FailureCode::InvalidRequest,
+            "the sampling parameters and the output format of the request allow no next token",
+        ));
     }
     let id = if sampling.temperature <= 0.0 {
-        first(&adjusted, highest)
+        first_with(&adjusted, highest)
     } else {
         nucleus::draw(&adjusted, highest, sampling, index)
     };
@@ -57,19 +60,22 @@ pub fn sample(
 }
 
 fn check(logits: &[f32]) -> Result<(), Failure> {
-    // Branch by branch this would be the slowest part of a greedy choice.
+    // Without branches, so that the compiler vectorizes it: otherwise this would be the slowest part of a greedy choice.
     let is_broken = logits.iter().fold(false, |broken, logit| broken | !logit.is_finite());
     if !is_broken && !logits.is_empty() {
         return Ok(());
     }
     let broken = logits.iter().filter(|logit| !logit.is_finite()).count();
-    let found = format!("{broken} of the {} scores that the model computed are not finite numbers", logits.len());
-    Err(Failure::new(FailureCode::ModelInvalid, format!("{found}: its file may be damaged; compare its checksum")))
+    let found = format!("{broken} of {} logits that the model computed are not finite numbers", logits.len());
+    Err(Failure::new(
+        FailureCode::ModelInvalid,
+        format!("{found}: the model file may be damaged; compare its checksum"),
+    ))
 }
 
 /// The lowest id with this logit.
-fn first(logits: &[f32], wanted: f32) -> u32 {
-    logits.iter().position(|logit| *logit == wanted).unwrap_or(0) as u32
+fn first_with(logits: &[f32], value: f32) -> u32 {
+    logits.iter().position(|logit| *logit == value).unwrap_or(0) as u32
 }
 
 #[cfg(test)]

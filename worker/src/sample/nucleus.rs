@@ -1,15 +1,15 @@
-//! Draws a token from those that top-k, top-p and min-p leave.
+//! Draws a token from those that remain after top-k, top-p and min-p.
 
 use rbee_schema::Sampling;
 
 use super::weight::{self, BLOCK};
 use crate::draw;
 
-/// How far below the highest logit is looked for enough tokens to draw from, in temperatures: mostly a few dozen of a
-/// vocabulary lie within the first of these. Where none suffices, all tokens are looked at.
-const REACHES: [f64; 4] = [4.0, 8.0, 16.0, 32.0];
+/// Distances below the highest logit, in temperatures, within which candidates are searched. Usually a few dozen tokens lie within
+/// the first distance. If none of them suffices, all tokens become candidates.
+const DISTANCES: [f64; 4] = [4.0, 8.0, 16.0, 32.0];
 
-/// A token that may be drawn; the weight is proportional to its probability, 1 for the likeliest.
+/// A token that may be drawn. Its weight is proportional to its probability, and 1 for the likeliest token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Candidate {
     token: u32,
@@ -17,7 +17,7 @@ struct Candidate {
     weight: f64,
 }
 
-/// The token of the `index`-th draw.
+/// Draws the `index`-th token of an answer.
 pub(super) fn draw(logits: &[f32], highest: f32, sampling: &Sampling, index: u32) -> u32 {
     let drawn = draw::unit(sampling.seed, index);
     let Sampling { temperature, top_k, top_p, min_p, .. } = *sampling;
@@ -35,26 +35,26 @@ pub(super) fn draw(logits: &[f32], highest: f32, sampling: &Sampling, index: u32
     pick(&candidates, drawn)
 }
 
-/// Tokens among which are all that the filters leave, in the order of their ids.
+/// Candidates for the filters, ordered by id: at least all tokens that the filters keep.
 fn candidates(logits: &[f32], highest: f32, sampling: &Sampling, total: f64) -> Vec<Candidate> {
     let Sampling { temperature, top_k, top_p, min_p, .. } = *sampling;
-    for reach in REACHES {
-        let near = within(logits, highest, temperature, reach);
+    for distance in DISTANCES {
+        let near = candidates_near(logits, highest, temperature, distance);
         let is_enough = (top_k > 0 && near.len() >= top_k as usize)
             || (top_k == 0 && top_p < 1.0 && sum(&near) >= f64::from(top_p) * total)
-            || (-reach).exp() < f64::from(min_p);
+            || (-distance).exp() < f64::from(min_p);
         if is_enough {
             return near;
         }
     }
-    within(logits, highest, temperature, f64::INFINITY)
+    candidates_near(logits, highest, temperature, f64::INFINITY)
 }
 
-/// The tokens whose logits lie at most `reach` temperatures below the highest.
+/// The tokens whose logits are at most `distance` temperatures below the highest.
 ///
 /// Weights are computed in 64 bits and relative to the likeliest, so that no temperature overflows.
-fn within(logits: &[f32], highest: f32, temperature: f32, reach: f64) -> Vec<Candidate> {
-    let lowest = (f64::from(highest) - reach * f64::from(temperature)) as f32;
+fn candidates_near(logits: &[f32], highest: f32, temperature: f32, distance: f64) -> Vec<Candidate> {
+    let lowest = (f64::from(highest) - distance * f64::from(temperature)) as f32;
     let near = (0u32..).zip(logits).filter(|(_, logit)| **logit >= lowest && **logit > f32::NEG_INFINITY);
     near.map(|(token, &logit)| Candidate { token, logit, weight: weight(logit, highest, temperature) }).collect()
 }
@@ -75,13 +75,13 @@ fn keep_top_k(candidates: &mut Vec<Candidate>, count: u32) {
     }
 }
 
-/// Keeps the fewest likeliest candidates whose weights reach a sum.
-fn keep_top_p(candidates: &mut Vec<Candidate>, wanted: f64) {
-    // A nucleus is mostly a few dozen tokens: sorting all of a large vocabulary would take longer than the rest here.
+/// Keeps the smallest number of likeliest candidates whose weights reach `target`.
+fn keep_top_p(candidates: &mut Vec<Candidate>, target: f64) {
+    // The result is usually a few dozen tokens. Sorting a large vocabulary would take longer than everything else here.
     let mut sorted = 128.min(candidates.len());
     loop {
         sort_leading(candidates, sorted);
-        if let Some(count) = reaching(&candidates[..sorted], wanted) {
+        if let Some(count) = count_reaching(&candidates[..sorted], target) {
             return candidates.truncate(count);
         }
         if sorted == candidates.len() {
@@ -91,19 +91,19 @@ fn keep_top_p(candidates: &mut Vec<Candidate>, wanted: f64) {
     }
 }
 
-/// How many of the leading candidates it takes to reach a sum of weights.
-fn reaching(candidates: &[Candidate], wanted: f64) -> Option<usize> {
+/// Number of leading candidates whose weights reach `target`; `None` if all together do not.
+fn count_reaching(candidates: &[Candidate], target: f64) -> Option<usize> {
     let mut sum = 0.0;
     candidates
         .iter()
         .position(|candidate| {
             sum += candidate.weight;
-            sum >= wanted
+            sum >= target
         })
         .map(|last| last + 1)
 }
 
-/// Puts the `count` likeliest candidates in front, in order: likeliest first, of equally likely ones the lowest id.
+/// Moves the `count` likeliest candidates to the front, likeliest first; of equally likely ones the lowest id first.
 fn sort_leading(candidates: &mut [Candidate], count: usize) {
     let order = |a: &Candidate, b: &Candidate| b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token));
     if count < candidates.len() {
@@ -112,7 +112,7 @@ fn sort_leading(candidates: &mut [Candidate], count: usize) {
     candidates[..count].sort_unstable_by(order);
 }
 
-/// The candidate at which the running sum of weights passes the share `drawn` of their total.
+/// The candidate at which the running sum of weights exceeds the share `drawn` of their total.
 fn pick(candidates: &[Candidate], drawn: f64) -> u32 {
     let mut left = drawn * sum(candidates);
     for candidate in candidates {
@@ -121,12 +121,12 @@ fn pick(candidates: &[Candidate], drawn: f64) -> u32 {
             return candidate.token;
         }
     }
-    // Only rounding leads here. The likeliest was never filtered out.
+    // Reached only by rounding. The likeliest candidate is never filtered out.
     let heaviest = candidates.iter().max_by(|a, b| a.weight.total_cmp(&b.weight));
     heaviest.map_or(0, |candidate| candidate.token)
 }
 
-/// The same among all tokens: first the block in which the sum passes, then the token in it.
+/// As [`pick`], among all tokens: finds first the block in which the sum exceeds the share, then the token in the block.
 fn pick_of_all(logits: &[f32], highest: f32, temperature: f32, drawn: f64) -> u32 {
     let sums: Vec<f64> = logits.chunks(BLOCK).map(|block| weight::block_sum(block, highest, temperature)).collect();
     let mut left = drawn * sums.iter().sum::<f64>();
@@ -139,7 +139,7 @@ fn pick_of_all(logits: &[f32], highest: f32, temperature: f32, drawn: f64) -> u3
         for (token, &logit) in ((number * BLOCK) as u32..).zip(block) {
             let weight = weight(logit, highest, temperature);
             left -= weight;
-            // A block's sum has fewer digits than the weights in it: where it was too large, its last token is meant.
+            // The sum of a block has fewer digits than its weights. If it was too large, the last token of the block is chosen.
             last = if weight > 0.0 { token } else { last };
             if left < 0.0 && weight > 0.0 {
                 return token;
@@ -147,5 +147,5 @@ fn pick_of_all(logits: &[f32], highest: f32, temperature: f32, drawn: f64) -> u3
         }
         return last;
     }
-    super::first(logits, highest)
+    super::first_with(logits, highest)
 }

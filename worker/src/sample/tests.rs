@@ -1,4 +1,4 @@
-//! The rules of choosing, on small vocabularies.
+//! Rules of sampling, on small vocabularies.
 
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ fn plain() -> Sampling {
     Sampling { temperature: 1.0, seed: 1, ..GREEDY }
 }
 
-/// The id alone.
+/// The id of the chosen token.
 fn chosen(logits: &[f32], history: &[u32], sampling: &Sampling, index: u32) -> Result<u32, Failure> {
     sample(logits, history, sampling, None, index).map(|token| token.id)
 }
@@ -33,7 +33,7 @@ fn samplings() -> impl Strategy<Value = Sampling> {
     )
 }
 
-/// Probabilities by the textbook: all of them, sorted.
+/// Probabilities of all tokens by the definition of softmax, likeliest first.
 fn probabilities(logits: &[f32], temperature: f32) -> Vec<(u32, f64)> {
     let highest = logits.iter().copied().fold(f32::MIN, f32::max);
     let weights: Vec<f64> =
@@ -45,14 +45,14 @@ fn probabilities(logits: &[f32], temperature: f32) -> Vec<(u32, f64)> {
 }
 
 #[test]
-fn greedy_takes_the_likeliest_and_of_ties_the_lowest_id() {
+fn greedy_chooses_the_likeliest_token_with_the_lowest_id() {
     for (logits, expected) in [(&[0.0, 3.0, 1.0][..], 1), (&[-2.0, -1.0, -1.0], 1), (&[5.0], 0), (&[0.0, -0.0], 0)] {
         assert_eq!(chosen(logits, &[], &GREEDY, 0), Ok(expected), "{logits:?}");
     }
 }
 
 #[test]
-fn scores_that_are_no_numbers_are_a_failure() {
+fn logits_that_are_not_finite_are_refused() {
     for logits in [&[][..], &[f32::NAN], &[1.0, f32::INFINITY], &[1.0, f32::NEG_INFINITY]] {
         let failure = chosen(logits, &[], &plain(), 0).expect_err("not finite");
         assert_eq!(failure.code, FailureCode::ModelInvalid);
@@ -60,10 +60,14 @@ fn scores_that_are_no_numbers_are_a_failure() {
 }
 
 #[test]
-fn the_penalty_counts_each_recent_token_once_and_forgets_old_ones() {
+fn repetition_penalty_counts_each_recent_token_once() {
     let penalty = Sampling { repetition_penalty: 2.0, ..GREEDY };
     assert_eq!(chosen(&[3.0, 2.0], &[0], &penalty, 0), Ok(1), "3 / 2 is less than 2");
-    assert_eq!(chosen(&[3.0, 1.0], &[0, 0, 0], &penalty, 0), Ok(0), "3 / 2 is more than 1, however often it occurs");
+    assert_eq!(
+        chosen(&[3.0, 1.0], &[0, 0, 0], &penalty, 0),
+        Ok(0),
+        "3 / 2 is more than 1, independent of the number of occurrences"
+    );
     assert_eq!(chosen(&[-2.0, -3.0], &[0], &penalty, 0), Ok(1), "negative scores are multiplied");
     let old: Vec<u32> = [0].into_iter().chain([1; PENALTY_WINDOW]).collect();
     assert_eq!(chosen(&[3.0, 2.0], &old, &penalty, 0), Ok(0), "out of the window");
@@ -84,7 +88,7 @@ fn draws_follow_the_probabilities() {
 }
 
 #[test]
-fn extreme_temperatures_and_scores_do_not_overflow() {
+fn extreme_temperatures_and_logits_do_not_overflow() {
     let hot = Sampling { temperature: f32::MAX, ..plain() };
     let cold = Sampling { temperature: f32::MIN_POSITIVE, ..plain() };
     for index in 0..100 {
@@ -102,7 +106,7 @@ proptest! {
     }
 
     #[test]
-    fn the_choice_depends_on_nothing_but_its_arguments(
+    fn choice_depends_on_its_arguments_only(
         logits in logits(), history in prop::collection::vec(0u32..300, 0..80), sampling in samplings(), index: u32,
     ) {
         let first = chosen(&logits, &history, &sampling, index);
@@ -111,7 +115,7 @@ proptest! {
     }
 
     #[test]
-    fn the_choice_is_in_the_nucleus(
+    fn choice_is_in_the_nucleus(
         logits in logits(), top_p in 0.01f32..1.0, temperature in 0.01f32..2.0, seed: u64,
     ) {
         let token = chosen(&logits, &[], &Sampling { temperature, top_p, seed, ..plain() }, 0).expect("finite");
@@ -122,7 +126,7 @@ proptest! {
     }
 
     #[test]
-    fn the_choice_is_one_of_the_top_k_and_above_min_p(logits in logits(), sampling in samplings(), index: u32) {
+    fn choice_is_one_of_the_top_k_and_above_min_p(logits in logits(), sampling in samplings(), index: u32) {
         let sampling = Sampling { repetition_penalty: 1.0, ..sampling };
         let token = chosen(&logits, &[], &sampling, index).expect("finite");
         let sorted = probabilities(&logits, sampling.temperature);
@@ -134,8 +138,8 @@ proptest! {
 }
 
 #[test]
-fn a_large_vocabulary_is_drawn_from_as_a_small_one() {
-    // More tokens than one block, and a nucleus that lies beyond the first reach.
+fn draws_from_a_large_vocabulary_have_the_expected_mean() {
+    // More tokens than one block, and a nucleus that extends beyond the first distance.
     let logits: Vec<f32> = (0..5_000u32).map(|token| (token % 97) as f32 / 10.0).collect();
     for sampling in [
         plain(),
@@ -143,7 +147,7 @@ fn a_large_vocabulary_is_drawn_from_as_a_small_one() {
         Sampling { min_p: 0.001, ..plain() },
         Sampling { top_k: 4_000, temperature: 2.0, ..plain() },
     ] {
-        let mean = |of: &dyn Fn(u32) -> f32| (0..400).map(|index| f64::from(of(index))).sum::<f64>() / 400.0;
+        let mean = |value: &dyn Fn(u32) -> f32| (0..400).map(|index| f64::from(value(index))).sum::<f64>() / 400.0;
         let drawn = mean(&|index| logits[chosen(&logits, &[], &sampling, index).expect("finite") as usize]);
         let weights: Vec<f64> =
             logits.iter().map(|l| (f64::from(*l) / f64::from(sampling.temperature)).exp()).collect();
@@ -155,14 +159,14 @@ fn a_large_vocabulary_is_drawn_from_as_a_small_one() {
 }
 
 #[test]
-fn where_no_token_may_be_taken_that_is_told() {
+fn request_that_allows_no_token_is_refused() {
     let none = Sampling { min_tokens: 1, eos_tokens: vec![0, 1], ..GREEDY };
     let failure = chosen(&[1.0, 2.0], &[], &none, 0).expect_err("nothing is left");
     assert_eq!(failure.code, FailureCode::InvalidRequest);
 }
 
 #[test]
-fn logprobs_are_the_models_whatever_was_asked_for() {
+fn logprobs_ignore_sampling_parameters() {
     let sampling = Sampling {
         logprobs: Some(2),
         temperature: 0.3,
@@ -175,8 +179,8 @@ fn logprobs_are_the_models_whatever_was_asked_for() {
     };
     let logits = [0.5f32.ln(), 0.3f32.ln(), 0.2f32.ln()];
     let token = sample(&logits, &[0], &sampling, None, 0).expect("finite");
-    let logprobs = token.logprobs.expect("asked for");
-    assert_eq!(token.id, 2, "0 is penalised and 1 would end the answer");
-    assert!((logprobs.made - 0.2f32.ln()).abs() < 1e-4, "{logprobs:?}");
+    let logprobs = token.logprobs.expect("requested");
+    assert_eq!(token.id, 2, "0 is penalized and 1 would end the answer");
+    assert!((logprobs.chosen - 0.2f32.ln()).abs() < 1e-4, "{logprobs:?}");
     assert_eq!(logprobs.top.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [0, 1]);
 }

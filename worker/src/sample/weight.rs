@@ -1,11 +1,11 @@
-//! Sums over a whole vocabulary, written so that the compiler uses vector instructions.
+//! Maximum and sums over a whole vocabulary, written so that the compiler uses vector instructions.
 
-/// Numbers that are added up side by side: two of the widest vectors.
+/// Number of partial sums that are computed side by side: two vectors of the widest instruction set.
 const LANES: usize = 32;
-/// Weights that are summed in 32 bits before their sum is added in 64.
+/// Number of weights that are summed in 32 bits before the sum is added in 64 bits.
 pub(super) const BLOCK: usize = 2048;
 
-/// The highest of the logits; negative infinity if there are none.
+/// The highest logit; negative infinity if there are none.
 pub(super) fn highest(logits: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
     let mut lanes = [f32::NEG_INFINITY; LANES];
@@ -33,19 +33,19 @@ pub(super) fn block_sum(logits: &[f32], highest: f32, temperature: f32) -> f64 {
     lanes.into_iter().chain([rest]).map(f64::from).sum()
 }
 
-/// The same of any number of logits.
+/// The sum of e^((logit - highest) / temperature) of any number of logits, to about six digits.
 pub(super) fn sum(logits: &[f32], highest: f32, temperature: f32) -> f64 {
     logits.chunks(BLOCK).map(|block| block_sum(block, highest, temperature)).sum()
 }
 
-/// e^x for x up to 0, to about seven digits; 0 below -87, where it leaves the normal numbers.
+/// e^x for x up to 0, to about seven digits; 0 below -87, where the result leaves the normal numbers.
 ///
-/// e^x = 2^n e^r with n = x / ln 2, rounded, and the Taylor series of e^r. Of plain additions and multiplications, so
-/// that it is the same on every machine and the compiler can compute several at once.
+/// e^x = 2^n e^r with n = x / ln 2, rounded, and the Taylor series of e^r. It consists of plain additions and multiplications, so
+/// that the result is the same on every machine and the compiler can vectorize it.
 fn exp(x: f32) -> f32 {
-    /// A number so large that the units of its mantissa are whole numbers: adding it rounds.
+    /// A number so large that its mantissa has no fractional bits: adding it rounds to a whole number.
     const ROUNDING: f32 = 12_582_912.0;
-    /// ln 2 in two parts, of which the first has so few digits that its product with n is exact.
+    /// ln 2 in two parts. The first has so few digits that its product with n is exact.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     let bounded = if x < -87.0 { -87.0 } else { x };
     let rounded = bounded * std::f32::consts::LOG2_E + ROUNDING;
@@ -64,13 +64,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_exponential_is_right_to_six_digits(x in -87.0f32..=0.0) {
+        fn exponential_is_exact_to_six_digits(x in -87.0f32..=0.0) {
             let exact = f64::from(x).exp();
             prop_assert!((f64::from(exp(x)) - exact).abs() <= 5e-7 * exact, "{x}: {} for {exact}", exp(x));
         }
 
         #[test]
-        fn the_sum_and_the_highest_are_those_of_all(logits in prop::collection::vec(-30.0f32..30.0, 1..5_000)) {
+        fn sum_and_maximum_cover_all_logits(logits in prop::collection::vec(-30.0f32..30.0, 1..5_000)) {
             let highest = logits.iter().copied().fold(f32::MIN, f32::max);
             prop_assert_eq!(super::highest(&logits), highest);
             let exact: f64 = logits.iter().map(|logit| (f64::from(logit - highest) / 0.7).exp()).sum();
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forbidden_weighs_nothing() {
+    fn forbidden_token_has_no_weight() {
         assert_eq!((exp(0.0), exp(f32::NEG_INFINITY), exp(-87.5)), (1.0, 0.0, 0.0));
         assert_eq!(highest(&[f32::NEG_INFINITY, -3.0]), -3.0);
     }

@@ -1,7 +1,7 @@
 //! Tokenizer of an encoder: texts become tokens exactly as `tokenizer.json` says.
 //!
-//! Unlike in a chat, tokens stand before and behind a text, and the texts of control tokens are recognized in the input. Both
-//! are what sentence-transformers does.
+//! Unlike in a chat, the tokenizer adds tokens before and after a text, and recognizes the texts of control tokens in the
+//! input. sentence-transformers does the same.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use tokenizers::{Encoding, Token, Tokenizer, TruncationParams};
 
 use crate::{
     contract::{Chat, Text},
-    decide::format::AnswerFormat,
+    decide::markup::AnswerMarkup,
     model_file::{
         error::{invalid, printable},
         json_file::read_json,
@@ -38,7 +38,7 @@ impl EncoderText {
             invalid(format!("tokenizer.json cannot be used: {}", printable(&cause.to_string())))
         };
         let mut tokenizer: Tokenizer = serde_json::from_value(document).map_err(|cause| unusable(&cause))?;
-        // The file has the padding and truncation of whoever used the tokenizer last.
+        // The file has the padding and truncation that were set when it was saved.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|cause| unusable(&cause))?;
         let added = tokenizer.encode_fast("", true).map_err(|cause| unusable(&cause))?.len();
@@ -77,11 +77,11 @@ impl Text for EncoderText {
         ))
     }
 
-    fn format(&self) -> AnswerFormat {
-        AnswerFormat::default()
+    fn markup(&self) -> AnswerMarkup {
+        AnswerMarkup::default()
     }
 
-    fn passage(&self, input: &EmbeddingInput) -> Result<Vec<u32>, Failure> {
+    fn encode_input(&self, input: &EmbeddingInput) -> Result<Vec<u32>, Failure> {
         let encoded = match input {
             EmbeddingInput::Text(text) => self.tokenizer.encode_fast(format!("{}{text}", self.prompt), true),
             EmbeddingInput::Tokens(ids) => self.tokenizer.post_process(self.encoding(ids)?, None, true),
@@ -93,7 +93,7 @@ impl Text for EncoderText {
         Ok(ids)
     }
 
-    fn size(&self) -> u32 {
+    fn token_count(&self) -> u32 {
         u32::try_from(self.vocabulary_size()).unwrap_or(u32::MAX)
     }
 
@@ -101,7 +101,7 @@ impl Text for EncoderText {
         &[]
     }
 
-    fn ends(&self) -> Vec<u32> {
+    fn eos_tokens(&self) -> Vec<u32> {
         Vec::new()
     }
 }

@@ -1,7 +1,7 @@
 //! Text of a model: tokenizer, vocabulary and chat template.
 //!
-//! [`ModelText`] and [`EncoderText`] are the two implementations of [`crate::contract::Text`]: for models that continue chats, and
-//! for models that compute embeddings.
+//! [`ModelText`] and [`EncoderText`] implement [`crate::contract::Text`] for models that continue chats and for models that
+//! compute embeddings.
 
 mod byte_alphabet;
 mod byte_pairs;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     contract::{Chat, TemplateLimits, Text},
-    decide::format::AnswerFormat,
+    decide::markup::AnswerMarkup,
     model_file::{error::invalid, gguf::Metadata},
 };
 
@@ -23,7 +23,7 @@ const NO_TOOLS: &str = "the model's chat template does not support tools, or its
 /// Template and tokenizer of one model.
 pub struct ModelText {
     template: Template,
-    format: AnswerFormat,
+    markup: AnswerMarkup,
     tokenizer: Tokenizer,
 }
 
@@ -50,10 +50,10 @@ impl ModelText {
 
     fn new(mut tokenizer: Tokenizer, template: Option<&str>, limits: TemplateLimits) -> Result<Self, Failure> {
         let source = template.unwrap_or_else(|| built_in_template(tokenizer.control_tokens()));
-        let format = AnswerFormat::of(source);
-        tokenizer.show_in_answers(format.marks());
+        let markup = AnswerMarkup::from_template(source);
+        tokenizer.show_in_answers(markup.marks());
         let (bos, eos) = tokenizer.bos_and_eos();
-        Ok(Self { template: Template::new(source, bos, eos, limits)?, format, tokenizer })
+        Ok(Self { template: Template::new(source, bos, eos, limits)?, markup, tokenizer })
     }
 
     /// Number of tokens in the vocabulary.
@@ -64,7 +64,7 @@ impl ModelText {
 
 impl Text for ModelText {
     fn prompt(&self, chat: &Chat<'_>) -> Result<Vec<u32>, Failure> {
-        if chat.has_calls() && self.format.calls.is_none() {
+        if chat.has_calls() && self.markup.calls.is_none() {
             return Err(Failure::new(FailureCode::InvalidRequest, NO_TOOLS));
         }
         let unescaped = serde_json::to_string(&TemplateChat::new(chat, &str::to_owned)?);
@@ -74,19 +74,19 @@ impl Text for ModelText {
         self.tokenizer.encode(&self.template.render(escaped)?, escape)
     }
 
-    fn format(&self) -> AnswerFormat {
-        self.format
+    fn markup(&self) -> AnswerMarkup {
+        self.markup
     }
 
     fn piece(&self, token: u32) -> &[u8] {
         self.tokenizer.piece(token)
     }
 
-    fn size(&self) -> u32 {
+    fn token_count(&self) -> u32 {
         self.tokenizer.len() as u32
     }
 
-    fn ends(&self) -> Vec<u32> {
+    fn eos_tokens(&self) -> Vec<u32> {
         self.tokenizer.stop_tokens()
     }
 }

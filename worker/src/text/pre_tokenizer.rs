@@ -51,7 +51,7 @@ pub(super) enum PreTokenizer {
     Gpt2,
     /// As `Gpt2`, with every digit apart.
     SingleDigits,
-    /// Numbers in groups of three digits. A word that is in the vocabulary is taken whole, whatever the merges say.
+    /// Numbers in groups of three digits. A word in the vocabulary becomes one token without merging.
     Llama3,
     /// As `Llama3`, with all words merged.
     ThreeDigits,
@@ -135,7 +135,7 @@ impl PreTokenizer {
         })
     }
 
-    /// True if a word that is in the vocabulary is taken whole, whatever the merges say.
+    /// True if a word in the vocabulary becomes one token without merging.
     pub(super) fn ignores_merges(self) -> bool {
         matches!(self, Self::Llama3 | Self::Tekken)
     }

@@ -3,7 +3,7 @@
 //! A chat template writes control tokens such as `<|im_end|>` as text. The same text in a message must stay text: otherwise the
 //! author of a message could end it and speak as another role. Templates trim, split and compare messages, so messages
 //! cannot be wrapped in marks or tokenized separately. Instead each message is escaped before it is rendered: a character that
-//! occurs in no message is put behind the first character of every control token in it. The rendered text then has whole
+//! occurs in no message is put after the first character of every control token in it. The rendered text then has whole
 //! control tokens only where the template wrote them. After the text is split at those, the escape characters are removed.
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,8 +14,8 @@ use rbee_schema::{Failure, FailureCode};
 #[derive(Debug, Clone, Default)]
 pub struct TokenMatcher {
     tokens: HashMap<Box<str>, u32>,
-    /// Lengths in bytes of the tokens that begin with a byte, in descending order, because the longest match counts. Some
-    /// vocabularies have thousands of tokens with the same first byte, and only a few lengths.
+    /// For each first byte, the lengths in bytes of the tokens that begin with it, in descending order, because the
+    /// longest match counts. Some vocabularies have thousands of tokens with the same first byte, and only a few lengths.
     lengths: BTreeMap<u8, Vec<usize>>,
 }
 
@@ -90,7 +90,7 @@ impl TokenMatcher {
     /// Puts the character `escape` into every token in the text, and into a possible beginning of a token at its end.
     pub fn escape(&self, text: &str, escape: char) -> String {
         let (mut escaped, mut copied, mut position) = (String::with_capacity(text.len()), 0, 0);
-        // Templates trim messages: what stands before trailing white space may end up at the end.
+        // Templates trim messages, so text before trailing white space can become the end of a message.
         let end = text.trim_end().len();
         while let Some(found) = self.next_candidate(text, position) {
             position = found + 1;

@@ -83,7 +83,7 @@ impl Tokenizer {
         }
     }
 
-    /// Builds a tokenizer. `add_bos` says that every text begins with the BOS token.
+    /// Builds a tokenizer. With `add_bos`, every text begins with the BOS token.
     pub(super) fn new(
         vocabulary: &Vocabulary<'_>,
         merging: Merging,
@@ -107,9 +107,8 @@ impl Tokenizer {
 
     /// Tokenizes a rendered chat: splits it at control tokens, then removes the character `escape` from the text between them.
     ///
-    /// The BOS token is put first where the model wants it and the template did not write it. The EOS token is never
-    /// appended, whatever the file says, because the answer follows. Bytes that the vocabulary does not have are left out,
-    /// as in llama.cpp.
+    /// The BOS token is put first if the model requires it and the template did not write it. The EOS token is never appended,
+    /// even if the file asks for it, because the answer follows. Bytes without a token are left out, as in llama.cpp.
     ///
     /// # Errors
     /// `model-invalid` if the vocabulary cannot express the text.
@@ -210,7 +209,7 @@ impl Merging {
     }
 }
 
-/// True if a token looks like the marks that templates put around turns and tool calls. Some files declare such tokens as
+/// True if a token has the form of the marks that templates put around turns and tool calls. Some files declare such tokens as
 /// words. They are visible in answers, but messages must not contain them.
 fn is_mark(token: &str) -> bool {
     token.starts_with("<|") && token.ends_with("|>")

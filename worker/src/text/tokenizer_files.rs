@@ -2,7 +2,7 @@
 //!
 //! The `tokenizers` crate reads `tokenizer.json`, except for the added tokens: the crate finds them in any text, but control
 //! tokens must be found only where the template wrote them. They are therefore removed from the document and found by
-//! [`super::token_matcher`], as for GGUF files. The post-processor, which adds tokens before and behind texts, is removed as
+//! [`super::token_matcher`], as for GGUF files. The post-processor, which adds tokens before and after texts, is removed as
 //! well: templates write these tokens themselves, and `add_bos_token` covers templates that do not.
 //! Formats: <https://huggingface.co/docs/tokenizers/api/tokenizer>,
 //! <https://huggingface.co/docs/transformers/main_classes/tokenizer>.

@@ -66,7 +66,7 @@ fn loaded() -> Loaded {
 }
 
 fn tokens(loaded: &Loaded, text: &str) -> Vec<u32> {
-    loaded.text.passage(&EmbeddingInput::Text(text.to_owned())).expect("tokenises")
+    loaded.text.encode_input(&EmbeddingInput::Text(text.to_owned())).expect("tokenises")
 }
 
 fn assert_close(found: &[f32], expected: &[f32], what: &str) {
@@ -174,7 +174,7 @@ fn text_is_truncated_to_the_declared_context() {
 #[test]
 fn tokens_have_the_same_encoding_as_their_text() {
     let loaded = loaded();
-    let passage = |tokens: Vec<u32>| loaded.text.passage(&EmbeddingInput::Tokens(tokens));
+    let passage = |tokens: Vec<u32>| loaded.text.encode_input(&EmbeddingInput::Tokens(tokens));
     let of_text = tokens(&loaded, "Bees dance.");
     assert_eq!(passage(of_text[1..of_text.len() - 1].to_vec()), Ok(of_text));
     assert_eq!(passage(vec![12610; 1000]).map(|tokens| tokens.len()), Ok(256), "truncated like a text");
@@ -193,7 +193,7 @@ fn encoder_refuses_chats_and_decoder_refuses_embeddings() {
     assert_eq!(loaded.engine.step(), Vec::new());
 
     let mut decoder = crate::load_path(test_model(), None, 1).expect("loads");
-    let failure = decoder.text.passage(&EmbeddingInput::Text("Hi".into())).expect_err("no vectors");
+    let failure = decoder.text.encode_input(&EmbeddingInput::Text("Hi".into())).expect_err("no vectors");
     assert!(failure.message.contains("send `messages`"), "{failure}");
     let failure = decoder.engine.embed(&[&[1]]).expect_err("no vectors");
     assert!(failure.message.contains("computes no embeddings"), "{failure}");

@@ -76,7 +76,7 @@ fn prompts_from_a_folder_have_the_ids_of_llama_cpp() {
         assert_eq!(text.prompt(&Chat::new(&chat.messages)), Ok(chat.prompt), "{name}");
     }
     assert_eq!(text.vocabulary_size(), 49152);
-    assert_eq!(text.ends(), [0, 2, 16]);
+    assert_eq!(text.eos_tokens(), [0, 2, 16]);
     assert_eq!(
         text.piece(520),
         Gguf::open(&test_model())

@@ -9,7 +9,7 @@ use candle_core::quantized::gguf_file::Value;
 use rbee_schema::{FailureCode, JobRequest, MAX_BODY_BYTES, Message, Role};
 use rbee_worker::{
     contract::Chat,
-    model_file::gguf::{Gguf, Metadata},
+    model_file::gguf::{self, Gguf, Metadata},
     text::Tokenizer,
 };
 use serde::Deserialize;
@@ -26,8 +26,8 @@ struct Splits {
 
 /// Tokenizer of the test model with another pre-tokenizer.
 fn tokenizer(pre_tokenizer: &str) -> Tokenizer {
-    let mut metadata = Gguf::open(&test_model()).expect("opens").content.metadata;
-    metadata.insert("tokenizer.ggml.pre".into(), Value::String(pre_tokenizer.into()));
+    let mut metadata = Gguf::open(&test_model()).expect("opens").header.metadata;
+    metadata.insert("tokenizer.ggml.pre".into(), gguf::Value::String(pre_tokenizer.into()));
     Tokenizer::from_metadata(Metadata(&metadata)).expect("known")
 }
 
@@ -96,7 +96,7 @@ fn control_tokens_in_messages_stay_text() {
         let text: Vec<u8> = prompt.iter().flat_map(|&id| loaded.text.piece(id)).copied().collect();
         assert_eq!(String::from_utf8_lossy(&text), format!("user\n{}\nassistant", content.trim()));
     }
-    assert_eq!(loaded.text.ends(), [end]);
+    assert_eq!(loaded.text.eos_tokens(), [end]);
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn cached_prompt_is_not_computed_again() {
     loaded.engine.admit(SequenceId(3), sequence(100, &first, random())).expect("admitted");
     tokens(&mut loaded, &[3], 1);
     let stats = loaded.engine.stats();
-    assert_eq!(stats.found_tokens, 96 + 119, "three pages of 32 tokens, and all but the last token");
+    assert_eq!(stats.hit_tokens, 96 + 119, "three pages of 32 tokens, and all but the last token");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn shared_prefix_does_not_change_the_answer() {
     loaded.engine.admit(SequenceId(0), sequence(100, &[], random())).expect("admitted");
     tokens(&mut loaded, &[0], 20);
     loaded.engine.release(SequenceId(0));
-    let mut found = loaded.engine.stats().found_tokens;
+    let mut found = loaded.engine.stats().hit_tokens;
     for alike in [1, 31, 32, 33, 63, 90, 99, 110] {
         let mut own = sequence(120, &[], random()).prompt;
         own[alike..].iter_mut().for_each(|token| *token ^= 1);
@@ -128,7 +128,7 @@ fn shared_prefix_does_not_change_the_answer() {
         let mut fresh = self::loaded(256, 8);
         fresh.engine.admit(SequenceId(1), other(&own)).expect("admitted");
         assert_eq!(made, tokens(&mut fresh, &[1], 10), "{alike} tokens alike");
-        let now = loaded.engine.stats().found_tokens;
+        let now = loaded.engine.stats().hit_tokens;
         assert!(now - found >= alike.min(100) as u64, "{alike} tokens alike, {} found", now - found);
         found = now;
     }

@@ -13,7 +13,7 @@ const ROOM: Room<'static> = Room {
     memory_total: 8 * GIB,
     memory_available: 3 * GIB,
     memory_reserved: 2 * GIB,
-    card_free: None,
+    gpu_free: None,
     disk_free: 2 * GIB,
     devices: &[],
     workers: 3,
@@ -25,57 +25,62 @@ fn check(need: Need, room: Room<'_>, code: FailureCode, words: &[&str]) {
     let failure = admit(&need, &room).expect_err(words[0]);
     assert_eq!(failure.code, code, "{failure}");
     assert!(words.iter().all(|word| failure.message.contains(word)), "{words:?}: {failure}");
-    // What to do stands behind the colon.
+    // The remedy stands after the colon.
     assert!(failure.message.contains(": "), "{failure}");
 }
 
 #[test]
-fn what_fits_exactly_is_admitted() {
+fn worker_that_just_fits_is_admitted() {
     assert_eq!(admit(&NEED, &ROOM), Ok(()));
     assert_eq!(admit(&Need { device: Some(Device::Cpu), ..NEED }, &ROOM), Ok(()));
     assert_eq!(admit(&NEED, &Room { max_workers: None, workers: u32::MAX, ..ROOM }), Ok(()));
 }
 
 #[test]
-fn a_refusal_names_what_is_needed_what_is_there_and_what_to_do() {
+fn refusal_names_the_need_the_room_and_a_remedy() {
     let over = Need { memory: GIB + 1, ..NEED };
     check(
         over,
         ROOM,
         FailureCode::MemoryShort,
-        &["needs 1025 MiB", "1024 MiB of 8192 MiB", "2048 MiB that", "stop a worker"],
+        &["needs 1025 MiB", "1024 MiB of 8192 MiB", "2048 MiB reserved", "stop a worker"],
     );
     let huge = Need { memory: 9 * GIB, ..NEED };
     check(huge, ROOM, FailureCode::MemoryShort, &["needs 9216 MiB", "whole machine has 8192 MiB: use a smaller model"]);
     let more = Need { disk: 2 * GIB + 1, ..NEED };
-    check(more, ROOM, FailureCode::DiskFull, &["needs 2049 MiB", "has 2048 MiB left", "remove model files"]);
+    check(
+        more,
+        ROOM,
+        FailureCode::DiskFull,
+        &["needs 2049 MiB", "2048 MiB of the disk are free", "remove model files"],
+    );
     check(NEED, Room { workers: 4, ..ROOM }, FailureCode::HiveFull, &["4 workers of at most 4", "stop one"]);
-    check(NEED, Room { draining: true, ..ROOM }, FailureCode::HiveDraining, &["drains", "resume it"]);
+    check(NEED, Room { draining: true, ..ROOM }, FailureCode::HiveDraining, &["draining", "resume it"]);
 }
 
 #[test]
-fn more_is_reserved_than_is_there_when_the_machine_is_used_by_others() {
+fn more_may_be_reserved_than_is_available() {
     let room = Room { memory_available: GIB, ..ROOM };
     check(Need { memory: 1, ..NEED }, room, FailureCode::MemoryShort, &["needs 1 MiB", "0 MiB of"]);
 }
 
 #[test]
-fn a_worker_runs_on_what_the_worker_program_is_for() {
+fn worker_runs_only_on_a_device_of_the_worker_program() {
     let cuda = Need { device: Some(Device::Cuda), ..NEED };
-    check(cuda, ROOM, FailureCode::DeviceMissing, &["must run on cuda", "run on cpu", "built for cuda"]);
-    let both = Room { devices: &[Device::Cuda, Device::Cpu], card_free: Some(GIB), ..ROOM };
+    check(cuda, ROOM, FailureCode::DeviceMissing, &["needs the device cuda", "run on cpu", "built for cuda"]);
+    let both = Room { devices: &[Device::Cuda, Device::Cpu], gpu_free: Some(GIB), ..ROOM };
     assert_eq!(admit(&cuda, &both), Ok(()));
     check(Need { device: Some(Device::Metal), ..NEED }, both, FailureCode::DeviceMissing, &["run on cuda, cpu"]);
 }
 
 #[test]
-fn on_a_graphics_card_the_memory_of_the_card_counts() {
-    let room = Room { devices: &[Device::Cuda], card_free: Some(GIB), memory_available: 0, ..ROOM };
-    assert_eq!(admit(&NEED, &room), Ok(()), "nothing else was said, so it runs on the card");
+fn gpu_memory_counts_for_a_worker_on_a_gpu() {
+    let room = Room { devices: &[Device::Cuda], gpu_free: Some(GIB), memory_available: 0, ..ROOM };
+    assert_eq!(admit(&NEED, &room), Ok(()), "the first device is the default");
     let over = Need { memory: GIB + 1, ..NEED };
-    check(over, room, FailureCode::MemoryShort, &["needs 1025 MiB", "graphics card", "1024 MiB free"]);
-    // A card that does not answer leaves the machine's memory to go by.
-    check(NEED, Room { card_free: None, ..room }, FailureCode::MemoryShort, &["0 MiB of 8192 MiB"]);
+    check(over, room, FailureCode::MemoryShort, &["needs 1025 MiB", "GPU memory", "1024 MiB free"]);
+    // Where no GPU answers, the memory of the machine counts.
+    check(NEED, Room { gpu_free: None, ..room }, FailureCode::MemoryShort, &["0 MiB of 8192 MiB"]);
 }
 
 fn spec(reference: &str) -> ModelSpec {
@@ -83,7 +88,7 @@ fn spec(reference: &str) -> ModelSpec {
 }
 
 #[test]
-fn a_limit_is_what_the_worker_needs() {
+fn memory_limit_is_the_need_of_a_worker() {
     let mut spec = spec("file:/m.gguf");
     spec.limits.memory = Some(ByteSize(300 * MIB));
     spec.device = Some(Device::Cuda);
@@ -93,12 +98,12 @@ fn a_limit_is_what_the_worker_needs() {
 }
 
 #[test]
-fn a_mock_worker_needs_next_to_nothing() {
+fn mock_worker_needs_little_memory() {
     assert_eq!(Need::of(&spec("mock:interval=5ms"), None).memory, MOCK_BASE);
 }
 
 #[test]
-fn an_encoder_needs_no_room_for_what_it_remembers() {
+fn encoder_needs_no_kv_cache() {
     let encoder = ModelSpec { kind: rbee_schema::ModelKind::Embeddings, ..spec("file:/models/minilm") };
     let need = |slots| Need::of(&ModelSpec { slots, ..encoder.clone() }, Some(GIB)).memory;
     assert_eq!(need(1), need(64));
@@ -106,9 +111,9 @@ fn an_encoder_needs_no_room_for_what_it_remembers() {
 }
 
 #[test]
-fn an_estimate_has_room_for_weights_and_full_caches_of_known_models() {
+fn estimate_covers_weights_and_full_kv_caches_of_known_models() {
     const KIB: u64 = 1 << 10;
-    // The file, and its cache for a token.
+    // Size of the file, and KV cache of a token.
     for (name, file, token) in [
         ("SmolLM2-135M.Q8_0", 145_000_000, 23 * KIB),
         ("Llama-3.2-1B.Q4_K_M", 808_000_000, 32 * KIB),
@@ -117,7 +122,7 @@ fn an_estimate_has_room_for_weights_and_full_caches_of_known_models() {
     ] {
         let mut spec = spec(&format!("hf:owner/repo/{name}.gguf"));
         (spec.slots, spec.context) = (2, Some(2048));
-        // A context for each slot, and one more for what is remembered.
+        // A context for each slot, and one more for the prompt cache.
         let least = file + 3 * 2048 * token;
         let memory = Need::of(&spec, Some(file)).memory;
         assert!((least..2 * least).contains(&memory), "{name}: {memory} for {least}");
@@ -137,7 +142,7 @@ proptest! {
     }
 
     #[test]
-    fn whoever_needs_less_is_admitted_where_more_was(memory: u64, less: u64, available: u64, reserved: u64) {
+    fn smaller_worker_is_admitted_wherever_a_larger_one_is(memory: u64, less: u64, available: u64, reserved: u64) {
         let room = Room { memory_available: available, memory_reserved: reserved, ..ROOM };
         if admit(&Need { memory, ..NEED }, &room).is_ok() {
             let smaller = Need { memory: memory.min(less), ..NEED };

@@ -1,76 +1,65 @@
-//! The end of a process: what kind it was, what goes back, what follows.
+//! The exit of a worker process: its class, its jobs, and what follows.
 
 use std::time::{Duration, Instant};
 
-use rbee_schema::{ExitClass, WorkerEvent};
+use rbee_schema::{ByteSize, ExitClass, WorkerEvent};
 
-use super::{Because, Effect, Process, State, Wish, Worker};
+use super::{Effect, Goal, Process, ProcessExit, State, StopCause, Worker};
 use crate::decide::{
     restart::{AfterExit, Exit},
     rules::Rules,
 };
 
-/// How a process ended.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Ended {
-    /// The exit code, where it had one.
-    pub code: Option<i32>,
-    /// The signal that ended it, where one did.
-    pub signal: Option<i32>,
-    /// Whether the kernel says that it was killed for want of memory, or it said so itself.
-    pub out_of_memory: bool,
-    /// The last lines that it wrote.
-    pub tail: Vec<String>,
-    /// A random number between 0 and 1.
-    pub draw: f64,
-}
-
 impl Worker {
-    pub(super) fn exited(mut self, state: State, ended: Ended, now: Instant, rules: &Rules) -> (Self, Vec<Effect>) {
-        let (process, because, ready_for) = match state {
+    pub(super) fn exited(
+        mut self,
+        state: State,
+        exit: ProcessExit,
+        now: Instant,
+        rules: &Rules,
+    ) -> (Self, Vec<Effect>) {
+        let (process, cause, ready_for) = match state {
             State::Spawning { process, .. } | State::Loading { process, .. } | State::Draining { process, .. } => {
-                (process, Because::Unwanted, Duration::ZERO)
+                (process, StopCause::Requested, Duration::ZERO)
             }
             State::Ready { process, since, .. } | State::Suspect { process, since, .. } => {
-                (process, Because::Unwanted, now.saturating_duration_since(since))
+                (process, StopCause::Requested, now.saturating_duration_since(since))
             }
-            State::Stopping { process, because, .. } => (process, because, Duration::ZERO),
+            State::Stopping { process, cause, .. } => (process, cause, Duration::ZERO),
             State::Requested { .. }
             | State::Backoff { .. }
             | State::CrashLoop { .. }
             | State::Failed(_)
             | State::Removed => {
-                return self.ignore(state, &format!("an exit: {ended:?}"));
+                return self.ignore(state, &format!("exit: {exit:?}"));
             }
         };
-        let class = self.classify(&because, &ended);
-        let why = words(class, &because, &ended, self.spec.limits.memory);
+        let class = self.classify(&cause, &exit);
+        let why = describe(class, &cause, &exit, self.spec.limits.memory);
         let Process { pid, port, jobs } = process;
         let mut effects = Vec::new();
         if !jobs.is_empty() {
-            effects.push(Effect::GiveBack(jobs.clone()));
+            effects.push(Effect::ReturnJobs(jobs.clone()));
         }
         effects.push(Effect::Kill);
-        if port > 0 {
-            effects.push(Effect::ReleasePort { port, why: format!("process {pid} of worker {} ended", self.name) });
-        }
+        effects.push(Effect::ReleasePort { port, why: format!("process {pid} of worker {} exited", self.name) });
         effects.push(Effect::Publish(WorkerEvent::Exited {
             model: self.model.clone(),
             epoch: self.epoch,
             class,
-            code: ended.code,
-            signal: ended.signal,
+            code: exit.code,
+            signal: exit.signal,
             why,
             jobs_returned: u32::try_from(jobs.len()).unwrap_or(u32::MAX),
-            stderr_tail: ended.tail.clone(),
+            stderr_tail: exit.tail.clone(),
         }));
         self.returned = jobs;
-        if let Wish::End { why } = self.wish.clone() {
+        if let Goal::Stop { why } = self.goal.clone() {
             return self.remove(why, effects);
         }
         let memory = self.spec.limits.memory;
-        let exit = Exit { class, ready_for, memory, tail: &ended.tail, draw: ended.draw };
-        match self.history.after(&exit, now, rules) {
+        let counted = Exit { class, ready_for, memory, tail: &exit.tail, draw: exit.draw };
+        match self.history.after(&counted, now, rules) {
             AfterExit::Restart { delay, why } => {
                 let restarting = WorkerEvent::Restarting { epoch: self.epoch + 1, delay_ms: millis(delay), why };
                 effects.push(Effect::Publish(restarting));
@@ -90,13 +79,13 @@ impl Worker {
         }
     }
 
-    fn classify(&self, because: &Because, ended: &Ended) -> ExitClass {
-        match (because, &self.wish, ended.code, ended.signal) {
-            (Because::NotReadyInTime(_), ..) => ExitClass::ReadyTimeout,
-            (Because::Hangs(_), ..) => ExitClass::Hang,
-            _ if ended.out_of_memory => ExitClass::Oom,
-            (_, Wish::End { .. }, ..) => ExitClass::Clean,
-            // The codes of sysexits.h.
+    fn classify(&self, cause: &StopCause, exit: &ProcessExit) -> ExitClass {
+        match (cause, &self.goal, exit.code, exit.signal) {
+            (StopCause::NotReadyInTime(_), ..) => ExitClass::ReadyTimeout,
+            (StopCause::Hung(_), ..) => ExitClass::Hang,
+            _ if exit.out_of_memory => ExitClass::Oom,
+            (_, Goal::Stop { .. }, ..) => ExitClass::Clean,
+            // Codes of sysexits.h.
             (_, _, Some(0), _) => ExitClass::Clean,
             (_, _, Some(65), _) => ExitClass::Data,
             (_, _, Some(77), _) => ExitClass::Permission,
@@ -108,19 +97,20 @@ impl Worker {
     }
 }
 
-fn words(class: ExitClass, because: &Because, ended: &Ended, memory: Option<rbee_schema::ByteSize>) -> String {
-    let how = match (ended.code, ended.signal) {
+/// The exit in words, for people.
+fn describe(class: ExitClass, cause: &StopCause, exit: &ProcessExit, memory: Option<ByteSize>) -> String {
+    let how = match (exit.code, exit.signal) {
         (Some(code), _) => format!("it exited with code {code}"),
         (None, Some(signal)) => format!("signal {signal} ended it"),
-        (None, None) => "it ended while nobody could see how".to_owned(),
+        (None, None) => "it exited while no hive was watching, so its status is unknown".to_owned(),
     };
-    match (because, class) {
-        (Because::NotReadyInTime(why) | Because::Hangs(why), _) => format!("killed by its hive: {why}"),
-        (Because::Unwanted, ExitClass::Oom) => {
-            let limit = memory.map_or("the machine had no more".to_owned(), |memory| format!("its limit is {memory}"));
+    match (cause, class) {
+        (StopCause::NotReadyInTime(why) | StopCause::Hung(why), _) => format!("killed by its hive: {why}"),
+        (StopCause::Requested, ExitClass::Oom) => {
+            let limit = memory.map_or("the machine has no more".to_owned(), |memory| format!("its limit is {memory}"));
             format!("out of memory, {limit}; {how}")
         }
-        (Because::Unwanted, _) => how,
+        (StopCause::Requested, _) => how,
     }
 }
 

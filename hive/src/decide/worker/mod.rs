@@ -1,27 +1,28 @@
-//! The life of one worker, as its hive sees it.
+//! The state machine of one worker, as its hive sees it.
 //!
 //! ```text
-//!                              ┌───────── heard again ─────────┐
-//!                              ▼                               │
-//!  spawn ─▶ Requested ─▶ Spawning ─▶ Loading ─▶ Ready ─ silent ─▶ Suspect
-//!              ▲  │         │          │          │               │
+//!                                                 ┌─── heartbeat ───┐
+//!                                                 ▼                 │
+//!  spawn ─▶ Requested ─▶ Spawning ─▶ Loading ─▶ Ready ─ no beat ─▶ Suspect
+//!              ▲  │         │          │          │                 │
 //!              │  │refused  │          │          ├─ drain ─▶ Draining
-//!              │  ▼         │          │          │               │
+//!              │  ▼         │          │          │                 │
 //!              │ Failed     └────┬─────┴──────────┴──── stop, hang ─▶ Stopping
-//!              │  ▲              ▼                                    │
-//!              │  └─ hopeless ─ exit ◀────────────────────────────────┘
-//!              │                 │ └── no longer wanted ─▶ Removed
+//!              │  ▲              ▼                                      │
+//!              │  └─── final ─ exit ◀───────────────────────────────────┘
+//!              │                 │ └── stop requested ─▶ Removed
 //!              ├── Backoff ◀─────┤
 //!              └── CrashLoop ◀───┘
 //! ```
 //!
 //! [`Worker::step`] is the only place that changes a state. Busy and idle are no states: they follow from the jobs.
-//! What is heard carries the run (epoch) that said it; what another run said, and what does not fit the state, is told as
-//! ignored and never obeyed. An exit is worked off in a fixed order: the jobs go back first, then what is left of the
-//! process tree is killed, then the port is free, then the world is told, then it is decided what follows.
+//! Every message of a worker carries its run (epoch). A message of another run, or one that does not fit the state, is
+//! published as ignored and changes nothing. An exit is handled in a fixed order: its jobs return to the queue, the rest of
+//! the process tree is killed, the port is released, the exit is published, and last it is decided what follows.
 
 mod exit;
-mod pulse;
+mod liveness;
+mod process_exit;
 mod step;
 
 use std::time::Instant;
@@ -30,35 +31,36 @@ use rbee_schema::{
     Failure, JobInFlight, ModelName, ModelSpec, StopMode, WorkerEvent, WorkerName, WorkerPhase, WorkerRecord,
 };
 
-pub use self::exit::Ended;
-use self::pulse::Pulse;
+use self::liveness::Liveness;
+pub use self::process_exit::ProcessExit;
 use crate::decide::{restart::History, rules::Rules, timers::Timers};
 
-/// A worker and where it is in its life.
+/// A worker and its state.
 #[derive(Debug, Clone)]
 pub struct Worker {
-    /// Its name.
+    /// Name of the worker.
     pub name: WorkerName,
-    /// What it serves.
+    /// Model that the worker serves.
     pub model: ModelName,
-    /// How it is served.
+    /// Declaration of the model.
     pub spec: ModelSpec,
-    /// Which run this is, from 1.
+    /// Number of the current run, from 1.
     pub epoch: u64,
     history: History,
-    wish: Wish,
-    /// Jobs of earlier runs that were given back: a second time would take them from whoever has them now.
+    goal: Goal,
+    /// Jobs of the last run that were returned to the queue. Returning one twice would take it from its next worker.
     returned: Vec<JobInFlight>,
     state: State,
 }
 
+/// The desired end of the worker's life.
 #[derive(Debug, Clone, PartialEq)]
-enum Wish {
+enum Goal {
     Run,
-    End { why: String },
+    Stop { why: String },
 }
 
-/// A live process.
+/// A process that has not exited, as far as is known.
 #[derive(Debug, Clone, PartialEq)]
 struct Process {
     pid: u32,
@@ -68,162 +70,162 @@ struct Process {
 
 #[derive(Debug, Clone, PartialEq)]
 enum State {
-    /// Its model file is fetched, a port is looked for, the process is started. A quick one says its first words before we
-    /// know that it runs: they are kept.
+    /// The model file is fetched, a port is leased, the process is started. Messages of a process that is quicker than the
+    /// notice of its start are kept.
     Requested { early: Vec<Event> },
-    /// The process runs and has not said a word.
+    /// The process runs and has sent no message yet.
     Spawning { process: Process, since: Instant },
-    /// It reads the model.
+    /// The process reads the model.
     Loading { process: Process, load: Load },
-    /// It takes jobs.
-    Ready { process: Process, since: Instant, pulse: Pulse },
-    /// It took jobs, and is silent or frozen.
-    Suspect { process: Process, since: Instant, pulse: Pulse, suspected: Instant },
-    /// It finishes its jobs and ends.
+    /// The worker takes jobs.
+    Ready { process: Process, since: Instant, liveness: Liveness },
+    /// The worker took jobs; now it sends no heartbeat, or is frozen.
+    Suspect { process: Process, since: Instant, liveness: Liveness, suspected: Instant },
+    /// The worker finishes its jobs and exits.
     Draining { process: Process, deadline: Instant },
-    /// It was sent a signal.
-    Stopping { process: Process, stage: Stage, because: Because },
-    /// It will be started again.
+    /// The process was sent a signal.
+    Stopping { process: Process, stage: Stage, cause: StopCause },
+    /// The worker is restarted at this time.
     Backoff { until: Instant },
-    /// It ended too often and will be tried once more.
+    /// The worker exited too often. It is tried once more at this time.
     CrashLoop { until: Instant, failure: Failure },
-    /// It will not be started again unless somebody asks.
+    /// The worker is not started again unless a command resets it.
     Failed(Failure),
-    /// It is gone. Nothing happens any more.
+    /// The worker is gone. No event changes anything any more.
     Removed,
 }
 
-/// How far a load has come.
+/// Progress of a load.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Load {
     since: Instant,
-    /// When it last moved.
+    /// Time of the last progress.
     moved: Instant,
     done_bytes: u64,
     total_bytes: u64,
 }
 
-/// Which signal a process was sent last.
+/// Last signal that a process was sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stage {
-    /// SIGTERM; SIGKILL follows at this moment.
+    /// SIGTERM. SIGKILL follows at this time.
     Terminated { kill_at: Instant },
-    /// SIGKILL; it is there still, and is killed once more at this moment.
+    /// SIGKILL. A process that is still there is sent another at this time.
     Killed { first: Instant, again: Instant },
 }
 
-/// Why a process was sent a signal.
+/// Cause of a signal.
 #[derive(Debug, Clone, PartialEq)]
-enum Because {
-    Unwanted,
+enum StopCause {
+    Requested,
     NotReadyInTime(String),
-    Hangs(String),
+    Hung(String),
 }
 
-/// What happened.
+/// Something that happened to a worker.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// Its process runs and listens on its port.
+    /// The process runs and listens on its port.
     Started {
-        /// The process.
+        /// Process number.
         pid: u32,
-        /// The port.
+        /// Leased port.
         port: u16,
     },
-    /// It could not be started; nothing is left of the attempt.
+    /// The worker could not be started. Nothing is left of the attempt.
     NotStarted(Failure),
-    /// It said how far loading has come.
+    /// The worker reported progress of its load.
     Loading {
-        /// Which run said it.
+        /// Run that reported it.
         epoch: u64,
         /// Bytes read.
         done_bytes: u64,
         /// Bytes to read.
         total_bytes: u64,
     },
-    /// It said that it takes jobs.
+    /// The worker reported that it takes jobs.
     Ready {
-        /// Which run said it.
+        /// Run that reported it.
         epoch: u64,
     },
-    /// It said what it runs. A worker beats from the moment on which it is ready.
-    Beat {
-        /// Which run said it.
+    /// The worker sent a heartbeat. It does so from the time when it is ready.
+    Heartbeat {
+        /// Run that sent it.
         epoch: u64,
-        /// The jobs that it runs.
+        /// Jobs in flight.
         jobs: Vec<JobInFlight>,
-        /// Steps of its engine so far.
+        /// Steps of the engine so far.
         steps: u64,
     },
-    /// Its health was asked over HTTP.
+    /// The worker's health was checked over HTTP.
     Health {
-        /// Which run was asked.
+        /// Run that was checked.
         epoch: u64,
-        /// Whether it answered that it is well.
-        well: bool,
+        /// True where the worker answered that it is healthy.
+        healthy: bool,
     },
-    /// The kernel says that its process was stopped (SIGSTOP), and is there.
+    /// The kernel reports that the process was stopped (SIGSTOP).
     Frozen,
-    /// It is no longer wanted.
+    /// The worker is to stop.
     Stop {
-        /// Why, in words.
+        /// Reason, for people.
         why: String,
-        /// The way in which the worker is stopped.
+        /// Treatment of its jobs.
         mode: StopMode,
     },
-    /// Start it anew, whatever became of it.
+    /// The worker is to be started, even after a failure.
     Reset,
-    /// Its process ended.
-    Exited(Ended),
-    /// The moment that [`Worker::deadline`] named has come.
+    /// The process exited.
+    Exited(ProcessExit),
+    /// The time of [`Worker::deadline`] has come.
     DeadlinePassed,
-    /// The hive could hear nothing for a while, for reasons of its own: silence meanwhile means nothing.
-    WasDeaf,
+    /// For a while the hive could receive nothing, for reasons of its own. Missing heartbeats meant nothing.
+    ObservationGap,
 }
 
-/// What is to be done.
+/// Something to do for a worker.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Fetch the model, lease a port, bind it and start a process. Answered by `Started` or `NotStarted`.
     Start,
-    /// Tell the process to take no further jobs and to end when it has none.
+    /// Ask the process to take no further jobs, and to exit when it has none.
     Drain,
     /// Send SIGTERM to the process.
     Terminate,
-    /// Send SIGKILL to the process and all its children.
+    /// Send SIGKILL to the process and all its descendants.
     Kill,
-    /// Give these jobs back to the queue.
-    GiveBack(Vec<JobInFlight>),
-    /// Give the port back.
+    /// Return these jobs to the queue.
+    ReturnJobs(Vec<JobInFlight>),
+    /// Release the lease of the port.
     ReleasePort {
-        /// Which.
+        /// Port number.
         port: u16,
-        /// Why, in words.
+        /// Reason, for people.
         why: String,
     },
-    /// Tell the bus.
+    /// Publish an event.
     Publish(WorkerEvent),
-    /// The worker is gone: drop it.
+    /// Drop the worker: it is gone.
     Forget,
 }
 
-/// What an earlier run of the hive knew of a worker.
+/// A worker as an earlier run of the hive recorded it.
 #[derive(Debug, Clone)]
-pub struct Remembered {
-    /// Its name.
+pub struct Recorded {
+    /// Name of the worker.
     pub name: WorkerName,
-    /// What it serves.
+    /// Model that the worker serves.
     pub model: ModelName,
-    /// How it is served.
+    /// Declaration of the model.
     pub spec: ModelSpec,
-    /// What its record said.
+    /// Last record.
     pub record: WorkerRecord,
-    /// Why it was to end, where it was.
-    pub unwanted: Option<String>,
+    /// Reason to stop; `None` while the worker is to run.
+    pub stop_reason: Option<String>,
 }
 
 impl Worker {
-    /// A worker that is to be started; carry out the effects.
+    /// A new worker, and the effects that start it.
     pub fn new(name: WorkerName, model: ModelName, spec: ModelSpec) -> (Self, Vec<Effect>) {
         let worker = Self {
             name,
@@ -231,25 +233,25 @@ impl Worker {
             spec,
             epoch: 1,
             history: History::default(),
-            wish: Wish::Run,
+            goal: Goal::Run,
             returned: Vec::new(),
             state: State::Requested { early: Vec::new() },
         };
         (worker, vec![Effect::Start])
     }
 
-    /// A worker of an earlier run of the hive whose process lives.
-    pub fn adopt(remembered: Remembered, pid: u32, port: u16, now: Instant, timers: &Timers) -> (Self, Vec<Effect>) {
+    /// A worker of an earlier run of the hive whose process still runs.
+    pub fn adopt(recorded: Recorded, pid: u32, port: u16, now: Instant, timers: &Timers) -> (Self, Vec<Effect>) {
         let process = Process { pid, port, jobs: Vec::new() };
-        let state = match remembered.record.phase {
+        let state = match recorded.record.phase {
             WorkerPhase::Ready | WorkerPhase::Suspect => {
-                State::Ready { process, since: now, pulse: Pulse::heard(now, 0) }
+                State::Ready { process, since: now, liveness: Liveness::begin(now, 0) }
             }
             WorkerPhase::Draining => State::Draining { process, deadline: now + timers.drain },
             WorkerPhase::Stopping => State::Stopping {
                 process,
                 stage: Stage::Terminated { kill_at: now + timers.term },
-                because: Because::Unwanted,
+                cause: StopCause::Requested,
             },
             WorkerPhase::Requested
             | WorkerPhase::Spawning
@@ -265,62 +267,52 @@ impl Worker {
             State::Stopping { .. } => Some(Effect::Terminate),
             _ => None,
         };
-        let worker = Self::remembered(remembered, state);
-        let told = WorkerEvent::Adopted { model: worker.model.clone(), epoch: worker.epoch, pid, port };
-        (worker, [Effect::Publish(told)].into_iter().chain(again).collect())
+        let worker = Self::recorded(recorded, state);
+        let adopted = WorkerEvent::Adopted { model: worker.model.clone(), epoch: worker.epoch, pid, port };
+        (worker, [Effect::Publish(adopted)].into_iter().chain(again).collect())
     }
 
-    /// A worker of an earlier run of the hive that has no process any more; `port` is what it had.
-    pub fn bury(
-        remembered: Remembered,
-        ended: Ended,
-        port: Option<u16>,
-        now: Instant,
-        rules: &Rules,
-    ) -> (Self, Vec<Effect>) {
-        let state = match (remembered.record.phase, &remembered.record.failure) {
-            (WorkerPhase::Requested | WorkerPhase::Backoff | WorkerPhase::CrashLoop | WorkerPhase::Failed, _)
-                if remembered.unwanted.is_some() =>
-            {
-                let why = remembered.unwanted.clone().unwrap_or_default();
-                return Self::remembered(remembered, State::Removed).remove(why, Vec::new());
-            }
-            (WorkerPhase::Failed, Some(failure)) => State::Failed(failure.clone()),
-            (WorkerPhase::CrashLoop, Some(failure)) => {
-                State::CrashLoop { until: now + rules.timers.trial, failure: failure.clone() }
-            }
-            (WorkerPhase::Requested | WorkerPhase::Backoff, _) => State::Backoff { until: now },
-            _ => {
-                let process =
-                    Process { pid: remembered.record.pid.unwrap_or(0), port: port.unwrap_or(0), jobs: vec![] };
-                let worker = Self::remembered(remembered, State::Spawning { process, since: now });
-                return worker.step(Event::Exited(ended), now, rules);
+    /// A worker of an earlier run of the hive that has no process any more. `exit` is what is known of its end.
+    pub fn reap(recorded: Recorded, exit: ProcessExit, now: Instant, rules: &Rules) -> (Self, Vec<Effect>) {
+        let WorkerRecord { phase, pid, port, failure, .. } = recorded.record.clone();
+        let state = match (phase, failure, pid.zip(port)) {
+            (WorkerPhase::Failed, Some(failure), _) => State::Failed(failure),
+            (WorkerPhase::CrashLoop, Some(failure), _) => State::CrashLoop { until: now + rules.timers.trial, failure },
+            (WorkerPhase::Requested | WorkerPhase::Backoff, ..) | (_, _, None) => State::Backoff { until: now },
+            (_, _, Some((pid, port))) => {
+                let process = Process { pid, port, jobs: Vec::new() };
+                let worker = Self::recorded(recorded, State::Spawning { process, since: now });
+                return worker.step(Event::Exited(exit), now, rules);
             }
         };
-        (Self::remembered(remembered, state), Vec::new())
+        let worker = Self::recorded(recorded, state);
+        match worker.goal.clone() {
+            Goal::Run => (worker, Vec::new()),
+            Goal::Stop { why } => worker.remove(why, Vec::new()),
+        }
     }
 
-    fn remembered(remembered: Remembered, state: State) -> Self {
-        let Remembered { name, model, spec, record, unwanted } = remembered;
+    fn recorded(recorded: Recorded, state: State) -> Self {
+        let Recorded { name, model, spec, record, stop_reason } = recorded;
         Self {
             name,
             model,
             spec,
             epoch: record.epoch,
             history: History::of(record.exits),
-            wish: unwanted.map_or(Wish::Run, |why| Wish::End { why }),
+            goal: stop_reason.map_or(Goal::Run, |why| Goal::Stop { why }),
             returned: Vec::new(),
             state,
         }
     }
 
-    /// When [`Event::DeadlinePassed`] is due, if it is.
+    /// Time at which [`Event::DeadlinePassed`] is due; `None` in a state without a deadline.
     pub fn deadline(&self, timers: &Timers) -> Option<Instant> {
         match &self.state {
             State::Spawning { since, .. } => Some(*since + timers.first_word),
             State::Loading { load, .. } => Some(load.deadline(timers)),
-            State::Ready { process, pulse, .. } => Some(pulse.deadline(!process.jobs.is_empty(), timers)),
-            State::Suspect { pulse, .. } => Some(pulse.gone_at(timers)),
+            State::Ready { process, liveness, .. } => Some(liveness.deadline(!process.jobs.is_empty(), timers)),
+            State::Suspect { liveness, .. } => Some(liveness.lost_at(timers)),
             State::Draining { deadline, .. } => Some(*deadline),
             State::Stopping { stage: Stage::Terminated { kill_at }, .. } => Some(*kill_at),
             State::Stopping { stage: Stage::Killed { again, .. }, .. } => Some(*again),
@@ -329,25 +321,25 @@ impl Worker {
         }
     }
 
-    /// Its process, while it has one.
+    /// Process number, while the worker has a process.
     pub fn pid(&self) -> Option<u32> {
         self.process().map(|process| process.pid)
     }
 
-    /// Whether it takes jobs, as far as is known: its health may be asked.
+    /// True while the worker takes jobs, as far as is known, so that its health can be checked.
     pub fn serves(&self) -> bool {
         matches!(self.state, State::Ready { .. } | State::Suspect { .. })
     }
 
-    /// Why it is to end, where it is.
-    pub fn unwanted(&self) -> Option<&str> {
-        match &self.wish {
-            Wish::Run => None,
-            Wish::End { why } => Some(why),
+    /// Reason why the worker is to stop; `None` while it is to run.
+    pub fn stop_reason(&self) -> Option<&str> {
+        match &self.goal {
+            Goal::Run => None,
+            Goal::Stop { why } => Some(why),
         }
     }
 
-    /// What the registry says about it.
+    /// The worker's record for the registry.
     pub fn record(&self) -> WorkerRecord {
         let failure = match &self.state {
             State::Failed(failure) | State::CrashLoop { failure, .. } => Some(failure.clone()),
@@ -367,7 +359,7 @@ impl Worker {
         }
     }
 
-    /// Where it is in its life.
+    /// Phase of the worker, as the registry names it.
     pub fn phase(&self) -> WorkerPhase {
         match self.state {
             State::Requested { .. } => WorkerPhase::Requested,
@@ -401,7 +393,8 @@ impl Worker {
 }
 
 impl Load {
-    /// While bytes come, a load is limited by its size alone; what follows the last byte tells no progress.
+    /// Latest end of the load. While bytes are read, both the size and the time without progress limit it. What follows
+    /// the last byte reports no progress, so only the size does.
     fn deadline(&self, timers: &Timers) -> Instant {
         let limit = self.since + timers.load(self.total_bytes);
         let is_read = self.total_bytes > 0 && self.done_bytes >= self.total_bytes;

@@ -14,7 +14,7 @@ fn spawn() -> (Worker, Vec<Effect>) {
     Worker::new("w".parse().expect("name"), "m".parse().expect("name"), spec)
 }
 
-/// Steps through `events`, each so many seconds after the one before; returns the effects of the last one too.
+/// Steps through `events`, each the given number of seconds after the one before. Returns the effects of the last one.
 fn timed(events: Vec<(u64, Event)>) -> (Worker, Vec<Effect>) {
     let mut now = Instant::now();
     events.into_iter().fold(spawn(), |(worker, _), (after, event)| {
@@ -25,6 +25,16 @@ fn timed(events: Vec<(u64, Event)>) -> (Worker, Vec<Effect>) {
 
 fn after(events: Vec<Event>) -> (Worker, Vec<Effect>) {
     timed(events.into_iter().map(|event| (0, event)).collect())
+}
+
+/// Steps through `events`. Returns the effects of all of them, in order.
+fn all_effects(events: Vec<Event>) -> (Worker, Vec<Effect>) {
+    let now = Instant::now();
+    events.into_iter().fold((spawn().0, Vec::new()), |(worker, mut effects), event| {
+        let (worker, more) = worker.step(event, now, &rules());
+        effects.extend(more);
+        (worker, effects)
+    })
 }
 
 fn started() -> Event {
@@ -40,7 +50,7 @@ fn ready() -> Vec<Event> {
 }
 
 fn exit(code: Option<i32>, signal: Option<i32>) -> Event {
-    Event::Exited(Ended { code, signal, tail: vec!["last words".into()], draw: 0.5, out_of_memory: false })
+    Event::Exited(ProcessExit { code, signal, tail: vec!["last line".into()], draw: 0.5, out_of_memory: false })
 }
 
 fn stop(mode: StopMode) -> Event {
@@ -51,22 +61,22 @@ fn job(ack: &str) -> JobInFlight {
     JobInFlight { tenant: "t".parse().expect("name"), job: "j".parse().expect("name"), ack: ack.into() }
 }
 
-fn beat(epoch: u64, jobs: Vec<JobInFlight>, steps: u64) -> Event {
-    Event::Beat { epoch, jobs, steps }
+fn heartbeat(epoch: u64, jobs: Vec<JobInFlight>, steps: u64) -> Event {
+    Event::Heartbeat { epoch, jobs, steps }
 }
 
 fn health(well: bool) -> Event {
-    Event::Health { epoch: 1, well }
+    Event::Health { epoch: 1, healthy: well }
 }
 
-/// The kinds of effects, in order.
+/// Kinds of the effects, in order.
 fn kinds(effects: &[Effect]) -> Vec<&'static str> {
     let kind = |effect: &Effect| match effect {
         Effect::Start => "start",
         Effect::Drain => "drain",
         Effect::Terminate => "terminate",
         Effect::Kill => "kill",
-        Effect::GiveBack(_) => "give-back",
+        Effect::ReturnJobs(_) => "return-jobs",
         Effect::ReleasePort { .. } => "release-port",
         Effect::Publish(event) => event.name(),
         Effect::Forget => "forget",
@@ -94,7 +104,7 @@ fn at(first: Vec<Event>, more: Vec<(u64, Event)>) -> Vec<(u64, Event)> {
     first.into_iter().map(|event| (0, event)).chain(more).collect()
 }
 
-/// Why a worker was told to end.
+/// The reason in the first effect that carries one.
 fn why(effects: &[Effect]) -> String {
     let why = effects.iter().find_map(|effect| match effect {
         Effect::Publish(WorkerEvent::Stopping { why } | WorkerEvent::Suspect { why, .. }) => Some(why.clone()),
@@ -112,36 +122,36 @@ fn class(effects: &[Effect]) -> Option<ExitClass> {
 }
 
 #[test]
-fn a_spawn_becomes_ready_by_what_the_worker_says() {
+fn spawned_worker_becomes_ready_by_its_own_messages() {
     assert_eq!(kinds(&spawn().1), ["start"]);
     check(vec![started()], WorkerPhase::Spawning, &["spawned"]);
     check(vec![started(), loading(1, 0)], WorkerPhase::Loading, &[]);
     check(vec![started(), loading(1, 0), Event::Ready { epoch: 1 }], WorkerPhase::Ready, &[]);
     check(ready(), WorkerPhase::Ready, &[]);
-    check(vec![started(), beat(1, vec![], 0)], WorkerPhase::Ready, &[]);
+    check(vec![started(), heartbeat(1, vec![], 0)], WorkerPhase::Ready, &[]);
 }
 
 #[test]
-fn what_a_quick_worker_says_before_its_start_is_known_counts() {
+fn messages_that_overtake_the_notice_of_the_start_count() {
     let early = vec![loading(1, 0), Event::Ready { epoch: 1 }];
     check(early.clone(), WorkerPhase::Requested, &[]);
     check(with(early, vec![started()]), WorkerPhase::Ready, &["spawned"]);
-    let (worker, _) = after(vec![beat(1, vec![job("a")], 0), started(), exit(None, Some(9))]);
-    assert_eq!(worker.returned, [job("a")], "its first job is known too");
+    let (worker, _) = after(vec![heartbeat(1, vec![job("a")], 0), started(), exit(None, Some(9))]);
+    assert_eq!(worker.returned, [job("a")], "a heartbeat before the notice counts too");
 }
 
 #[test]
-fn a_crash_gives_the_jobs_back_before_anything_else_then_the_port_then_restarts() {
-    let crash = vec![beat(1, vec![job("a")], 0), exit(None, Some(9))];
+fn crash_returns_jobs_first_then_releases_the_port_then_restarts() {
+    let crash = vec![heartbeat(1, vec![job("a")], 0), exit(None, Some(9))];
     let events = with(ready(), crash);
-    check(events, WorkerPhase::Backoff, &["give-back", "kill", "release-port", "exited", "restarting"]);
+    check(events, WorkerPhase::Backoff, &["return-jobs", "kill", "release-port", "exited", "restarting"]);
     let events = vec![started(), exit(None, Some(9)), Event::DeadlinePassed];
     assert_eq!(after(events.clone()).0.epoch, 2);
     check(events, WorkerPhase::Requested, &["start"]);
 }
 
 #[test]
-fn an_exit_for_bad_data_is_final_until_somebody_asks_for_it_anew() {
+fn exit_for_bad_data_is_final_until_a_reset() {
     let bad = vec![started(), exit(Some(65), None)];
     check(bad.clone(), WorkerPhase::Failed, &["kill", "release-port", "exited", "failed"]);
     check(with(bad.clone(), vec![Event::Reset]), WorkerPhase::Requested, &["start"]);
@@ -149,7 +159,7 @@ fn an_exit_for_bad_data_is_final_until_somebody_asks_for_it_anew() {
 }
 
 #[test]
-fn a_start_that_is_refused_is_a_typed_failure() {
+fn refused_start_is_a_typed_failure() {
     let failure = Failure::new(FailureCode::PortsExhausted, "none");
     let (worker, effects) = after(vec![Event::NotStarted(failure.clone())]);
     assert_eq!(kinds(&effects), ["failed"]);
@@ -157,7 +167,7 @@ fn a_start_that_is_refused_is_a_typed_failure() {
 }
 
 #[test]
-fn a_stop_drains_then_terminates_then_kills_then_calls_for_help() {
+fn stop_drains_then_terminates_then_kills_then_reports() {
     let draining = || with(ready(), vec![stop(StopMode::Drain)]);
     check(draining(), WorkerPhase::Draining, &["drain", "draining"]);
     let ended = ["kill", "release-port", "exited", "removed", "forget"];
@@ -175,7 +185,7 @@ fn a_stop_drains_then_terminates_then_kills_then_calls_for_help() {
 }
 
 #[test]
-fn a_stop_while_it_starts_ends_it_as_soon_as_it_runs() {
+fn stop_during_a_start_terminates_the_process_once_it_runs() {
     let stopped = stop(StopMode::Drain);
     check(vec![stopped.clone(), started()], WorkerPhase::Stopping, &["spawned", "terminate", "stopping"]);
     let refused = Event::NotStarted(Failure::new(FailureCode::SpawnFailed, "x"));
@@ -183,35 +193,38 @@ fn a_stop_while_it_starts_ends_it_as_soon_as_it_runs() {
 }
 
 #[test]
-fn a_load_lives_while_it_moves_and_is_ended_when_it_stalls_or_takes_too_long() {
+fn load_is_killed_when_it_stalls_or_takes_too_long() {
     let moving = |seconds: u64| (0..seconds / 20).map(|step| (20, loading(1, step))).collect::<Vec<_>>();
     let passed = || (0, Event::DeadlinePassed);
-    let (worker, _) = timed(at(vec![started()], moving(60)));
-    assert_eq!(worker.phase(), WorkerPhase::Loading);
+    // With progress every 20 s, the next deadline is that of the whole load (60 s) and not that of a stall (30 s).
+    let begun = Instant::now();
+    let (worker, _) = timed(at(vec![started()], moving(40)));
+    let deadline = worker.deadline(&rules().timers).expect("a load has a deadline");
+    assert!(deadline >= begun + Duration::from_secs(60), "{:?}", deadline - begun);
     let stalled = with(vec![started(), loading(1, 1)], vec![]);
     let (_, effects) = timed(at(stalled.clone(), vec![(30, Event::DeadlinePassed)]));
-    assert!(why(&effects).contains("no progress in loading for 30s, 1 of 1000 bytes"), "{effects:?}");
+    assert!(why(&effects).contains("no progress of its load for 30s, 1 of 1000 bytes"), "{effects:?}");
     let events = at(stalled, vec![(30, Event::DeadlinePassed), (0, exit(None, Some(9)))]);
     let (_, effects) = timed(events);
     assert_eq!(class(&effects), Some(ExitClass::ReadyTimeout));
     let (_, effects) = timed(at(vec![started()], moving(60).into_iter().chain([passed()]).collect()));
     assert!(why(&effects).contains("not ready after 60s"), "{effects:?}");
-    // All bytes are read: what follows tells no progress, and only the limit for the whole load counts.
+    // All bytes are read. What follows reports no progress, so only the limit of the whole load counts.
     let (worker, _) = timed(at(vec![started(), loading(1, 1000)], vec![]));
     let limit = worker.deadline(&rules().timers).expect("a load has a deadline");
     assert!(limit > Instant::now() + Duration::from_secs(50));
 }
 
 #[test]
-fn a_silent_worker_is_suspect_then_killed_and_comes_back_if_it_is_heard_before() {
-    let silent = |seconds| at(ready(), vec![(3, Event::DeadlinePassed), (seconds, Event::DeadlinePassed)]);
-    check_timed(silent(0)[..3].to_vec(), WorkerPhase::Suspect, &["suspect"]);
-    check_timed(silent(6), WorkerPhase::Suspect, &[]);
-    check_timed(silent(7), WorkerPhase::Stopping, &["kill", "stopping"]);
-    let killed = silent(7).into_iter().chain([(0, exit(None, Some(9)))]).collect();
+fn worker_without_heartbeats_is_suspect_then_killed_unless_one_comes() {
+    let unresponsive = |seconds| at(ready(), vec![(3, Event::DeadlinePassed), (seconds, Event::DeadlinePassed)]);
+    check_timed(unresponsive(0)[..3].to_vec(), WorkerPhase::Suspect, &["suspect"]);
+    check_timed(unresponsive(6), WorkerPhase::Suspect, &[]);
+    check_timed(unresponsive(7), WorkerPhase::Stopping, &["kill", "stopping"]);
+    let killed = unresponsive(7).into_iter().chain([(0, exit(None, Some(9)))]).collect();
     assert_eq!(class(&timed(killed).1), Some(ExitClass::Hang));
-    let heard = silent(5).into_iter().chain([(0, beat(1, vec![], 0))]).collect();
-    check_timed(heard, WorkerPhase::Ready, &["recovered"]);
+    let recovered = unresponsive(5).into_iter().chain([(0, heartbeat(1, vec![], 0))]).collect();
+    check_timed(recovered, WorkerPhase::Ready, &["recovered"]);
     let late_machine = rules().timers.stretched(6);
     let (worker, _) = after(ready());
     let deadline = worker.deadline(&late_machine).expect("a ready worker has a deadline");
@@ -219,7 +232,7 @@ fn a_silent_worker_is_suspect_then_killed_and_comes_back_if_it_is_heard_before()
 }
 
 #[test]
-fn a_frozen_process_is_suspect_at_once_and_killed_like_a_silent_one() {
+fn frozen_process_is_suspect_at_once_and_killed_without_a_heartbeat() {
     check(with(ready(), vec![Event::Frozen]), WorkerPhase::Suspect, &["suspect"]);
     check(with(ready(), vec![Event::Frozen, Event::Frozen]), WorkerPhase::Suspect, &[]);
     let frozen = at(ready(), vec![(0, Event::Frozen), (10, Event::DeadlinePassed)]);
@@ -227,52 +240,52 @@ fn a_frozen_process_is_suspect_at_once_and_killed_like_a_silent_one() {
 }
 
 #[test]
-fn a_worker_with_jobs_and_no_steps_hangs_and_one_that_steps_or_is_idle_does_not() {
+fn worker_with_jobs_and_without_steps_is_hung() {
     let beats = |jobs: Vec<JobInFlight>, steps: fn(u64) -> u64| {
-        let beats = (1..=31).map(|second| (1, beat(1, jobs.clone(), steps(second))));
+        let beats = (1..=31).map(|second| (1, heartbeat(1, jobs.clone(), steps(second))));
         timed(at(ready(), beats.chain([(0, Event::DeadlinePassed)]).collect()))
     };
     let (hung, effects) = beats(vec![job("a")], |_| 7);
     assert_eq!((hung.phase(), kinds(&effects).as_slice()), (WorkerPhase::Stopping, &["kill", "stopping"][..]));
-    assert!(why(&effects).contains("1 jobs and not one step"), "{effects:?}");
+    assert!(why(&effects).contains("1 jobs and no step"), "{effects:?}");
     assert_eq!(beats(vec![job("a")], |second| second).0.phase(), WorkerPhase::Ready);
     assert_eq!(beats(vec![], |_| 7).0.phase(), WorkerPhase::Ready);
 }
 
 #[test]
-fn three_failed_health_checks_in_a_row_end_it_and_one_success_counts_anew() {
+fn three_failed_health_checks_in_a_row_kill_a_worker() {
     check(with(ready(), vec![health(false); 2]), WorkerPhase::Ready, &[]);
     check(with(ready(), vec![health(false); 3]), WorkerPhase::Stopping, &["kill", "stopping"]);
-    let saved = vec![health(false), health(false), health(true), health(false), health(false)];
-    check(with(ready(), saved), WorkerPhase::Ready, &[]);
-    let of_another_run = Event::Health { epoch: 2, well: false };
+    let interrupted = vec![health(false), health(false), health(true), health(false), health(false)];
+    check(with(ready(), interrupted), WorkerPhase::Ready, &[]);
+    let of_another_run = Event::Health { epoch: 2, healthy: false };
     check(with(ready(), vec![of_another_run; 9]), WorkerPhase::Ready, &[]);
 }
 
 #[test]
-fn silence_while_nobody_could_hear_means_nothing() {
+fn timeouts_start_again_after_an_observation_gap() {
     for events in [vec![started()], vec![started(), loading(1, 1)], ready(), with(ready(), vec![Event::Frozen])] {
-        let (worker, _) = timed(at(events.clone(), vec![(100, Event::WasDeaf)]));
+        let (worker, _) = timed(at(events.clone(), vec![(100, Event::ObservationGap)]));
         let deadline = worker.deadline(&rules().timers).expect("every process has a deadline");
-        assert!(deadline >= Instant::now() + Duration::from_secs(102), "{events:?}: its time begins anew");
+        assert!(deadline >= Instant::now() + Duration::from_secs(102), "{events:?}: its time starts again");
     }
 }
 
 #[test]
-fn the_end_of_memory_is_told_as_that() {
-    let ended = Ended { signal: Some(9), out_of_memory: true, ..Ended::default() };
+fn out_of_memory_exit_is_reported_as_oom() {
+    let ended = ProcessExit { signal: Some(9), out_of_memory: true, ..ProcessExit::default() };
     let (_, effects) = after(with(ready(), vec![Event::Exited(ended)]));
     assert_eq!(class(&effects), Some(ExitClass::Oom));
     assert!(why(&effects).starts_with("out of memory"), "{effects:?}");
 }
 
 #[test]
-fn five_crashes_are_a_loop_that_is_tried_again_when_its_time_has_come_or_somebody_asks() {
+fn five_crashes_are_a_loop_that_is_retried_later_or_by_a_reset() {
     let crash = |epoch| vec![started(), Event::Ready { epoch }, exit(None, Some(6)), Event::DeadlinePassed];
     let mut looping: Vec<Event> = (1..=5).flat_map(crash).collect();
     looping.pop();
     check(looping.clone(), WorkerPhase::CrashLoop, &["kill", "release-port", "exited", "crash-looped"]);
-    let failure = after(looping.clone()).0.record().failure.expect("told in the record");
+    let failure = after(looping.clone()).0.record().failure.expect("it stands in the record");
     assert_eq!(failure.code, FailureCode::CrashLoop);
     for next in [Event::DeadlinePassed, Event::Reset] {
         check(with(looping.clone(), vec![next]), WorkerPhase::Requested, &["start"]);
@@ -281,7 +294,7 @@ fn five_crashes_are_a_loop_that_is_tried_again_when_its_time_has_come_or_somebod
 }
 
 #[test]
-fn words_of_another_run_and_words_that_do_not_fit_are_told_and_change_nothing() {
+fn messages_of_another_run_or_of_another_state_are_ignored() {
     check(with(ready(), vec![Event::Ready { epoch: 2 }]), WorkerPhase::Ready, &["ignored"]);
     check(with(ready(), vec![loading(2, 0)]), WorkerPhase::Ready, &["ignored"]);
     check(with(ready(), vec![loading(1, 0), Event::Ready { epoch: 1 }]), WorkerPhase::Ready, &[]);
@@ -290,26 +303,26 @@ fn words_of_another_run_and_words_that_do_not_fit_are_told_and_change_nothing() 
 }
 
 #[test]
-fn jobs_that_a_dead_run_named_in_its_last_beat_go_back_once() {
-    let dead = with(ready(), vec![beat(1, vec![job("a")], 0), exit(None, Some(9))]);
-    check(with(dead.clone(), vec![beat(1, vec![job("a")], 0)]), WorkerPhase::Backoff, &[]);
-    let late = with(dead, vec![beat(1, vec![job("a"), job("b")], 0)]);
-    check(late.clone(), WorkerPhase::Backoff, &["give-back"]);
-    check(with(late, vec![beat(1, vec![job("b")], 0)]), WorkerPhase::Backoff, &[]);
+fn jobs_of_a_late_heartbeat_are_returned_once() {
+    let dead = with(ready(), vec![heartbeat(1, vec![job("a")], 0), exit(None, Some(9))]);
+    check(with(dead.clone(), vec![heartbeat(1, vec![job("a")], 0)]), WorkerPhase::Backoff, &[]);
+    let late = with(dead, vec![heartbeat(1, vec![job("a"), job("b")], 0)]);
+    check(late.clone(), WorkerPhase::Backoff, &["return-jobs"]);
+    check(with(late, vec![heartbeat(1, vec![job("b")], 0)]), WorkerPhase::Backoff, &[]);
 }
 
-fn remembered(phase: WorkerPhase, unwanted: Option<&str>) -> Remembered {
+fn recorded(phase: WorkerPhase, stop_reason: Option<&str>) -> Recorded {
     let (worker, _) = after(ready());
     let failure = Failure::new(FailureCode::ModelInvalid, "truncated");
     let failure = matches!(phase, WorkerPhase::Failed | WorkerPhase::CrashLoop).then_some(failure);
     let record = WorkerRecord { phase, epoch: 3, exits: 2, failure, ..worker.record() };
-    let unwanted = unwanted.map(str::to_owned);
-    Remembered { name: worker.name, model: worker.model, spec: worker.spec, record, unwanted }
+    let stop_reason = stop_reason.map(str::to_owned);
+    Recorded { name: worker.name, model: worker.model, spec: worker.spec, record, stop_reason }
 }
 
 #[test]
-fn a_living_worker_is_adopted_where_it_was() {
-    for (phase, unwanted, expected, effects) in [
+fn running_worker_is_adopted_in_its_phase() {
+    for (phase, stop_reason, expected, effects) in [
         (WorkerPhase::Ready, None, WorkerPhase::Ready, &["adopted"][..]),
         (WorkerPhase::Suspect, None, WorkerPhase::Ready, &["adopted"]),
         (WorkerPhase::Spawning, None, WorkerPhase::Loading, &["adopted"]),
@@ -317,17 +330,17 @@ fn a_living_worker_is_adopted_where_it_was() {
         (WorkerPhase::Draining, Some("idle"), WorkerPhase::Draining, &["adopted", "drain"]),
         (WorkerPhase::Stopping, Some("idle"), WorkerPhase::Stopping, &["adopted", "terminate"]),
     ] {
-        let (worker, found) = Worker::adopt(remembered(phase, unwanted), 42, 8080, Instant::now(), &rules().timers);
+        let (worker, found) = Worker::adopt(recorded(phase, stop_reason), 42, 8080, Instant::now(), &rules().timers);
         assert_eq!((worker.phase(), kinds(&found).as_slice()), (expected, effects), "{phase:?}");
-        assert_eq!((worker.epoch, worker.pid(), worker.unwanted()), (3, Some(42), unwanted));
-        let (worker, _) = worker.step(beat(3, vec![job("a")], 9), Instant::now(), &rules());
-        assert_eq!(worker.phase() == WorkerPhase::Ready, unwanted.is_none(), "its beat says that it is ready");
+        assert_eq!((worker.epoch, worker.pid(), worker.stop_reason()), (3, Some(42), stop_reason));
+        let (worker, _) = worker.step(heartbeat(3, vec![job("a")], 9), Instant::now(), &rules());
+        assert_eq!(worker.phase() == WorkerPhase::Ready, stop_reason.is_none(), "its heartbeat says that it is ready");
     }
 }
 
 #[test]
-fn a_dead_worker_is_buried_as_if_its_exit_had_been_seen() {
-    for (phase, unwanted, expected, effects) in [
+fn dead_worker_is_reaped_as_if_its_exit_had_been_seen() {
+    for (phase, stop_reason, expected, effects) in [
         (WorkerPhase::Ready, None, WorkerPhase::Backoff, &["kill", "release-port", "exited", "restarting"][..]),
         (
             WorkerPhase::Stopping,
@@ -342,12 +355,12 @@ fn a_dead_worker_is_buried_as_if_its_exit_had_been_seen() {
         (WorkerPhase::CrashLoop, None, WorkerPhase::CrashLoop, &[]),
     ] {
         let now = Instant::now();
-        let (worker, found) = Worker::bury(remembered(phase, unwanted), Ended::default(), Some(8080), now, &rules());
+        let (worker, found) = Worker::reap(recorded(phase, stop_reason), ProcessExit::default(), now, &rules());
         assert_eq!((worker.phase(), kinds(&found).as_slice()), (expected, effects), "{phase:?}");
     }
 }
 
-/// One event of each kind, with what it is called in the table below.
+/// One event of each kind, with its name in the table below.
 fn every_event() -> Vec<(&'static str, Event)> {
     vec![
         ("started", started()),
@@ -355,8 +368,8 @@ fn every_event() -> Vec<(&'static str, Event)> {
         ("loading", loading(1, 500)),
         ("ready", Event::Ready { epoch: 1 }),
         ("other-run", Event::Ready { epoch: 9 }),
-        ("beat", beat(1, vec![], 1)),
-        ("ill", health(false)),
+        ("heartbeat", heartbeat(1, vec![], 1)),
+        ("unhealthy", health(false)),
         ("frozen", Event::Frozen),
         ("drain", stop(StopMode::Drain)),
         ("terminate", stop(StopMode::Terminate)),
@@ -364,11 +377,11 @@ fn every_event() -> Vec<(&'static str, Event)> {
         ("reset", Event::Reset),
         ("exit", exit(None, Some(9))),
         ("deadline", Event::DeadlinePassed),
-        ("deaf", Event::WasDeaf),
+        ("gap", Event::ObservationGap),
     ]
 }
 
-/// A way to each state.
+/// Events that lead to each state.
 fn every_state() -> Vec<(&'static str, Vec<Event>)> {
     let draining = with(ready(), vec![stop(StopMode::Drain)]);
     let mut looping: Vec<Event> =
@@ -390,7 +403,7 @@ fn every_state() -> Vec<(&'static str, Vec<Event>)> {
     ]
 }
 
-/// What becomes of every state by every event: the phase that follows, `=` for the same, `!` for ignored and told so.
+/// Every event in every state: the phase that follows, `=` for no change, `!` for an event that is published as ignored.
 #[test]
 fn every_event_in_every_state_has_one_known_outcome() {
     let mut table = String::new();
@@ -400,7 +413,7 @@ fn every_event_in_every_state_has_one_known_outcome() {
         let mut line = format!("{state:<11}");
         for (_, event) in every_event() {
             let (before, _) = after(path.clone());
-            // Late enough for a deadline of the pulse to have passed, too early for that of a suspect.
+            // Late enough for a ready worker to become suspect, too early for a suspect one to be killed.
             let now = Instant::now() + Duration::from_secs(4);
             let (worker, effects) = before.clone().step(event, now, &rules());
             let ignored = kinds(&effects) == ["ignored"];
@@ -408,7 +421,7 @@ fn every_event_in_every_state_has_one_known_outcome() {
             let phase = if gone { "removed" } else { worker.phase().as_str() };
             let cell = match (ignored, worker.state == before.state) {
                 (true, true) => "!",
-                (true, false) => "OBEYED",
+                (true, false) => "CHANGED",
                 (false, true) if effects.is_empty() => "=",
                 (false, _) => phase,
             };
@@ -426,7 +439,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => (1u64..4, 0u64..1001).prop_map(|(epoch, done)| loading(epoch, done)),
         3 => (1u64..4).prop_map(|epoch| Event::Ready { epoch }),
         4 => (1u64..4, "[a-c]?", 0u64..3).prop_map(|(epoch, ack, steps)| {
-            beat(epoch, if ack.is_empty() { vec![] } else { vec![job(&ack)] }, steps)
+            // An acknowledgement belongs to one delivery, and so to one run.
+            heartbeat(epoch, if ack.is_empty() { vec![] } else { vec![job(&format!("{ack}{epoch}"))] }, steps)
         }),
         1 => any::<bool>().prop_map(health),
         1 => Just(Event::Frozen),
@@ -435,7 +449,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => prop_oneof![Just(0), Just(1), Just(65), Just(78)].prop_map(|code| exit(Some(code), None)),
         2 => Just(exit(None, Some(9))),
         3 => Just(Event::DeadlinePassed),
-        1 => Just(Event::WasDeaf),
+        1 => Just(Event::ObservationGap),
     ]
 }
 
@@ -443,7 +457,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn whatever_happens_a_port_is_given_back_once_every_process_has_a_deadline_and_nothing_comes_after_the_end(
+    fn ports_and_jobs_are_returned_once_and_processes_have_deadlines(
         events in prop::collection::vec((0u64..40, any_event()), 0..60)
     ) {
         let rules = rules();
@@ -458,22 +472,26 @@ proptest! {
             let epoch = worker.epoch;
             let effects;
             (worker, effects) = worker.step(event, now, &rules);
-            prop_assert!(!forgotten || effects.is_empty(), "{:?} after the end", effects);
+            prop_assert!(!forgotten || effects.is_empty(), "{:?} after the worker was forgotten", effects);
             held += i32::from(starts);
             held -= effects.iter().filter(|e| matches!(e, Effect::ReleasePort { .. })).count() as i32;
             prop_assert_eq!(held, i32::from(worker.pid().is_some()), "a port is held while there is a process");
             let signals = effects.iter().any(|e| matches!(e, Effect::Terminate | Effect::Drain | Effect::Kill));
-            prop_assert!(!signals || had_process || starts, "nobody is there to be signalled");
+            prop_assert!(!signals || had_process || starts, "no process is there to be signalled");
             prop_assert!(worker.pid().is_none() || worker.deadline(&rules.timers).is_some(), "{:?}", worker.state);
             let starts_again = effects.contains(&Effect::Start);
             prop_assert_eq!(worker.epoch, epoch + u64::from(starts_again), "a start is a new run");
-            if starts_again {
+            if had_process && worker.pid().is_none() {
+                // The worker keeps the jobs of its last run in mind, and no older ones.
                 returned.clear();
             }
             for effect in &effects {
-                if let Effect::GiveBack(jobs) = effect {
-                    prop_assert!(worker.pid().is_none() || !had_process || !jobs.is_empty());
-                    returned.extend(jobs.iter().cloned());
+                if let Effect::ReturnJobs(jobs) = effect {
+                    prop_assert!(!jobs.is_empty(), "an effect without jobs");
+                    for job in jobs {
+                        prop_assert!(!returned.contains(job), "{:?} is returned twice", job);
+                        returned.push(job.clone());
+                    }
                 }
             }
             forgotten |= effects.contains(&Effect::Forget);
@@ -481,7 +499,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_happened_a_stop_and_the_end_of_the_process_lead_to_the_end(
+    fn stop_and_exit_remove_a_worker_in_every_state(
         events in prop::collection::vec((0u64..40, any_event()), 0..40)
     ) {
         let rules = rules();
@@ -492,7 +510,7 @@ proptest! {
             worker = worker.step(event, now, &rules).0;
         }
         worker = worker.step(stop(StopMode::Drain), now, &rules).0;
-        // Nothing is heard any more but what the hive itself sees to.
+        // No message comes any more; only the hive's own events do.
         for _ in 0..6 {
             if matches!(worker.state, State::Requested { .. }) {
                 worker = worker.step(started(), now, &rules).0;
@@ -509,17 +527,17 @@ proptest! {
     }
 
     #[test]
-    fn words_of_a_run_converge_in_any_order_also_when_they_come_before_its_start_is_known(
-        words in Just(vec![loading(1, 1), loading(1, 1000), Event::Ready { epoch: 1 }, beat(1, vec![], 1)])
+    fn messages_of_a_start_lead_to_ready_in_any_order(
+        messages in Just(vec![loading(1, 1), loading(1, 1000), Event::Ready { epoch: 1 }, heartbeat(1, vec![], 1)])
             .prop_shuffle(),
         known_after in 0usize..5,
     ) {
-        let mut words = words;
-        words.insert(known_after, started());
-        // A worker beats every second.
-        words.push(beat(1, vec![], 2));
-        let (worker, effects) = after(words);
-        prop_assert!(!kinds(&effects).contains(&"ignored"));
+        let mut messages = messages;
+        messages.insert(known_after, started());
+        // A worker sends a heartbeat every second.
+        messages.push(heartbeat(1, vec![], 2));
+        let (worker, effects) = all_effects(messages);
+        prop_assert!(!kinds(&effects).contains(&"ignored"), "{:?}", effects);
         prop_assert_eq!(worker.phase(), WorkerPhase::Ready);
     }
 }

@@ -318,7 +318,7 @@ pub(in crate::chaos) const STARTED_TWICE: Fault = Fault {
     healed_within: None,
     ports: 10,
     needs: Needs::Nothing,
-    inject: |fleet| second(fleet, "one", "runs already on this machine").boxed_local(),
+    inject: |fleet| second(fleet, "one", "already runs on this machine").boxed_local(),
 };
 
 pub(in crate::chaos) const NAME_TAKEN: Fault = Fault {
@@ -330,7 +330,7 @@ pub(in crate::chaos) const NAME_TAKEN: Fault = Fault {
     healed_within: None,
     ports: 10,
     needs: Needs::Nothing,
-    inject: |fleet| second(fleet, "another", "runs already on").boxed_local(),
+    inject: |fleet| second(fleet, "another", "already runs on").boxed_local(),
 };
 
 async fn second(fleet: &mut Fleet, data: &str, reason: &str) -> Measured {

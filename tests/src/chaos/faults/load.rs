@@ -56,7 +56,7 @@ async fn stalled(fleet: &mut Fleet) -> Measured {
         _ => None,
     };
     let (why, detected) = events.worker_event("a", "stopping", why_it_stops).await;
-    assert!(why.contains("no progress in loading"), "{why}");
+    assert!(why.contains("no progress of its load"), "{why}");
     let class_of = |event: &WorkerEvent| match event {
         WorkerEvent::Exited { class, .. } => Some(*class),
         _ => None,

@@ -136,12 +136,12 @@ impl Engine for DecoderEngine {
         EngineStats {
             sequences: self.batch.sequences.len() as u32,
             cached_tokens,
-            asked_tokens: cache.lookup_tokens,
-            found_tokens: cache.hit_tokens,
+            lookup_tokens: cache.lookup_tokens,
+            hit_tokens: cache.hit_tokens,
             cache_pages: cache.pages as u64,
             used_pages: cache.used as u64,
-            known_pages: cache.idle as u64,
-            forgotten_pages: cache.evicted,
+            idle_pages: cache.idle as u64,
+            evicted_pages: cache.evicted,
             page_bytes: self.decoder.description().page_bytes() as u64,
             preempted: self.batch.preempted,
             ..self.stats

@@ -1,77 +1,82 @@
-//! What the mock does wrong on request, at which token.
+//! Faults that the mock engine injects on request.
 
 use std::{hint::black_box, process, thread};
 
 use rbee_schema::{Failure, FailureCode};
 
-use super::FOR_EVER;
+use super::FOREVER;
 
-/// Memory is taken in pieces of this size.
-const PIECE: usize = 64 << 20;
+/// Size of the blocks in which memory is allocated.
+const BLOCK: usize = 64 << 20;
 
-/// A fault, and the index of the token before which it strikes.
+/// A fault, and the index of the token before which it occurs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// The index, counted from 0.
+    /// Index of the token, from 0.
     pub at: u32,
-    /// What happens.
+    /// Kind of the fault.
     pub kind: FaultKind,
 }
 
-/// What goes wrong.
+/// Kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
     /// The process aborts.
     Crash,
-    /// The process aborts, and does so at every later try.
+    /// The process aborts, in every attempt.
     Poison,
     /// The process exits with this code.
     Exit(i32),
     /// The step does not return.
     Hang,
-    /// Memory is taken until the process is killed.
+    /// Memory is allocated until the process is killed.
     OutOfMemory,
 }
 
-/// Whether a sequence was admitted with tokens of its answer.
+/// Attempt to answer a job, as far as an engine can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Try {
+pub(super) enum AttemptKind {
+    /// The sequence was admitted without tokens of its answer.
     First,
+    /// The sequence was admitted with tokens of its answer.
     Resumed,
 }
 
 impl Fault {
-    /// Whether it strikes before token `index`.
-    pub(super) fn strikes(&self, index: u32, tried: Try) -> bool {
-        let every_try = match self.kind {
+    /// True if the fault occurs before token `index`.
+    pub(super) fn occurs(&self, index: u32, attempt: AttemptKind) -> bool {
+        let in_every_attempt = match self.kind {
             FaultKind::Poison => true,
             FaultKind::Crash | FaultKind::Exit(_) | FaultKind::Hang | FaultKind::OutOfMemory => false,
         };
-        // A job that is resumed beyond the index of its poison is poisoned all the same.
-        if every_try { index >= self.at } else { index == self.at && tried == Try::First }
+        // A job that is resumed beyond the index of its poison aborts its worker as well.
+        if in_every_attempt { index >= self.at } else { index == self.at && attempt == AttemptKind::First }
     }
 
-    /// Does it. Returns only when memory reaches `oom_limit` bytes without the process being killed.
-    pub(super) fn carry_out(&self, oom_limit: u64) -> Failure {
+    /// Injects the fault. Returns only if memory reaches `oom_limit` bytes and the process is not killed.
+    pub(super) fn inject(&self, oom_limit: u64) -> Failure {
         match self.kind {
             FaultKind::Crash | FaultKind::Poison => process::abort(),
             FaultKind::Exit(code) => process::exit(code),
             FaultKind::Hang => loop {
-                thread::sleep(FOR_EVER);
+                thread::sleep(FOREVER);
             },
-            FaultKind::OutOfMemory => take_memory(oom_limit),
+            FaultKind::OutOfMemory => allocate(oom_limit),
         }
     }
 }
 
-fn take_memory(limit: u64) -> Failure {
-    let mut pieces: Vec<Vec<u8>> = Vec::new();
-    while (pieces.len() as u64 + 1).saturating_mul(PIECE as u64) <= limit {
-        // Written, not only reserved: the kernel counts pages that were touched.
-        pieces.push(black_box(vec![1; PIECE]));
+fn allocate(limit: u64) -> Failure {
+    let mut blocks: Vec<Vec<u8>> = Vec::new();
+    while (blocks.len() as u64 + 1).saturating_mul(BLOCK as u64) <= limit {
+        // Written, not only reserved: the kernel counts only pages that were touched.
+        blocks.push(black_box(vec![1; BLOCK]));
     }
-    let taken = pieces.len() * (PIECE >> 20);
-    Failure::new(FailureCode::Internal, format!("the mock has taken {taken} MiB as it was told and was not killed"))
+    let allocated = blocks.len() * (BLOCK >> 20);
+    Failure::new(
+        FailureCode::Internal,
+        format!("the mock engine allocated {allocated} MiB as configured and was not killed"),
+    )
 }
 
 #[cfg(test)]
@@ -79,26 +84,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_strikes_once_and_poison_always() {
+    fn fault_occurs_once_and_poison_in_every_attempt() {
         let crash = Fault { at: 3, kind: FaultKind::Crash };
         let poison = Fault { at: 3, kind: FaultKind::Poison };
-        for (fault, index, tried, expected) in [
-            (crash, 2, Try::First, false),
-            (crash, 3, Try::First, true),
-            (crash, 4, Try::First, false),
-            (crash, 3, Try::Resumed, false),
-            (poison, 2, Try::Resumed, false),
-            (poison, 3, Try::First, true),
-            (poison, 3, Try::Resumed, true),
-            (poison, 4, Try::Resumed, true),
+        for (fault, index, attempt, expected) in [
+            (crash, 2, AttemptKind::First, false),
+            (crash, 3, AttemptKind::First, true),
+            (crash, 4, AttemptKind::First, false),
+            (crash, 3, AttemptKind::Resumed, false),
+            (poison, 2, AttemptKind::Resumed, false),
+            (poison, 3, AttemptKind::First, true),
+            (poison, 3, AttemptKind::Resumed, true),
+            (poison, 4, AttemptKind::Resumed, true),
         ] {
-            assert_eq!(fault.strikes(index, tried), expected, "{fault:?} at {index}, {tried:?}");
+            assert_eq!(fault.occurs(index, attempt), expected, "{fault:?} at {index}, {attempt:?}");
         }
     }
 
     #[test]
-    fn memory_is_taken_up_to_the_limit() {
-        let failure = Fault { at: 0, kind: FaultKind::OutOfMemory }.carry_out(200 << 20);
+    fn memory_is_allocated_up_to_the_limit() {
+        let failure = Fault { at: 0, kind: FaultKind::OutOfMemory }.inject(200 << 20);
         assert!(failure.message.contains("192 MiB"), "{failure}");
     }
 }

@@ -1,8 +1,8 @@
-//! An engine without a model: the instrument with which everything around inference is tested and measured.
+//! An engine without a model: the test instrument for everything around inference.
 //!
-//! Its tokens are a function of (seed, index), it takes as long as it is told, and it fails as it is told. Settings
-//! stand in the model's reference (`mock:interval=5ms,tokens=32`) and hold for every job; a job whose last user message
-//! begins with `mock:` (`mock: tokens=20 crash=7`) changes them for itself. See [`settings`] for all of them.
+//! Its tokens are a function of (seed, index). Speed and faults are configurable. The settings are part of the model reference
+//! (`mock:interval=5ms,tokens=32`) and apply to every job. A job whose last user message begins with `mock:`
+//! (`mock: tokens=20 crash=7`) overrides them for itself. See [`settings`] for all of them.
 
 mod fault;
 mod run;
@@ -20,14 +20,14 @@ use self::{
 };
 use crate::contract::{LoadOptions, LoadProgress, Loaded};
 
-/// What the mock says it reads: a size that people would see for a real model.
+/// Size that the mock model reports while it loads. Similar to that of a small real model.
 const TOTAL_BYTES: u64 = 100 << 20;
-/// As long as a hang lasts: until somebody ends the process.
-const FOR_EVER: Duration = Duration::from_secs(60 * 60);
-/// Progress is told this often, so that a stall shows within a part of the load.
-const LOAD_PARTS: u32 = 20;
+/// Duration of one sleep of a hang, which is repeated until the process is killed. Any long time serves.
+const FOREVER: Duration = Duration::from_secs(60 * 60);
+/// Number of progress reports of a load. Enough that a stall halfway is visible as one.
+const LOAD_STEPS: u32 = 20;
 
-/// Takes the time that the settings ask for and reports progress meanwhile.
+/// Loads the mock model: takes the configured time and reports progress.
 pub(crate) fn load(
     text: &str,
     options: &LoadOptions,
@@ -35,30 +35,30 @@ pub(crate) fn load(
 ) -> Result<Loaded, Failure> {
     let settings = ModelSettings::parse(text)?;
     let context = options.context_within(settings.context)?;
-    for part in 0..LOAD_PARTS {
+    for step in 0..LOAD_STEPS {
         progress(LoadProgress {
-            done_bytes: TOTAL_BYTES * u64::from(part) / u64::from(LOAD_PARTS),
+            done_bytes: TOTAL_BYTES * u64::from(step) / u64::from(LOAD_STEPS),
             total_bytes: TOTAL_BYTES,
             memory: None,
         });
-        if part == LOAD_PARTS / 2 {
-            strike(settings.load_fault)?;
+        if step == LOAD_STEPS / 2 {
+            inject(settings.load_fault)?;
         }
-        thread::sleep(settings.load / LOAD_PARTS);
+        thread::sleep(settings.load / LOAD_STEPS);
     }
     progress(LoadProgress { done_bytes: TOTAL_BYTES, total_bytes: TOTAL_BYTES, memory: None });
     let engine = Box::new(MockEngine::new(settings.job, options.slots, context));
-    Ok(Loaded { engine, text: Arc::new(Vocabulary { thinks: settings.thinks }), context })
+    Ok(Loaded { engine, text: Arc::new(Vocabulary { has_reasoning: settings.has_reasoning }), context })
 }
 
-/// Carries out a fault of loading, halfway through.
-fn strike(fault: LoadFault) -> Result<(), Failure> {
+/// Injects a fault of loading.
+fn inject(fault: LoadFault) -> Result<(), Failure> {
     match fault {
         LoadFault::None => Ok(()),
-        LoadFault::Fail(code) => Err(Failure::new(code, "the mock was told to fail while loading")),
+        LoadFault::Fail(code) => Err(Failure::new(code, "the mock engine failed to load, as configured by load-fail")),
         LoadFault::Crash => std::process::abort(),
         LoadFault::Stall => loop {
-            thread::sleep(FOR_EVER);
+            thread::sleep(FOREVER);
         },
     }
 }
@@ -71,29 +71,29 @@ mod tests {
     use crate::load;
 
     fn load_mock(text: &str, context: Option<u32>) -> (Result<Loaded, Failure>, Vec<LoadProgress>) {
-        let mut told = Vec::new();
+        let mut reports = Vec::new();
         let options = LoadOptions { context, slots: 2, ..LoadOptions::default() };
-        let loaded = load::load(&ModelReference::Mock(text.into()), &options, &mut |step| told.push(step));
-        (loaded, told)
+        let loaded = load::load(&ModelReference::Mock(text.into()), &options, &mut |progress| reports.push(progress));
+        (loaded, reports)
     }
 
     #[test]
-    fn progress_rises_to_the_whole() {
-        let (loaded, told) = load_mock("", None);
+    fn progress_rises_to_the_size_of_the_model() {
+        let (loaded, reports) = load_mock("", None);
         assert!(loaded.is_ok());
-        assert!(told.windows(2).all(|pair| pair[0].done_bytes < pair[1].done_bytes));
-        assert_eq!(told.last().map(|last| last.done_bytes), Some(TOTAL_BYTES));
+        assert!(reports.windows(2).all(|pair| pair[0].done_bytes < pair[1].done_bytes));
+        assert_eq!(reports.last().map(|last| last.done_bytes), Some(TOTAL_BYTES));
     }
 
     #[test]
-    fn loading_fails_with_the_code_it_is_told() {
-        let (loaded, told) = load_mock("load-fail=model-missing", None);
+    fn loading_fails_with_the_configured_code() {
+        let (loaded, reports) = load_mock("load-fail=model-missing", None);
         assert_eq!(loaded.err().map(|failure| failure.code), Some(FailureCode::ModelMissing));
-        assert!(told.last().is_some_and(|last| last.done_bytes < TOTAL_BYTES));
+        assert!(reports.last().is_some_and(|last| last.done_bytes < TOTAL_BYTES));
     }
 
     #[test]
-    fn the_context_is_what_was_asked_for_as_far_as_it_goes() {
+    fn requested_context_is_used_up_to_the_limit() {
         assert_eq!(load_mock("context=4096", None).0.map(|loaded| loaded.context).ok(), Some(4096));
         assert_eq!(load_mock("context=4096", Some(100)).0.map(|loaded| loaded.context).ok(), Some(100));
         let failure = load_mock("context=4096", Some(4097)).0.err().expect("too large");

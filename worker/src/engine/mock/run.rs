@@ -1,4 +1,4 @@
-//! The mock's sequences and steps.
+//! Sequences and steps of the mock engine.
 
 use std::{
     thread,
@@ -8,9 +8,9 @@ use std::{
 use rbee_schema::{Failure, FailureCode, Sampling};
 
 use super::{
-    fault::Try,
+    fault::AttemptKind,
     settings::JobSettings,
-    vocabulary::{self, END},
+    vocabulary::{self, EOS},
 };
 use crate::{
     contract::{Constraint, Engine, EngineStats, Sequence, SequenceId},
@@ -26,7 +26,7 @@ pub(super) struct MockEngine {
     defaults: JobSettings,
     slots: u32,
     context: u32,
-    /// In the order of their admission.
+    /// Admitted sequences, in the order of their admission.
     running: Vec<Running>,
     stats: EngineStats,
 }
@@ -34,12 +34,12 @@ pub(super) struct MockEngine {
 struct Running {
     id: SequenceId,
     settings: JobSettings,
-    tried: Try,
+    attempt: AttemptKind,
     sampling: Sampling,
     constraint: Option<Box<dyn Constraint>>,
     /// Prompt, then answer.
     tokens: Vec<u32>,
-    /// The index of the next token.
+    /// Index of the next token.
     index: u32,
 }
 
@@ -54,16 +54,19 @@ impl Engine for MockEngine {
         let admitted = self.running.iter().map(|running| running.id);
         check_admission(id, &sequence, admitted, self.slots, self.context)?;
         if sequence.prompt.iter().chain(&sequence.emitted).any(|&token| token >= vocabulary::SIZE) {
-            return Err(Failure::new(FailureCode::Internal, "a token of the sequence is not one of the mock's"));
+            return Err(Failure::new(
+                FailureCode::Internal,
+                "a token of the sequence is not in the vocabulary of the mock engine",
+            ));
         }
-        let settings = self.defaults.clone().with(&vocabulary::last_user_message(&sequence.prompt))?;
+        let settings = self.defaults.clone().overridden_by(&vocabulary::last_user_message(&sequence.prompt))?;
         let Sequence { prompt, emitted, sampling, constraint } = sequence;
         self.stats.prompt_tokens += (prompt.len() + emitted.len()) as u64;
         self.running.push(Running {
             id,
             settings,
-            tried: if emitted.is_empty() { Try::First } else { Try::Resumed },
-            // What it makes is settled by its seed; the rest of what was asked for holds.
+            attempt: if emitted.is_empty() { AttemptKind::First } else { AttemptKind::Resumed },
+            // The seed alone determines the tokens. All other sampling parameters apply.
             sampling: Sampling { temperature: 0.0, ..sampling },
             constraint,
             index: emitted.len() as u32,
@@ -100,19 +103,19 @@ impl Engine for MockEngine {
 
 impl Running {
     fn advance(&mut self, context: u32) -> Result<Token, Failure> {
-        if let Some(fault) = self.settings.fault.filter(|fault| fault.strikes(self.index, self.tried)) {
-            return Err(fault.carry_out(self.settings.oom_limit));
+        if let Some(fault) = self.settings.fault.filter(|fault| fault.occurs(self.index, self.attempt)) {
+            return Err(fault.inject(self.settings.oom_limit));
         }
         if self.tokens.len() >= context as usize {
             return Err(context_filled(context));
         }
         let (index, seed) = (self.index, self.sampling.seed);
-        let wanted = match &self.settings.echo {
-            Some(text) => text.as_bytes().get(index as usize).map_or(END, |byte| u32::from(*byte)),
-            None if index >= self.settings.tokens => END,
+        let likeliest = match &self.settings.echo {
+            Some(text) => text.as_bytes().get(index as usize).map_or(EOS, |byte| u32::from(*byte)),
+            None if index >= self.settings.tokens => EOS,
             None => vocabulary::token(seed, index),
         };
-        let logits = vocabulary::logits(seed, index, wanted);
+        let logits = vocabulary::logits(seed, index, likeliest);
         let token = choose(&logits, &self.tokens, &self.sampling, self.constraint.as_deref_mut(), index)?;
         self.tokens.push(token.id);
         self.index += 1;
@@ -145,18 +148,18 @@ mod tests {
         let mut engine = engine(1_000);
         engine.admit(SequenceId(1), sequence).expect("admitted");
         let tokens = std::iter::from_fn(|| engine.step().pop()).map(|(_, token)| token.expect("no fault").id);
-        tokens.take_while(|&token| token != END).collect()
+        tokens.take_while(|&token| token != EOS).collect()
     }
 
     #[test]
-    fn an_answer_ends_by_itself() {
+    fn answer_ends_after_its_configured_length() {
         assert_eq!(answer(sequence("Hi", &[])).len(), 5);
         assert_eq!(answer(sequence("mock: tokens=9", &[])).len(), 9);
         assert_eq!(answer(sequence("mock: echo\nHi\n", &[])), [b'H', b'i', b'\n'].map(u32::from));
     }
 
     #[test]
-    fn a_resumed_answer_goes_on_as_the_first_would_have() {
+    fn resumed_answer_equals_the_uninterrupted_one() {
         let whole = answer(sequence("mock: tokens=20", &[]));
         for done in 0..20 {
             assert_eq!(answer(sequence("mock: tokens=20 crash=0", &whole[..done.max(1)])), whole[done.max(1)..]);
@@ -164,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn sequences_advance_together_and_do_not_disturb_each_other() {
+    fn sequences_advance_together_and_independently() {
         let alone = answer(sequence("mock: tokens=4", &[]));
         let mut engine = engine(1_000);
         engine.admit(SequenceId(1), sequence("Hi", &[])).expect("admitted");
@@ -181,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_continued_is_refused() {
+    fn sequence_that_cannot_be_continued_is_refused() {
         let mut engine = engine(10);
         let refusal =
             |engine: &mut MockEngine, id, sequence| engine.admit(SequenceId(id), sequence).map_err(|f| f.code);
@@ -198,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sequence_that_fills_its_context_fails_once_and_is_gone() {
+    fn sequence_that_fills_its_context_fails_once_and_is_released() {
         let mut engine = engine(6);
         engine.admit(SequenceId(1), sequence("Hi", &[])).expect("admitted");
         let made: Vec<_> = std::iter::from_fn(|| engine.step().pop())
@@ -210,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_takes_as_long_as_its_slowest_sequence() {
+    fn step_takes_as_long_as_its_slowest_sequence() {
         let mut engine = engine(1_000);
         engine.admit(SequenceId(1), sequence("mock: interval=20ms", &[])).expect("admitted");
         engine.admit(SequenceId(2), sequence("mock: interval=1ms", &[])).expect("admitted");

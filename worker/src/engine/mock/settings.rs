@@ -1,32 +1,32 @@
-//! What the mock can be told.
+//! Settings of the mock engine.
 //!
-//! Settings are `name=value`, between spaces or commas. For a job (and, as a default for every job, for the model):
+//! Settings are `name=value` pairs, separated by spaces or commas. For a job, and as a default for every job of the model:
 //!
 //! | setting | meaning | default |
 //! |---|---|---|
-//! | `tokens=N` | the answer ends by itself after N tokens | 32 |
-//! | `interval=5ms` | how long a step takes (the longest of the admitted sequences counts) | 0 |
-//! | `echo` | the answer is the rest of the message, behind its first line, a token for each byte | |
-//! | `crash=N` | abort the process when about to make token N | |
-//! | `exit=N:CODE` | exit with CODE when about to make token N | |
+//! | `tokens=N` | number of tokens after which the answer ends | 32 |
+//! | `interval=5ms` | duration of a step (the maximum of all admitted sequences) | 0 |
+//! | `echo` | the answer is the message without its first line, one token per byte | |
+//! | `crash=N` | abort the process before token N | |
+//! | `exit=N:CODE` | exit with CODE before token N | |
 //! | `hang=N` | never return from the step that would make token N | |
-//! | `oom=N` | take memory until killed when about to make token N | |
-//! | `oom-limit=SIZE` | how much of it at most (`512MiB`, `4GiB`); beyond, the sequence fails | 4GiB |
-//! | `poison=N` | as `crash`, at every try | |
+//! | `oom=N` | allocate memory until killed, before token N | |
+//! | `oom-limit=SIZE` | maximum memory of `oom` (`512MiB`, `4GiB`); beyond it the sequence fails | 4GiB |
+//! | `poison=N` | as `crash`, in every attempt | |
 //!
-//! Tokens are counted from 0. Except for `poison`, a fault strikes only a sequence that was admitted without any token
-//! of its answer: whoever resumes the job gets past it. One fault a job.
+//! Tokens are counted from 0. Except for `poison`, a fault occurs only in a sequence that was admitted without tokens of its
+//! answer, so that the worker that resumes the job gets past it. A job has at most one fault.
 //!
 //! For the model alone:
 //!
 //! | setting | meaning | default |
 //! |---|---|---|
-//! | `load=200ms` | how long loading takes | 0 |
-//! | `load-fail=CODE` | loading fails halfway, with that failure code | |
-//! | `load-stall` | loading stops halfway, for ever | |
+//! | `load=200ms` | duration of loading | 0 |
+//! | `load-fail=CODE` | loading fails halfway with this failure code | |
+//! | `load-stall` | loading hangs halfway | |
 //! | `load-crash` | loading aborts the process halfway | |
-//! | `think` | answers may begin with a thought in `<think>` and `</think>` | |
-//! | `context=N` | tokens of prompt and answer; the mock's prompt has a token for each byte | 32768 |
+//! | `think` | answers may begin with reasoning in `<think>` and `</think>` | |
+//! | `context=N` | context size in tokens, prompt and answer together; a prompt has one token per byte | 32768 |
 
 use std::time::Duration;
 
@@ -41,46 +41,46 @@ use super::fault::{Fault, FaultKind};
 const JOB_SETTINGS: &str = "tokens, interval, echo, crash, exit, hang, oom, oom-limit, poison";
 const MODEL_SETTINGS: &str = "load, load-fail, load-stall, load-crash, think, context";
 
-/// What holds for a model.
+/// Settings of a mock model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSettings {
-    /// How long loading takes.
+    /// Duration of loading.
     pub load: Duration,
-    /// What goes wrong halfway through.
+    /// Fault halfway through loading.
     pub load_fault: LoadFault,
-    /// Whether answers may begin with a thought.
-    pub thinks: bool,
-    /// Tokens of prompt and answer.
+    /// True if answers may begin with reasoning.
+    pub has_reasoning: bool,
+    /// Context size in tokens, prompt and answer together.
     pub context: u32,
-    /// What holds for a job that says nothing else.
+    /// Default settings of its jobs.
     pub job: JobSettings,
 }
 
-/// What goes wrong while loading.
+/// Fault of loading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadFault {
-    /// Nothing.
+    /// No fault.
     None,
-    /// Progress stops for ever.
+    /// Loading hangs.
     Stall,
-    /// It fails with this code.
+    /// Loading fails with this code.
     Fail(FailureCode),
     /// The process aborts.
     Crash,
 }
 
-/// What holds for a job.
+/// Settings of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobSettings {
-    /// How many tokens the answer has.
+    /// Number of tokens of the answer.
     pub tokens: u32,
-    /// How long a step takes.
+    /// Duration of a step.
     pub interval: Duration,
-    /// What the answer is, where it is told.
+    /// Text of the answer; `None` for words that the seed determines.
     pub echo: Option<String>,
-    /// What goes wrong.
+    /// Fault of the job.
     pub fault: Option<Fault>,
-    /// The most memory that the fault `oom` takes, in bytes.
+    /// Maximum memory that the fault `oom` allocates, in bytes.
     pub oom_limit: u64,
 }
 
@@ -91,15 +91,15 @@ impl Default for JobSettings {
 }
 
 impl ModelSettings {
-    /// Reads the part of a model reference that follows `mock:`.
+    /// Parses the part of a model reference that follows `mock:`.
     ///
     /// # Errors
-    /// `invalid-request`, naming the setting and what is expected.
+    /// `invalid-request`, with the setting and the expected values.
     pub fn parse(text: &str) -> Result<Self, Failure> {
         let mut settings = Self {
             load: Duration::ZERO,
             load_fault: LoadFault::None,
-            thinks: false,
+            has_reasoning: false,
             context: 32_768,
             job: JobSettings::default(),
         };
@@ -109,7 +109,7 @@ impl ModelSettings {
                 "load-fail" => settings.load_fault = LoadFault::Fail(code(value)?),
                 "load-stall" => settings.load_fault = LoadFault::Stall,
                 "load-crash" => settings.load_fault = LoadFault::Crash,
-                "think" => settings.thinks = true,
+                "think" => settings.has_reasoning = true,
                 "context" => settings.context = number(name, value)?,
                 _ => settings.job.set(name, value, &format!("{JOB_SETTINGS}, {MODEL_SETTINGS}"))?,
             }
@@ -119,11 +119,12 @@ impl ModelSettings {
 }
 
 impl JobSettings {
-    /// These settings, changed by the first line of a message that begins with `mock:`. Other messages change nothing.
+    /// These settings with the overrides in the first line of a message that begins with `mock:`. Other messages override
+    /// nothing.
     ///
     /// # Errors
-    /// `invalid-request`, naming the setting and what is expected.
-    pub fn with(mut self, message: &str) -> Result<Self, Failure> {
+    /// `invalid-request`, with the setting and the expected values.
+    pub fn overridden_by(mut self, message: &str) -> Result<Self, Failure> {
         let (first_line, rest) = message.trim_start().split_once('\n').unwrap_or((message.trim_start(), ""));
         for (name, value) in pairs(first_line.strip_prefix("mock:").unwrap_or_default()) {
             self.set(name, value, JOB_SETTINGS)?;
@@ -143,10 +144,10 @@ impl JobSettings {
             "hang" => self.fault = Some(Fault { at: number(name, value)?, kind: FaultKind::Hang }),
             "oom" => self.fault = Some(Fault { at: number(name, value)?, kind: FaultKind::OutOfMemory }),
             "exit" => {
-                let (at, code) = value.split_once(':').ok_or_else(|| unclear(name, value, "as in exit=7:3"))?;
+                let (at, code) = value.split_once(':').ok_or_else(|| unexpected(name, value, "as in exit=7:3"))?;
                 self.fault = Some(Fault { at: number(name, at)?, kind: FaultKind::Exit(number(name, code)?) });
             }
-            _ => return Err(refuse(format!("the mock has no setting `{name}`: known are {known}"))),
+            _ => return Err(refuse(format!("the mock engine has no setting `{name}`: expected one of {known}"))),
         }
         Ok(())
     }
@@ -158,11 +159,11 @@ fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, Failure> {
-    value.parse().map_err(|_| unclear(name, value, "a whole number"))
+    value.parse().map_err(|_| unexpected(name, value, "a whole number"))
 }
 
 fn duration(name: &str, value: &str) -> Result<Duration, Failure> {
-    humantime::parse_duration(value).map_err(|_| unclear(name, value, "a duration such as 5ms"))
+    humantime::parse_duration(value).map_err(|_| unexpected(name, value, "a duration such as 5ms"))
 }
 
 fn size(name: &str, value: &str) -> Result<u64, Failure> {
@@ -170,16 +171,17 @@ fn size(name: &str, value: &str) -> Result<u64, Failure> {
         let count: u64 = value.strip_suffix(unit)?.parse().ok()?;
         count.checked_mul(1 << shift)
     });
-    parsed.ok_or_else(|| unclear(name, value, "a size such as 512MiB or 4GiB"))
+    parsed.ok_or_else(|| unexpected(name, value, "a size such as 512MiB or 4GiB"))
 }
 
 fn code(value: &str) -> Result<FailureCode, Failure> {
     let text: value::StrDeserializer<'_, value::Error> = value.into_deserializer();
-    FailureCode::deserialize(text).map_err(|cause| refuse(format!("the mock's setting load-fail: {cause}")))
+    FailureCode::deserialize(text)
+        .map_err(|cause| refuse(format!("the setting load-fail of the mock engine is not a failure code: {cause}")))
 }
 
-fn unclear(name: &str, value: &str, expected: &str) -> Failure {
-    refuse(format!("the mock's setting {name} is `{value}`: expected {expected}"))
+fn unexpected(name: &str, value: &str, expected: &str) -> Failure {
+    refuse(format!("the setting {name} of the mock engine is `{value}`: expected {expected}"))
 }
 
 fn refuse(message: String) -> Failure {
@@ -191,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reference_sets_what_holds_for_all_jobs() {
+    fn reference_sets_defaults_for_all_jobs() {
         let settings =
             ModelSettings::parse("interval=5ms,tokens=7,load=200ms,context=4096,load-fail=crash-loop,hang=2");
         let job = JobSettings {
@@ -202,24 +204,25 @@ mod tests {
         };
         let load_fault = LoadFault::Fail(FailureCode::CrashLoop);
         let expected =
-            ModelSettings { load: Duration::from_millis(200), load_fault, thinks: false, context: 4096, job };
+            ModelSettings { load: Duration::from_millis(200), load_fault, has_reasoning: false, context: 4096, job };
         assert_eq!(settings, Ok(expected));
     }
 
     #[test]
-    fn a_message_changes_them_for_its_job() {
+    fn message_overrides_settings_of_its_job() {
         let model = JobSettings { tokens: 7, interval: Duration::from_secs(1), ..JobSettings::default() };
-        let job = model.clone().with("  mock: tokens=20 exit=7:3 oom-limit=64MiB\nanything=else").expect("valid");
+        let job =
+            model.clone().overridden_by("  mock: tokens=20 exit=7:3 oom-limit=64MiB\nanything=else").expect("valid");
         assert_eq!((job.tokens, job.interval, job.oom_limit), (20, Duration::from_secs(1), 64 << 20));
         assert_eq!(job.fault, Some(Fault { at: 7, kind: FaultKind::Exit(3) }));
-        assert_eq!(model.clone().with("Tell me about mock: tokens=1"), Ok(model));
+        assert_eq!(model.clone().overridden_by("Tell me about mock: tokens=1"), Ok(model));
     }
 
     #[test]
-    fn what_is_not_known_is_refused_by_name() {
+    fn unknown_setting_is_refused_by_name() {
         for (text, words) in [
-            ("speed=1", "known are tokens, interval"),
-            ("tokens", "`tokens` is ``"),
+            ("speed=1", "expected one of tokens, interval"),
+            ("tokens", "the setting tokens of the mock engine is ``"),
             ("tokens=-1", "a whole number"),
             ("interval=5", "such as 5ms"),
             ("oom-limit=5", "such as 512MiB"),
@@ -229,9 +232,8 @@ mod tests {
         ] {
             let failure = ModelSettings::parse(text).expect_err(text);
             assert_eq!(failure.code, FailureCode::InvalidRequest);
-            let words = words.replace("`tokens` is ``", "tokens is ``");
-            assert!(failure.message.contains(&words), "{failure}");
+            assert!(failure.message.contains(words), "{failure}");
         }
-        assert!(JobSettings::default().with("mock: load=1s").is_err(), "a job does not load");
+        assert!(JobSettings::default().overridden_by("mock: load=1s").is_err(), "a job does not load");
     }
 }

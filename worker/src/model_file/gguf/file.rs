@@ -4,24 +4,24 @@
 
 use std::path::Path;
 
-use candle_core::quantized::{GgmlDType, gguf_file::Content};
+use rbee_kernels::WeightType;
 use rbee_schema::Failure;
 
-use super::{header::read_header, layout::byte_range, metadata::Metadata};
+use super::{header::Header, layout::byte_range, metadata::Metadata, parse::read_header};
 use crate::model_file::mapped_file::MappedFile;
 
 /// An open GGUF file whose header has been read and whose tensors lie within the file.
 pub struct Gguf {
     /// Metadata, and the type, shape and offset of each tensor.
-    pub content: Content,
+    pub header: Header,
     file: MappedFile,
 }
 
 /// A tensor as stored in a GGUF file.
 #[derive(Debug, Clone, Copy)]
 pub struct GgufTensor<'a> {
-    /// Type of the numbers.
-    pub kind: GgmlDType,
+    /// Storage format of the numbers.
+    pub weight_type: WeightType,
     /// Size of each dimension, rows first: the last one is the number of columns.
     pub shape: &'a [usize],
     /// The numbers, row by row, each row in whole blocks. The address is a multiple of the file's alignment, which need not
@@ -38,12 +38,12 @@ impl Gguf {
     /// - `model-unsupported`: the version, the byte order or a tensor type is not supported.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let file = MappedFile::open(path)?;
-        Ok(Self { content: read_header(file.bytes())?, file })
+        Ok(Self { header: read_header(file.bytes())?, file })
     }
 
     /// Key-value pairs of the header.
     pub fn metadata(&self) -> Metadata<'_> {
-        Metadata(&self.content.metadata)
+        Metadata(&self.header.metadata)
     }
 
     /// Size of the file in bytes.
@@ -53,7 +53,7 @@ impl Gguf {
 
     /// Finds a tensor by its name.
     pub fn tensor(&self, name: &str) -> Option<GgufTensor<'_>> {
-        find_tensor(&self.content, self.file.bytes(), name)
+        find_tensor(&self.header, self.file.bytes(), name)
     }
 
     /// Releases the memory pages of a tensor's bytes. A later access reads them from the file again. Bytes outside the file
@@ -64,11 +64,11 @@ impl Gguf {
 }
 
 /// Finds a tensor by its name, given a parsed header and all bytes of the file.
-pub fn find_tensor<'a>(content: &'a Content, file: &'a [u8], name: &str) -> Option<GgufTensor<'a>> {
-    let info = content.tensor_infos.get(name)?;
-    let (start, end) = byte_range(content, info)?;
+pub fn find_tensor<'a>(header: &'a Header, file: &'a [u8], name: &str) -> Option<GgufTensor<'a>> {
+    let info = header.tensors.get(name)?;
+    let (start, end) = byte_range(header, info)?;
     let bytes = file.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)?;
-    Some(GgufTensor { kind: info.ggml_dtype, shape: info.shape.dims(), bytes })
+    Some(GgufTensor { weight_type: info.weight_type, shape: &info.shape, bytes })
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
         written.write_all(&file(10_000)).expect("writes");
         let gguf = Gguf::open(written.path()).expect("opens");
         let before = gguf.tensor("t").expect("there");
-        assert_eq!((before.kind, before.shape, before.bytes.len()), (GgmlDType::F32, &[10_000][..], 40_000));
+        assert_eq!((before.weight_type, before.shape, before.bytes.len()), (WeightType::F32, &[10_000][..], 40_000));
         let copy = before.bytes.to_vec();
         gguf.release_pages(before.bytes);
         gguf.release_pages(&copy);

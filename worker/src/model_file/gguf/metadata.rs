@@ -4,10 +4,28 @@
 
 use std::collections::HashMap;
 
-use candle_core::quantized::gguf_file::Value;
 use rbee_schema::Failure;
 
 use crate::model_file::error::invalid;
+
+/// Value of a key, in the types that the format defines. A list is never a list of lists.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the variants are the types of the format")]
+pub enum Value {
+    U8(u8),
+    I8(i8),
+    U16(u16),
+    I16(i16),
+    U32(u32),
+    I32(i32),
+    U64(u64),
+    I64(i64),
+    F32(f32),
+    F64(f64),
+    Bool(bool),
+    String(String),
+    Array(Vec<Value>),
+}
 
 /// A typed view of the metadata of one file.
 #[derive(Debug, Clone, Copy)]

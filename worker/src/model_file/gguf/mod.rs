@@ -7,10 +7,12 @@ mod file;
 mod header;
 mod layout;
 mod metadata;
+mod parse;
 mod types;
 
 pub use self::{
     file::{Gguf, GgufTensor, find_tensor},
-    header::read_header,
-    metadata::Metadata,
+    header::{Header, TensorInfo},
+    metadata::{Metadata, Value},
+    parse::read_header,
 };

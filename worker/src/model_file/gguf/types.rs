@@ -1,15 +1,17 @@
-//! Format versions and tensor types, by their numbers in a GGUF file.
+//! Format versions and weight types, by their numbers in a GGUF file.
 //!
 //! Numbers: `enum ggml_type` in <https://github.com/ggml-org/ggml/blob/master/include/ggml.h>.
 
-use candle_core::quantized::{GgmlDType, gguf_file::VersionedMagic};
+use rbee_kernels::WeightType;
 use rbee_schema::Failure;
 
 use super::field_reader::FieldReader;
 use crate::model_file::error::{invalid, printable, unsupported};
 
 /// Tensor types that GGUF defines and that no engine here computes with.
-const UNSUPPORTED_TYPES: [(u32, &str); 19] = [
+const UNSUPPORTED_TYPES: [(u32, &str); 21] = [
+    (9, "Q8_1"),
+    (15, "Q8_K"),
     (16, "IQ2_XXS"),
     (17, "IQ2_XS"),
     (18, "IQ3_XXS"),
@@ -32,7 +34,7 @@ const UNSUPPORTED_TYPES: [(u32, &str); 19] = [
 ];
 
 /// Reads the magic number and the version: the first eight bytes of a file.
-pub(super) fn read_version(fields: &mut FieldReader<'_>) -> Result<VersionedMagic, Failure> {
+pub(super) fn read_version(fields: &mut FieldReader<'_>) -> Result<(), Failure> {
     let magic = fields.take(fields.remaining().min(4) as u64, "a magic number")?;
     match magic {
         b"GGUF" => {}
@@ -43,8 +45,7 @@ pub(super) fn read_version(fields: &mut FieldReader<'_>) -> Result<VersionedMagi
         }
     }
     match fields.u32()? {
-        2 => Ok(VersionedMagic::GgufV2),
-        3 => Ok(VersionedMagic::GgufV3),
+        2 | 3 => Ok(()),
         other if matches!(other.swap_bytes(), 1..=3) => {
             Err(unsupported("the file is written for big-endian machines: use the common, little-endian file"))
         }
@@ -54,24 +55,22 @@ pub(super) fn read_version(fields: &mut FieldReader<'_>) -> Result<VersionedMagi
     }
 }
 
-/// Tensor type of a number in the file. `name` names the tensor in the failure.
-pub(super) fn tensor_type(number: u32, name: &str) -> Result<GgmlDType, Failure> {
+/// Weight type of a number in the file. `name` names the tensor in the failure.
+pub(super) fn weight_type(number: u32, name: &str) -> Result<WeightType, Failure> {
     Ok(match number {
-        0 => GgmlDType::F32,
-        1 => GgmlDType::F16,
-        2 => GgmlDType::Q4_0,
-        3 => GgmlDType::Q4_1,
-        6 => GgmlDType::Q5_0,
-        7 => GgmlDType::Q5_1,
-        8 => GgmlDType::Q8_0,
-        9 => GgmlDType::Q8_1,
-        10 => GgmlDType::Q2K,
-        11 => GgmlDType::Q3K,
-        12 => GgmlDType::Q4K,
-        13 => GgmlDType::Q5K,
-        14 => GgmlDType::Q6K,
-        15 => GgmlDType::Q8K,
-        30 => GgmlDType::BF16,
+        0 => WeightType::F32,
+        1 => WeightType::F16,
+        2 => WeightType::Q4_0,
+        3 => WeightType::Q4_1,
+        6 => WeightType::Q5_0,
+        7 => WeightType::Q5_1,
+        8 => WeightType::Q8_0,
+        10 => WeightType::Q2K,
+        11 => WeightType::Q3K,
+        12 => WeightType::Q4K,
+        13 => WeightType::Q5K,
+        14 => WeightType::Q6K,
+        30 => WeightType::BF16,
         other => return Err(unsupported_type(other, name)),
     })
 }

@@ -1,7 +1,7 @@
 //! Renders chats with the Jinja template of a model.
 //!
-//! Templates are written for Jinja in Python (<https://huggingface.co/docs/transformers/chat_templating>) and come from wherever
-//! the model file comes from, so instructions, recursion depth and output are limited. A template sees `messages`,
+//! Templates are written for Jinja in Python (<https://huggingface.co/docs/transformers/chat_templating>) and come with
+//! the model file, which is not trusted, so instructions, recursion depth and output are limited. A template sees `messages`,
 //! `add_generation_prompt`, `bos_token`, `eos_token`, `tools` (none if the request offers none), `documents` (always none), and
 //! the `chat_template_kwargs` of the request.
 

@@ -1,0 +1,88 @@
+//! Availability of the hive for further workers, and the request to end it.
+
+use std::time::Instant;
+
+use rbee_schema::HostName;
+use tokio::sync::watch;
+
+use crate::http::Health;
+
+/// Drain state and end of the hive.
+pub(super) struct Availability {
+    /// `true` while the hive refuses further workers.
+    draining: bool,
+    /// `true` while a queen leads, as far as the registry says.
+    pub(super) has_leader: bool,
+    /// Time given to the leading queen to replace the workers of a draining hive.
+    evacuation: Option<Evacuation>,
+    /// Reason to end that came over the bus.
+    end: Option<End>,
+    health: watch::Sender<Health>,
+}
+
+/// Deadline after which a draining hive drains the workers that the queen has not moved.
+pub(super) struct Evacuation {
+    pub(super) deadline: Instant,
+    pub(super) why: String,
+}
+
+/// Reason for a hive to end without a signal from the operating system.
+pub(super) enum End {
+    /// A shutdown command came over the bus, with its reason.
+    Commanded(String),
+    /// A newer hive of the same name runs on this host.
+    Fenced(HostName),
+}
+
+impl Availability {
+    pub(super) fn new(health: watch::Sender<Health>) -> Self {
+        Self { draining: false, has_leader: false, evacuation: None, end: None, health }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Refuses further workers from now on.
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+        self.health.send_replace(Health::Draining);
+    }
+
+    /// Takes workers again.
+    pub(super) fn resume(&mut self) {
+        self.draining = false;
+        self.evacuation = None;
+        self.health.send_replace(Health::Online);
+    }
+
+    /// Publishes the health that follows from the state of the connection.
+    pub(super) fn connection(&self, is_online: bool) {
+        self.health.send_replace(match (is_online, self.draining) {
+            (false, _) => Health::BusAway,
+            (true, true) => Health::Draining,
+            (true, false) => Health::Online,
+        });
+    }
+
+    pub(super) fn evacuate(&mut self, evacuation: Evacuation) {
+        self.evacuation = Some(evacuation);
+    }
+
+    pub(super) fn evacuation_deadline(&self) -> Option<Instant> {
+        self.evacuation.as_ref().map(|evacuation| evacuation.deadline)
+    }
+
+    /// The evacuation whose time is over, once.
+    pub(super) fn take_overdue(&mut self, now: Instant) -> Option<Evacuation> {
+        self.evacuation.take_if(|evacuation| evacuation.deadline <= now)
+    }
+
+    pub(super) fn request_end(&mut self, end: End) {
+        self.end = Some(end);
+    }
+
+    pub(super) fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+}

@@ -1,0 +1,32 @@
+//! Reports of the hive's own tasks.
+
+use tokio::task::JoinError;
+use tracing::error;
+
+use super::{report::Report, state::Supervisor};
+
+impl Supervisor {
+    pub(super) fn handle_report(&mut self, report: Result<Report, JoinError>) {
+        let report = match report {
+            Ok(report) => report,
+            Err(error) => return error!(%error, "a task of the hive panicked"),
+        };
+        match report {
+            Report::Provided { worker, epoch, provided } => self.provided(&worker, epoch, provided),
+            Report::Fetched { reference, outcome } => self.fetched(reference, outcome),
+            Report::FileRemoved { reference, outcome } => self.file_removed(reference, outcome),
+            Report::Launched(worker, launched) => self.launched(&worker, launched),
+            Report::Exited { worker, epoch, exit } => self.exited(&worker, epoch, exit),
+            Report::LeaseReleased(release) => self.lease_released(release),
+            Report::LeaseRenewed(lease, claim) => self.lease_renewed(lease, claim),
+            Report::LeaseFound { port, lease } => {
+                if !self.ports.book.is_of(port, &lease.worker) {
+                    self.reclaim(port, lease);
+                }
+            }
+            Report::NotLimited { worker, pid, error } => self.not_limited(&worker, pid, &error),
+            Report::Health { worker, epoch, healthy } => self.health_checked(&worker, epoch, healthy),
+            Report::Done => {}
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! One attempt to answer a job: one delivery of it, with its stored output, its writer, its cancellation and its clock.
+
+use std::convert::Infallible;
+
+use rbee_nats::trace::STEPS;
+use rbee_nats::{BusError, Delivery, StoredChunk};
+use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, JobEvent};
+use tokio::time::{Instant, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{
+    producer::{Completion, Opening, Producer, Request},
+    shared::Shared,
+    stream::{Append as _, Interruption, Interrupts, Output, stream},
+    writer::{Fenced, Writer},
+};
+use crate::{
+    decide::{
+        stored::next_index,
+        strikes::{is_struck_out, lost_workers},
+    },
+    report::Identity,
+};
+
+/// Keep-alives that are sent per redelivery timeout while a job runs. Three, so that two may be lost.
+const KEEP_ALIVES: u32 = 3;
+
+/// The end of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The answer is complete and stored.
+    Done,
+    /// The job cannot be answered, and its failure is stored.
+    Failed,
+    /// The answer is incomplete, and another worker is to continue it.
+    Returned,
+    /// Another worker has already continued the answer.
+    Fenced,
+}
+
+impl Outcome {
+    /// Value of the metric label `outcome`. `None` if the job was not settled by this attempt.
+    pub(super) fn label(self) -> Option<&'static str> {
+        match self {
+            Self::Done => Some("done"),
+            Self::Failed => Some("failed"),
+            Self::Returned => Some("returned"),
+            Self::Fenced => None,
+        }
+    }
+}
+
+/// One attempt to answer a job.
+pub(super) struct Attempt<'a> {
+    shared: &'a Shared,
+    delivery: &'a Delivery,
+    started: Instant,
+    interrupts: Interrupts,
+    /// Chunks that earlier attempts have stored, oldest first.
+    stored: Vec<StoredChunk>,
+    output: Output,
+}
+
+impl<'a> Attempt<'a> {
+    /// Reads the chunks that earlier attempts have stored. `cancelled` is cancelled when a client cancels the job.
+    ///
+    /// # Errors
+    /// If the stored output cannot be read.
+    pub(super) async fn open(
+        shared: &'a Shared,
+        delivery: &'a Delivery,
+        cancelled: CancellationToken,
+    ) -> Result<Self, BusError> {
+        let started = Instant::now();
+        let stored = shared.bus.stored_output(&delivery.tenant, &delivery.job, 0).await?;
+        let last_sequence = stored.last().map_or(0, |last| last.sequence);
+        let output = Output {
+            writer: Writer::new(&shared.bus, &delivery.tenant, &delivery.job, last_sequence),
+            next_index: stored.iter().fold(0, |index, stored| next_index(index, &stored.chunk)),
+        };
+        let interrupts = Interrupts { cancelled, stop: shared.stop.clone() };
+        Ok(Self { shared, delivery, started, interrupts, stored, output })
+    }
+
+    /// Answers the job, or continues its answer. Keep-alives are sent meanwhile.
+    pub(super) async fn answer(mut self, producer: &dyn Producer) -> Outcome {
+        if self.stored.last().is_some_and(|last| last.chunk.is_last()) {
+            return Outcome::Done;
+        }
+        let delivery = self.delivery;
+        let ended = tokio::select! {
+            biased;
+            ended = self.produce(producer) => ended,
+            never = keep_alive(delivery) => match never {},
+        };
+        self.finish(ended).await.unwrap_or(Outcome::Fenced)
+    }
+
+    async fn produce(&mut self, producer: &dyn Producer) -> Result<Completion, Interruption> {
+        self.check_strikes()?;
+        let request = Request {
+            job: &self.delivery.job,
+            body: self.delivery.body(),
+            stored: &self.stored,
+            next_index: self.output.next_index,
+            started: self.started,
+        };
+        let mut production = producer.prepare(request).await?;
+        self.begin(production.opening()).await?;
+        if production.completion().is_none() {
+            production.start().await;
+        }
+        stream(production.as_mut(), &mut self.output, &self.interrupts).await
+    }
+
+    /// Refuses a job that has ended too many workers.
+    fn check_strikes(&self) -> Result<(), Failure> {
+        let (attempt, settings) = (self.delivery.attempt, &self.shared.settings);
+        let lost = lost_workers(self.stored.iter().map(|stored| &stored.chunk));
+        if is_struck_out(lost, !self.stored.is_empty(), attempt, settings) {
+            return Err(Failure::new(
+                FailureCode::TriedTooOften,
+                format!(
+                    "the job was delivered {attempt} times, and {lost} workers ended while they ran it: it was given up, \
+                     and its request is in the dead-letter stream"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Appends the first chunk of this attempt, and publishes that the job has started.
+    async fn begin(&mut self, opening: Opening) -> Result<(), Fenced> {
+        let Identity { hive, worker, model, .. } = self.shared.identity.clone();
+        let (attempt, started) = (self.delivery.attempt, (hive.clone(), worker.clone()));
+        let first = if self.stored.is_empty() {
+            let Opening { prompt_tokens, seed } = opening;
+            Chunk::Started { model, hive, worker, seed, prompt_tokens }
+        } else {
+            Chunk::Resumed { hive, worker, attempt, index: self.output.next_index }
+        };
+        self.output.append(&first).await?;
+        let (hive, worker) = started;
+        self.publish(JobEvent::Started { hive, worker, attempt });
+        Ok(())
+    }
+
+    /// Stores and publishes the end of the attempt.
+    async fn finish(&mut self, ended: Result<Completion, Interruption>) -> Result<Outcome, Fenced> {
+        let index = self.output.next_index;
+        match ended {
+            Ok(Completion { reason: finish_reason, usage }) => {
+                self.output.append(&Chunk::Done { index, finish_reason, usage }).await?;
+                debug!(target: STEPS, ?finish_reason, index, "done");
+                let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                self.publish(JobEvent::Finished { finish_reason, usage, duration_ms });
+                Ok(Outcome::Done)
+            }
+            Err(Interruption::Stopped) => {
+                self.output.append(&Chunk::Paused { index }).await?;
+                Ok(Outcome::Returned)
+            }
+            Err(Interruption::Failed(failure)) => self.fail(failure).await,
+            Err(Interruption::Cancelled) => {
+                self.fail(Failure::new(FailureCode::Cancelled, "the job was cancelled while it ran")).await
+            }
+            Err(Interruption::Fenced) => Err(Fenced),
+        }
+    }
+
+    /// Ends a job that cannot be answered.
+    async fn fail(&mut self, failure: Failure) -> Result<Outcome, Fenced> {
+        info!(job = %self.delivery.job, %failure, "the job failed");
+        if failure.code == FailureCode::TriedTooOften {
+            self.dead_letter(&failure).await;
+        }
+        self.output.append(&Chunk::Error { error: failure.clone() }).await?;
+        self.publish(JobEvent::Failed { failure });
+        Ok(Outcome::Failed)
+    }
+
+    /// Stores a job that is given up in the dead-letter stream, for a person to inspect.
+    async fn dead_letter(&self, failure: &Failure) {
+        let Delivery { tenant, job, attempt, .. } = self.delivery;
+        let dead = DeadJob {
+            tenant: tenant.clone(),
+            job: job.clone(),
+            attempts: *attempt,
+            failure: failure.clone(),
+            body: String::from_utf8_lossy(self.delivery.body()).into_owned(),
+        };
+        if let Err(error) = self.shared.bus.store_dead_job(&self.shared.identity.model, &dead).await {
+            warn!(%job, %error, "failed to store the job in the dead-letter stream");
+        }
+    }
+
+    fn publish(&self, event: JobEvent) {
+        let Delivery { tenant, job, .. } = self.delivery;
+        self.shared.outbox.publish(&Event::Job(tenant.clone(), job.clone(), event));
+    }
+}
+
+/// Extends the ack deadline of a running job for as long as it is polled.
+async fn keep_alive(delivery: &Delivery) -> Infallible {
+    let mut due = interval(delivery.redelivery / KEEP_ALIVES);
+    loop {
+        due.tick().await;
+        if let Err(error) = delivery.keep_alive().await {
+            warn!(job = %delivery.job, %error, "failed to extend the ack deadline of the job");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Handles and settings that every job of a worker uses.
+
+use rbee_nats::{Bus, Outbox};
+use rbee_schema::WorkerSettings;
+use tokio_util::sync::CancellationToken;
+
+use crate::report::Identity;
+
+/// Handles and settings that every job of a worker uses. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) bus: Bus,
+    pub(crate) outbox: Outbox,
+    pub(crate) identity: Identity,
+    pub(crate) settings: WorkerSettings,
+    /// Cancelled when this process must end now: running jobs pause and return to the queue.
+    pub(crate) stop: CancellationToken,
+}

@@ -1,0 +1,136 @@
+//! Answers embeddings requests: computes vectors of inputs.
+//!
+//! Inputs are answered in their order, a batch at a time, each batch as one chunk. A worker that continues the job starts
+//! behind the last input that is stored.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use futures::{FutureExt as _, future::BoxFuture};
+use rbee_nats::trace::STEPS;
+use rbee_schema::{Chunk, EmbeddingsRequest, EncodingFormat, Failure, FailureCode, FinishReason, Usage};
+use tokio::task::spawn_blocking;
+use tracing::debug;
+
+use crate::{
+    contract::Text,
+    decide::embedding::{next_batch, truncate},
+    engine_thread::EngineThread,
+    job::{Completion, Opening, Producer, Production, Request},
+};
+
+/// Answers embeddings requests.
+pub(crate) struct EmbeddingsProducer {
+    pub(crate) text: Arc<dyn Text>,
+    pub(crate) engine: EngineThread,
+}
+
+impl Producer for EmbeddingsProducer {
+    fn prepare<'a>(&'a self, request: Request<'a>) -> BoxFuture<'a, Result<Box<dyn Production>, Failure>> {
+        async move {
+            let EmbeddingsRequest { input, dimensions, encoding_format, .. } =
+                EmbeddingsRequest::from_json(request.body)?;
+            let text = Arc::clone(&self.text);
+            let tokenize =
+                move || input.iter().map(|input| text.encode_input(input)).collect::<Result<Vec<Vec<u32>>, Failure>>();
+            let panicked = |_| Failure::new(FailureCode::Internal, "the inputs could not be tokenized");
+            let inputs = spawn_blocking(tokenize).await.map_err(panicked)??;
+            let done = (request.next_index as usize).min(inputs.len());
+            let production = EmbeddingsProduction {
+                engine: self.engine.clone(),
+                inputs,
+                dimensions,
+                format: encoding_format.unwrap_or_default(),
+                done,
+                computing: None,
+                gathered: None,
+            };
+            let prompt_tokens = production.prompt_tokens();
+            debug!(target: STEPS, prompt_tokens, inputs = production.inputs.len(), "inputs tokenized");
+            let production: Box<dyn Production> = Box::new(production);
+            Ok(production)
+        }
+        .boxed()
+    }
+}
+
+/// Vectors of one batch of inputs, while the engine computes them.
+type Computing = BoxFuture<'static, Result<Vec<Vec<f32>>, Failure>>;
+
+/// The answer to one embeddings request while it is produced.
+struct EmbeddingsProduction {
+    engine: EngineThread,
+    /// Tokens of each input.
+    inputs: Vec<Vec<u32>>,
+    /// Requested length of the vectors; `None` for the model's own.
+    dimensions: Option<u32>,
+    format: EncodingFormat,
+    /// Number of inputs whose vectors are computed.
+    done: usize,
+    computing: Option<Computing>,
+    /// Vectors that are computed and not yet taken.
+    gathered: Option<Chunk>,
+}
+
+impl Production for EmbeddingsProduction {
+    fn opening(&self) -> Opening {
+        Opening { prompt_tokens: self.prompt_tokens(), seed: 0 }
+    }
+
+    fn start(&mut self) -> BoxFuture<'_, ()> {
+        async {}.boxed()
+    }
+
+    fn poll_advance(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let (engine, left) = (&self.engine, &self.inputs[self.done..]);
+        let computing = self.computing.get_or_insert_with(|| {
+            let (engine, batch) = (engine.clone(), next_batch(left).to_vec());
+            async move { engine.embed(batch).await }.boxed()
+        });
+        let computed = ready!(computing.poll_unpin(context));
+        self.computing = None;
+        let vectors = computed?;
+        let count = vectors.len();
+        self.gathered = Some(self.chunk(vectors)?);
+        self.done += count;
+        Poll::Ready(Ok(()))
+    }
+
+    fn is_full(&self) -> bool {
+        self.gathered.is_some()
+    }
+
+    fn take(&mut self) -> Option<Chunk> {
+        self.gathered.take()
+    }
+
+    fn completion(&self) -> Option<Completion> {
+        let usage = Usage::new(self.prompt_tokens(), 0);
+        (self.done == self.inputs.len()).then_some(Completion { reason: FinishReason::Stop, usage })
+    }
+}
+
+impl EmbeddingsProduction {
+    fn prompt_tokens(&self) -> u32 {
+        self.inputs.iter().map(|input| u32::try_from(input.len()).unwrap_or(u32::MAX)).fold(0, u32::saturating_add)
+    }
+
+    /// The chunk of vectors that begin with that of input `done`.
+    fn chunk(&self, vectors: Vec<Vec<f32>>) -> Result<Chunk, Failure> {
+        let truncate = |vector| truncate(vector, self.dimensions);
+        let vectors = vectors.into_iter().map(truncate).collect::<Result<Vec<Vec<f32>>, Failure>>()?;
+        let index = u32::try_from(self.done).unwrap_or(u32::MAX);
+        Ok(match self.format {
+            EncodingFormat::Float => Chunk::Embeddings { index, vectors, base64: Vec::new() },
+            EncodingFormat::Base64 => {
+                let bytes =
+                    |vector: &Vec<f32>| vector.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+                let base64 = vectors.iter().map(|vector| BASE64_STANDARD.encode(bytes(vector))).collect();
+                Chunk::Embeddings { index, vectors: Vec::new(), base64 }
+            }
+        })
+    }
+}
