@@ -1,14 +1,18 @@
-//! Declaration of the command line: the options that every verb has, and the verbs.
+//! The command line: the options that every verb has, the verbs, and how it is parsed with a configuration file.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::Parser;
+use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser};
 use rbee_nats::{ConnectionSettings, Namespace};
 
-use crate::{Context, config::ConfigRequest, verb::Verb};
-
-/// URL of the bus without configuration: the nats-server that `rbee up` starts.
-pub(crate) const DEFAULT_NATS: &str = "nats://127.0.0.1:4222";
+use crate::{
+    Context,
+    config::{ConfigRequest, FILE_VERB},
+    context::DEFAULT_NATS,
+    error::CliError,
+    help,
+    verb::Verb,
+};
 
 /// Heading of the options that every verb has.
 const EVERY_VERB: &str = "Options of every verb";
@@ -42,25 +46,52 @@ pub(crate) struct Cli {
     /// Read this configuration file [default: ~/.config/rbee/rbee.toml, else /etc/rbee/rbee.toml].
     #[arg(long, global = true, env = "RBEE_CONFIG", hide_env_values = true, value_name = "FILE",
           help_heading = EVERY_VERB)]
-    pub(crate) config: Option<PathBuf>,
+    config: Option<PathBuf>,
     /// Apply the sections [env.NAME] of the configuration file over the others.
     #[arg(long, global = true, env = "RBEE_ENV", hide_env_values = true, value_name = "NAME", help_heading = EVERY_VERB)]
-    pub(crate) env: Option<String>,
+    env: Option<String>,
     /// Append log lines to this file instead of writing them to standard error.
     #[arg(long, global = true, env = "RBEE_LOG_FILE", hide_env_values = true, value_name = "FILE",
           help_heading = EVERY_VERB)]
-    pub(crate) log_file: Option<PathBuf>,
+    log_file: Option<PathBuf>,
     /// Send traces of jobs to an OTLP collector over HTTP, such as http://127.0.0.1:4318.
     #[arg(long, global = true, env = "RBEE_OTLP", hide_env_values = true, value_name = "URL", help_heading = EVERY_VERB)]
-    pub(crate) otlp: Option<String>,
+    otlp: Option<String>,
     #[command(subcommand)]
-    pub(crate) verb: Verb,
+    verb: Verb,
+}
+
+/// Declaration of the command line, with verbs grouped by task in its help.
+pub(crate) fn command() -> Command {
+    help::with_groups(Cli::command())
 }
 
 impl Cli {
+    /// Parses the command line, with the values of the configuration file as defaults. Exits the process as clap does for
+    /// `--help` and for invalid options.
+    ///
+    /// # Errors
+    /// The configuration is invalid, unreadable or missing.
+    pub(crate) fn parse_with_file(arguments: Vec<OsString>) -> Result<(Verb, Context), CliError> {
+        // The first pass finds the file, and answers `--help` whatever is wrong with the file. Invalid options are reported
+        // by the second pass, which has the defaults of the file.
+        let declaration = command();
+        let first = declaration.clone().ignore_errors(true).try_get_matches_from(&arguments);
+        let first = first.unwrap_or_else(|error| error.exit());
+        let request = ConfigRequest::new(&declaration, &first);
+        let command = match first.subcommand_name() {
+            // `rbee config` reports the mistakes of the file itself.
+            Some(FILE_VERB) => declaration.clone(),
+            _ => request.configuration(&declaration)?.defaults.apply(declaration.clone()),
+        };
+        let matches = command.try_get_matches_from(arguments);
+        let cli = matches.and_then(|matches| Self::from_arg_matches(&matches)).unwrap_or_else(|error| error.exit());
+        Ok(cli.into_parts(request, declaration))
+    }
+
     /// The verb, and the options that it shares with all others.
-    pub(crate) fn into_parts(self, config: ConfigRequest) -> (Verb, Context) {
-        let Self { nats, namespace, connection, patience, json, otlp, verb, .. } = self;
-        (verb, Context { nats, namespace, connection, patience, json, otlp, config })
+    fn into_parts(self, config: ConfigRequest, command: Command) -> (Verb, Context) {
+        let Self { nats, namespace, connection, patience, json, log_file, otlp, verb, .. } = self;
+        (verb, Context { nats, namespace, connection, patience, json, log_file, otlp, config, command })
     }
 }

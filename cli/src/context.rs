@@ -1,10 +1,14 @@
 //! Options that every verb receives, and the connection to the bus that they describe.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
+use clap::Command;
 use rbee_nats::{Bus, Connection, ConnectionSettings, Namespace};
 
 use crate::{config::ConfigRequest, error::CliError};
+
+/// URL of the bus without configuration: the nats-server that `rbee up` starts.
+pub(crate) const DEFAULT_NATS: &str = "nats://127.0.0.1:4222";
 
 /// Options of every verb.
 #[derive(Debug, Clone)]
@@ -14,8 +18,11 @@ pub(crate) struct Context {
     pub(crate) connection: ConnectionSettings,
     pub(crate) patience: Option<Duration>,
     pub(crate) json: bool,
+    pub(crate) log_file: Option<PathBuf>,
     pub(crate) otlp: Option<String>,
     pub(crate) config: ConfigRequest,
+    /// Declaration of the command line, for verbs that read or print it.
+    pub(crate) command: Command,
 }
 
 impl Context {

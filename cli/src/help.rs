@@ -2,9 +2,7 @@
 
 use std::fmt::Write as _;
 
-use clap::{Command, CommandFactory as _};
-
-use crate::Cli;
+use clap::Command;
 
 /// A heading of `rbee --help` and the verbs under it.
 struct VerbGroup {
@@ -30,9 +28,8 @@ const NAME_WIDTH: usize = 10;
 /// Columns of the generated help text.
 const WIDTH: usize = 120;
 
-/// Declaration of the command line, with verbs grouped by task in its help.
-pub(crate) fn command() -> Command {
-    let command = Cli::command();
+/// The command line with verbs grouped by task in its help.
+pub(crate) fn with_groups(command: Command) -> Command {
     let template = template(&command);
     command.help_template(template)
 }
@@ -58,8 +55,8 @@ fn template(command: &Command) -> String {
 }
 
 /// Help of `rbee` and of every verb, as one text.
-pub(crate) fn help() -> String {
-    let mut root = command().term_width(WIDTH);
+pub(crate) fn render(command: Command) -> String {
+    let mut root = command.term_width(WIDTH);
     root.build();
     let mut text = root.render_help().to_string();
     append_verbs(&mut root, "rbee", &mut text);
@@ -78,6 +75,7 @@ fn append_verbs(command: &mut Command, path: &str, text: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command_line::command;
 
     fn rendered(verb: &str) -> String {
         let mut root = command().term_width(WIDTH);
@@ -87,7 +85,7 @@ mod tests {
 
     #[test]
     fn every_verb_is_in_exactly_one_group() {
-        let command = Cli::command();
+        let command = command();
         let mut declared: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
         let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|group| group.verbs).copied().collect();
         declared.sort_unstable();

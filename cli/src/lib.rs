@@ -1,9 +1,10 @@
 //! `rbee`, the command line: one verb per file in [`verb`]. A verb is a client of the bus, or runs roles in this process.
 
 mod command_line;
-pub mod config;
+mod config;
 mod context;
 mod error;
+mod generated;
 mod help;
 mod hive_command;
 mod host;
@@ -20,25 +21,26 @@ mod roles;
 mod signals;
 mod submission;
 mod target;
-pub mod verb;
+mod verb;
 mod worker_program;
 
 use std::{env, process::ExitCode};
 
-pub(crate) use self::{command_line::Cli, context::Context};
+use self::command_line::Cli;
+pub(crate) use self::context::Context;
+pub use self::generated::{example_config, generated_schemas};
 
 /// Runs the command line of this process and returns its exit code.
 pub async fn main() -> ExitCode {
-    let (cli, config) = match config::command_line(env::args_os().collect()) {
+    let (verb, context) = match Cli::parse_with_file(env::args_os().collect()) {
         Ok(parsed) => parsed,
         Err(error) => return error.report(),
     };
-    let collector = cli.otlp.as_deref().map(|url| (url, cli.verb.service()));
-    let exporter = match logs::start(cli.log_file.as_deref(), cli.verb.log_filter(), collector) {
+    let collector = context.otlp.as_deref().map(|url| (url, verb.service()));
+    let exporter = match logs::start(context.log_file.as_deref(), verb.log_filter(), collector) {
         Ok(exporter) => exporter,
         Err(error) => return error.report(),
     };
-    let (verb, context) = cli.into_parts(config);
     let result = verb.run(context).await;
     if let Some(exporter) = exporter {
         exporter.finish().await;

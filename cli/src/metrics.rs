@@ -20,7 +20,7 @@ const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHO
 const BUCKETS: [f64; 14] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0];
 
 /// Interval of recorder upkeep. The recorder buffers histogram samples until upkeep folds them into the buckets. Without
-/// it the buffers of a process that nobody scrapes grow without bound; 10 s keeps them small at no measurable cost.
+/// it the buffers of a process that nobody scrapes grow forever; every 10 s keeps them small at no measurable cost.
 const UPKEEP: Duration = Duration::from_secs(10);
 
 /// Installs the recorder of this process, once.

@@ -20,6 +20,7 @@ mod presence;
 mod recovery;
 mod registry;
 mod server;
+mod server_log;
 mod settings;
 mod subject;
 mod topology;

@@ -9,13 +9,13 @@ use std::{
 };
 
 use tokio::{
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     process::{Child, Command},
     time::{Instant, sleep, timeout},
 };
 use tracing::{info, warn};
 
-use crate::{ConnectionSettings, MINIMUM_SERVER};
+use crate::{ConnectionSettings, MINIMUM_SERVER, server_log};
 
 /// A program that does not say its version for this long is none of a server.
 const VERSION: Duration = Duration::from_secs(30);
@@ -63,8 +63,8 @@ pub enum ServerError {
     },
     /// The port is taken.
     #[error(
-        "port {port} of this machine is taken: if a nats-server runs there, use it with --nats nats://127.0.0.1:{port}; \
-         else choose another with --nats-port"
+        "failed to start nats-server on port {port}: the address is already in use. If a nats-server runs there, use it with \
+         --nats nats://127.0.0.1:{port}; else choose another port with --nats-port"
     )]
     PortTaken {
         /// Which.
@@ -79,14 +79,16 @@ pub enum ServerError {
         cause: io::Error,
     },
     /// It ended or did not answer.
-    #[error("nats-server did not start: {why}. The end of its log, {}:\n{tail}", log.display())]
+    #[error("nats-server on port {port} did not start: {why}. Its log {} says:\n{cause}", log.display())]
     NotStarted {
-        /// What was seen.
+        /// Port that it was to listen on.
+        port: u16,
+        /// Observation that ended the wait.
         why: String,
-        /// Where it writes.
+        /// Path of its log.
         log: PathBuf,
-        /// The last lines that it wrote.
-        tail: String,
+        /// Lines of the log that give the cause.
+        cause: String,
     },
 }
 
@@ -105,7 +107,7 @@ impl EmbeddedServer {
         let (program, _) = find_server().await?;
         fs::create_dir_all(directory).map_err(system(format!("make {}", directory.display())))?;
         stop_leftover(directory, patience).await;
-        if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+        if is_taken(port).await {
             return Err(ServerError::PortTaken { port });
         }
         let config = directory.join("nats-server.conf");
@@ -215,17 +217,26 @@ fn terminate(pid: u32) {
     }
 }
 
+/// True if another program has the port. It may have bound the port without accepting connections.
+async fn is_taken(port: u16) -> bool {
+    let accepts = TcpStream::connect(("127.0.0.1", port)).await.is_ok();
+    let bound = TcpListener::bind(("127.0.0.1", port)).await;
+    accepts || bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
 async fn wait_until_it_listens(
     child: &mut Child,
     port: u16,
     log: &Path,
     patience: Duration,
 ) -> Result<(), ServerError> {
+    let pid = child.id().unwrap_or_default();
     let not_started = |why: String| {
-        let text = fs::read_to_string(log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().rev().take(5).collect();
-        let tail = lines.into_iter().rev().collect::<Vec<_>>().join("\n");
-        ServerError::NotStarted { why, log: log.to_owned(), tail }
+        let cause = server_log::cause(&fs::read_to_string(log).unwrap_or_default(), pid);
+        if server_log::is_address_taken(&cause) {
+            return ServerError::PortTaken { port };
+        }
+        ServerError::NotStarted { port, why, log: log.to_owned(), cause: cause.join("\n") }
     };
     let deadline = Instant::now() + patience;
     loop {

@@ -99,6 +99,7 @@ pub(crate) async fn campaign(
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let suspect_ms = u64::try_from(timers.suspect.as_millis()).ok();
     let record = LeaderRecord { queen, version, protocol: Protocol::OURS, term: None, suspect_ms };
+    // Timer: renewal of the leader lease.
     let mut renewal = interval(timers.lease_renewal);
     renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Registry::leader(&bus).watch(">").await?;
@@ -114,9 +115,11 @@ pub(crate) async fn campaign(
             () = stop.cancelled() => return campaign.resign().await,
             entry = watch.next() => campaign.handle_entry(entry?).await,
             Some(message) = disconnects.next() => campaign.handle_disconnect(&message),
+            // Timer: takeover from a leader that has disconnected.
             () = sleep_until(take_over_at.unwrap_or_else(Instant::now)), if take_over_at.is_some() => {
                 campaign.take_over().await;
             }
+            // Timer: end of the leader lease.
             () = sleep_until(expires_at.unwrap_or_else(Instant::now)), if expires_at.is_some() => {
                 campaign.stop_leading(NOT_RENEWED);
             }
@@ -216,6 +219,7 @@ impl Campaign {
         };
         let asked_at = Instant::now();
         let record = LeaderRecord { term: Some(held.term), ..self.record.clone() };
+        // Timer: end of the leader lease, while the server is asked to renew it.
         match timeout_at(held.expires_at, self.lease.renew(&record, held.revision)).await {
             Ok(Ok(Some(revision))) => {
                 self.held = Some(HeldLease { revision, expires_at: asked_at + self.timers.lease, ..held });

@@ -18,6 +18,7 @@ pub(crate) async fn seal(bus: Bus, delay: Duration) {
     loop {
         if let Err(error) = seal_until_overtaken(&bus, delay).await {
             warn!(%error, "events could not be sealed; trying again");
+            // Timer: pause before the stream is read again.
             sleep(RETRY_PAUSE).await;
         }
     }
@@ -40,6 +41,7 @@ async fn seal_until_overtaken(bus: &Bus, delay: Duration) -> Result<(), BusError
                 }
                 due.is_some() && unsealed.events() >= MAX_UNSEALED
             }
+            // Timer: delay of a seal, so that it covers many events.
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => true,
         };
         if is_due {

@@ -52,6 +52,7 @@ macro_rules! settings {
                 vec![$($crate::SettingInfo {
                     name: stringify!($name),
                     default: $crate::SettingValue::to_text(&default.$name),
+                    expected: <$type as $crate::SettingValue>::EXPECTED,
                     reason: concat!($($doc),*).trim(),
                 }),*]
             }
@@ -108,6 +109,8 @@ pub struct SettingInfo {
     pub name: &'static str,
     /// What it is where nobody says otherwise.
     pub default: String,
+    /// Possible values, in words.
+    pub expected: &'static str,
     /// What it is for, and why the default is that much.
     pub reason: &'static str,
 }

@@ -1,4 +1,4 @@
-//! What holds for a verb, and where each value comes from.
+//! Values that apply to a role, and their origins.
 
 use std::{
     ffi::OsString,
@@ -9,34 +9,34 @@ use std::{
 use clap::{Arg, ArgMatches, Command, parser::ValueSource};
 
 use super::{
-    declared::{TOP, sections, sections_of, spelling},
+    keys::{Key, argument, keys, spelling},
     secret,
-    settings::Chosen,
+    values::Defaults,
 };
 
-/// The value of an option.
+/// Value of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Effective {
-    /// The section of the file in which it could stand; empty for what stands before the first.
+pub(crate) struct EffectiveValue {
+    /// Section of the key; empty for keys before the first section.
     pub(crate) section: String,
-    /// The option.
-    pub(crate) option: String,
-    /// What it is, without passwords; none where the option's description says what is done then.
+    /// Name of the key.
+    pub(crate) key: String,
+    /// The value without passwords; none if the role decides at its start.
     pub(crate) value: Option<String>,
-    /// Where that comes from.
+    /// Origin of the value.
     pub(crate) origin: Origin,
 }
 
-/// Where a value comes from.
+/// Origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The command line.
+    /// A flag of the command line.
     Flag(String),
     /// An environment variable.
     Variable(String),
-    /// The file, and the line in it.
+    /// A line of the file.
     File(PathBuf, usize),
-    /// Nobody said anything.
+    /// The built-in default.
     Default,
 }
 
@@ -51,50 +51,74 @@ impl Display for Origin {
     }
 }
 
-/// Every option of a verb as it holds when the process is started with these arguments. `command` is the declaration, to
-/// which `chosen`, from `file`, gives its defaults.
+/// Every documented key of a role with its value, if the role is started with these arguments; and every other key that
+/// differs from its default. `command` is the declaration of the command line, `file` the file that has the defaults.
 ///
 /// # Errors
-/// What the parser says of the arguments or of an environment variable.
+/// clap refuses an argument or a variable.
 pub(crate) fn effective(
     command: &Command,
     arguments: Vec<OsString>,
-    chosen: &Chosen,
+    defaults: &Defaults,
     file: Option<&Path>,
-) -> Result<Vec<Effective>, clap::Error> {
-    let matches = chosen.apply(command.clone()).try_get_matches_from(arguments)?;
-    let Some((verb, of_verb)) = matches.subcommand() else { return Ok(Vec::new()) };
-    let names: Vec<&str> = std::iter::once(TOP).chain(sections_of(verb)).collect();
-    let all = sections(command).into_iter().filter(|section| names.contains(&section.name));
-    let values = all.flat_map(|section| {
-        let of_section = |option: &Arg| {
-            let verb = if section.name == TOP { TOP } else { verb };
-            Effective {
-                section: section.name.to_owned(),
-                option: spelling(option).to_owned(),
-                value: value(option, of_verb),
-                origin: origin(verb, option, of_verb, chosen, file),
+) -> Result<Vec<EffectiveValue>, clap::Error> {
+    let matches = defaults.apply(command.clone()).try_get_matches_from(arguments)?;
+    let Some((_, matches)) = matches.subcommand() else { return Ok(Vec::new()) };
+    let evaluation = Evaluation { command, matches, defaults, file };
+    let is_relevant = |(key, value): &(Key, EffectiveValue)| key.is_documented() || value.origin != Origin::Default;
+    let values = keys().into_iter().filter_map(|key| evaluation.value(&key).map(|value| (key, value)));
+    Ok(values.filter(is_relevant).map(|(_, value)| value).collect())
+}
+
+struct Evaluation<'a> {
+    command: &'a Command,
+    matches: &'a ArgMatches,
+    defaults: &'a Defaults,
+    file: Option<&'a Path>,
+}
+
+impl Evaluation<'_> {
+    /// Value of a key; none if the role does not have the option.
+    fn value(&self, key: &Key) -> Option<EffectiveValue> {
+        let option = argument(self.command, key.option)?;
+        self.matches.try_contains_id(key.option).ok()?;
+        let (value, is_given) = match &key.setting {
+            None => (self.raw(key.option), true),
+            Some(setting) => {
+                let given = self.raw(key.option).and_then(|pairs| pair_value(&pairs, setting.name));
+                let is_given = given.is_some();
+                let in_file = || self.defaults.get(key).map(|value| value.values.join(","));
+                (given.or_else(in_file).or_else(|| Some(setting.default.clone())), is_given)
             }
         };
-        // A verb that takes another one's options need not take all of them.
-        let is_taken = |option: &&&Arg| of_verb.try_contains_id(option.get_id().as_str()).is_ok();
-        section.options.iter().filter(is_taken).map(|option| of_section(option)).collect::<Vec<_>>()
-    });
-    Ok(values.collect())
-}
-
-fn value(option: &Arg, matches: &ArgMatches) -> Option<String> {
-    let values: Vec<_> = matches.get_raw(option.get_id().as_str())?.map(|value| value.to_string_lossy()).collect();
-    let value = values.join(",");
-    (!value.is_empty()).then(|| secret::shown(option, &value))
-}
-
-fn origin(verb: &str, option: &Arg, matches: &ArgMatches, chosen: &Chosen, file: Option<&Path>) -> Origin {
-    let variable = option.get_env().map(|name| name.to_string_lossy().into_owned());
-    match (matches.value_source(option.get_id().as_str()), variable, chosen.of(verb, option), file) {
-        (Some(ValueSource::CommandLine), ..) => Origin::Flag(spelling(option).to_owned()),
-        (Some(ValueSource::EnvVariable), Some(variable), ..) => Origin::Variable(variable),
-        (_, _, Some(given), Some(file)) => Origin::File(file.to_owned(), given.line),
-        _ => Origin::Default,
+        Some(EffectiveValue {
+            section: key.section.to_owned(),
+            key: key.name.clone(),
+            value: value.map(|value| secret::redact(option, &value)),
+            origin: self.origin(key, option, is_given),
+        })
     }
+
+    /// Text of an option; none if it is empty.
+    fn raw(&self, option: &str) -> Option<String> {
+        let values: Vec<_> = self.matches.get_raw(option)?.map(|value| value.to_string_lossy()).collect();
+        Some(values.join(",")).filter(|value| !value.is_empty())
+    }
+
+    /// Origin of a value. `is_given` is false for a setting that the flag or variable does not name.
+    fn origin(&self, key: &Key, option: &Arg, is_given: bool) -> Origin {
+        let variable = option.get_env().map(|name| name.to_string_lossy().into_owned());
+        match (self.matches.value_source(key.option), variable, self.defaults.get(key), self.file) {
+            (Some(ValueSource::CommandLine), ..) if is_given => Origin::Flag(spelling(option).to_owned()),
+            (Some(ValueSource::EnvVariable), Some(variable), ..) if is_given => Origin::Variable(variable),
+            (_, _, Some(value), Some(file)) => Origin::File(file.to_owned(), value.line),
+            _ => Origin::Default,
+        }
+    }
+}
+
+/// The last value of a setting in `NAME=VALUE` pairs.
+fn pair_value(pairs: &str, name: &str) -> Option<String> {
+    let mut pairs = pairs.rsplit(',').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(found, _)| found.trim() == name).map(|(_, value)| value.trim().to_owned())
 }

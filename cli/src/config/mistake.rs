@@ -1,4 +1,4 @@
-//! What is wrong in a file, and where.
+//! Mistakes in a configuration file, with their places.
 
 use std::{
     fmt::{self, Display, Formatter},
@@ -8,55 +8,59 @@ use std::{
 /// A mistake in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mistake {
-    /// Its line, from 1.
+    /// Line, from 1.
     pub(crate) line: usize,
-    /// Its column, from 1.
+    /// Column, from 1.
     pub(crate) column: usize,
-    /// The key that it is about, as `[hive] ports`; empty where it is about none.
+    /// The key, such as `[hive] ports`; empty if the file is no TOML.
     pub(crate) key: String,
-    /// What it is.
+    /// The mistake.
     pub(crate) problem: Problem,
 }
 
-/// What is wrong about a key or its value.
+/// Kinds of mistakes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Problem {
-    /// It is no TOML.
+    /// The file is no TOML.
     Syntax(String),
     /// There is no such section.
-    NoSection(Remedy),
-    /// There is no such option.
-    NoOption(Remedy),
-    /// It says which file is read.
-    AboutTheFile,
-    /// It is a section, and something else stands there.
+    UnknownSection(Remedy),
+    /// The section is a verb, and verbs take flags.
+    Verb(String),
+    /// The section has no such key.
+    UnknownKey(Remedy),
+    /// The key would choose the file that is being read.
+    ChoosesFile,
+    /// The key is a section, and holds another type.
     NotASection(&'static str),
-    /// Its value has the wrong type.
+    /// The value has the wrong type.
     Type {
-        /// What was found.
+        /// The value or its type.
         found: String,
-        /// What was expected.
+        /// The possible values.
         expected: String,
     },
-    /// Its value is not one that the option takes.
+    /// The option does not accept the value.
     Value {
-        /// What was found.
+        /// The value.
         found: String,
-        /// What was expected.
+        /// The possible values.
         expected: String,
-        /// Why it is not that.
+        /// The reason, if the parser gives one.
         why: Option<String>,
     },
+    /// Values that are fine by themselves contradict each other.
+    Conflict(String),
 }
 
-/// What was probably meant.
+/// Probable intention of the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Remedy {
-    /// The nearest name that there is.
+    /// The nearest name.
     Nearest(String),
-    /// An option of another section; empty for the one without a name.
+    /// The place of a key of that name, such as `[gateway] listen`.
     Elsewhere(String),
-    /// All names that there are.
+    /// All names.
     Known(Vec<String>),
 }
 
@@ -73,19 +77,25 @@ impl Display for Mistake {
 impl Display for Problem {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Syntax(message) => write!(f, "no valid TOML: {message}"),
-            Self::NoSection(remedy) => write!(f, "no such section; {remedy}"),
-            Self::NoOption(remedy) => write!(f, "no such option; {remedy}"),
-            Self::AboutTheFile => {
-                write!(f, "it says which configuration is read: give it as a flag or a variable, not here")
+            Self::Syntax(message) => write!(f, "invalid TOML: {message}"),
+            Self::UnknownSection(remedy) => write!(f, "unknown section; {remedy}"),
+            Self::Verb(verb) => write!(
+                f,
+                "`rbee {verb}` takes its options as flags; the file configures the roles, in the sections [bus], [queen], \
+                 [gateway], [hive] and [worker]"
+            ),
+            Self::UnknownKey(remedy) => write!(f, "unknown key; {remedy}"),
+            Self::ChoosesFile => {
+                write!(f, "this option chooses the configuration: use the flag or the variable instead")
             }
-            Self::NotASection(found) => write!(f, "found {found}, expected a section with options"),
+            Self::NotASection(found) => write!(f, "found {found}, expected a section with keys of its own"),
             Self::Type { found, expected } | Self::Value { found, expected, why: None } => {
                 write!(f, "found {found}, expected {expected}")
             }
             Self::Value { found, expected, why: Some(why) } => {
                 write!(f, "found {found}, expected {expected}: {why}")
             }
+            Self::Conflict(why) => write!(f, "{why}"),
         }
     }
 }
@@ -94,15 +104,14 @@ impl Display for Remedy {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nearest(name) => write!(f, "did you mean {name}?"),
-            Self::Elsewhere(section) if section.is_empty() => write!(f, "it stands before the first section"),
-            Self::Elsewhere(section) => write!(f, "it is one of [{section}]"),
-            Self::Known(names) => write!(f, "there are {}", names.join(", ")),
+            Self::Elsewhere(place) => write!(f, "use {place}"),
+            Self::Known(names) => write!(f, "known are {}", names.join(", ")),
         }
     }
 }
 
-/// Every mistake of a file, a line for each.
+/// Message with every mistake of a file, a line for each.
 pub(crate) fn report(file: &Path, mistakes: &[Mistake]) -> String {
     let lines = mistakes.iter().map(|mistake| format!("\n  {}:{mistake}", file.display()));
-    format!("the configuration is wrong:{}", lines.collect::<String>())
+    format!("the configuration is invalid:{}", lines.collect::<String>())
 }

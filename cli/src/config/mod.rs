@@ -1,30 +1,33 @@
-//! The configuration file: other defaults for the options of the command line.
+//! The configuration file `rbee.toml`. It configures roles, in the sections `[bus]`, `[queen]`, `[gateway]`, `[hive]` and
+//! `[worker]`, and the connection of every process. Verbs take flags.
 //!
-//! Every option is declared once, as an option of a verb, and the file is read against these declarations (`declared`,
-//! `reading`): what it says becomes their defaults (`settings`) before the command line is parsed. So a flag has precedence
-//! over a variable, a variable over the file, and the file over the built-in default, by the rules of the parser itself.
+//! `keys` is the table of all keys: which option of the command line each sets, or which of the settings that an option
+//! holds. `read` checks the text of a file against it, `values` picks an environment and makes what the file says the
+//! defaults of the command line, so that clap itself applies the precedence: flag, variable, file, built-in default.
 //!
-//! `source` finds the file, `start` puts all of that together for a process, `effective` says what holds and where it comes
-//! from, and `example` writes the file that names every option.
+//! `source` finds the file, `request` reads it for this process, `effective` reports every value with its origin, and
+//! `example` writes the documented file.
 
-mod declared;
+mod convert;
 mod effective;
 mod example;
+mod keys;
 mod mistake;
-mod reading;
+mod read;
+mod request;
 mod secret;
 mod settings;
 mod source;
-mod start;
+mod values;
 
 #[cfg(test)]
 mod tests;
 
-pub use self::example::example;
 pub(crate) use self::{
-    effective::{Effective, Origin, effective},
+    effective::{EffectiveValue, Origin, effective},
+    example::{example, full_example},
+    keys::{FILE_VERB, ROLE_VERBS},
     mistake::{Mistake, report},
-    reading::read,
-    source::ConfigSource,
-    start::{ConfigRequest, Configuration, command_line},
+    read::read,
+    request::{ConfigRequest, Configuration},
 };

@@ -1,12 +1,12 @@
-//! Passwords are not shown.
+//! Passwords in values, redacted before the values are printed.
 
 use clap::Arg;
 use rbee_nats::without_secrets;
 
-/// The value of an option as it may be shown: without what stands before the `@` of an address.
-pub(super) fn shown(option: &Arg, value: &str) -> String {
-    // An option that hides its variable may hold a secret, and an address needs no scheme.
-    let is_address = value.contains("://") || option.is_hide_env_values_set();
+/// The value of an option without the credentials in URLs.
+pub(super) fn redact(option: &Arg, value: &str) -> String {
+    // The URL of the bus needs no scheme, so that only its option tells it apart from a text with an `@`.
+    let is_address = value.contains("://") || option.get_id() == "nats";
     if is_address { without_secrets(value) } else { value.to_owned() }
 }
 
@@ -15,20 +15,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_before_an_address_is_hidden() {
-        let nats = Arg::new("nats").long("nats").hide_env_values(true);
+    fn credentials_in_a_url_are_redacted() {
+        let nats = Arg::new("nats").long("nats");
         for (value, expected) in
             [("nats://user:word@host:4222", "nats://***@host:4222"), ("user:word@host", "***@host")]
         {
-            assert_eq!(shown(&nats, value), expected);
+            assert_eq!(redact(&nats, value), expected);
         }
+        let hub = Arg::new("hub").long("hub");
+        assert_eq!(redact(&hub, "https://user:word@hub"), "https://***@hub");
     }
 
     #[test]
-    fn an_option_without_secrets_is_shown_as_it_is() {
+    fn a_value_without_credentials_is_unchanged() {
         let labels = Arg::new("labels").long("labels");
-        assert_eq!(shown(&labels, "mail=somebody@home"), "mail=somebody@home");
-        let hub = Arg::new("hub").long("hub");
-        assert_eq!(shown(&hub, "https://user:word@hub"), "https://***@hub");
+        assert_eq!(redact(&labels, "mail=somebody@home"), "mail=somebody@home");
     }
 }

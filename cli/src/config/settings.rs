@@ -1,86 +1,67 @@
-//! What a file says, and the command line with that as its defaults.
+//! Options that hold several settings, such as `--timers`: in the file each setting is a key of its own.
 
-use std::collections::BTreeMap;
+use std::str::FromStr;
 
-use clap::{Arg, Command};
+use clap::Arg;
+use rbee_hive::decide::{bounds::Bounds, timers::Timers};
+use rbee_nats::{BusLimits, ConnectionSettings};
+use rbee_queen::decide::{limits::QueenLimits, timers::Timers as QueenTimers};
+use rbee_schema::{SettingInfo, Settings, WorkerSettings};
 
-use super::{
-    declared::{TOP, sections_of},
-    mistake::Remedy,
-};
-
-/// A value of an option.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Given {
-    /// The section, as a verb is named; empty for what is not a verb's.
-    pub(super) section: String,
-    /// The option, as its declaration is identified.
-    pub(super) option: String,
-    /// Its values, as the command line would be given them.
-    pub(super) values: Vec<String>,
-    /// Where it stands, from 1.
-    pub(super) line: usize,
+/// An option that holds several settings.
+pub(super) struct SettingsOption {
+    /// Id of the option.
+    pub(super) option: &'static str,
+    /// Declarations of its settings.
+    pub(super) describe: fn() -> Vec<SettingInfo>,
+    /// Checks one setting by itself.
+    pub(super) check_one: fn(&str, &str) -> Result<(), String>,
+    /// Checks `NAME=VALUE` pairs together.
+    pub(super) check_all: fn(&str) -> Result<(), String>,
+    /// Lets the option start from these pairs instead of the built-in defaults.
+    pub(super) with_base: fn(Arg, String) -> Arg,
 }
 
-/// Everything that a file says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Settings {
-    /// In every environment.
-    pub(super) everywhere: Vec<Given>,
-    /// In one of them, and before what holds everywhere.
-    pub(super) environments: BTreeMap<String, Vec<Given>>,
-}
+/// Every option that holds several settings.
+pub(super) const SETTINGS: [SettingsOption; 7] = [
+    of::<ConnectionSettings>("connection"),
+    of::<BusLimits>("bus_limits"),
+    of::<QueenTimers>("queen_timers"),
+    of::<QueenLimits>("queen_limits"),
+    of::<Timers>("timers"),
+    of::<Bounds>("hive_limits"),
+    of::<WorkerSettings>("worker_settings"),
+];
 
-/// What a file says in one environment, by section and option.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Chosen(BTreeMap<(String, String), Given>);
-
-impl Settings {
-    /// What holds in an environment, or outside of all.
-    ///
-    /// # Errors
-    /// There is no such environment; the message says which there are.
-    pub(crate) fn choose(&self, environment: Option<&str>) -> Result<Chosen, String> {
-        let special = match environment.map(|name| (name, self.environments.get(name))) {
-            None => &[][..],
-            Some((_, Some(given))) => given.as_slice(),
-            Some((name, None)) if self.environments.is_empty() => {
-                return Err(format!("there is no environment `{name}`: the file has none, as [env.{name}] would be"));
-            }
-            Some((name, None)) => {
-                let remedy = Remedy::Known(self.environments().map(str::to_owned).collect());
-                return Err(format!("there is no environment `{name}`; {remedy}"));
-            }
-        };
-        let all = self.everywhere.iter().chain(special);
-        Ok(Chosen(all.map(|given| ((given.section.clone(), given.option.clone()), given.clone())).collect()))
-    }
-
-    /// The names of the environments.
-    pub(crate) fn environments(&self) -> impl Iterator<Item = &str> {
-        self.environments.keys().map(String::as_str)
+const fn of<S>(option: &'static str) -> SettingsOption
+where
+    S: Settings + FromStr<Err = String> + Clone + Send + Sync + 'static,
+{
+    SettingsOption {
+        option,
+        describe: S::describe,
+        check_one: |name, text| S::default().set(name, text),
+        check_all: |pairs| pairs.parse::<S>().map(drop),
+        // Later pairs override earlier ones, so that a flag changes only the settings that it names.
+        with_base: |arg, base| arg.value_parser(move |pairs: &str| format!("{base},{pairs}").parse::<S>()),
     }
 }
 
-impl Chosen {
-    /// What is given for an option of a verb; a verb without a name has the options of all.
-    pub(super) fn of(&self, verb: &str, option: &Arg) -> Option<&Given> {
-        let option = option.get_id().as_str();
-        sections_of(verb).find_map(|section| self.0.get(&(section.to_owned(), option.to_owned())))
-    }
+/// The option with this id, if it holds several settings.
+pub(super) fn settings_option(option: &str) -> Option<&'static SettingsOption> {
+    SETTINGS.iter().find(|known| known.option == option)
+}
 
-    /// The command line with these defaults. They were checked by the parsers that will see them.
-    pub(crate) fn apply(&self, command: Command) -> Command {
-        command.mut_args(|option| self.with_default(TOP, option)).mut_subcommands(|verb| {
-            let name = verb.get_name().to_owned();
-            verb.mut_args(|option| self.with_default(&name, option))
-        })
-    }
-
-    fn with_default(&self, verb: &str, option: Arg) -> Arg {
-        match self.of(verb, &option) {
-            Some(given) => option.default_values(given.values.clone()),
-            None => option,
-        }
+/// Section of the file that has a setting of an option.
+pub(super) fn section_of(option: &str, setting: &str) -> &'static str {
+    match (option, setting) {
+        ("connection", "server_start" | "server_stop") | ("bus_limits", _) => "bus",
+        ("connection", _) => "connection",
+        ("queen_timers", "patience" | "keep_alive") => "gateway",
+        ("queen_timers", _) => "queen.timers",
+        ("queen_limits", _) => "queen.limits",
+        ("timers", _) => "hive.timers",
+        ("hive_limits", _) => "hive.limits",
+        _ => "worker",
     }
 }

@@ -140,8 +140,10 @@ mod tests {
             connection: ConnectionSettings::default(),
             patience: None,
             json: false,
+            log_file: None,
             otlp: None,
             config: crate::config::ConfigRequest::default(),
+            command: clap::Command::new("rbee"),
         };
         line.settings.text(&context, &"attic".parse().expect("a name"), "/data")
     }

@@ -19,8 +19,8 @@ use self::decide::{End, History, Next};
 use crate::{
     Context,
     error::CliError,
+    roles::LocalHiveSetup,
     signals::{self, Signals},
-    verb::hive::Hive,
 };
 
 /// Time beyond the hive's own stop timeout after which the keeper kills it. With default timers the sum is 90 s, the same as
@@ -54,9 +54,7 @@ impl Keeper {
     /// # Errors
     /// The options of the hive are invalid.
     pub(crate) fn new(context: &Context) -> Result<Self, CliError> {
-        let mut arguments = context.config.arguments();
-        arguments.push("hive".into());
-        let (hive, data, rules) = Hive::parse(std::iter::once("rbee".into()).chain(arguments.clone()).collect())?;
+        let LocalHiveSetup { arguments, name: hive, data, rules } = LocalHiveSetup::read(context)?;
         let program = env::current_exe();
         let program =
             program.map_err(|error| CliError::failed(format!("failed to find the path of this program: {error}")))?;

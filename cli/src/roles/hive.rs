@@ -47,8 +47,15 @@ pub(crate) struct HiveOptions {
     #[arg(long, hide = true, env = "RBEE_TIMERS", default_value = "", value_name = "NAME=DURATION")]
     timers: Timers,
     /// Limits of the hive (NAME=VALUE,...), such as loop_exits=3,log_size=1MiB.
-    #[arg(long, hide = true, env = "RBEE_BOUNDS", default_value = "", value_name = "NAME=VALUE")]
-    bounds: Bounds,
+    #[arg(
+        long = "hive-limits",
+        alias = "bounds",
+        hide = true,
+        env = "RBEE_HIVE_LIMITS",
+        default_value = "",
+        value_name = "NAME=VALUE"
+    )]
+    hive_limits: Bounds,
     #[command(flatten)]
     store: StoreOptions,
     #[command(flatten)]
@@ -78,7 +85,7 @@ impl HiveOptions {
 
     /// Timers and limits of the hive.
     pub(crate) fn rules(&self) -> Rules {
-        Rules { timers: self.timers.clone(), bounds: self.bounds.clone() }
+        Rules { timers: self.timers.clone(), bounds: self.hive_limits.clone() }
     }
 
     /// Starts a hive as a task of this process.

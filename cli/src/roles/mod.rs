@@ -3,6 +3,7 @@
 mod data;
 mod gateway;
 mod hive;
+mod local_hive;
 mod queen;
 mod running;
 mod store;
@@ -13,6 +14,7 @@ pub(crate) use self::{
     data::DataOptions,
     gateway::GatewayOptions,
     hive::{HiveOptions, WorkerConnection, parse_port_range},
+    local_hive::LocalHiveSetup,
     queen::QueenOptions,
     streams::prepare_streams,
     worker::device_parser,

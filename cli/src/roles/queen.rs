@@ -23,8 +23,15 @@ pub(crate) struct QueenOptions {
     #[arg(long, hide = true, env = "RBEE_QUEEN_TIMERS", default_value = "", value_name = "NAME=DURATION")]
     pub(super) queen_timers: Timers,
     /// Limits of the queen (NAME=VALUE,...), such as low_disk=5GiB.
-    #[arg(long, hide = true, env = "RBEE_QUEEN_BOUNDS", default_value = "", value_name = "NAME=VALUE")]
-    queen_bounds: QueenLimits,
+    #[arg(
+        long,
+        alias = "queen-bounds",
+        hide = true,
+        env = "RBEE_QUEEN_LIMITS",
+        default_value = "",
+        value_name = "NAME=VALUE"
+    )]
+    queen_limits: QueenLimits,
     /// Size and age limits of the streams (NAME=VALUE,...), such as events_age=7d,queued=1000. The queen that starts last
     /// sets them.
     #[arg(long, hide = true, env = "RBEE_BUS_LIMITS", default_value = "", value_name = "NAME=VALUE")]
@@ -40,7 +47,7 @@ impl QueenOptions {
 
     /// Starts a queen as a task of this process.
     pub(crate) fn start(&self, bus: Bus) -> RunningRole {
-        let (name, timers, limits) = (self.name(), self.queen_timers.clone(), self.queen_bounds.clone());
+        let (name, timers, limits) = (self.name(), self.queen_timers.clone(), self.queen_limits.clone());
         let stop = CancellationToken::new();
         let run = rbee_queen::run(QueenConfig { name, timers, limits }, bus, stop.clone());
         let task = tokio::spawn(async move { run.await.map_err(CliError::unavailable) });

@@ -1,15 +1,10 @@
 //! `rbee hive`: runs a hive in this process, or manages one on another machine.
 
-use std::{ffi::OsString, path::PathBuf};
-
 use clap::Args;
-use rbee_hive::decide::rules::Rules;
 use rbee_nats::{hive_connection, without_secrets};
-use rbee_schema::HiveName;
 
-use super::Verb;
 use crate::{
-    Context, config,
+    Context,
     error::CliError,
     install::RemoteHive,
     metrics, output,
@@ -33,18 +28,6 @@ impl Hive {
     /// True if the command runs a hive in this process.
     pub(super) fn is_role(&self) -> bool {
         self.remote.is_none()
-    }
-
-    /// Parses the command line of a hive process: its name, its data folder, and its rules.
-    ///
-    /// # Errors
-    /// The arguments do not run a hive. An invalid option exits the process, as the parser does.
-    pub(crate) fn parse(arguments: Vec<OsString>) -> Result<(HiveName, PathBuf, Rules), CliError> {
-        let (cli, _) = config::command_line(arguments)?;
-        match cli.verb {
-            Verb::Hive(hive) => Ok((hive.hive.name(), hive.data.folder()?, hive.hive.rules())),
-            other => Err(CliError::usage(format!("{other:?} does not run a hive"))),
-        }
     }
 
     pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {

@@ -22,7 +22,7 @@ mod remove;
 mod reset;
 mod rm;
 mod run;
-pub mod schema;
+pub(crate) mod schema;
 pub(crate) mod serve;
 mod stop;
 mod submit;

@@ -6,7 +6,7 @@ use clap::Args;
 use rbee_nats::asyncapi;
 use rbee_schema::documents;
 
-use crate::{Context, error::CliError, help::help};
+use crate::{Context, error::CliError, help};
 
 /// Options of `rbee schema`.
 #[derive(Debug, Args)]
@@ -19,8 +19,8 @@ pub(crate) struct Schema {
 }
 
 impl Schema {
-    pub(crate) fn run(self, _: &Context) -> Result<(), CliError> {
-        let files = generated();
+    pub(crate) fn run(self, context: &Context) -> Result<(), CliError> {
+        let files = documents_with_help(help::render(context.command.clone()));
         if let Some(folder) = self.write {
             for (name, text) in &files {
                 let file = folder.join(name);
@@ -46,8 +46,8 @@ fn stem(file: &str) -> &str {
     file.split('.').next().unwrap_or(file)
 }
 
-/// Every generated file, as its name and its text.
-pub fn generated() -> Vec<(String, String)> {
+/// Every schema, and the help of the command line, as name and text.
+pub(crate) fn documents_with_help(help: String) -> Vec<(String, String)> {
     let mut files: Vec<(String, String)> = documents()
         .into_iter()
         .map(|document| {
@@ -56,6 +56,6 @@ pub fn generated() -> Vec<(String, String)> {
         })
         .collect();
     files.push(("asyncapi.yaml".to_owned(), serde_yaml_ng::to_string(&asyncapi::document()).unwrap_or_default()));
-    files.push(("cli.txt".to_owned(), help()));
+    files.push(("cli.txt".to_owned(), help));
     files
 }

@@ -7,7 +7,7 @@ use rbee_nats::{EmbeddedServer, hive_connection, queen_connection, without_secre
 
 use crate::{
     Context,
-    command_line::DEFAULT_NATS,
+    context::DEFAULT_NATS,
     error::CliError,
     metrics, output,
     roles::{DataOptions, GatewayOptions, HiveOptions, QueenOptions, WorkerConnection, prepare_streams},
@@ -16,6 +16,10 @@ use crate::{
 
 /// Options of `rbee up`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Ctrl-C drains the workers and stops everything. Timeouts and limits are keys of the configuration \
+                        file: `rbee config example` prints them."
+)]
 pub(crate) struct Up {
     #[command(flatten)]
     data: DataOptions,

@@ -52,6 +52,7 @@ impl Controller {
                 return Report::Done;
             }
             warn!(%hive, %error, "the server did not confirm a command; it is sent again");
+            // Timer: pause before a command is sent again.
             sleep(RETRY_PAUSE).await;
             Report::CommandNotStored((hive, worker), Box::new(order))
         };

@@ -139,7 +139,7 @@ impl Controller {
         let mut campaign = AbortOnDropHandle::new(tokio::spawn(campaign));
         let mut online = self.bus.online();
         self.publish(QueenEvent::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
-        info!(queen = %self.name, "the queen has started");
+        info!(queen = %self.name, "the queen listens");
         let (mut deadline, mut turn) = (None, 0_u32);
         while self.stop_reason.is_none() {
             // Planned between two inputs, however many inputs there are.
@@ -244,6 +244,7 @@ fn campaign_end(ended: Result<Result<(), BusError>, JoinError>) -> String {
 
 async fn wait_until(time: Option<Instant>) {
     match time {
+        // Timer: deadline of a decision, or end of the pause after a planning pass.
         Some(time) => sleep_until(time.into()).await,
         None => std::future::pending().await,
     }

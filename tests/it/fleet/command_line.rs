@@ -111,6 +111,38 @@ async fn what_cannot_work_is_told_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_failed_up_names_the_taken_port_or_the_fatal_line_of_the_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let up = |port: u16| {
+        let mut command = std::process::Command::new(program("rbee"));
+        without_configuration(&mut command).args(["up", "--nats-port", &port.to_string(), "--data"]).arg(folder.path());
+        let output =
+            command.env_remove("RBEE_NATS").env("RBEE_NATS_SERVER", nats_server()).output().expect("rbee runs");
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        stderr(&output)
+    };
+    // One socket listens, the other one is only bound.
+    let listening = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let bound = tokio::net::TcpSocket::new_v4().expect("a socket");
+    bound.bind("127.0.0.1:0".parse().expect("an address")).expect("a port is free");
+    for port in [listening.local_addr(), bound.local_addr()].map(|address| address.expect("it is bound").port()) {
+        let error = up(port);
+        for part in [format!("on port {port}: the address is already in use"), "--nats-port".to_owned()] {
+            assert!(error.contains(&part), "{error}");
+        }
+    }
+
+    std::fs::create_dir_all(folder.path().join("nats")).expect("a folder");
+    std::fs::write(folder.path().join("nats/jetstream"), "a file where the store needs a folder").expect("a file");
+    let port = Port::take();
+    let error = up(port.number());
+    for part in [&format!("nats-server on port {} did not start", port.number()), "storage directory"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert!(!error.contains("Starting nats-server"), "only the cause is shown: {error}");
+}
+
+#[tokio::test]
 async fn up_starts_everything_and_leaves_nothing_when_it_stops() {
     let (port, ports) = (Port::take(), PortBlock::take());
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,12 +1,17 @@
-//! What a configuration file says, and what has precedence over it.
+//! Effect of the configuration file on real processes, and what overrides it.
 
 use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
+    time::{Duration, Instant},
 };
 
-use rbee_tests::fleet::{Fleet, program, without_configuration};
+use futures::StreamExt as _;
+use rbee_tests::{
+    fleet::{Fleet, program, without_configuration},
+    wait::soon,
+};
 use serde_json::{Value, json};
 
 fn written(folder: &Path, text: &str) -> PathBuf {
@@ -22,26 +27,27 @@ fn rbee(file: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-fn said(mut command: Command) -> (Option<i32>, String) {
+fn output(mut command: Command) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } = command.output().expect("rbee runs");
     (status.code(), String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr))
 }
 
-/// What `rbee config show` says of an option: its value, and where that comes from.
-fn shown(mut command: Command, option: &str) -> (Value, Value) {
+/// Value and origin of a key in `rbee config show --json`.
+fn shown(mut command: Command, section: &str, key: &str) -> (Value, Value) {
     let output = command.output().expect("rbee runs");
     let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let options = document["options"].as_array().expect("a list").clone();
-    let found = options.iter().find(|found| found["option"] == option).expect("there is such an option");
+    let values = document["values"].as_array().expect("a list");
+    let found =
+        values.iter().find(|found| found["section"] == section && found["key"] == key).expect("the key is shown");
     (found["value"].clone(), found["from"].clone())
 }
 
 #[tokio::test]
-async fn a_hive_that_is_told_nothing_but_its_file_joins_as_that_says() {
+async fn a_hive_joins_with_the_configuration_of_its_file_alone() {
     let mut fleet = Fleet::bare().await;
     let text = format!(
         "nats = '{}'\n[hive]\nname = 'plain'\nports = '{}'\ndata = '{}'\nmetrics = '127.0.0.1:0'\n\
-         [env.attic.hive]\nname = 'attic'\nlabels = {{ zone = 'attic' }}\ntimers = {{ silent = '20s' }}\n",
+         [env.attic.hive]\nname = 'attic'\nlabels = {{ zone = 'attic' }}\n[env.attic.hive.timers]\nbeat = '50ms'\n",
         fleet.server.url(),
         fleet.ports.range(),
         fleet.folder().join("attic").display()
@@ -54,68 +60,83 @@ async fn a_hive_that_is_told_nothing_but_its_file_joins_as_that_says() {
     let hive = fleet.joined("attic", pid).await;
     let labels: Vec<(&str, &str)> = hive.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(labels, [("zone", "attic")]);
+    let mut beats = fleet.bus.subscribe("rbee.beat.attic".to_owned()).await.expect("the server answers");
+    let start = Instant::now();
+    for _ in 0..12 {
+        soon("heartbeat", beats.next()).await.expect("the connection stands");
+    }
+    assert!(start.elapsed() < Duration::from_secs(8), "by default twelve take eleven seconds: {:?}", start.elapsed());
 }
 
 #[test]
-fn a_flag_has_precedence_over_a_variable_and_a_variable_over_the_file() {
+fn a_flag_overrides_a_variable_and_a_variable_the_file() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = written(folder.path(), "nats = 'nats://me:word@file'\n[hive]\nports = '1-2'\n");
+    let file =
+        written(folder.path(), "nats = 'nats://me:word@file'\n[hive]\nports = '1-2'\n[hive.timers]\ndrain = '5m'\n");
     let show = |flags: &[&str]| rbee(&file, &[&["config", "show", "--json"], flags].concat());
-    assert_eq!(shown(show(&["--role", "queen"]), "nats").0, "nats://***@file");
-    let (value, from) = shown(show(&[]), "ports");
+    assert_eq!(shown(show(&["--role", "queen"]), "", "nats").0, "nats://***@file");
+    let (value, from) = shown(show(&[]), "hive", "ports");
     assert_eq!((value, &from["line"]), ("1-2".into(), &3.into()));
     let with_variable = |flags: &[&str]| {
         let mut command = show(flags);
         command.env("RBEE_PORTS", "3-4");
         command
     };
-    assert_eq!(shown(with_variable(&[]), "ports"), ("3-4".into(), json!({ "variable": "RBEE_PORTS" })));
+    assert_eq!(shown(with_variable(&[]), "hive", "ports"), ("3-4".into(), json!({ "variable": "RBEE_PORTS" })));
     let flags = ["--nats", "nats://flag", "--", "--ports", "5-6"];
-    assert_eq!(shown(with_variable(&flags), "ports"), ("5-6".into(), json!({ "flag": "ports" })));
-    assert_eq!(shown(with_variable(&flags), "nats"), ("nats://flag".into(), json!({ "flag": "nats" })));
+    assert_eq!(shown(with_variable(&flags), "hive", "ports"), ("5-6".into(), json!({ "flag": "ports" })));
+    assert_eq!(shown(with_variable(&flags), "", "nats"), ("nats://flag".into(), json!({ "flag": "nats" })));
+    let mut timers = show(&[]);
+    timers.env("RBEE_TIMERS", "hang=2m");
+    let (value, from) = shown(timers, "hive.timers", "drain");
+    assert_eq!((value, &from["line"]), ("5m".into(), &5.into()), "a variable changes only the settings that it names");
 }
 
 #[test]
-fn nothing_starts_with_a_wrong_file_and_help_comes_nevertheless() {
+fn an_invalid_file_stops_every_verb_but_help() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = written(folder.path(), "[hive]\nmax-worker = 3\n[env.lab.hive]\nports = '0-0'\n");
+    let file = written(folder.path(), "[hive]\nmax-worker = 3\n[env.lab.hive]\nports = '0-0'\n[apply]\nprune = true\n");
     for arguments in [&["hive"][..], &["queen"], &["up"], &["ps"], &["config", "check"], &["config", "show"]] {
-        let (code, told) = said(rbee(&file, arguments));
-        assert_eq!(code, Some(2), "{arguments:?}: {told}");
-        for words in ["rbee.toml:2:1: [hive] max-worker: no such option; did you mean max-workers?", ":4:9: [env.lab"] {
-            assert!(told.contains(words), "{arguments:?}: {told}");
+        let (code, text) = output(rbee(&file, arguments));
+        assert_eq!(code, Some(2), "{arguments:?}: {text}");
+        for part in [
+            "rbee.toml:2:1: [hive] max-worker: unknown key; did you mean max-workers?",
+            ":4:9: [env.lab.hive] ports: ",
+            "`rbee apply` takes its options as flags",
+        ] {
+            assert!(text.contains(part), "{arguments:?}: {text}");
         }
     }
     for arguments in [&["--help"][..], &["hive", "--help"], &["--version"], &["config", "example"]] {
-        let (code, told) = said(rbee(&file, arguments));
-        assert_eq!(code, Some(0), "{arguments:?}: {told}");
+        let (code, text) = output(rbee(&file, arguments));
+        assert_eq!(code, Some(0), "{arguments:?}: {text}");
     }
 }
 
 #[test]
-fn what_is_asked_for_and_not_there_is_told_with_what_is() {
+fn a_missing_file_or_environment_is_reported_with_what_exists() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (code, told) = said(rbee(&folder.path().join("no.toml"), &["hive"]));
-    assert_eq!((code, told.contains("no.toml is not there")), (Some(2), true), "{told}");
+    let (code, text) = output(rbee(&folder.path().join("no.toml"), &["hive"]));
+    assert_eq!((code, text.contains("no.toml does not exist")), (Some(2), true), "{text}");
     let file = written(folder.path(), "[env.home]\n[env.lab]\n");
-    let (code, told) = said(rbee(&file, &["hive", "--env", "labs"]));
-    assert_eq!((code, told.contains("there are home, lab")), (Some(2), true), "{told}");
-    let (code, told) = said(rbee(&file, &["config", "check"]));
-    assert_eq!((code, told.contains("is right, with environments home, lab")), (Some(0), true), "{told}");
+    let (code, text) = output(rbee(&file, &["hive", "--env", "labs"]));
+    assert_eq!((code, text.contains("known are home, lab")), (Some(2), true), "{text}");
+    let (code, text) = output(rbee(&file, &["config", "check"]));
+    assert_eq!((code, text.contains("is valid, with environments home, lab")), (Some(0), true), "{text}");
 }
 
 #[test]
-fn the_file_of_the_user_is_found_and_there_need_be_none() {
+fn the_file_of_the_user_is_found_and_may_be_missing() {
     let folder = tempfile::tempdir().expect("a folder");
     let check = || {
         let mut command = Command::new(program("rbee"));
         command.env_remove("RBEE_CONFIG").env_remove("RBEE_ENV").env("XDG_CONFIG_HOME", folder.path());
         command.args(["config", "check"]);
-        said(command)
+        output(command)
     };
-    let (_, told) = check();
-    assert!(!told.contains(&format!("{} is", folder.path().display())), "{told}");
+    let (_, text) = check();
+    assert!(!text.contains(&format!("{} is", folder.path().display())), "{text}");
     fs::create_dir(folder.path().join("rbee")).expect("a folder can be made");
     let file = written(&folder.path().join("rbee"), "[hive]\n");
-    assert_eq!(check(), (Some(0), format!("{} is right\n", file.display())));
+    assert_eq!(check(), (Some(0), format!("{} is valid\n", file.display())));
 }

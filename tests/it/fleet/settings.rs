@@ -242,9 +242,9 @@ async fn a_verb_that_waits_bears_silence_as_long_as_it_was_told() {
     let record = serde_json::from_str(record).expect("a record");
     Registry::hives(&fleet.bus).put("ghost", &record).await.expect("the server answers");
     for (arguments, words) in [
-        (&["drain", "ghost"][..], "nothing was heard for 300ms (--patience)"),
-        (&["pull", "hf:o/r/m.gguf"], "was silent for 300ms (--patience)"),
-        (&["down"], "nothing was heard for 300ms (--patience)"),
+        (&["drain", "ghost"][..], "no event came for 300ms (--patience)"),
+        (&["pull", "hf:o/r/m.gguf"], "sent no answer for 300ms (--patience)"),
+        (&["down"], "no event came for 300ms (--patience)"),
         (&["cancel", "j"], "no output for 300ms"),
         (&["attach", "j"], "no output for 300ms"),
     ] {

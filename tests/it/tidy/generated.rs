@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rbee_cli::{config::example, verb::schema::generated};
+use rbee_cli::{example_config, generated_schemas};
 use rbee_tests::tools::repository;
 
 #[test]
@@ -16,12 +16,12 @@ fn every_operation_is_documented_with_its_command_line() {
 #[test]
 fn generated_files_are_fresh() {
     let folder = repository().join("schema/schemas");
-    for (name, text) in generated() {
+    for (name, text) in generated_schemas() {
         let stored = fs::read_to_string(folder.join(&name)).unwrap_or_default();
         assert!(stored == text, "schema/schemas/{name} is stale: run `make generate`");
     }
     let files = fs::read_dir(&folder).expect("the folder is there").count();
-    assert_eq!(files, generated().len(), "schema/schemas holds a file that nothing generates");
+    assert_eq!(files, generated_schemas().len(), "schema/schemas holds a file that nothing generates");
     let stored = fs::read_to_string(repository().join("docs/rbee.toml")).unwrap_or_default();
-    assert!(stored == example(), "docs/rbee.toml is stale: run `make generate`");
+    assert!(stored == example_config(), "docs/rbee.toml is stale: run `make generate`");
 }

@@ -14,9 +14,6 @@ const TIMERS: [&str; 6] = ["sleep", "sleep_until", "interval", "interval_at", "t
 
 const MARK: &str = "// Timer: ";
 
-/// Folders whose timers have no comments yet.
-const NOT_YET: &[&str] = &["queen"];
-
 /// Calls of timers that no comment gives a reason for.
 fn violations(file: &SourceFile) -> Vec<Violation> {
     let parsed = file.parse();
@@ -90,7 +87,7 @@ fn every_timer_of_queen_and_hive_states_its_reason() {
         let folder = format!("{role}/src");
         for file in files.iter().filter(|file| file.is_in(&folder) && !file.is_for_tests()) {
             count += timers(&file.parse()).len();
-            found.extend(violations(file).into_iter().filter(|_| !NOT_YET.contains(&role)));
+            found.extend(violations(file));
         }
     }
     assert!(count >= 15, "{count} timers were found, and there are more");

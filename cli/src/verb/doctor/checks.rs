@@ -9,7 +9,7 @@ use rbee_schema::{
 
 use super::finding::Finding;
 
-/// Checks that a hive is heard from and accepts workers, and reports what limits its workers.
+/// Checks that heartbeats of a hive arrive and that it accepts workers, and reports what limits its workers.
 pub(super) fn check_hive(Hive { name, record, presence, .. }: &Hive, clock_skew: Duration) -> Finding {
     let limits = match record.limit_method {
         Some(by @ (LimitMethod::CgroupV2 | LimitMethod::CgroupV1)) => format!("{} limits its workers", by.as_str()),
