@@ -11,7 +11,6 @@ const EXEMPT: &str = "worker/tests/reference";
 /// Folders and files that are still to be rewritten.
 const NOT_YET: &[&str] = &[
     "bench",
-    "cli",
     "queen",
     "worker",
     "nats",
