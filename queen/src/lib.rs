@@ -9,7 +9,7 @@ mod api;
 mod controller;
 pub mod decide;
 pub mod gateway;
-mod infer;
+mod inference;
 mod leader;
 mod metrics;
 mod sealer;

@@ -130,8 +130,7 @@ fn spawn(context: &Context<'_>, Spawn { model, hive }: Spawn) -> Result<Dispatch
     let spec = fleet.models().get(&model).ok_or_else(|| not_declared(fleet, &model))?.clone();
     if fleet.capacity(&model) >= spec.replicas.max {
         let message = format!(
-            "{model} has {} workers and may have {}: raise its maximum with `rbee serve --replicas`",
-            fleet.capacity(&model),
+            "{model} runs its maximum of workers, {}: raise it with `rbee serve --replicas`",
             spec.replicas.max
         );
         return Err(Failure::new(FailureCode::InvalidRequest, message));

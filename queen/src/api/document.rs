@@ -15,7 +15,7 @@ use crate::{
         place::{Candidate, Placement, candidates, place},
         queue::Queue,
     },
-    infer::unknown_model,
+    inference::unknown_model,
 };
 
 pub(super) fn status(context: &Context<'_>) -> Status {

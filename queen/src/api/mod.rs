@@ -9,16 +9,17 @@ mod listing;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use rbee_nats::{ApiRequest, Bus};
 use rbee_schema::{
-    Chunk, EmbeddingsRequest, Failure, FailureCode, JobId, JobRequest, ModelName, Tenant,
+    Chunk, Failure, FailureCode, JobId, ModelName, Tenant,
     api::{Cancel, CancelReply, Status},
 };
 use tracing::{debug, warn};
 
 pub(crate) use self::context::Context;
 use self::exchange::{read, reply, reply_to};
-use crate::infer::{self, Inference, Request};
+use crate::inference::{ClientJob, Inference, Request};
 
 /// Answers a request from the state of the fleet. Work that takes time runs in a task of its own.
 pub(crate) fn answer(context: &Context<'_>, request: ApiRequest) {
@@ -53,8 +54,8 @@ pub(crate) fn answer(context: &Context<'_>, request: ApiRequest) {
         "worker" => reply_to(request, |query| document::worker(fleet, query)),
         "explain" => reply_to(request, |query| document::explain(fleet, query)),
         "cancel" => drop(tokio::spawn(cancel(bus, request))),
-        "infer" => drop(tokio::spawn(infer::<JobRequest>(bus, request, fleet.timers().patience))),
-        "embed" => drop(tokio::spawn(infer::<EmbeddingsRequest>(bus, request, fleet.timers().patience))),
+        "infer" => drop(tokio::spawn(infer(bus, request, Request::read_chat, fleet.timers().patience))),
+        "embed" => drop(tokio::spawn(infer(bus, request, Request::read_embeddings, fleet.timers().patience))),
         "spawn" | "stop" | "reset" | "drain" | "pull" | "rm" => command::carry_out(context, request),
         other => {
             let failure = Failure::new(
@@ -88,18 +89,24 @@ async fn cancel(bus: Bus, request: ApiRequest) {
     }
 }
 
-/// Submits a job and replies with every chunk of its output, then with an empty message. Fails after `patience` without a
+/// Submits a job and replies with every chunk of its output, then with an empty message. Fails after `timeout` without a
 /// chunk.
-async fn infer<Q: Request + Send + 'static>(bus: Bus, request: ApiRequest, patience: Duration) {
+async fn infer(bus: Bus, request: ApiRequest, read: fn(&Bytes) -> Result<Request, Failure>, timeout: Duration) {
     let job = request.message_id().and_then(|id| id.parse().ok()).unwrap_or_else(JobId::generate);
-    let tenant = Tenant::default();
-    let started = infer::start::<Q>(&bus, &tenant, job, request.body(), request.trace()).await;
-    let Inference { mut output, .. } = match started {
+    let client_job = ClientJob { tenant: Tenant::default(), job, trace: request.trace() };
+    let submitted = match read(request.body()) {
+        Ok(request) => client_job.submit(&bus, request).await,
+        Err(failure) => {
+            client_job.record_refusal(&bus, &failure);
+            Err(failure)
+        }
+    };
+    let Inference { mut output, .. } = match submitted {
         Ok(inference) => inference,
         Err(failure) => return refuse(&request, failure).await,
     };
     loop {
-        match output.next(patience).await {
+        match output.next(timeout).await {
             Ok(Some(committed)) => request.reply(&committed.chunk).await,
             Ok(None) => return request.end().await,
             Err(error) => {

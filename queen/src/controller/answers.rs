@@ -6,7 +6,7 @@ use rbee_schema::{Chunk, Failure, FailureCode, JobId, ModelName, Tenant};
 use tracing::{Instrument as _, debug, warn};
 
 use super::{Controller, Report};
-use crate::infer::{refusal, unknown_model};
+use crate::inference::{refusal, unknown_model};
 
 /// Number of models listed in the failure for an unknown model.
 const LISTED_MODELS: usize = 50;

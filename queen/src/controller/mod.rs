@@ -139,7 +139,7 @@ impl Controller {
         let mut campaign = AbortOnDropHandle::new(tokio::spawn(campaign));
         let mut online = self.bus.online();
         self.publish(QueenEvent::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
-        info!(queen = %self.name, "the queen has started");
+        info!(queen = %self.name, "the queen listens");
         let (mut deadline, mut turn) = (None, 0_u32);
         while self.stop_reason.is_none() {
             // Planned between two inputs, however many inputs there are.

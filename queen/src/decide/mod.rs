@@ -9,6 +9,7 @@ pub mod liveness;
 pub mod overlay;
 pub mod place;
 pub mod plan;
+mod plural;
 pub mod queue;
 pub mod timers;
 

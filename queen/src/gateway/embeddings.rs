@@ -1,6 +1,6 @@
 //! `/v1/embeddings`: a job for vectors, answered whole. Step 1 of a job's path.
 //!
-//! Shapes: <https://platform.openai.com/docs/api-reference/embeddings>.
+//! API: <https://platform.openai.com/docs/api-reference/embeddings>.
 
 use axum::{
     Json,
@@ -9,35 +9,46 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
-use rbee_schema::{Chunk, EmbeddingsRequest};
+use rbee_schema::Chunk;
 
-use crate::gateway::{
-    Door,
-    openai::{self, Embeddings, Vector},
-    reading::Begun,
+use super::{
+    answer::{Submitted, record_refusal, submit},
+    openai::{EmbeddingList, Vector},
+    reply,
+    service::Service,
 };
+use crate::inference::Request;
 
 pub(super) async fn embed(
-    State(Door { bus, patience, .. }): State<Door>,
+    State(service): State<Service>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let Ok(body) = body else { return openai::too_large("list of texts") };
-    let begun = Begun::<EmbeddingsRequest>::new(bus, patience, &headers, &body).await;
-    let Begun { model, mut reading, .. } = match begun {
-        Ok(begun) => begun,
-        Err(failure) => return openai::refuse(&failure),
+    let Ok(body) = body else { return reply::too_large("list of texts") };
+    let request = match Request::read_embeddings(&body) {
+        Ok(request) => request,
+        Err(failure) => {
+            record_refusal(&service, &headers, &failure);
+            return reply::refuse(&failure);
+        }
     };
-    let mut found = Vec::new();
+    match submit(&service, &headers, request).await {
+        Ok(submitted) => whole(submitted).await,
+        Err(failure) => reply::refuse(&failure),
+    }
+}
+
+async fn whole(Submitted { model, mut answer, .. }: Submitted) -> Response {
+    let mut vectors = Vec::new();
     loop {
-        match reading.next().await {
+        match answer.next().await {
             Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Paused { .. } | Chunk::Tokens { .. } => {}
-            Chunk::Embeddings { vectors, base64, .. } => {
-                found.extend(vectors.into_iter().map(Vector::Numbers));
-                found.extend(base64.into_iter().map(Vector::Base64));
+            Chunk::Embeddings { vectors: numbers, base64, .. } => {
+                vectors.extend(numbers.into_iter().map(Vector::Numbers));
+                vectors.extend(base64.into_iter().map(Vector::Base64));
             }
-            Chunk::Done { usage, .. } => return Json(Embeddings::new(found, model, usage)).into_response(),
-            Chunk::Error { error } => return openai::refuse(&error),
+            Chunk::Done { usage, .. } => return Json(EmbeddingList::new(vectors, model, usage)).into_response(),
+            Chunk::Error { error } => return reply::refuse(&error),
         }
     }
 }

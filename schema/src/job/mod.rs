@@ -128,15 +128,22 @@ impl JobRequest {
     /// # Errors
     /// `body-too-large`, `invalid-json`, or `invalid-request` with the path of the field that is wrong.
     pub fn from_json(body: &[u8]) -> Result<Self, Failure> {
-        let meant = |failure| match EmbeddingsRequest::matches(body) {
+        let request: Self = Self::read_as(body)?;
+        request.check()?;
+        Ok(request)
+    }
+
+    /// Reads the body of a chat as a type that holds more than the job, unchecked.
+    ///
+    /// # Errors
+    /// `body-too-large`, `invalid-json`, or `invalid-request` with the path of the field that is wrong.
+    pub fn read_as<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+        read(body).map_err(|failure| match EmbeddingsRequest::matches(body) {
             true => {
                 invalid("the body asks for embeddings with `input`: the model continues chats, which have `messages`")
             }
             false => failure,
-        };
-        let request: Self = read(body).map_err(meant)?;
-        request.check()?;
-        Ok(request)
+        })
     }
 
     /// Whether a token that ends answers is taken as one that does not.

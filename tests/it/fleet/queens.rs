@@ -254,7 +254,7 @@ async fn more_workers_come_when_jobs_wait_for_longer_than_one_takes_to_start() {
             _ => None,
         })
         .collect();
-    assert!(why.iter().any(|why| why.contains("jobs wait for")), "{why:?}");
+    assert!(why.iter().any(|why| why.contains("waiting for")), "{why:?}");
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ fn stop_excess(planner: &mut Planner<'_>, model: &ModelName, spec: &ModelSpec) {
     // First those that do not serve yet, then those with the fewest jobs, then the newest.
     serving.sort_by_key(|(_, worker)| (worker.is_ready(), worker.jobs.len(), worker.ready_since.map(Reverse)));
     for (key, _) in serving.into_iter().take(excess) {
-        planner.stop(key, format!("{model} has more workers than its maximum of {max}"));
+        planner.stop(key, format!("{model} has more workers than its maximum, {max}"));
     }
 }
 

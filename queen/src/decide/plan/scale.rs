@@ -10,6 +10,7 @@ use crate::decide::{
     liveness::Presence,
     overlay::Overlay,
     place::{NoPlacement, Outlook},
+    plural::plural,
     queue::Queue,
 };
 
@@ -104,7 +105,7 @@ fn desired_replicas(overlay: &Overlay<'_>, model: &ModelName, spec: &ModelSpec, 
     let why = if demanded > 0 && spec.replicas.min == 0 {
         "jobs wait and no worker serves the model".to_owned()
     } else {
-        format!("the model needs at least {minimum} workers")
+        format!("the model needs at least {}", plural(u64::from(minimum), "worker"))
     };
     DesiredReplicas { count: minimum, why }
 }
@@ -140,9 +141,9 @@ fn replicas_for_queue(
         count += u32::from(all_ready && is_long && current < spec.replicas.max);
     }
     let why = format!(
-        "{} jobs wait for {} slots, the last one for about {:.1?}; a new worker starts in about {start:.1?}",
-        queue.waiting(),
-        slots(current),
+        "{} waiting for {}, the last one for about {:.1?}; a new worker starts in about {start:.1?}",
+        plural(queue.waiting(), "job"),
+        plural(slots(current), "slot"),
         queue.expected_wait(slots(current), now),
     );
     (count > current).then_some(DesiredReplicas { count, why })

@@ -318,7 +318,7 @@ fn plan_prints_one_action_per_line_with_its_reason() {
     assert_eq!(
         plan(&fleet, &Scope::Everything, now).to_string(),
         "start a worker for m on a: the model needs at least 2 workers; a is the only hive that can run it: \
-         it runs 1 workers (fewest preferred); b is draining\n\
+         it runs 1 worker (fewest preferred); b is draining\n\
          start a worker for m on a: the model needs at least 2 workers; a is the only hive that can run it: \
          it runs 2 workers (fewest preferred), 1 of them for this model; b is draining\n\
          stop worker idle on a: model gone is no longer declared"
@@ -336,6 +336,6 @@ fn waiting_jobs_start_workers_while_the_wait_exceeds_a_start() {
     fleet.queue_counted(&name("m"), 8, later);
     let plan = plan(&fleet, &Scope::Everything, later);
     assert_eq!(kinds(&plan.actions), ["spawn"; 3], "{plan}");
-    let why = "6 jobs wait for 2 slots, the last one for about 12.0s; a new worker starts in about 2.0s";
+    let why = "6 jobs waiting for 2 slots, the last one for about 12.0s; a new worker starts in about 2.0s";
     assert!(plan.to_string().contains(why), "{plan}");
 }

@@ -1,0 +1,62 @@
+//! Replies that are no answers: errors with the HTTP status of their code, and the list of models.
+
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use rbee_schema::{Failure, FailureCode, MAX_BODY_BYTES};
+
+use super::openai::{ErrorBody, ErrorType, ModelList};
+
+/// An error reply.
+pub(super) fn refuse(failure: &Failure) -> Response {
+    (status(failure.code), Json(error_body(failure))).into_response()
+}
+
+/// The body of an error reply, and of the event that ends a failed stream.
+pub(super) fn error_body(failure: &Failure) -> ErrorBody {
+    let is_clients = status(failure.code).is_client_error();
+    let kind = if is_clients { ErrorType::InvalidRequestError } else { ErrorType::ServerError };
+    ErrorBody::new(failure.message.clone(), kind, Some(failure.code))
+}
+
+/// The reply to a body that is larger than a job may be; `what` must become shorter.
+pub(super) fn too_large(what: &str) -> Response {
+    let message = format!("the body is larger than {MAX_BODY_BYTES} bytes: send a shorter {what}");
+    refuse(&Failure::new(FailureCode::BodyTooLarge, message))
+}
+
+/// The reply to an unknown path.
+pub(super) fn no_such_path() -> Response {
+    let message = "there is no such path: try /v1/chat/completions, /v1/embeddings, /v1/models or /healthz";
+    let body = ErrorBody::new(message.to_owned(), ErrorType::InvalidRequestError, None);
+    (StatusCode::NOT_FOUND, Json(body)).into_response()
+}
+
+/// The list of models.
+pub(super) fn models(names: impl Iterator<Item = String>) -> Response {
+    Json(ModelList::new(names)).into_response()
+}
+
+fn status(code: FailureCode) -> StatusCode {
+    match code {
+        FailureCode::InvalidJson | FailureCode::InvalidRequest | FailureCode::ContextExceeded => {
+            StatusCode::BAD_REQUEST
+        }
+        FailureCode::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        FailureCode::UnknownModel | FailureCode::UnknownJob | FailureCode::UnknownWorker => StatusCode::NOT_FOUND,
+        FailureCode::QueueFull => StatusCode::TOO_MANY_REQUESTS,
+        FailureCode::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        FailureCode::NoCapacity
+        | FailureCode::PortsExhausted
+        | FailureCode::SpawnFailed
+        | FailureCode::ReadyTimeout
+        | FailureCode::CrashLoop
+        | FailureCode::ModelMissing
+        | FailureCode::ModelInvalid
+        | FailureCode::ModelUnsupported => StatusCode::SERVICE_UNAVAILABLE,
+        // Every other code is a fault of the server.
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}

@@ -1,0 +1,15 @@
+//! State shared by all requests.
+
+use std::time::Duration;
+
+use rbee_nats::Bus;
+
+/// State shared by all requests.
+#[derive(Debug, Clone)]
+pub(super) struct Service {
+    pub(super) bus: Bus,
+    /// Longest time between two chunks of a job's output.
+    pub(super) output_timeout: Duration,
+    /// Interval of keep-alive comments in a stream without output.
+    pub(super) keep_alive: Duration,
+}
