@@ -86,7 +86,7 @@ impl Bus {
         loop {
             match self.fetch_output(tenant, job, from).await {
                 Err(error) if server_error::is_unknown_consumer(&error.cause) && Instant::now() < deadline => {
-                    sleep(PAUSE).await
+                    sleep(PAUSE).await;
                 }
                 read => return read,
             }
