@@ -36,8 +36,8 @@ struct FloatModel {
 impl FloatModel {
     /// Reads the first `layers` layers of a GGUF file.
     fn from_gguf(path: &Path, layers: usize) -> Self {
-        let gguf = Gguf::open(path).expect("opens");
-        let (content, mut file) = (&gguf.content, File::open(path).expect("opens"));
+        let mut file = File::open(path).expect("opens");
+        let content = gguf_file::Content::read(&mut file).expect("reads");
         let is_kept = |name: &&String| {
             let layer = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
             layer.is_none_or(|layer| layer < layers)
@@ -48,7 +48,7 @@ impl FloatModel {
         };
         let tensors = content.tensor_infos.keys().filter(is_kept).map(&mut number).collect();
         let mut metadata = content.metadata.clone();
-        let name = format!("{}.block_count", gguf.metadata().text("general.architecture").expect("named"));
+        let name = format!("{}.block_count", content.metadata["general.architecture"].to_string().expect("a text"));
         metadata.insert(name, Entry::U32(layers as u32));
         Self { metadata, tensors }
     }
