@@ -1,4 +1,4 @@
-//! The engine alone, in this process: what the same job costs without a bus.
+//! The engine alone, in this process: the time of a job without a bus.
 
 use std::time::{Duration, Instant};
 
@@ -8,20 +8,20 @@ use rbee_worker::{
     load::load,
 };
 
-/// An engine that nobody else uses.
+/// An engine in this process.
 pub(crate) struct Alone {
     loaded: Loaded,
     next: u64,
 }
 
-/// When the parts of an answer were there, counted from when the engine was given the chat.
+/// Times of an answer, from the moment at which the engine got the chat.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Computed {
-    /// The first token was made.
+    /// Time of the first token.
     pub(crate) first_token: Duration,
-    /// Tokens per second from the first to the last; `None` where there is one only.
+    /// Tokens per second from the first to the last; `None` for a single token.
     pub(crate) rate: Option<f64>,
-    /// The tokens.
+    /// Ids of the tokens.
     pub(crate) ids: Vec<u32>,
 }
 
@@ -33,7 +33,7 @@ impl Alone {
         Self { loaded, next: 0 }
     }
 
-    /// Answers a chat. Blocks.
+    /// Answers a chat. It blocks until the answer is complete.
     pub(crate) fn answer(&mut self, request: &JobRequest) -> Computed {
         let Loaded { engine, text, .. } = &mut self.loaded;
         let ends = text.eos_tokens();
@@ -47,7 +47,7 @@ impl Alone {
         let (mut ids, mut first, mut last) = (Vec::new(), Duration::ZERO, Duration::ZERO);
         'answer: while ids.len() < limit {
             for (_, token) in engine.step() {
-                let token = token.expect("the engine makes tokens");
+                let token = token.expect("the engine generates tokens");
                 if ends.contains(&token.id) {
                     break 'answer;
                 }

@@ -1,5 +1,5 @@
-//! A worker is killed in the middle of an answer while another one of the same model is ready: how long the stream of
-//! its client stands still.
+//! Failover: a worker is killed in the middle of an answer while another worker of the model is ready. Measures the pause in
+//! the client's stream.
 
 use std::time::Duration;
 
@@ -14,15 +14,17 @@ use crate::{
     runs::{Effort, each, ready, spec},
 };
 
-/// A mock that takes this long for a token, and answers as many as an answer may have here.
+/// Time of the mock engine for one token.
 const INTERVAL: Duration = Duration::from_millis(5);
+
+/// Tokens of an answer.
 const TOKENS: u32 = 1_000;
 
-/// The latest token at which a worker is killed. The kills are spread over all of them, 2 s, so that they meet the
-/// other worker in everything that it does in turns.
+/// Latest token at which a worker is killed. The kills are spread over these 2 s, so that they meet the other worker in every
+/// phase of its periodic work.
 const LATEST: usize = 400;
 
-/// Two workers for each run, and ten ports.
+/// A run needs two workers, and a fleet has ten ports.
 const RUNS_PER_FLEET: usize = 5;
 
 pub(crate) async fn measure(effort: Effort) {
@@ -37,7 +39,7 @@ pub(crate) async fn measure(effort: Effort) {
     );
 }
 
-/// Counted from the kill.
+/// Times after the kill.
 struct Gap {
     resumed: Duration,
     next_token: Duration,
@@ -56,13 +58,13 @@ async fn kill(fleet: &Fleet, run: usize, at: usize) -> Gap {
     job.reached(at).await;
 
     let killed = Instant::now();
-    kill_process(process, Signal::KILL).expect("the worker lives");
+    kill_process(process, Signal::KILL).expect("the worker runs");
     let gap = taken_over(&mut job, killed).await;
-    fleet.bus.cancel(&Tenant::default(), &job.job).await.expect("the connection stands");
+    fleet.bus.cancel(&Tenant::default(), &job.job).await.expect("the connection is open");
     gap
 }
 
-/// Waits until another worker has taken the job over and made a token; returns when, counted from `killed`.
+/// Waits until another worker has resumed the job and generated a token; returns the times after `killed`.
 async fn taken_over(job: &mut Published, killed: Instant) -> Gap {
     let mut resumed = None;
     loop {
@@ -71,9 +73,9 @@ async fn taken_over(job: &mut Published, killed: Instant) -> Gap {
         match (chunk, resumed) {
             (Chunk::Resumed { .. }, _) => resumed = Some(now),
             (Chunk::Tokens { .. }, Some(resumed)) => return Gap { resumed, next_token: now },
-            // What the dead worker had stored is still on its way.
+            // Chunks of the killed worker that were stored before the kill.
             (Chunk::Tokens { .. }, None) => {}
-            (chunk, _) => panic!("the answer does not go on: {chunk:?}"),
+            (chunk, _) => panic!("the answer does not continue: {chunk:?}"),
         }
     }
 }

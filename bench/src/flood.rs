@@ -1,4 +1,4 @@
-//! Floods of what is no message, each twice: what a queen kept of them would be twice as much after the second.
+//! Floods of malformed messages. Each runs twice: a leak would double after the second run.
 
 use std::time::{Duration, Instant};
 
@@ -16,36 +16,36 @@ use tokio::time::sleep;
 
 use crate::{recovery::QUEEN, usage::Usage};
 
-/// How long a queen may take to get through a flood, on a busy machine.
+/// Time limit for the processing of a flood, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// So many messages are published before anybody waits: for the server's word, or for a moment where it has none to give.
+/// Messages that are published before the generator waits: for acknowledgements, or for [`PAUSE`] where there are none.
 const BATCH: usize = 500;
 
-/// Without acknowledgements: some 50,000 a second, so that none is dropped on its way by a buffer that is full.
-const BREATH: Duration = Duration::from_millis(10);
+/// Pause after a batch without acknowledgements. About 50,000 messages per second, so that no full buffer drops one.
+const PAUSE: Duration = Duration::from_millis(10);
 
-/// What queens count.
+/// Counter of ignored messages of a queen.
 const IGNORED: &str = "rbee_queen_ignored_total";
 
-/// Floods a queen, and then a real hive, and prints what became of it.
+/// Floods a queen, and then a real hive, and prints the times and the memory.
 ///
 /// # Panics
-/// When something is not counted, or the fleet is another one afterwards.
+/// When a message is not counted, or the fleet differs afterwards.
 pub async fn measure(fleet: &mut Fleet, count: usize) {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header([
         "",
         "messages",
         "counted",
-        "took",
+        "time",
         "memory before",
-        "after",
-        "after the second",
+        "after flood 1",
+        "after flood 2",
     ]);
     let before = size(&fleet.bus).await;
     for flood in [Flood::Unknown, Flood::Unreadable, Flood::Keys, Flood::Declarations, Flood::Orders] {
-        table.add_row(endure(fleet, flood, count).await);
+        table.add_row(run_twice(fleet, flood, count).await);
     }
     assert_eq!(size(&fleet.bus).await, before, "hives, ready workers and models are as before the floods");
     table.add_row(replay(fleet, count / 10).await);
@@ -53,52 +53,52 @@ pub async fn measure(fleet: &mut Fleet, count: usize) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     println!(
-        "\nFloods: how long the first takes until all is counted; the resident memory of the queen, or of the hive"
+        "\nFloods: time until the first flood is counted, and resident memory of the queen (last row: of the hive)"
     );
     for line in table.to_string().lines() {
         println!("{}", line.trim_end());
     }
 }
 
-/// What is flooded with.
+/// A kind of malformed message.
 #[derive(Debug, Clone, Copy)]
 enum Flood {
-    /// Heartbeats of hives and workers that nobody knows.
+    /// Heartbeats of unknown hives and workers.
     Unknown,
-    /// Heartbeats that are none.
+    /// Heartbeats that cannot be parsed.
     Unreadable,
-    /// Keys in the buckets of hives, workers and models that hold what is no name.
+    /// Keys in the buckets of hives, workers and models that are no valid names.
     Keys,
-    /// Declarations that make no sense.
+    /// Invalid declarations of models.
     Declarations,
-    /// What an unknown queen says of workers that she orders from unknown hives.
+    /// Placement events of an unknown queen for unknown hives.
     Orders,
 }
 
 impl Flood {
-    fn words(self) -> &'static str {
+    fn description(self) -> &'static str {
         match self {
-            Self::Unknown => "heartbeats of hives and workers that nobody knows",
-            Self::Unreadable => "heartbeats that cannot be read",
-            Self::Keys => "registry keys that hold no name",
-            Self::Declarations => "declarations that make no sense",
-            Self::Orders => "orders of an unknown queen from unknown hives",
+            Self::Unknown => "heartbeats of unknown hives and workers",
+            Self::Unreadable => "heartbeats that cannot be parsed",
+            Self::Keys => "registry keys that are no valid names",
+            Self::Declarations => "invalid declarations of models",
+            Self::Orders => "placements by an unknown queen on unknown hives",
         }
     }
 
-    async fn pour(self, bus: &Bus, count: usize) {
+    async fn publish(self, bus: &Bus, count: usize) {
         match self {
             Self::Unknown => {
-                let beat = json!({
+                let heartbeat = json!({
                     "model": "m", "epoch": 1, "slots": 2, "workers": 0, "ports_leased": 0, "ports_total": 0,
                 });
-                publish(bus, (0..count).map(|number| (unknown(number), beat.clone()))).await;
+                publish(bus, (0..count).map(|number| (unknown(number), heartbeat.clone()))).await;
             }
             Self::Unreadable => {
                 publish(bus, (0..count).map(|number| (unknown(number), json!({ "epoch": "one" })))).await;
             }
             Self::Keys => write(bus, count, malformed_key).await,
-            Self::Declarations => write(bus, count, senseless).await,
+            Self::Declarations => write(bus, count, invalid_declaration).await,
             Self::Orders => {
                 let queen = QueenName::from_lossy("ghost");
                 let subject = Subject::QueenEvent(queen, "placed".to_owned());
@@ -116,25 +116,25 @@ impl Flood {
     }
 }
 
-/// Pours a flood twice, and tells what became of it.
-async fn endure(fleet: &Fleet, flood: Flood, count: usize) -> Vec<String> {
+/// Runs a flood twice, and returns its row of the table.
+async fn run_twice(fleet: &Fleet, flood: Flood, count: usize) -> Vec<String> {
     let queen = fleet.role_pid(QUEEN);
     let url = format!("{}/metrics", fleet.http().await);
     let ignored = async || metric_value(&url, IGNORED).await as usize;
     let (begun, before, memory) = (Instant::now(), ignored().await, Usage::of(queen).resident);
-    flood.pour(&fleet.bus, count).await;
-    eventually("all of it is counted", LIMIT, async || ignored().await >= before + count).await;
+    flood.publish(&fleet.bus, count).await;
+    eventually("every message is counted", LIMIT, async || ignored().await >= before + count).await;
     let (took, counted, first) = (begun.elapsed(), ignored().await - before, Usage::of(queen).resident);
-    flood.pour(&fleet.bus, count).await;
-    eventually("all of it is counted", LIMIT, async || ignored().await >= before + 2 * count).await;
-    row(flood.words(), count, counted, took, [memory, first, Usage::of(queen).resident])
+    flood.publish(&fleet.bus, count).await;
+    eventually("every message is counted", LIMIT, async || ignored().await >= before + 2 * count).await;
+    row(flood.description(), count, counted, took, [memory, first, Usage::of(queen).resident])
 }
 
-/// Replays commands of a queen whose term is over to a real hive.
+/// Replays commands of an ended term to a real hive.
 async fn replay(fleet: &mut Fleet, count: usize) -> Vec<String> {
     let one = fleet.hive_one("");
     let record = fleet.start_hive(&one).await;
-    let url = record.metrics.expect("a hive says where its metrics are");
+    let url = record.metrics.expect("the record of a hive has the address of its metrics");
     let hive: HiveName = "one".parse().expect("a name");
     let refused = async || metric_value(&url, "rbee_hive_stale_commands_total").await as usize;
     let command = HiveCommand::Stop {
@@ -144,7 +144,7 @@ async fn replay(fleet: &mut Fleet, count: usize) -> Vec<String> {
     };
     // The first term began with revision 1 at the earliest.
     let order = IssuedCommand { command, issuer: CommandIssuer::Leader(0), trace: None };
-    let pour = async || {
+    let replay_all = async || {
         for _ in 0..count.div_ceil(BATCH) {
             let stored = join_all((0..BATCH.min(count)).map(|_| fleet.bus.issue(&hive, &order))).await;
             stored.into_iter().for_each(|stored| stored.expect("the server answers"));
@@ -152,13 +152,13 @@ async fn replay(fleet: &mut Fleet, count: usize) -> Vec<String> {
     };
     let count = count.div_ceil(BATCH) * BATCH.min(count);
     let (begun, memory) = (Instant::now(), Usage::of(record.pid).resident);
-    pour().await;
-    eventually("all of them are refused", LIMIT, async || refused().await >= count).await;
+    replay_all().await;
+    eventually("every command is refused", LIMIT, async || refused().await >= count).await;
     let (took, counted, first) = (begun.elapsed(), refused().await, Usage::of(record.pid).resident);
-    pour().await;
-    eventually("all of them are refused", LIMIT, async || refused().await >= 2 * count).await;
+    replay_all().await;
+    eventually("every command is refused", LIMIT, async || refused().await >= 2 * count).await;
     let last = Usage::of(record.pid).resident;
-    row("replayed commands of a queen before, to a real hive", count, counted, took, [memory, first, last])
+    row("replayed commands of an ended term, to a real hive", count, counted, took, [memory, first, last])
 }
 
 fn row(what: &str, count: usize, counted: usize, took: Duration, memory: [u64; 3]) -> Vec<String> {
@@ -167,13 +167,13 @@ fn row(what: &str, count: usize, counted: usize, took: Duration, memory: [u64; 3
     begin.into_iter().chain(mebibytes).collect()
 }
 
-/// Hives, ready workers and models, as the queen knows them.
+/// Numbers of hives, ready workers and models that the queen knows.
 async fn size(bus: &Bus) -> [u32; 3] {
     let status: Status = bus.request("status", &()).await.expect("the queen answers");
     [status.hives, status.workers_ready, status.models]
 }
 
-/// Where something beats that nobody knows.
+/// Subject of the heartbeat of an unknown hive or worker.
 fn unknown(number: usize) -> Subject {
     let hive = HiveName::from_lossy(&format!("ghost-{number}"));
     match number % 3 {
@@ -186,19 +186,19 @@ fn unknown(number: usize) -> Subject {
     }
 }
 
-/// Publishes what nobody acknowledges.
+/// Publishes messages that are not acknowledged.
 async fn publish(bus: &Bus, messages: impl Iterator<Item = (Subject, Value)>) {
     for (number, (subject, body)) in messages.enumerate() {
-        bus.publish(&subject, &body).await.expect("the connection stands");
+        bus.publish(&subject, &body).await.expect("the connection is open");
         if number % BATCH == BATCH - 1 {
-            bus.flush().await.expect("the connection stands");
-            sleep(BREATH).await;
+            bus.flush().await.expect("the connection is open");
+            sleep(PAUSE).await;
         }
     }
     bus.round_trip().await.expect("the server answers");
 }
 
-/// A bucket, a key and what is written to it.
+/// A bucket, a key and its value.
 type Entry = (&'static str, String, String);
 
 fn malformed_key(number: usize) -> Entry {
@@ -207,19 +207,19 @@ fn malformed_key(number: usize) -> Entry {
     let hive = r#"{"epoch":1,"version":"0","host":"h","first_port":1,"last_port":2}"#;
     match number % 3 {
         0 => ("hives", format!("a.hive.{number}"), hive.to_owned()),
-        1 => ("workers", format!("worker-of-nobody-{number}"), worker.to_owned()),
+        1 => ("workers", format!("worker-without-hive-{number}"), worker.to_owned()),
         _ => ("models", format!("a.model.{number}"), spec.to_owned()),
     }
 }
 
-fn senseless(number: usize) -> Entry {
+fn invalid_declaration(number: usize) -> Entry {
     let body = match number % 4 {
-        0 => "no JSON at all",
+        0 => "no JSON",
         1 => r#"{"reference":"model.gguf"}"#,
         2 => r#"{"reference":"mock:","replicas":{"min":2,"max":1}}"#,
         _ => r#"{"reference":"mock:","slots":0}"#,
     };
-    ("models", format!("senseless-{number}"), body.to_owned())
+    ("models", format!("invalid-{number}"), body.to_owned())
 }
 
 /// Writes keys, and then removes them.

@@ -1,4 +1,4 @@
-//! One job on the bus, and when each part of its answer came.
+//! One job on the bus, and the times of its answer.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use rbee_schema::{Chunk, HiveName, JobClass, JobId, JobRequest, Message, Role, T
 use rbee_tests::wait::PATIENCE;
 use tokio::time::Instant;
 
-/// When the parts of an answer were there, counted from when the job was published.
+/// Times of an answer, from the publication of the job.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Answered {
-    /// The server had stored the job and said so.
+    /// The server has acknowledged the job.
     pub(crate) stored: Duration,
-    /// A worker had taken it.
+    /// A worker has started the job.
     pub(crate) started: Duration,
-    /// The first token was here.
+    /// The first token has arrived.
     pub(crate) first_token: Duration,
-    /// The end was here.
+    /// The last chunk has arrived.
     pub(crate) done: Duration,
-    /// Tokens per second from the first to the last; `None` where all came at once.
+    /// Tokens per second from the first to the last; `None` where all came in one chunk.
     pub(crate) rate: Option<f64>,
-    /// The tokens.
+    /// Ids of the tokens.
     pub(crate) ids: Vec<u32>,
 }
 
-/// A job that was published.
+/// A published job.
 pub(crate) struct Published {
     pub(crate) job: JobId,
     pub(crate) at: Instant,
@@ -32,7 +32,7 @@ pub(crate) struct Published {
     pub(crate) output: OutputReader,
 }
 
-/// A chat of one message, whose answer has `tokens` tokens at most and is the same each time.
+/// A chat of one message, whose answer has at most `tokens` tokens and is the same each time.
 pub(crate) fn request(content: &str, tokens: u32) -> JobRequest {
     JobRequest {
         messages: vec![Message::new(Role::User, content)],
@@ -43,7 +43,7 @@ pub(crate) fn request(content: &str, tokens: u32) -> JobRequest {
     }
 }
 
-/// A job as it is published; its id is new.
+/// A submission with a new job id.
 pub(crate) fn submission(model: &str, request: &JobRequest) -> Submission {
     Submission {
         model: model.parse().expect("the name of a model is valid"),
@@ -54,7 +54,7 @@ pub(crate) fn submission(model: &str, request: &JobRequest) -> Submission {
     }
 }
 
-/// Publishes a job whose output is listened to already.
+/// Subscribes to the output of a job, then publishes the job.
 pub(crate) async fn publish(bus: &Bus, model: &str, request: &JobRequest) -> Published {
     let submission = submission(model, request);
     let job = submission.job.clone();
@@ -83,7 +83,7 @@ pub(crate) async fn answered(bus: &Bus, model: &str, request: &JobRequest) -> An
             Chunk::Error { error } => panic!("the job failed: {error}"),
         }
     };
-    let started = started.expect("an answer begins with who answers");
+    let started = started.expect("an answer begins with the name of its worker");
     let (first_token, with_first) = first.expect("an answer has tokens");
     let rate = (last > first_token).then(|| (ids.len() - with_first) as f64 / (last - first_token).as_secs_f64());
     Answered { stored: published.stored, started, first_token, done, rate, ids }
@@ -92,11 +92,11 @@ pub(crate) async fn answered(bus: &Bus, model: &str, request: &JobRequest) -> An
 impl Published {
     /// The next chunk of the answer.
     pub(crate) async fn next(&mut self) -> Chunk {
-        let next = self.output.next(PATIENCE).await.expect("the answer goes on");
+        let next = self.output.next(PATIENCE).await.expect("the answer continues");
         next.expect("the answer has no end yet").chunk
     }
 
-    /// Waits until a worker has taken the job; returns which.
+    /// Waits until a worker has started the job; returns its hive and its name.
     pub(crate) async fn taken(&mut self) -> (HiveName, WorkerName) {
         loop {
             if let Chunk::Started { hive, worker, .. } = self.next().await {
@@ -105,7 +105,7 @@ impl Published {
         }
     }
 
-    /// Waits until tokens come of which one has at least this index.
+    /// Waits for the token with this index.
     pub(crate) async fn reached(&mut self, wanted: usize) {
         loop {
             if let Chunk::Tokens { index, ids, .. } = self.next().await

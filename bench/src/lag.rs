@@ -1,4 +1,4 @@
-//! How late a queen is: from the publication of something to what she publishes because of it, and to her answers.
+//! Lag of a queen: the time from a message to the event that the queen publishes because of it, and the time of its answers.
 
 use std::{pin::pin, time::Duration};
 
@@ -13,42 +13,42 @@ use tokio::time::{Instant, sleep};
 
 use crate::simulated::SimulatedFleet;
 
-/// Between two rounds, so that what is measured is not the load.
+/// Pause between two rounds, so that the measurement does not become the load.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The answers that are asked for in each round: those that cost little. Of the others it is one.
+/// Requests per round of a cheap operation. An expensive one is requested once.
 const QUESTIONS: usize = 5;
 
-/// What was measured.
+/// Measured times.
 #[derive(Debug, Default)]
 pub struct Lags {
-    /// A model is declared, to her word that she has it.
+    /// From the declaration of a model to its `declared` event.
     pub declared: Vec<Duration>,
-    /// A model is declared that needs a worker, to her word where one is placed.
+    /// From the declaration of a model that needs a worker to its `placed` event.
     pub placed: Vec<Duration>,
-    /// A worker that she ordered tells that it is ready, to her word that she has heard it.
+    /// From the `ready` event of an ordered worker to the `fulfilled` event of the queen.
     pub fulfilled: Vec<Duration>,
-    /// `rbee.api.model` is asked, to its answer.
+    /// From a request to `rbee.api.model` to its answer.
     pub model: Vec<Duration>,
-    /// `rbee.api.status` is asked, to its answer. The queue is looked at for it.
+    /// From a request to `rbee.api.status` to its answer, which counts the queue.
     pub status: Vec<Duration>,
 }
 
-/// What queens say.
-struct Ears {
+/// Subscriptions to the events of the queen.
+struct Subscriptions {
     models: Subscriber,
     queens: Subscriber,
 }
 
-/// Measures again and again until `end` comes.
+/// Measures in rounds until `end` is ready.
 ///
 /// # Panics
 /// When the queen does not answer.
 pub async fn measure(bus: &Bus, fleet: &mut SimulatedFleet, end: impl Future<Output = ()>) -> Lags {
-    let ear = async |what: &str| bus.subscribe(format!("{}.evt.{what}", bus.namespace())).await;
-    let mut ears = Ears {
-        models: ear("model.*.declared").await.expect("the server answers"),
-        queens: ear("queen.>").await.expect("the server answers"),
+    let subscribe = async |events: &str| bus.subscribe(format!("{}.evt.{events}", bus.namespace())).await;
+    let mut subscriptions = Subscriptions {
+        models: subscribe("model.*.declared").await.expect("the server answers"),
+        queens: subscribe("queen.>").await.expect("the server answers"),
     };
     let (mut lags, mut end) = (Lags::default(), pin!(end));
     for round in 0.. {
@@ -57,41 +57,47 @@ pub async fn measure(bus: &Bus, fleet: &mut SimulatedFleet, end: impl Future<Out
             () = &mut end => break,
             () = sleep(PAUSE) => {}
         }
-        // To its end, so that no model is left behind.
-        measure_once(bus, fleet, &mut ears, round, &mut lags).await;
+        // A round always runs to its end, so that no model is left behind.
+        measure_once(bus, fleet, &mut subscriptions, round, &mut lags).await;
     }
     lags
 }
 
-async fn measure_once(bus: &Bus, fleet: &mut SimulatedFleet, ears: &mut Ears, round: usize, lags: &mut Lags) {
+async fn measure_once(
+    bus: &Bus,
+    fleet: &mut SimulatedFleet,
+    subscriptions: &mut Subscriptions,
+    round: usize,
+    lags: &mut Lags,
+) {
     let model = ModelName::from_lossy(&format!("measured-{round}"));
     let spec = ModelSpec::new(ModelReference::Mock(String::new()));
     let spec = ModelSpec { replicas: Replicas { min: 1, max: 1 }, ..spec };
     let (begun, models) = (Instant::now(), Registry::models(bus));
     let (stored, declared, (worker, placed)) = tokio::join!(
         models.put(model.as_str(), &spec),
-        declared(&mut ears.models, &model),
-        placed(&mut ears.queens, &model),
+        declared(&mut subscriptions.models, &model),
+        placed(&mut subscriptions.queens, &model),
     );
     stored.expect("the server answers");
     lags.declared.push(declared - begun);
     lags.placed.push(placed - begun);
-    let heard = fulfilled(&mut ears.queens, &worker).await;
-    lags.fulfilled.push(heard - ready(fleet, &worker).await);
+    let received = fulfilled(&mut subscriptions.queens, &worker).await;
+    lags.fulfilled.push(received - ready(fleet, &worker).await);
     for _ in 0..QUESTIONS {
-        let asked = Instant::now();
+        let requested = Instant::now();
         let _: Model = bus.request("model", &ModelRequest { model: model.clone() }).await.expect("the queen answers");
-        lags.model.push(asked.elapsed());
+        lags.model.push(requested.elapsed());
     }
-    let asked = Instant::now();
+    let requested = Instant::now();
     let _: Status = bus.request("status", &()).await.expect("the queen answers");
-    lags.status.push(asked.elapsed());
+    lags.status.push(requested.elapsed());
     models.remove(model.as_str()).await.expect("the server answers");
 }
 
 async fn declared(models: &mut Subscriber, model: &ModelName) -> Instant {
     let ours = format!(".{model}.");
-    soon("word that the model is declared", async {
+    soon("declared event of the model", async {
         while let Some(message) = models.next().await {
             if message.subject.contains(&ours) {
                 return Instant::now();
@@ -107,7 +113,7 @@ async fn placed(queens: &mut Subscriber, ours: &ModelName) -> (WorkerName, Insta
         QueenEvent::Placed { model, worker, .. } => (model == *ours).then_some(worker),
         _ => None,
     };
-    told(queens, placed).await
+    event_of_queen(queens, placed).await
 }
 
 async fn fulfilled(queens: &mut Subscriber, ours: &WorkerName) -> Instant {
@@ -115,12 +121,12 @@ async fn fulfilled(queens: &mut Subscriber, ours: &WorkerName) -> Instant {
         QueenEvent::Fulfilled { worker, .. } => (worker == *ours).then_some(()),
         _ => None,
     };
-    told(queens, fulfilled).await.1
+    event_of_queen(queens, fulfilled).await.1
 }
 
 /// Waits for an event of a queen.
-async fn told<T>(queens: &mut Subscriber, mut pick: impl FnMut(QueenEvent) -> Option<T>) -> (T, Instant) {
-    soon("word of the queen", async {
+async fn event_of_queen<T>(queens: &mut Subscriber, mut pick: impl FnMut(QueenEvent) -> Option<T>) -> (T, Instant) {
+    soon("event of the queen", async {
         while let Some(message) = queens.next().await {
             let event = serde_json::from_slice(&message.payload).ok();
             if let Some(picked) = event.and_then(&mut pick) {
@@ -132,9 +138,9 @@ async fn told<T>(queens: &mut Subscriber, mut pick: impl FnMut(QueenEvent) -> Op
     .await
 }
 
-/// When the simulated hive published that its worker is ready.
+/// Time at which the simulated hive published that the worker is ready.
 async fn ready(fleet: &mut SimulatedFleet, ours: &WorkerName) -> Instant {
-    soon("word of the worker", async {
+    soon("ready event of the worker", async {
         while let Some((worker, at)) = fleet.ready.recv().await {
             if worker == *ours {
                 return at;

@@ -1,5 +1,5 @@
-//! What the programs of this folder share: samples, the tables that they are printed in, where they were taken, and a
-//! simulated fleet with what is measured on it.
+//! Shared parts of the benchmarks: samples, tables, a description of the machine, and a simulated fleet with the measurements
+//! that run on it.
 
 pub mod flood;
 pub mod lag;

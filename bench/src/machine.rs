@@ -1,22 +1,22 @@
-//! Where the figures were taken.
+//! Description of the machine on which the figures were taken.
 
 use std::{fs, process::Command, thread};
 
 use rbee_tests::tools;
 
-/// Processor, cores and server, in one line.
+/// Processor, number of cores and server, in one line.
 pub fn facts() -> String {
     format!("{}; {}; rbee {}", hardware(), server(), env!("CARGO_PKG_VERSION"))
 }
 
-/// Processor and cores.
+/// Processor and number of cores.
 pub fn hardware() -> String {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let information = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     format!("{}, {cores} cores", processor(&information))
 }
 
-/// The name of the first processor, as Linux tells it (proc_cpuinfo(5)).
+/// Name of the first processor (proc_cpuinfo(5)).
 fn processor(information: &str) -> &str {
     let names = information.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(':'));
     names.map(|(_, name)| name.trim()).next().unwrap_or("unknown processor")
@@ -24,9 +24,9 @@ fn processor(information: &str) -> &str {
 
 fn server() -> String {
     let program = tools::nats_server();
-    let asked = Command::new(&program).arg("--version").output();
-    let asked = asked.unwrap_or_else(|cause| panic!("{} cannot be run: {cause}", program.display()));
-    String::from_utf8_lossy(&asked.stdout).trim().replace(": v", " ")
+    let output = Command::new(&program).arg("--version").output();
+    let output = output.unwrap_or_else(|cause| panic!("{} cannot be run: {cause}", program.display()));
+    String::from_utf8_lossy(&output.stdout).trim().replace(": v", " ")
 }
 
 #[cfg(test)]
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_processor_is_named() {
+    fn first_processor_name_is_used() {
         assert_eq!(
             processor("processor\t: 0\nmodel name\t: Fast CPU @ 3 GHz\nmodel name\t: other\n"),
             "Fast CPU @ 3 GHz"

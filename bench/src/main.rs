@@ -1,8 +1,8 @@
-//! `rbee-bench`: where the figures of the README come from. `make bench` builds what it needs and runs it.
+//! `rbee-bench`: the benchmarks of a fleet on this machine. `make bench` builds and runs it.
 //!
-//! Each measurement starts fleets of its own (real processes, a real nats-server, all on this machine) and prints one
-//! table. What is claimed is a ratio or a difference within one run, so that it holds on a busy machine too; times are
-//! medians, and the spread stands beside them.
+//! Each measurement starts its own fleets (real processes and a real nats-server on this machine) and prints one table. Claims
+//! are ratios or differences within one run, so that they hold on a busy machine too. Times are medians, printed with their
+//! spread.
 
 mod alone;
 mod failover;
@@ -22,25 +22,25 @@ use crate::runs::Effort;
 #[derive(Debug, Parser)]
 #[command(name = "rbee-bench", version, max_term_width = 100)]
 struct Options {
-    /// A tenth of the runs: to see that everything works, not for figures.
+    /// Do a tenth of the runs, to check that everything works.
     #[arg(long)]
     quick: bool,
-    /// What is measured; everything if nothing is named.
+    /// Measurements to run [default: all].
     #[arg(value_enum)]
     measurements: Vec<Measurement>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Measurement {
-    /// What the bus adds to the engine: time to the first token, and tokens per second.
+    /// Overhead of the bus over the engine alone: time to the first token, and tokens per second.
     Overhead,
-    /// Jobs per second, many at a time and one after another.
+    /// Jobs per second, concurrently and one after another.
     Throughput,
-    /// From the death of a worker to the next token of its job.
+    /// Time from the kill of a worker to the next token of its job.
     Failover,
-    /// From the death of the leading queen to the next decision of another one.
+    /// Time from the kill of the leading queen to the next placement by another one.
     Planning,
-    /// From the declaration of a model, or the first job for it, to a worker that answers.
+    /// Time from the declaration of a model, or from its first job, to an answer.
     Spawn,
 }
 
@@ -48,9 +48,9 @@ enum Measurement {
 async fn main() {
     let Options { quick, measurements } = Options::parse();
     let effort = if quick { Effort::Quick } else { Effort::Full };
-    let asked = if measurements.is_empty() { Measurement::value_variants().to_vec() } else { measurements };
+    let selected = if measurements.is_empty() { Measurement::value_variants().to_vec() } else { measurements };
     println!("{}", machine::facts());
-    for measurement in asked {
+    for measurement in selected {
         match measurement {
             Measurement::Overhead => overhead::measure(effort).await,
             Measurement::Throughput => throughput::measure(effort).await,

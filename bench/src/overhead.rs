@@ -1,5 +1,5 @@
-//! What the bus adds to the engine. Each job is answered once over the bus and once by the same engine in this process,
-//! in turns, so that whatever slows the machine down slows both.
+//! Overhead of the bus. Each job is answered once over the bus and once by the same engine in this process, in turns, so that
+//! other load on the machine slows down both.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::{
     runs::{Effort, ready, real_model, spec},
 };
 
-/// The longest pause before a job that finds an idle worker: longer than everything that a worker does in turns.
+/// Longest pause before a job for an idle worker: longer than every interval of a worker's periodic work.
 const LONGEST_PAUSE: Duration = Duration::from_millis(2_500);
 
-/// Tokens of the real model's answers.
+/// Tokens of the answers of the real model.
 const TOKENS: u32 = 32;
 
 pub(crate) async fn measure(effort: Effort) {
@@ -33,14 +33,14 @@ async fn mock(fleet: &Fleet, effort: Effort) {
     let started = Samples::times(pairs.iter().map(|(bus, _)| bus.started));
     let [over_the_bus, alone, added] = first_token(&pairs);
     print(
-        "Job to first token, engine that takes no time (one job after another)",
-        &[("job stored", stored), ("job taken by a worker", started), over_the_bus, alone, added],
+        "Time from job to first token, with an engine that takes no time (one job after another)",
+        &[("job stored", stored), ("job started by a worker", started), over_the_bus, alone, added],
     );
 
     let runs = effort.runs(20);
     let pairs = mock.run(runs, |run| LONGEST_PAUSE * run as u32 / runs as u32).await;
     let [_, _, added] = first_token(&pairs);
-    print("The same, to a worker that was idle for 0 to 2.5 s", &[added]);
+    print("The same for a worker that was idle for 0 to 2.5 s", &[added]);
 }
 
 async fn real(fleet: &Fleet, effort: Effort) {
@@ -58,7 +58,7 @@ async fn real(fleet: &Fleet, effort: Effort) {
             added,
             ("tokens over the bus", Samples::rates(rates().map(|(bus, _)| bus))),
             ("tokens, engine alone", Samples::rates(rates().map(|(_, alone)| alone))),
-            ("bus / alone, of each pair", Samples::ratios(rates().map(|(bus, alone)| bus / alone))),
+            ("ratio bus / alone of each pair", Samples::ratios(rates().map(|(bus, alone)| bus / alone))),
         ],
     );
 }
@@ -72,7 +72,7 @@ fn first_token(pairs: &[(Answered, Computed)]) -> [(&'static str, Samples); 3] {
     ]
 }
 
-/// The same engine twice: behind the bus, and here.
+/// The same engine twice: behind the bus, and in this process.
 struct Pairs<'a> {
     fleet: &'a Fleet,
     model: &'static str,

@@ -1,4 +1,4 @@
-//! The leading of two queens is killed while answers are under way: how long nobody plans.
+//! Planning gap: the leading of two queens is killed during answers. Measures the time until the other one places a worker.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,11 +12,13 @@ use crate::{
     runs::{Effort, spec},
 };
 
-/// A mock that takes this long for a token, and answers as many as an answer may have here: ten seconds.
+/// Time of the mock engine for one token.
 const INTERVAL: Duration = Duration::from_millis(10);
+
+/// Tokens of an answer, which takes 10 s.
 const TOKENS: u32 = 1_000;
 
-/// Answers that are under way.
+/// Number of answers that run during the kill.
 const ANSWERS: usize = 4;
 
 pub(crate) async fn measure(effort: Effort) {
@@ -25,12 +27,12 @@ pub(crate) async fn measure(effort: Effort) {
         pauses.push(kill().await);
     }
     print(
-        "The leading of two queens is killed (SIGKILL) under four answers; no stream was touched, nothing ordered twice",
-        &[("kill to the next order of a worker", Samples::times(pauses))],
+        "The leading of two queens is killed (SIGKILL) during four answers; no answer is interrupted, no worker is ordered twice",
+        &[("kill to the next placement of a worker", Samples::times(pauses))],
     );
 }
 
-/// A job that needs a new worker comes right after the kill: from there to the order nobody plans.
+/// Submits a job that needs a new worker right after the kill; returns the time from the kill to the placement.
 async fn kill() -> Duration {
     let mut fleet = Fleet::start().await;
     fleet.queen_named("second", "").await;
@@ -45,14 +47,14 @@ async fn kill() -> Duration {
     for answer in &mut answers {
         answer.taken().await;
     }
-    let leader = Registry::leader(&fleet.bus).get("leader").await.expect("the server answers").expect("one leads");
+    let leader = Registry::leader(&fleet.bus).get("leader").await.expect("the server answers").expect("a queen leads");
     let killed = SystemTime::now();
     fleet.kill_role(leader.queen.as_str());
     let mut job = publish(&fleet.bus, "woken", &request("Hi", 1)).await;
     job.taken().await;
     for answer in &mut answers {
-        while let Some(next) = answer.output.next(PATIENCE).await.expect("the answer goes on") {
-            assert!(!matches!(next.chunk, Chunk::Resumed { .. } | Chunk::Error { .. }), "a stream was touched");
+        while let Some(next) = answer.output.next(PATIENCE).await.expect("the answer continues") {
+            assert!(!matches!(next.chunk, Chunk::Resumed { .. } | Chunk::Error { .. }), "an answer was interrupted");
         }
     }
     let placed = placed(&fleet).await;
@@ -60,14 +62,14 @@ async fn kill() -> Duration {
     placed.last().map_or(Duration::ZERO, |at| at.duration_since(killed).unwrap_or_default())
 }
 
-/// When workers were ordered, by the server's clock, which is ours.
+/// Times of placements, by the server's clock, which is the one of this machine.
 async fn placed(fleet: &Fleet) -> Vec<SystemTime> {
     let events = recent_events(&fleet.bus, &fleet.bus.namespace().all_placements(), SystemTime::UNIX_EPOCH).await;
     let events = events.expect("the server answers");
-    let is_order = |event: &QueenEvent| matches!(event, QueenEvent::Placed { .. });
+    let is_placement = |event: &QueenEvent| matches!(event, QueenEvent::Placed { .. });
     events
         .iter()
-        .filter(|event| serde_json::from_slice(&event.body).is_ok_and(|event| is_order(&event)))
+        .filter(|event| serde_json::from_slice(&event.body).is_ok_and(|event| is_placement(&event)))
         .map(|event| event.stored)
         .collect()
 }

@@ -1,4 +1,4 @@
-//! A queen is killed and started again: how long she takes to know everything anew.
+//! Recovery of a queen: a killed queen is started again. Measures the time until it knows the whole fleet.
 
 use std::time::Duration;
 
@@ -9,24 +9,24 @@ use tokio::time::{Instant, sleep};
 
 use crate::simulated::Size;
 
-/// Between two questions: a fraction of what is measured.
+/// Pause between two requests: a fraction of the measured time.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Counted from the start of the new process.
+/// Times after the start of the new process.
 #[derive(Debug, Clone, Copy)]
 pub struct Recovery {
-    /// She answers.
+    /// The queen answers.
     pub answers: Duration,
-    /// She answers with every hive, worker and model.
+    /// The queen knows every hive, worker and model.
     pub knows: Duration,
-    /// She leads: the lease of the killed one has lapsed, which is 5 s after its last renewal.
+    /// The queen leads: the lease of the killed queen has expired, 5 s after its last renewal.
     pub leads: Duration,
 }
 
-/// Kills the queen and starts another one in her place, which has nothing of hers.
+/// Kills the queen and starts another one, which has no state.
 ///
 /// # Panics
-/// When there is none, or the new one does not come to know the fleet.
+/// When no queen runs, or the new one does not learn the fleet in time.
 pub async fn measure(fleet: &mut Fleet, size: Size) -> Recovery {
     fleet.kill_role(QUEEN);
     let begun = Instant::now();
@@ -41,10 +41,10 @@ pub async fn measure(fleet: &mut Fleet, size: Size) -> Recovery {
     Recovery { answers, knows, leads }
 }
 
-/// The role whose process is measured.
+/// Role of the measured process.
 pub const QUEEN: &str = "queen";
 
-/// Starts a queen and waits for nothing.
+/// Starts a queen without waiting for it.
 pub fn start(fleet: &mut Fleet) {
     let mut command = fleet.command();
     command.args(["queen", "--http", "127.0.0.1:0", "--queen-name", QUEEN]);
@@ -52,7 +52,7 @@ pub fn start(fleet: &mut Fleet) {
 }
 
 async fn until(bus: &Bus, begun: Instant, mut is_so: impl FnMut(&Status) -> bool) -> Duration {
-    soon("answer of the queen that says so", async {
+    soon("the expected status of the queen", async {
         loop {
             let status: Result<Status, _> = bus.request("status", &()).await;
             if status.is_ok_and(|status| is_so(&status)) {

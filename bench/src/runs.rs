@@ -1,4 +1,4 @@
-//! How often something is measured, and on which fleet.
+//! Number of runs of a measurement, and the fleets for them.
 
 use rbee_schema::{ModelReference, ModelSpec, Replicas, WorkerPhase, api::Worker};
 use rbee_tests::{
@@ -7,12 +7,12 @@ use rbee_tests::{
     wait::{PATIENCE, eventually},
 };
 
-/// How many runs there are.
+/// Number of runs, relative to a full measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effort {
-    /// For figures.
+    /// All runs, for figures.
     Full,
-    /// To see that it works.
+    /// A tenth, to check that everything works.
     Quick,
 }
 
@@ -26,8 +26,8 @@ impl Effort {
     }
 }
 
-/// Runs something `runs` times, each time for a model of a new name, and on a new fleet after every `per_fleet` runs:
-/// a fleet has ten ports, and a worker that crashed twice in a minute is started again only after a pause.
+/// Calls `run` `runs` times, with a new fleet after every `per_fleet` runs: a fleet has ten ports, and a worker that crashed
+/// twice in a minute is started again only after a pause.
 pub(crate) async fn each<T>(runs: usize, per_fleet: usize, mut run: impl AsyncFnMut(&Fleet, usize) -> T) -> Vec<T> {
     let mut outcomes = Vec::with_capacity(runs);
     while outcomes.len() < runs {
@@ -39,14 +39,14 @@ pub(crate) async fn each<T>(runs: usize, per_fleet: usize, mut run: impl AsyncFn
     outcomes
 }
 
-/// The real model of the tests, and what it is called.
+/// The real model of the tests, and its name.
 pub(crate) fn real_model() -> (ModelReference, String) {
     let file = tools::model();
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     (ModelReference::File(file), name)
 }
 
-/// A declaration of a model that `min` to `max` workers run, each with `slots` slots.
+/// Declaration of a model with `min` to `max` workers of `slots` slots each.
 pub(crate) fn spec(reference: ModelReference, min: u32, max: u32, slots: u32) -> ModelSpec {
     ModelSpec { replicas: Replicas { min, max }, slots, ..ModelSpec::new(reference) }
 }

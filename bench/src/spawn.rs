@@ -1,4 +1,4 @@
-//! From nothing to a worker that answers.
+//! Time from a declaration or a first job to a worker that answers.
 
 use std::time::Duration;
 
@@ -17,34 +17,34 @@ use crate::{
     runs::{Effort, each, real_model, spec},
 };
 
-/// One worker for each run, and ten ports.
+/// A run needs one worker, and a fleet has ten ports.
 const RUNS_PER_FLEET: usize = 10;
 
-/// Processes of a real model take memory: not many at a time.
+/// Processes of a real model need memory, so few of them run at a time.
 const LOADS_PER_FLEET: usize = 2;
 
 pub(crate) async fn measure(effort: Effort) {
     let mock = || ModelReference::Mock(String::new());
     let declared = each(effort.runs(30), RUNS_PER_FLEET, async |fleet, run| declare(fleet, run, mock()).await).await;
-    print("A model is declared, with one worker at least; its engine has nothing to load", &startup(&declared));
+    print("Declaration of a model with at least one worker, whose engine has nothing to load", &startup(&declared));
 
     let woken = each(effort.runs(200), RUNS_PER_FLEET, async |fleet, run| wake(fleet, run).await).await;
     print(
         "The first job of a model that has no worker",
         &[
             ("job to first token", Samples::times(woken.iter().map(|run| run.first_token))),
-            ("worker ready to job taken", Samples::times(woken.iter().map(|run| run.taken))),
+            ("worker ready to job started", Samples::times(woken.iter().map(|run| run.taken))),
         ],
     );
 
     let (file, name) = real_model();
     let loaded =
         each(effort.runs(6), LOADS_PER_FLEET, async |fleet, run| declare(fleet, run, file.clone()).await).await;
-    let title = format!("{name} is declared; its file is in the page cache");
+    let title = format!("Declaration of {name}, whose file is in the page cache");
     print(&title, &startup(&loaded));
 }
 
-/// Counted from the declaration.
+/// Times after the declaration.
 struct Startup {
     spawned: Duration,
     loading: Duration,
@@ -54,7 +54,7 @@ struct Startup {
 fn startup(runs: &[Startup]) -> [(&'static str, Samples); 3] {
     [
         ("process started", Samples::times(runs.iter().map(|run| run.spawned))),
-        ("first word of the process", Samples::times(runs.iter().map(|run| run.loading))),
+        ("first event of the process", Samples::times(runs.iter().map(|run| run.loading))),
         ("ready", Samples::times(runs.iter().map(|run| run.ready))),
     ]
 }
@@ -68,7 +68,7 @@ async fn declare(fleet: &Fleet, run: usize, reference: ModelReference) -> Startu
     fleet.serve(&model, spec(reference, 1, 1, 1)).await;
     let (mut spawned, mut loading, mut ready) = (None, None, None);
     loop {
-        let message = soon("event of the worker", events.next()).await.expect("the connection stands");
+        let message = soon("event of the worker", events.next()).await.expect("the connection is open");
         let now = declared.elapsed();
         let Some(Subject::WorkerEvent(_, worker, _)) = bus.parse(&message.subject) else { continue };
         if !worker.as_str().starts_with(&format!("{model}-")) {
@@ -78,20 +78,20 @@ async fn declare(fleet: &Fleet, run: usize, reference: ModelReference) -> Startu
             WorkerEvent::Spawned { .. } => spawned = Some(now),
             WorkerEvent::Loading { .. } => loading = loading.or(Some(now)),
             WorkerEvent::Ready { .. } => ready = Some(now),
-            other => panic!("the worker does not come up: {}", other.name()),
+            other => panic!("the worker does not start: {}", other.name()),
         }
-        // The hive tells of the start and the worker of the rest: either may be heard first.
+        // The hive publishes the start and the worker the rest, on two connections, in any order.
         if let (Some(spawned), Some(loading), Some(ready)) = (spawned, loading, ready) {
             return Startup { spawned, loading, ready };
         }
     }
 }
 
-/// A model that was woken by a job.
+/// Times of a model that its first job started.
 struct Woken {
-    /// From the job's publication.
+    /// Time from the publication of the job.
     first_token: Duration,
-    /// From the event that its worker is ready.
+    /// Time from the `ready` event of the worker.
     taken: Duration,
 }
 
@@ -108,7 +108,7 @@ async fn wake(fleet: &Fleet, run: usize) -> Woken {
     .await;
     let is_ready = async {
         loop {
-            let message = soon("event of the worker", events.next()).await.expect("the connection stands");
+            let message = soon("event of the worker", events.next()).await.expect("the connection is open");
             let event = serde_json::from_slice(&message.payload).expect("an event can be read");
             if matches!(event, WorkerEvent::Ready { .. }) {
                 return Instant::now();
@@ -120,7 +120,7 @@ async fn wake(fleet: &Fleet, run: usize) -> Woken {
         job.taken().await;
         Instant::now()
     };
-    // Told on two subjects: either may be heard first.
+    // The two messages come on two subjects, in any order.
     let (ready, taken) = tokio::join!(is_ready, is_taken);
     job.reached(0).await;
     Woken { first_token: job.at.elapsed(), taken: taken.saturating_duration_since(ready) }

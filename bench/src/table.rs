@@ -1,4 +1,4 @@
-//! Samples and the tables that they are printed in.
+//! Samples, and the tables in which they are printed.
 
 use std::time::Duration;
 
@@ -7,28 +7,28 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 /// One quantity, measured several times.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Samples {
-    /// In rising order; at least one.
+    /// Values in rising order; at least one.
     values: Vec<f64>,
     unit: Unit,
 }
 
-/// What is counted.
+/// Unit of a quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// Time.
+    /// A duration.
     Seconds,
     /// Events per second.
     PerSecond,
-    /// How many times as much.
+    /// Quotient of two quantities.
     Ratio,
-    /// Parts of a whole.
+    /// Fraction of a whole.
     Share,
-    /// A size.
+    /// A size in bytes.
     Bytes,
 }
 
 impl Unit {
-    /// For programs.
+    /// Name of the unit in JSON output.
     pub fn name(self) -> &'static str {
         match self {
             Self::Seconds => "seconds",
@@ -41,12 +41,12 @@ impl Unit {
 }
 
 impl Samples {
-    /// Times. A difference of two times may be negative, so these are seconds.
+    /// Durations in seconds. A difference of two durations may be negative.
     pub fn seconds(values: impl IntoIterator<Item = f64>) -> Self {
         Self::of(values, Unit::Seconds)
     }
 
-    /// Times.
+    /// Durations.
     pub fn times(values: impl IntoIterator<Item = Duration>) -> Self {
         Self::seconds(values.into_iter().map(|value| value.as_secs_f64()))
     }
@@ -56,12 +56,12 @@ impl Samples {
         Self::of(values, Unit::PerSecond)
     }
 
-    /// How many times as much.
+    /// Quotients of two quantities.
     pub fn ratios(values: impl IntoIterator<Item = f64>) -> Self {
         Self::of(values, Unit::Ratio)
     }
 
-    /// Parts of a whole, such as of a core.
+    /// Fractions of a whole, such as of a core.
     pub fn shares(values: impl IntoIterator<Item = f64>) -> Self {
         Self::of(values, Unit::Share)
     }
@@ -71,43 +71,43 @@ impl Samples {
         Self::of(values.into_iter().map(|value| value as f64), Unit::Bytes)
     }
 
-    /// Of any unit.
+    /// Samples of any unit.
     ///
     /// # Panics
-    /// Without a value.
+    /// When there is no value.
     pub fn of(values: impl IntoIterator<Item = f64>, unit: Unit) -> Self {
         let mut values: Vec<f64> = values.into_iter().collect();
-        assert!(!values.is_empty(), "something was measured");
+        assert!(!values.is_empty(), "at least one value was measured");
         values.sort_by(f64::total_cmp);
         Self { values, unit }
     }
 
-    /// The median, in words.
+    /// The median with its unit.
     pub fn shown_median(&self) -> String {
         show(self.median(), self.unit)
     }
 
-    /// The largest, in words.
+    /// The largest value with its unit.
     pub fn shown_most(&self) -> String {
         show(self.most(), self.unit)
     }
 
-    /// The smallest, in words.
+    /// The smallest value with its unit.
     pub fn shown_least(&self) -> String {
         show(self.least(), self.unit)
     }
 
-    /// The smallest.
+    /// The smallest value.
     pub fn least(&self) -> f64 {
         self.percentile(0)
     }
 
-    /// The largest.
+    /// The largest value.
     pub fn most(&self) -> f64 {
         self.percentile(100)
     }
 
-    /// The least value that at least `percent` of the values do not exceed (the nearest rank).
+    /// The smallest value that at least `percent` of the values do not exceed (the nearest rank).
     fn percentile(&self, percent: usize) -> f64 {
         let rank = (self.values.len() * percent).div_ceil(100).max(1);
         self.values[rank - 1]
@@ -124,7 +124,7 @@ impl Samples {
     }
 }
 
-/// Prints a table under a title. Each row is a name and what was measured.
+/// Prints a table under a title. Each row is a name and its samples.
 pub fn print(title: &str, rows: &[(&str, Samples)]) {
     println!("\n{title}");
     let header = ["", "median", "p10", "p90", "p99", "max", "runs"];
@@ -132,7 +132,7 @@ pub fn print(title: &str, rows: &[(&str, Samples)]) {
         &header,
         rows.iter().map(|(name, samples)| {
             let shown = |value| show(value, samples.unit);
-            // Fewer runs than that have no 99th percentile to speak of.
+            // Fewer than 100 runs have no meaningful 99th percentile.
             let p99 = if samples.values.len() >= 100 { shown(samples.percentile(99)) } else { "-".to_owned() };
             let (p10, p90, max) = (samples.percentile(10), samples.percentile(90), samples.percentile(100));
             let runs = samples.values.len().to_string();
@@ -172,14 +172,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_value_in_the_middle() {
+    fn median_is_the_value_in_the_middle() {
         assert_eq!(Samples::seconds([3.0, 1.0, 2.0]).median(), 2.0);
         assert_eq!(Samples::seconds([4.0, 1.0, 2.0, 3.0]).median(), 2.5);
         assert_eq!(Samples::seconds([7.0]).median(), 7.0);
     }
 
     #[test]
-    fn a_percentile_is_a_value_that_was_measured() {
+    fn percentile_is_a_measured_value() {
         let hundred = Samples::seconds((1..=100).map(f64::from));
         assert_eq!([1, 10, 90, 99, 100].map(|percent| hundred.percentile(percent)), [1.0, 10.0, 90.0, 99.0, 100.0]);
         let three = Samples::seconds([1.0, 2.0, 3.0]);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_shown_in_the_unit_that_fits() {
+    fn durations_are_printed_in_a_fitting_unit() {
         let shown = [0.000_052, 0.000_38, 0.0123, 0.25, 1.5, -0.000_38].map(|value| show(value, Unit::Seconds));
         assert_eq!(shown, ["52.0 us", "0.38 ms", "12.30 ms", "250 ms", "1.50 s", "-0.38 ms"]);
         assert_eq!([show(43.21, Unit::PerSecond), show(1234.5, Unit::PerSecond)], ["43.2/s", "1234/s"]);

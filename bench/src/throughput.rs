@@ -1,4 +1,4 @@
-//! Jobs per second, with an engine that takes no time: what queue, output and acknowledgements allow.
+//! Jobs per second with an engine that takes no time: the limit that queue, output and acknowledgements set.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
 /// Jobs of one round.
 const JOBS: usize = 2_000;
 
-/// Publishes that wait for their acknowledgement at a time.
+/// Number of publishes that wait for their acknowledgement at a time.
 const IN_FLIGHT: usize = 64;
 
 pub(crate) async fn measure(effort: Effort) {
@@ -25,8 +25,8 @@ pub(crate) async fn measure(effort: Effort) {
     let request = request("Hi", 1);
     let mut rows = Vec::new();
     for (workers, slots, stored, finished) in [
-        (1, 8, "stored meanwhile, 1 worker of 8 slots", "answered, 1 worker of 8 slots"),
-        (2, 4, "stored meanwhile, 2 workers of 4 slots", "answered, 2 workers of 4 slots"),
+        (1, 8, "stored, with 1 worker of 8 slots", "answered, with 1 worker of 8 slots"),
+        (2, 4, "stored, with 2 workers of 4 slots", "answered, with 2 workers of 4 slots"),
     ] {
         let model = format!("workers-{workers}");
         fleet.serve(&model, spec(ModelReference::Mock(String::new()), workers, workers, slots)).await;
@@ -65,19 +65,19 @@ async fn round(bus: &Bus, model: &str, request: &JobRequest, jobs: usize) -> Rou
         }
         rate(begun.elapsed())
     };
-    let listening = async {
+    let reading = async {
         soon("answer to every job", ends(&mut output, jobs)).await;
         rate(begun.elapsed())
     };
-    let (stored, answered) = tokio::join!(publishing, listening);
+    let (stored, answered) = tokio::join!(publishing, reading);
     Round { stored, answered }
 }
 
-/// Hears as many ends of answers.
+/// Waits for the ends of `jobs` answers.
 async fn ends(output: &mut Subscriber, jobs: usize) {
     let mut ended = 0;
     while ended < jobs {
-        let message = output.next().await.expect("the connection stands");
+        let message = output.next().await.expect("the connection is open");
         match serde_json::from_slice(&message.payload).expect("output is chunks") {
             Chunk::Done { .. } => ended += 1,
             Chunk::Error { error } => panic!("a job failed: {error}"),

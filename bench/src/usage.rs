@@ -1,25 +1,25 @@
-//! What a process uses, as the kernel counts it.
+//! Processor time and memory of a process, as the kernel counts them.
 
 use std::{fs, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-/// What a process has used so far.
+/// Resource use of a process so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// Processor time, its own and the kernel's for it.
+    /// Processor time in user and kernel mode.
     pub processor: Duration,
-    /// Memory that is resident now, in bytes.
+    /// Resident memory in bytes.
     pub resident: u64,
-    /// The most that was resident at a time, in bytes.
+    /// Peak resident memory in bytes.
     pub peak: u64,
 }
 
 impl Usage {
-    /// Of a process that lives.
+    /// Resource use of a running process.
     ///
     /// # Panics
-    /// When there is none of this number.
+    /// When no process has this number.
     pub fn of(pid: u32) -> Self {
         let read = |file: &str| {
             let path = format!("/proc/{pid}/{file}");
@@ -44,10 +44,10 @@ fn kibibytes(status: &str, name: &str) -> u64 {
     line.and_then(|value| value.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-/// The part of a core that each of some processes uses, in several windows of time one after another.
+/// Share of a core that each process uses, in several consecutive windows.
 ///
 /// # Panics
-/// When one of them ends meanwhile.
+/// When one of the processes exits meanwhile.
 pub async fn shares<const N: usize>(pids: [u32; N], windows: usize, window: Duration) -> [Vec<f64>; N] {
     let mut shares = [const { Vec::new() }; N];
     for _ in 0..windows {
@@ -67,14 +67,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_a_process_may_hold_anything() {
+    fn process_name_may_contain_any_character() {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 1 0 1 1 1 1 1";
         let ticks = rustix::param::clock_ticks_per_second() as f64;
         assert_eq!(processor(stat), Duration::from_secs_f64(200.0 / ticks));
     }
 
     #[test]
-    fn this_process_uses_memory_and_never_more_than_its_peak() {
+    fn resident_memory_does_not_exceed_its_peak() {
         let usage = Usage::of(std::process::id());
         assert!(usage.resident > 0 && usage.peak >= usage.resident, "{usage:?}");
     }

@@ -97,7 +97,7 @@ mod tests {
         let (health, seen) = watch::channel(Health::Recovering);
         let recorder = PrometheusBuilder::new().build_recorder();
         let _serving = AbortOnDropHandle::new(tokio::spawn(serve(listener, seen, recorder.handle())));
-        for (now, code, word) in [
+        for (now, code, name) in [
             (Health::Recovering, "503 Service Unavailable", "recovering"),
             (Health::Online, "200 OK", "online"),
             (Health::BusAway, "503 Service Unavailable", "bus-away"),
@@ -106,7 +106,7 @@ mod tests {
             health.send_replace(now);
             let answer = get(address, "/healthz").await;
             assert!(answer.starts_with(&format!("HTTP/1.1 {code}")), "{answer}");
-            assert!(answer.ends_with(&format!("\r\n\r\n{word}\n")), "{answer}");
+            assert!(answer.ends_with(&format!("\r\n\r\n{name}\n")), "{answer}");
         }
         metrics::with_local_recorder(&recorder, || crate::metrics::bus_online(true));
         let answer = get(address, "/metrics").await;

@@ -1,7 +1,7 @@
 //! A hive of this machine, as other processes find it: its process, the way its last run ended, and the start of another run
 //! that outlives the process that starts it.
 //!
-//! A hive writes the identity of its process to a file once it holds its ledger, and deletes the file when it stops in order.
+//! A hive writes the identity of its process to a file once it holds its ledger, and deletes the file when it stops cleanly.
 //! The file of a run that was killed names no running process: the identity is compared, because the number alone may belong
 //! to another program by now.
 
@@ -51,8 +51,8 @@ impl LocalHive {
         (!process.has_ended()).then_some(process)
     }
 
-    /// True where the last run stopped in order, or there was none.
-    pub fn stopped_in_order(&self) -> bool {
+    /// True where the last run stopped cleanly, or there was none.
+    pub fn stopped_cleanly(&self) -> bool {
         !self.process_file().exists()
     }
 
@@ -78,10 +78,10 @@ impl LocalHive {
         fs::rename(&whole, self.process_file())
     }
 
-    /// Notes that this process was the hive and stops in order.
+    /// Notes that this process was the hive and stops cleanly.
     pub(crate) fn leave(&self) {
         if let Err(error) = fs::remove_file(self.process_file()) {
-            warn!(path = %self.process_file().display(), %error, "failed to note that the hive has stopped in order");
+            warn!(path = %self.process_file().display(), %error, "failed to note that the hive has stopped cleanly");
         }
     }
 
@@ -103,12 +103,12 @@ mod tests {
         let data = tempfile::tempdir().expect("a folder");
         let hive = local(data.path());
         fs::create_dir_all(hive.folder()).expect("made");
-        assert!(hive.running().is_none() && hive.stopped_in_order());
+        assert!(hive.running().is_none() && hive.stopped_cleanly());
         hive.enter().expect("written");
         assert_eq!(hive.running().map(|process| process.pid()), Some(std::process::id()));
-        assert!(!hive.stopped_in_order());
+        assert!(!hive.stopped_cleanly());
         hive.leave();
-        assert!(hive.running().is_none() && hive.stopped_in_order());
+        assert!(hive.running().is_none() && hive.stopped_cleanly());
     }
 
     #[test]
@@ -122,7 +122,7 @@ mod tests {
         for other in [earlier, before_the_boot] {
             fs::write(hive.process_file(), serde_json::to_vec(&other).expect("serializes")).expect("written");
             assert!(hive.running().is_none(), "{other:?}");
-            assert!(!hive.stopped_in_order());
+            assert!(!hive.stopped_cleanly());
         }
         for damaged in ["", "{", "{}", "null"] {
             fs::write(hive.process_file(), damaged).expect("written");

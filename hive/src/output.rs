@@ -130,8 +130,8 @@ mod tests {
     fn tail_of_a_run_has_no_output_of_the_run_before() {
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("w.log");
-        for (epoch, word) in [(1, "memory allocation of 9 bytes failed"), (2, "another end")] {
-            writeln!(begin(&log, epoch, LARGE).expect("opens"), "{word}").expect("written");
+        for (epoch, line) in [(1, "memory allocation of 9 bytes failed"), (2, "another end")] {
+            writeln!(begin(&log, epoch, LARGE).expect("opens"), "{line}").expect("written");
         }
         assert_eq!(tail(&log, 2, &Bounds::default()), ["another end"]);
     }

@@ -1,11 +1,11 @@
-//! What the other tests rely on: the server of a test is killed and started again with its data on its port.
+//! The harness itself: the server of a test is killed and started again with its data on its port.
 
 use rbee_tests::nats::NatsServer;
 
 use crate::sample::submission;
 
 #[tokio::test]
-async fn a_killed_server_comes_back_on_its_port_with_its_data() {
+async fn server_restarts_on_its_port_with_its_data() {
     let mut server = NatsServer::start().await;
     let before = server.bus("rbee").await;
     before.submit(submission("a")).await.expect("accepted");
@@ -17,7 +17,7 @@ async fn a_killed_server_comes_back_on_its_port_with_its_data() {
 }
 
 #[tokio::test]
-async fn two_servers_of_one_test_know_nothing_of_each_other() {
+async fn two_servers_of_one_test_are_independent() {
     let (one, two) = (NatsServer::start().await, NatsServer::start().await);
     assert_ne!(one.url(), two.url());
     let (one, two) = (one.bus("rbee").await, two.bus("rbee").await);

@@ -1,6 +1,6 @@
-//! The integration tests, as one binary: the bus against a real nats-server, and clients that nobody here wrote.
+//! The integration tests, as one binary: the bus against a real nats-server, fleets of real processes, and third-party clients.
 //!
-//! Every test starts what it needs for itself (see `rbee_tests::nats`), so that tests run side by side and in any order.
+//! Every test starts its own servers and processes (see `rbee_tests`), so that tests run concurrently and in any order.
 
 mod bus;
 mod chaos;

@@ -1,4 +1,4 @@
-//! Clients that nobody here wrote: what a person does with the tools of NATS, without any library of ours.
+//! Third-party clients: jobs that are submitted with NATS libraries alone, without any code of rbee.
 
 use std::process::{Output, Stdio};
 
@@ -10,7 +10,7 @@ use rbee_tests::{
 };
 use tokio::process::Command;
 
-/// Runs the client that is written with nats-py; `way` is `publish` or `request`.
+/// Runs the nats-py client; `way` is `publish` or `request`.
 async fn nats_py(fleet: &Fleet, way: &str, model: &str, prompt: &str) -> Output {
     let client = Command::new("python3")
         .arg(repository().join("tests/clients/nats_py.py"))
@@ -22,28 +22,28 @@ async fn nats_py(fleet: &Fleet, way: &str, model: &str, prompt: &str) -> Output 
     soon("answer", client).await.expect("python3 can be started")
 }
 
-fn said(output: &Output) -> String {
+fn answer_of(output: &Output) -> String {
     assert!(output.status.success(), "the client failed:\n{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[tokio::test]
-async fn nats_py_publishes_a_job_and_reads_the_tokens_of_a_real_model() {
+async fn nats_py_publishes_a_job_and_reads_its_tokens() {
     let fleet = Fleet::start().await;
     fleet.serve("smollm2", ModelSpec::new(ModelReference::File(model()))).await;
-    let answer = said(&nats_py(&fleet, "publish", "smollm2", "Write one sentence about bees.").await);
+    let answer = answer_of(&nats_py(&fleet, "publish", "smollm2", "Write one sentence about bees.").await);
     assert!(answer.starts_with("Bees are tiny, winged creatures") && answer.ends_with("\n16 tokens\n"), "{answer}");
 }
 
 #[tokio::test]
-async fn nats_py_asks_the_service_and_reads_the_same_answer_as_replies() {
+async fn nats_py_gets_an_answer_by_request_and_reply() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=4", 0, 1).await;
-    let published = said(&nats_py(&fleet, "publish", "m", "Hi").await);
+    let published = answer_of(&nats_py(&fleet, "publish", "m", "Hi").await);
     assert!(published.ends_with("\n4 tokens\n"), "{published}");
-    let requested = said(&nats_py(&fleet, "request", "m", "Hi").await);
+    let requested = answer_of(&nats_py(&fleet, "request", "m", "Hi").await);
     assert!(requested.ends_with("\n4 tokens\n"), "{requested}");
     let refused = nats_py(&fleet, "request", "nobody", "Hi").await;
-    let complaint = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success() && complaint.contains("known: m"), "{complaint}");
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && stderr.contains("known: m"), "{stderr}");
 }

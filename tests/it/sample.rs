@@ -1,4 +1,4 @@
-//! Names and documents that many tests use.
+//! Names, jobs and chunks that many tests use.
 
 use std::fmt::Debug;
 
@@ -7,10 +7,10 @@ use rbee_nats::{Bus, JobQueue, Submission};
 use rbee_schema::{Chunk, FinishReason, JobClass, JobId, ModelName, Tenant, Usage};
 use rbee_tests::wait::{PATIENCE, soon};
 
-/// The body of the shortest job.
+/// The shortest body of a job.
 pub(crate) const CHAT: &str = r#"{"messages":[{"role":"user","content":"Hi"}]}"#;
 
-/// A name of any kind.
+/// Parses a name of any type.
 pub(crate) fn name<T: std::str::FromStr<Err: Debug>>(text: &str) -> T {
     text.parse().expect("a name of a test is valid")
 }
@@ -36,7 +36,7 @@ pub(crate) async fn queue(bus: &Bus) -> JobQueue {
     JobQueue::open(bus, &model()).await.expect("the queue is there")
 }
 
-/// The next job of a queue; an empty pull is followed by another, as a worker does it.
+/// Pulls the next job of a queue. An empty pull is repeated, as a worker does.
 pub(crate) async fn pull(queue: &JobQueue) -> rbee_nats::Delivery {
     let coming = async {
         loop {
@@ -48,17 +48,17 @@ pub(crate) async fn pull(queue: &JobQueue) -> rbee_nats::Delivery {
     soon("job", coming).await
 }
 
-/// A job of the default tenant.
+/// The ids of a job of the default tenant.
 pub(crate) fn job(id: &str) -> (Tenant, JobId) {
     (Tenant::default(), name(id))
 }
 
-/// The chunk with the token of `index`; its text is the index and a space.
+/// The chunk with one token, whose id is `index` and whose text is the index and a space.
 pub(crate) fn tokens(index: u32) -> Chunk {
     Chunk::tokens(index, vec![index], format!("{index} "))
 }
 
-/// The chunk that ends an answer of `index` tokens.
+/// The last chunk of an answer of `index` tokens.
 pub(crate) fn done(index: u32) -> Chunk {
     Chunk::Done { index, finish_reason: FinishReason::Stop, usage: Usage::new(1, index) }
 }

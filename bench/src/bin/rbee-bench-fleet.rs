@@ -1,5 +1,5 @@
 //! `rbee-bench-fleet`: one real queen and one real nats-server against a fleet that is simulated on the bus.
-//! `make bench-fleet` builds what it needs and runs it.
+//! `make bench-fleet` builds and runs it.
 
 use std::{process, time::Duration};
 
@@ -15,37 +15,37 @@ use rbee_tests::{
     wait::{eventually, hold_fault},
 };
 
-/// Measures a queen with a large fleet, and under floods of what is no message.
+/// Measures a queen with a large simulated fleet, and under floods of malformed messages.
 #[derive(Debug, Parser)]
 #[command(name = "rbee-bench-fleet", version, max_term_width = 100)]
 struct Options {
-    /// How many hives are simulated.
+    /// Number of simulated hives.
     #[arg(long, default_value_t = 500, value_name = "N")]
     hives: usize,
-    /// How many workers each of them has.
+    /// Number of workers of each hive.
     #[arg(long, default_value_t = 20, value_name = "N")]
     workers: usize,
-    /// How many models they serve, with equally many workers each.
+    /// Number of models. Each has the same number of workers.
     #[arg(long, default_value_t = 200, value_name = "N")]
     models: usize,
-    /// How many windows of ten seconds are measured.
+    /// Number of measured windows of 10 s.
     #[arg(long, default_value_t = 5, value_name = "N")]
     windows: usize,
-    /// How often the queen is killed.
+    /// Number of kills of the queen.
     #[arg(long, default_value_t = 5, value_name = "N")]
     kills: usize,
-    /// How many messages each flood has.
+    /// Number of messages of each flood.
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     flood: usize,
 }
 
-/// How long one window is.
+/// Duration of one window.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// From the start of the queen to the first window.
+/// Time from the start of the queen to the first window.
 const WARM_UP: Duration = Duration::from_secs(10);
 
-/// A fleet of this size is written and read within seconds; a busy machine stretches that.
+/// Time limit for the queen to learn the fleet. It takes seconds; a busy machine stretches that.
 const LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -63,7 +63,7 @@ async fn main() {
     .await;
     hold_fault(WARM_UP).await;
     load(&fleet, &mut simulated, options.windows).await;
-    simulated.hold();
+    simulated.pause();
     if options.kills > 0 {
         restarts(&mut fleet, size, options.kills).await;
     }
@@ -72,7 +72,7 @@ async fn main() {
     }
 }
 
-/// What queen, server and generator use, and how late the queen is.
+/// Measures the resource use of queen, server and generator, and the lag of the queen.
 async fn load(fleet: &Fleet, simulated: &mut SimulatedFleet, windows: usize) {
     let queen = fleet.role_pid(recovery::QUEEN);
     let server = fleet.server.pid().expect("the server is a child of this process: set RBEE_TEST_NATS=child");
@@ -83,40 +83,40 @@ async fn load(fleet: &Fleet, simulated: &mut SimulatedFleet, windows: usize) {
     print(
         "Processor time, in percent of one core, and memory",
         &[
-            ("the queen", Samples::shares(of_queen)),
+            ("queen", Samples::shares(of_queen)),
             ("nats-server", Samples::shares(of_server)),
-            ("the simulated fleet", Samples::shares(of_generator)),
-            ("the queen's memory", Samples::sizes([Usage::of(queen).resident])),
-            ("the most that it was", Samples::sizes([Usage::of(queen).peak])),
-            ("nats-server's memory", Samples::sizes([Usage::of(server).resident])),
+            ("simulated fleet", Samples::shares(of_generator)),
+            ("memory of the queen", Samples::sizes([Usage::of(queen).resident])),
+            ("peak memory of the queen", Samples::sizes([Usage::of(queen).peak])),
+            ("memory of nats-server", Samples::sizes([Usage::of(server).resident])),
         ],
     );
     print(
-        "How late the queen is",
+        "Lag of the queen",
         &[
-            ("a worker tells that it is ready: until she says that she heard", Samples::times(lags.fulfilled)),
-            ("a model is declared: until she says that she has it", Samples::times(lags.declared)),
-            ("until she says where its worker goes", Samples::times(lags.placed)),
-            ("rbee.api.model is answered", Samples::times(lags.model)),
-            ("rbee.api.status is answered", Samples::times(lags.status)),
+            ("ready event of a worker to fulfilled event", Samples::times(lags.fulfilled)),
+            ("declaration of a model to declared event", Samples::times(lags.declared)),
+            ("declaration of a model to placed event", Samples::times(lags.placed)),
+            ("answer of rbee.api.model", Samples::times(lags.model)),
+            ("answer of rbee.api.status", Samples::times(lags.status)),
         ],
     );
 }
 
-/// How long a queen takes to know everything again.
+/// Measures the time that a restarted queen needs to know the fleet.
 async fn restarts(fleet: &mut Fleet, size: Size, kills: usize) {
     let mut recoveries = Vec::new();
     for _ in 0..kills {
-        // What was on its way is known by everybody.
+        // Messages in flight arrive meanwhile.
         hold_fault(Duration::from_secs(2)).await;
         recoveries.push(recovery::measure(fleet, size).await);
     }
     print(
-        "The queen is killed (SIGKILL) and started again: from the start of the process",
+        "The queen is killed (SIGKILL) and started again: times after the start of the process",
         &[
-            ("until she answers", Samples::times(recoveries.iter().map(|recovery| recovery.answers))),
-            ("until she knows everything", Samples::times(recoveries.iter().map(|recovery| recovery.knows))),
-            ("until she leads", Samples::times(recoveries.iter().map(|recovery| recovery.leads))),
+            ("it answers", Samples::times(recoveries.iter().map(|recovery| recovery.answers))),
+            ("it knows the whole fleet", Samples::times(recoveries.iter().map(|recovery| recovery.knows))),
+            ("it leads", Samples::times(recoveries.iter().map(|recovery| recovery.leads))),
         ],
     );
 }

@@ -1,8 +1,8 @@
-//! `rbee-chaos`: injects every fault of `rbee_tests::chaos` many times and prints how long each took. `make chaos` builds
-//! what it needs and runs it.
+//! `rbee-chaos`: injects every fault of `rbee_tests::chaos` several times and prints the times of detection and recovery.
+//! `make chaos` builds and runs it.
 //!
-//! Ends with code 1 when an outcome or an invariant was not what it must be; a bound that was passed is marked, since a
-//! busy machine passes one.
+//! It exits with code 1 when an outcome or an invariant was violated. A time above its limit is only marked, because a busy
+//! machine exceeds limits.
 
 use std::{
     collections::BTreeSet,
@@ -17,19 +17,19 @@ use futures::FutureExt as _;
 use rbee_bench::{machine, table::Samples};
 use rbee_tests::chaos::{FAULTS, Fault, Measured, TIMERS};
 
-/// Injects faults into fleets on this machine and measures what becomes of them.
+/// Injects faults into fleets on this machine, and measures detection and recovery.
 #[derive(Debug, Parser)]
 #[command(name = "rbee-chaos", version, max_term_width = 100)]
 struct Options {
-    /// How often each fault is injected, each time into a fleet of its own.
+    /// Number of injections of each fault, each into a new fleet.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// Which faults; all where none is named.
+    /// Faults to inject [default: all].
     #[arg(long, value_name = "FAULT", num_args = 1.., value_parser = FAULTS.iter().map(|fault| fault.name).collect::<Vec<_>>())]
     only: Vec<String>,
 }
 
-/// What the runs of one fault came to.
+/// Results of the runs of one fault.
 struct Row {
     fault: &'static Fault,
     runs: u32,
@@ -44,33 +44,33 @@ async fn main() -> ExitCode {
     let mut rows = Vec::new();
     for fault in FAULTS.iter().filter(|fault| only.is_empty() || only.contains(fault.name)) {
         if let Some(why) = fault.impossible() {
-            eprintln!("{} is left out: {why}", fault.name);
+            eprintln!("{} is skipped: {why}", fault.name);
             continue;
         }
         rows.push(repeat(fault, runs).await);
     }
     print(&rows);
-    let is_well = rows.iter().all(Row::is_well);
-    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let is_ok = rows.iter().all(Row::is_ok);
+    if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Injects one fault again and again. A run that fails says why on standard error.
+/// Injects one fault `runs` times. A failed run prints its reason to standard error.
 async fn repeat(fault: &'static Fault, runs: u32) -> Row {
     let begun = Instant::now();
     let mut measured = Vec::new();
     for run in 1..=runs {
         match AssertUnwindSafe(fault.run()).catch_unwind().await {
             Ok(outcome) => measured.push(outcome),
-            Err(_) => eprintln!("{}: run {run} of {runs} failed; what must be: {}", fault.name, fault.outcome),
+            Err(_) => eprintln!("{}: run {run} of {runs} failed; required outcome: {}", fault.name, fault.outcome),
         }
     }
     let row = Row { fault, runs, measured, took: begun.elapsed() };
-    eprintln!("{}: {} of {runs} in {:.0?}", fault.name, row.measured.len(), row.took);
+    eprintln!("{}: {} of {runs} runs passed in {:.0?}", fault.name, row.measured.len(), row.took);
     row
 }
 
 impl Row {
-    fn is_well(&self) -> bool {
+    fn is_ok(&self) -> bool {
         self.measured.len() == self.runs as usize
     }
 }
@@ -78,21 +78,20 @@ impl Row {
 fn print(rows: &[Row]) {
     println!("{}", machine::facts());
     println!(
-        "\nTimes are p50 / max, from the injection (a) to the event that tells of it and (b) to the moment at which the \
-         thing works again, and from the moment at which the cause is taken away (c) to that at which everything is as \
-         before. Bounds hold under shortened timers (`--timers {TIMERS}`, and what a row says); `!` marks one \
-         that was passed.\n"
+        "\nTimes are median / maximum: (a) from the injection to the event that reports it, (b) from the injection until the \
+         service works again, (c) from the removal of the cause until everything is as before. Limits apply with shortened \
+         timers (`--timers {TIMERS}`, plus those named in a row); `!` marks a time above its limit.\n"
     );
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN).set_header([
         "fault",
         "injected",
         "detected (a)",
-        "bound",
+        "limit",
         "recovered (b)",
-        "bound",
+        "limit",
         "healed (c)",
-        "bound",
+        "limit",
         "runs ok",
     ]);
     for row in rows {
@@ -104,11 +103,11 @@ fn print(rows: &[Row]) {
             fault.name.to_owned(),
             fault.injected.to_owned(),
             detected,
-            bound(fault.detected_within),
+            shown_limit(fault.detected_within),
             recovered,
-            bound(fault.recovered_within),
+            shown_limit(fault.recovered_within),
             healed,
-            bound(fault.healed_within),
+            shown_limit(fault.healed_within),
             format!("{}/{runs}", measured.len()),
         ]);
     }
@@ -118,15 +117,15 @@ fn print(rows: &[Row]) {
     println!("{table}");
 }
 
-/// `p50 / max`, and whether the largest is beyond the bound.
-fn times(values: impl Iterator<Item = Duration>, bound: Option<Duration>) -> String {
+/// `median / maximum`, with a mark if the maximum is above the limit.
+fn times(values: impl Iterator<Item = Duration>, limit: Option<Duration>) -> String {
     let values: Vec<Duration> = values.collect();
     let Some(most) = values.iter().max().copied() else { return "-".to_owned() };
     let samples = Samples::times(values);
-    let mark = if bound.is_some_and(|bound| most > bound) { " !" } else { "" };
+    let mark = if limit.is_some_and(|limit| most > limit) { " !" } else { "" };
     format!("{} / {}{mark}", samples.shown_median(), samples.shown_most())
 }
 
-fn bound(bound: Option<Duration>) -> String {
-    bound.map_or("-".to_owned(), |bound| format!("{bound:?}"))
+fn shown_limit(limit: Option<Duration>) -> String {
+    limit.map_or("-".to_owned(), |limit| format!("{limit:?}"))
 }

@@ -1,4 +1,4 @@
-//! One simulated hive with its workers: what both publish, and when.
+//! One simulated hive with its workers: their messages, and the times of these.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,29 +13,36 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 
-use super::{Size, declaration, hive_name, model_name};
+use super::size::{Size, hive_name, model_name};
 
-/// As real hives and workers do: `hive/src/supervisor` and `worker/src/report.rs`.
-const BEAT: Duration = Duration::from_secs(1);
+/// Heartbeat interval of real hives and workers.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Interval at which real hives renew their record.
 const PRESENCE: Duration = Duration::from_secs(5);
+
+/// Time to live of the record of a real hive.
 const PRESENCE_TIME_TO_LIVE: Duration = Duration::from_secs(15);
 
-/// How long a simulated worker is in each of the phases that it passes on its way.
+/// Time that a simulated worker spends in each phase between two stable ones.
 const STEP: Duration = Duration::from_millis(50);
 
-/// How long a job runs.
+/// Duration of a job.
 const JOB: Duration = Duration::from_secs(1);
 
-/// Every fourth worker runs a job all the time.
+/// One worker in four runs a job all the time.
 const BUSY: usize = 4;
 
-/// What a hive is told.
-pub(super) enum Word {
-    /// By a queen.
+/// The hives by name, each with the channel of its inputs.
+pub(super) type Hives = BTreeMap<HiveName, mpsc::Sender<Input>>;
+
+/// An input of a hive.
+pub(super) enum Input {
+    /// A command of a queen.
     Command(HiveCommand),
-    /// One of its workers has ended, and is started again.
+    /// A worker of the hive crashes and is started again.
     Crash,
-    /// A job waits, which one of its workers takes; the sequence of the job.
+    /// A worker of the hive takes a job, whose stream sequence is the last field.
     Job(ModelName, JobInFlight, u64),
 }
 
@@ -45,25 +52,25 @@ pub(super) struct Hive {
     outbox: Outbox,
     first_port: u16,
     workers: BTreeMap<WorkerName, Worker>,
-    /// What is to come, by when.
-    agenda: BTreeMap<(Instant, u64), (WorkerName, Step)>,
-    /// Counts what has happened, so that each time another worker is meant.
+    /// Future steps of workers, by time.
+    schedule: BTreeMap<(Instant, u64), (WorkerName, Step)>,
+    /// Number of inputs and steps so far, so that crashes rotate through the workers.
     turn: u64,
-    tell_ready: mpsc::UnboundedSender<(WorkerName, Instant)>,
+    ready_sender: mpsc::UnboundedSender<(WorkerName, Instant)>,
 }
 
 struct Worker {
     record: WorkerRecord,
     jobs: Vec<JobInFlight>,
     tokens: u64,
-    /// A queen ordered it.
+    /// True for a worker that a queen ordered.
     is_ordered: bool,
 }
 
 enum Step {
     Enter(WorkerPhase),
     Answered(JobInFlight, u64),
-    Gone,
+    Removed,
 }
 
 impl Hive {
@@ -72,12 +79,12 @@ impl Hive {
         size: Size,
         bus: Bus,
         outbox: Outbox,
-        tell_ready: mpsc::UnboundedSender<(WorkerName, Instant)>,
+        ready_sender: mpsc::UnboundedSender<(WorkerName, Instant)>,
     ) -> Self {
         let name = hive_name(number);
         let worker = |index: usize| {
             let all = number * size.workers + index;
-            let mut worker = Worker::new(model_name(all % size.models), declaration(size), 8080 + index as u16);
+            let mut worker = Worker::new(model_name(all % size.models), size.declaration(), 8080 + index as u16);
             worker.record.phase = WorkerPhase::Ready;
             if index.is_multiple_of(BUSY) {
                 worker.jobs.push(JobInFlight {
@@ -92,52 +99,52 @@ impl Hive {
             (WorkerName::from_lossy(&format!("{}-{index:08}", worker.record.model)), worker)
         };
         let workers = (0..size.workers).map(worker).collect();
-        Self { name, bus, outbox, first_port: 8080, workers, agenda: BTreeMap::new(), turn: 0, tell_ready }
+        Self { name, bus, outbox, first_port: 8080, workers, schedule: BTreeMap::new(), turn: 0, ready_sender }
     }
 
-    /// Writes everything that a registry has of it.
+    /// Writes the records of the hive and its workers.
     pub(super) fn write(&self) {
-        self.show_presence();
+        self.write_presence();
         for name in self.workers.keys() {
             self.write_worker(name);
         }
     }
 
-    /// Goes on as a hive does. Its beats come `phase` after those of the first hive, and those of its workers in between.
-    pub(super) async fn live(mut self, mut words: mpsc::Receiver<Word>, phase: Duration) {
+    /// Runs the hive. Its heartbeats come `phase` after those of the first hive, with those of its workers in between.
+    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, phase: Duration) {
         let begin = Instant::now() + phase;
-        let mut beat = interval_at(begin, BEAT / (self.workers.len() as u32 + 1));
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heartbeat = interval_at(begin, HEARTBEAT / (self.workers.len() as u32 + 1));
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut presence = interval_at(begin + phase * 4, PRESENCE);
-        let mut whose: Option<WorkerName> = None;
+        let mut last: Option<WorkerName> = None;
         loop {
-            let due = self.agenda.first_key_value().map(|((due, _), _)| *due);
+            let due = self.schedule.first_key_value().map(|((due, _), _)| *due);
             tokio::select! {
-                word = words.recv() => match word {
-                    Some(word) => self.hear(word).await,
+                input = inputs.recv() => match input {
+                    Some(input) => self.handle(input).await,
                     None => return,
                 },
-                _ = beat.tick() => {
-                    let next = match &whose {
+                _ = heartbeat.tick() => {
+                    let next = match &last {
                         None => self.workers.keys().next(),
                         Some(before) => self.workers.range(before.clone()..).map(|(name, _)| name).find(|name| *name != before),
                     };
-                    whose = next.cloned();
-                    match &whose {
-                        Some(worker) => self.beat_of(worker).await,
-                        None => self.beat().await,
+                    last = next.cloned();
+                    match &last {
+                        Some(worker) => self.worker_heartbeat(worker).await,
+                        None => self.hive_heartbeat().await,
                     }
                 }
-                _ = presence.tick() => self.show_presence(),
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.pass().await,
+                _ = presence.tick() => self.write_presence(),
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.next_step().await,
             }
         }
     }
 
-    async fn hear(&mut self, word: Word) {
+    async fn handle(&mut self, input: Input) {
         self.turn += 1;
-        match word {
-            Word::Command(HiveCommand::Spawn { worker, model, spec }) => {
+        match input {
+            Input::Command(HiveCommand::Spawn { worker, model, spec }) => {
                 let port = self.first_port + self.workers.len() as u16;
                 let new = Worker { is_ordered: true, ..Worker::new(model, spec, port) };
                 self.workers.insert(worker.clone(), new);
@@ -145,12 +152,12 @@ impl Hive {
                 self.later(1, &worker, Step::Enter(WorkerPhase::Loading));
                 self.later(2, &worker, Step::Enter(WorkerPhase::Ready));
             }
-            Word::Command(HiveCommand::Stop { worker, .. }) if self.workers.contains_key(&worker) => {
+            Input::Command(HiveCommand::Stop { worker, .. }) if self.workers.contains_key(&worker) => {
                 self.enter(&worker, WorkerPhase::Stopping);
-                self.later(1, &worker, Step::Gone);
+                self.later(1, &worker, Step::Removed);
             }
-            Word::Command(_) => {}
-            Word::Crash => {
+            Input::Command(_) => {}
+            Input::Crash => {
                 let at = self.turn as usize % self.workers.len().max(1);
                 let Some(worker) = self.workers.keys().nth(at).cloned() else { return };
                 let Some(known) = self.workers.get_mut(&worker) else { return };
@@ -164,40 +171,41 @@ impl Hive {
                 self.later(3, &worker, Step::Enter(WorkerPhase::Loading));
                 self.later(5, &worker, Step::Enter(WorkerPhase::Ready));
             }
-            Word::Job(model, job, sequence) => {
+            Input::Job(model, job, sequence) => {
                 let free = self.workers.iter_mut().find(|(_, worker)| {
                     worker.record.model == model && worker.jobs.len() < worker.record.slots as usize
                 });
                 let Some((name, worker)) = free else { return };
                 worker.jobs.push(job.clone());
                 let name = name.clone();
-                self.beat_of(&name).await;
+                self.worker_heartbeat(&name).await;
                 let due = (Instant::now() + JOB, self.turn);
-                self.agenda.insert(due, (name, Step::Answered(job, sequence)));
+                self.schedule.insert(due, (name, Step::Answered(job, sequence)));
             }
         }
     }
 
     fn later(&mut self, steps: u32, worker: &WorkerName, step: Step) {
         self.turn += 1;
-        self.agenda.insert((Instant::now() + STEP * steps, self.turn), (worker.clone(), step));
+        self.schedule.insert((Instant::now() + STEP * steps, self.turn), (worker.clone(), step));
     }
 
-    async fn pass(&mut self) {
-        let Some((_, (worker, step))) = self.agenda.pop_first() else { return };
+    async fn next_step(&mut self) {
+        let Some((_, (worker, step))) = self.schedule.pop_first() else { return };
         match step {
             Step::Enter(phase) => self.enter(&worker, phase),
             Step::Answered(job, sequence) => {
-                // A bus that is closing is the end of the measurement.
+                // This fails when the bus is closed at the end of the measurement.
                 let _ = self.bus.drop_job(sequence).await;
                 if let Some(known) = self.workers.get_mut(&worker) {
                     known.jobs.retain(|running| *running != job);
-                    self.beat_of(&worker).await;
+                    self.worker_heartbeat(&worker).await;
                 }
             }
-            Step::Gone => {
-                if let Some(gone) = self.workers.remove(&worker) {
-                    let removed = WorkerEvent::Removed { model: gone.record.model, why: "a queen said so".to_owned() };
+            Step::Removed => {
+                if let Some(worker_state) = self.workers.remove(&worker) {
+                    let removed =
+                        WorkerEvent::Removed { model: worker_state.record.model, why: "stopped by a queen".to_owned() };
                     self.publish(&worker, removed);
                     Registry::workers(&self.bus).remove_ordered(&self.outbox, &self.key(&worker));
                 }
@@ -205,7 +213,7 @@ impl Hive {
         }
     }
 
-    /// A worker is in another phase: its event, then its record, as a real hive does it.
+    /// Enters a phase: publishes the event, then writes the record, in the order of a real hive.
     fn enter(&mut self, name: &WorkerName, phase: WorkerPhase) {
         let Some(worker) = self.workers.get_mut(name) else { return };
         worker.record.phase = phase;
@@ -230,7 +238,7 @@ impl Hive {
                 jobs_returned: 0,
                 stderr_tail: Vec::new(),
             }),
-            WorkerPhase::Stopping => Some(WorkerEvent::Stopping { why: "a queen said so".to_owned() }),
+            WorkerPhase::Stopping => Some(WorkerEvent::Stopping { why: "stopped by a queen".to_owned() }),
             _ => None,
         };
         if let Some(event) = event {
@@ -238,8 +246,8 @@ impl Hive {
         }
         self.write_worker(name);
         if phase == WorkerPhase::Ready && is_ordered {
-            // Nobody listens where nothing is measured.
-            let _ = self.tell_ready.send((name.clone(), Instant::now()));
+            // The receiver is gone when the measurement is over.
+            let _ = self.ready_sender.send((name.clone(), Instant::now()));
         }
     }
 
@@ -257,7 +265,7 @@ impl Hive {
         format!("{}.{worker}", self.name)
     }
 
-    fn show_presence(&self) {
+    fn write_presence(&self) {
         let record = HiveRecord {
             epoch: 1,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -283,9 +291,9 @@ impl Hive {
         Registry::hives(&self.bus).put_ordered(&self.outbox, key, &record, Some(PRESENCE_TIME_TO_LIVE));
     }
 
-    async fn beat(&self) {
+    async fn hive_heartbeat(&self) {
         let workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
-        let beat = HiveHeartbeat {
+        let heartbeat = HiveHeartbeat {
             epoch: 1,
             workers,
             ports_leased: workers,
@@ -293,17 +301,17 @@ impl Hive {
             late_ms: 1,
             free: Some(FreeResources { memory: 32 << 30, disk: 100 << 30, gpu_memory: None }),
         };
-        let _ = self.bus.publish(&Subject::HiveHeartbeat(self.name.clone()), &beat).await;
+        let _ = self.bus.publish(&Subject::HiveHeartbeat(self.name.clone()), &heartbeat).await;
     }
 
-    async fn beat_of(&mut self, name: &WorkerName) {
+    async fn worker_heartbeat(&mut self, name: &WorkerName) {
         let Some(worker) = self.workers.get_mut(name) else { return };
         if worker.record.phase != WorkerPhase::Ready {
             return;
         }
-        // A job makes some fifty tokens a second.
+        // About fifty tokens per second and job.
         worker.tokens += 50 * worker.jobs.len() as u64;
-        let beat = WorkerHeartbeat {
+        let heartbeat = WorkerHeartbeat {
             model: worker.record.model.clone(),
             epoch: worker.record.epoch,
             slots: worker.record.slots,
@@ -313,7 +321,7 @@ impl Hive {
             memory_bytes: 400 << 20,
             cache: None,
         };
-        let _ = self.bus.publish(&Subject::WorkerHeartbeat(self.name.clone(), name.clone()), &beat).await;
+        let _ = self.bus.publish(&Subject::WorkerHeartbeat(self.name.clone(), name.clone()), &heartbeat).await;
     }
 }
 

@@ -183,7 +183,7 @@ impl Keeper {
         let end = match status {
             ExitStatus { signal: Some(signal), .. } => End::Signal(signal),
             ExitStatus { code: Some(code), .. } => End::Code(code),
-            ExitStatus { .. } if self.local.stopped_in_order() => End::StoppedCleanly,
+            ExitStatus { .. } if self.local.stopped_cleanly() => End::StoppedCleanly,
             ExitStatus { .. } => End::Unknown,
         };
         (end, since.elapsed())

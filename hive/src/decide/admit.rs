@@ -129,17 +129,17 @@ pub fn admit(need: &Need, room: &Room<'_>) -> Result<(), Failure> {
 
 fn device(need: &Need, room: &Room<'_>) -> Result<Device, Failure> {
     let devices = if room.devices.is_empty() { &[Device::Cpu] } else { room.devices };
-    let wanted = need.device.unwrap_or(devices[0]);
-    if devices.contains(&wanted) {
-        return Ok(wanted);
+    let device = need.device.unwrap_or(devices[0]);
+    if devices.contains(&device) {
+        return Ok(device);
     }
     let there: Vec<&str> = devices.iter().map(|device| device.as_str()).collect();
-    let (there, wanted) = (there.join(", "), wanted.as_str());
+    let (there, device) = (there.join(", "), device.as_str());
     refuse(
         FailureCode::DeviceMissing,
         format!(
-            "the model needs the device {wanted} and the workers of this hive run on {there}: use a hive whose worker \
-             program is built for {wanted}, or leave out the model's device"
+            "the model needs the device {device} and the workers of this hive run on {there}: use a hive whose worker \
+             program is built for {device}, or leave out the model's device"
         ),
     )
 }

@@ -29,7 +29,7 @@ mod tests {
     fn heartbeat_interval_must_be_shorter_than_the_queens_timeout() {
         let second = Duration::from_secs(1);
         assert_eq!(disagreement(second, &leader(r#","suspect_ms":3000"#)), None);
-        assert_eq!(disagreement(100 * second, &leader("")), None, "an earlier version does not say");
+        assert_eq!(disagreement(100 * second, &leader("")), None, "an earlier version publishes no timeout");
         let why = disagreement(3 * second, &leader(r#","suspect_ms":3000"#)).expect("a disagreement");
         assert!(
             why.contains("queen ada") && why.contains("`suspect=3s`: expected longer than the heartbeat interval"),

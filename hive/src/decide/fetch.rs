@@ -69,10 +69,10 @@ pub enum AfterSetback {
 }
 
 /// Decides what follows a setback; `in_a_row` requests have failed, this one included.
-pub fn after_setback(wanted: &HubFile, setback: &Setback, in_a_row: u32, limits: &RetryLimits) -> AfterSetback {
+pub fn after_setback(file: &HubFile, setback: &Setback, in_a_row: u32, limits: &RetryLimits) -> AfterSetback {
     if in_a_row >= limits.attempts {
         let message = format!(
-            "failed to fetch hf:{wanted}: {}; {in_a_row} requests in a row have failed. The bytes fetched so far are kept, \
+            "failed to fetch hf:{file}: {}; {in_a_row} requests in a row have failed. The bytes fetched so far are kept, \
              and the next fetch continues there",
             setback.cause
         );
@@ -98,8 +98,8 @@ pub struct Refusal {
 ///
 /// # Errors
 /// `access-denied`, `model-missing`, or `fetch-failed` where repeating the request would not help.
-pub fn interpret(wanted: &HubFile, refusal: &Refusal, has_token: bool) -> Result<Setback, Failure> {
-    let HubFile { repository, revision, path } = wanted;
+pub fn interpret(file: &HubFile, refusal: &Refusal, has_token: bool) -> Result<Setback, Failure> {
+    let HubFile { repository, revision, path } = file;
     let revision = revision.as_deref().unwrap_or("main");
     let named = refusal.code.as_deref().map(|code| format!(" ({})", code.escape_default())).unwrap_or_default();
     let status = refusal.status;
@@ -161,7 +161,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn wanted() -> HubFile {
+    fn file() -> HubFile {
         "o/r@v1/m.gguf".parse().expect("a reference")
     }
 
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn refusal_names_a_remedy() {
-        for (status, code, has_token, expected, words) in [
+        for (status, code, has_token, expected, expected_text) in [
             (401, None, false, FailureCode::AccessDenied, "set HF_TOKEN"),
             (403, Some("GatedRepo"), true, FailureCode::AccessDenied, "accept its licence"),
             (404, Some("RepoNotFound"), true, FailureCode::ModelMissing, "no repository o/r"),
@@ -180,9 +180,9 @@ mod tests {
             (404, None, true, FailureCode::ModelMissing, "404"),
             (400, None, true, FailureCode::FetchFailed, "400"),
         ] {
-            let failure = interpret(&wanted(), &refusal(status, code), has_token).expect_err("a failure");
+            let failure = interpret(&file(), &refusal(status, code), has_token).expect_err("a failure");
             assert_eq!(failure.code, expected, "{failure}");
-            assert!(failure.message.contains(words), "{failure}");
+            assert!(failure.message.contains(expected_text), "{failure}");
         }
     }
 
@@ -190,9 +190,9 @@ mod tests {
     fn busy_or_broken_hub_is_retried_when_it_asks_for_it() {
         for status in [408, 416, 429, 500, 502, 503, 504] {
             let busy = Refusal { wait: Some(Duration::from_secs(7)), ..refusal(status, None) };
-            let setback = interpret(&wanted(), &busy, false).expect("a setback");
+            let setback = interpret(&file(), &busy, false).expect("a setback");
             assert_eq!(setback.wait, Some(Duration::from_secs(7)));
-            let next = after_setback(&wanted(), &setback, 1, &RetryLimits::default());
+            let next = after_setback(&file(), &setback, 1, &RetryLimits::default());
             assert_eq!(next, AfterSetback::Retry(Duration::from_secs(7)));
         }
     }
@@ -200,15 +200,15 @@ mod tests {
     #[test]
     fn pauses_double_up_to_a_minute_and_end_in_a_retryable_failure() {
         let limits = RetryLimits { attempts: 12, ..RetryLimits::default() };
-        let seconds = |in_a_row| match after_setback(&wanted(), &Setback::new("cut"), in_a_row, &limits) {
+        let seconds = |in_a_row| match after_setback(&file(), &Setback::new("cut"), in_a_row, &limits) {
             AfterSetback::Retry(pause) => pause.as_secs_f64(),
             AfterSetback::GiveUp(failure) => panic!("given up: {failure}"),
         };
         let pauses: Vec<f64> = (1..12).map(seconds).collect();
         assert_eq!(pauses, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 60.0]);
         let patient = Setback { cause: "busy".into(), wait: Some(Duration::from_secs(86_400)) };
-        assert_eq!(after_setback(&wanted(), &patient, 1, &limits), AfterSetback::Retry(limits.longest_pause));
-        let AfterSetback::GiveUp(failure) = after_setback(&wanted(), &Setback::new("cut"), 12, &limits) else {
+        assert_eq!(after_setback(&file(), &patient, 1, &limits), AfterSetback::Retry(limits.longest_pause));
+        let AfterSetback::GiveUp(failure) = after_setback(&file(), &Setback::new("cut"), 12, &limits) else {
             panic!("given up");
         };
         assert!(failure.retryable && failure.code == FailureCode::FetchFailed, "{failure}");
@@ -221,7 +221,7 @@ mod tests {
         let rules = Rules { timers, bounds: "hub_tries=4".parse().expect("bounds") };
         let limits = RetryLimits::of(&rules);
         assert_eq!((limits.idle_timeout.as_secs(), limits.standstill.as_secs()), (4, 5));
-        let next = |in_a_row| match after_setback(&wanted(), &Setback::new("cut"), in_a_row, &limits) {
+        let next = |in_a_row| match after_setback(&file(), &Setback::new("cut"), in_a_row, &limits) {
             AfterSetback::Retry(pause) => Some(pause.as_secs()),
             AfterSetback::GiveUp(_) => None,
         };

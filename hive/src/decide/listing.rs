@@ -113,8 +113,8 @@ pub fn is_hexadecimal(text: &str, digits: usize) -> bool {
 ///
 /// # Errors
 /// `model-missing`, or `invalid-request` where there are several candidates. Both messages list the files.
-pub fn choose<'a>(wanted: &HubFile, listing: &'a Listing) -> Result<&'a ListedFile, Failure> {
-    let HubFile { repository, path, .. } = wanted;
+pub fn choose<'a>(hub_file: &HubFile, listing: &'a Listing) -> Result<&'a ListedFile, Failure> {
+    let HubFile { repository, path, .. } = hub_file;
     if let Some(path) = path {
         return listing.files.iter().find(|file| file.path == *path).ok_or_else(|| {
             let names = listing.names();
@@ -133,8 +133,8 @@ pub fn choose<'a>(wanted: &HubFile, listing: &'a Listing) -> Result<&'a ListedFi
         ([first, ..], _) => Err(Failure::new(
             FailureCode::InvalidRequest,
             format!(
-                "hf:{wanted} may be one of several files, and not exactly one of them is {PREFERRED}: {}; name one, such as \
-                 hf:{wanted}/{}",
+                "hf:{hub_file} may be one of several files, and not exactly one of them is {PREFERRED}: {}; name one, such as \
+                 hf:{hub_file}/{}",
                 listing.names(),
                 first.path
             ),
@@ -167,13 +167,13 @@ mod tests {
     }
 
     fn check(reference: &str, paths: &[&str], expected: Result<&str, (FailureCode, &str)>) {
-        let wanted: HubFile = reference.parse().expect("a reference");
+        let hub_file: HubFile = reference.parse().expect("a reference");
         let listing = listing(paths);
-        match (choose(&wanted, &listing), expected) {
+        match (choose(&hub_file, &listing), expected) {
             (Ok(file), Ok(path)) => assert_eq!(file.path, path, "{reference} of {paths:?}"),
-            (Err(failure), Err((code, words))) => {
+            (Err(failure), Err((code, text))) => {
                 assert_eq!(failure.code, code, "{failure}");
-                assert!(failure.message.contains(words), "{failure}");
+                assert!(failure.message.contains(text), "{failure}");
             }
             (found, expected) => panic!("{reference} of {paths:?}: {found:?} instead of {expected:?}"),
         }

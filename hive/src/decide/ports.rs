@@ -53,15 +53,16 @@ impl PortBook {
         self.used.insert(port, User::Ours(worker.clone()));
     }
 
-    /// Frees a port that `worker` had; what others have of it is left alone. `revision` is that of the released key, where
-    /// it is known.
-    pub fn give_back(&mut self, port: u16, worker: &WorkerName, revision: Option<u64>) {
+    /// Frees the port of a worker. A port that the worker does not have stays as it is.
+    pub fn give_back(&mut self, port: u16, worker: &WorkerName) {
         if self.is_of(port, worker) {
             self.used.remove(&port);
         }
-        if let Some(revision) = revision {
-            self.revisions.insert(port, revision);
-        }
+    }
+
+    /// Notes the revision of a port's key, known from the release of its lease.
+    pub fn note_revision(&mut self, port: u16, revision: u64) {
+        self.revisions.insert(port, revision);
     }
 
     /// Notes that another hive of this machine has leased the port, unless one of our workers has it.
@@ -141,7 +142,8 @@ mod tests {
         for port in 8080..=8082 {
             assert_eq!(book.take(&worker("w"), now).expect("free").0, port);
         }
-        book.give_back(8081, &worker("w"), Some(7));
+        book.give_back(8081, &worker("w"));
+        book.note_revision(8081, 7);
         assert_eq!(book.take(&worker("next"), now).expect("free"), (8081, 7));
         assert_eq!(book.in_use(), 3);
     }
@@ -168,9 +170,9 @@ mod tests {
         assert!(
             book.is_of(port, &worker("w")) && !book.is_of(port, &worker("other")) && !book.is_of(8081, &worker("w"))
         );
-        book.give_back(port, &worker("other"), None);
-        assert!(book.is_of(port, &worker("w")), "it was not the other worker's to give back");
-        book.give_back(port, &worker("w"), None);
+        book.give_back(port, &worker("other"));
+        assert!(book.is_of(port, &worker("w")), "the port belongs to another worker");
+        book.give_back(port, &worker("w"));
         assert!(!book.is_of(port, &worker("w")));
     }
 
@@ -180,7 +182,7 @@ mod tests {
         let (port, _) = book.take(&worker("w"), now).expect("free");
         book.is_foreign(port, now);
         // The lease that was claimed before is released; the program still holds the port.
-        book.give_back(port, &worker("w"), Some(7));
+        book.note_revision(port, 7);
         assert!(book.take(&worker("w"), now + FOREIGN_FOR - Duration::from_millis(1)).is_err());
         assert_eq!(book.take(&worker("w"), now + FOREIGN_FOR).expect("free again"), (8080, 7));
     }
@@ -196,7 +198,7 @@ mod tests {
                     0 | 1 => if let Ok((port, _)) = book.take(&worker("w"), now) {
                         prop_assert!(ours.insert(port), "port {} is given twice", port);
                     },
-                    2 => if ours.remove(&port) { book.give_back(port, &worker("w"), None) },
+                    2 => if ours.remove(&port) { book.give_back(port, &worker("w")) },
                     _ => book.leased_by(port, "other".parse().expect("a name")),
                 }
                 prop_assert_eq!(book.in_use() as usize, ours.len());

@@ -52,7 +52,7 @@ rbee_schema::settings! {
         backoff_most: Duration = MINUTE,
         /// `loop_exits` unstable exits within this time are a crash loop.
         loop_window: Duration = 10 * MINUTE,
-        /// Pause before the first retry of a crash loop; it doubles with each retry that fails. A person has had time to look.
+        /// Pause before the first retry of a crash loop; it doubles with each retry that fails. A person has had time to react.
         trial: Duration = 5 * MINUTE,
         /// Longest pause between two retries of a crash loop.
         trial_most: Duration = 60 * MINUTE,
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn timers_that_do_not_fit_each_other_or_the_workers_are_refused() {
-        for (wrong, worker, words) in [
+        for (wrong, worker, text) in [
             ("silent=2s", "", "`silent=2s`: expected at least as long as suspect, which is 3s"),
             ("presence_lapse=4s", "", "`presence_lapse=4s`: expected longer than presence, which is 5s"),
             ("presence_lapse=5500ms", "", "expected whole seconds"),
@@ -158,7 +158,7 @@ mod tests {
             let worker: WorkerSettings = worker.parse().expect("valid on their own");
             let checked = wrong.parse::<Timers>().and_then(|timers| timers.check_with(&worker));
             let error = checked.expect_err(wrong);
-            assert!(error.contains(words), "{error}");
+            assert!(error.contains(text), "{error}");
         }
         let fitting: WorkerSettings = "grace=1h,beat=5s".parse().expect("valid");
         let timers: Timers = "suspect=15s,silent=50s,port_lease=61m".parse().expect("valid");

@@ -97,7 +97,7 @@ impl Ledger {
         Ok(Self { folder, local, state, _lock: lock })
     }
 
-    /// Notes that the hive has stopped in order. Until the ledger is dropped, no other process can open it.
+    /// Notes that the hive has stopped cleanly. Until the ledger is dropped, no other process can open it.
     pub(crate) fn close(&self) {
         self.local.leave();
     }

@@ -109,7 +109,7 @@ impl LedgerWriter {
         self.send(Request::Remove(worker.clone()));
     }
 
-    /// Waits until everything is written, and notes that the hive has stopped in order.
+    /// Waits until everything is written, and notes that the hive has stopped cleanly.
     pub(crate) async fn close(self) {
         let _ = self.requests.send(Request::Close).await;
         drop(self.requests);

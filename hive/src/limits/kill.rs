@@ -36,7 +36,7 @@ pub(super) fn kill(members: impl Fn() -> Vec<u32>) -> Vec<u32> {
     killed.into_keys().collect()
 }
 
-/// Waits until `members` lists nobody, or until the time is over. Returns whether it lists nobody.
+/// Waits until `members` lists no process, or until the time is over. True where it lists none.
 pub(super) fn wait_until_gone(members: impl Fn() -> Vec<u32>, limit: Duration) -> bool {
     let deadline = Instant::now() + limit;
     loop {

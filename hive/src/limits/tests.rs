@@ -87,9 +87,9 @@ impl Limited {
     /// Lets the process continue. Returns the rest of its output, and its exit status.
     fn finish(&mut self) -> (String, ExitStatus) {
         self.go();
-        let mut said = String::new();
-        self.output.read_to_string(&mut said).expect("read");
-        (said, self.child.wait().expect("waited for"))
+        let mut output = String::new();
+        self.output.read_to_string(&mut output).expect("read");
+        (output, self.child.wait().expect("waited for"))
     }
 }
 
@@ -135,8 +135,8 @@ fn worker_above_its_memory_limit_is_killed_and_counted_as_oom() {
         let mut hog = Limited::start(&enforcer, &memory(64 * MIB), HOG);
         let in_force = hog.cgroup.in_force().expect("memory is limited");
         assert_eq!((in_force.method, in_force.limits), (enforcer.by(), memory(64 * MIB)));
-        let (said, status) = hog.finish();
-        assert!(!said.contains("fits"), "{:?}: it got the memory", enforcer.by());
+        let (output, status) = hog.finish();
+        assert!(!output.contains("fits"), "{:?}: it got the memory", enforcer.by());
         match enforcer.by() {
             LimitMethod::CgroupV2 | LimitMethod::CgroupV1 => {
                 assert_eq!(status.signal(), Some(9), "{:?}", enforcer.by());
@@ -155,8 +155,8 @@ fn worker_above_its_memory_limit_is_killed_and_counted_as_oom() {
 fn worker_within_its_memory_limit_is_left_alone() {
     for enforcer in enforcers("modest") {
         let mut modest = Limited::start(&enforcer, &memory(1024 * MIB), HOG);
-        let (said, status) = modest.finish();
-        assert!(status.success() && said.contains("fits"), "{:?}: {status}", enforcer.by());
+        let (output, status) = modest.finish();
+        assert!(status.success() && output.contains("fits"), "{:?}: {status}", enforcer.by());
         assert_eq!(modest.cgroup.oom_kills().unwrap_or(0), 0);
     }
 }
@@ -280,8 +280,8 @@ fn cgroup_of_an_earlier_run_is_found_again() {
             assert_eq!(again.pids(), hog.cgroup.pids());
         }
         let again = elsewhere.reopen(&worker(), 7, &limits, hog.child.id());
-        let (said, status) = hog.finish();
-        assert!(!status.success() && !said.contains("fits"));
+        let (output, status) = hog.finish();
+        assert!(!status.success() && !output.contains("fits"));
         assert_eq!(again.oom_kills(), hog.cgroup.oom_kills());
         again.remove().expect("it is empty now");
     }

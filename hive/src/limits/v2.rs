@@ -80,7 +80,7 @@ fn move_aside(base: &Path, enable: impl Fn() -> io::Result<()>) -> io::Result<()
 
 /// Settings for a group with these limits.
 pub(super) fn settings(limits: &Limits, cpu: bool) -> Vec<Setting> {
-    // Out of memory, the kernel kills all processes of the worker: half a worker serves nobody.
+    // Out of memory, the kernel kills all processes of the worker: half a worker is of no use.
     let mut settings = vec![Setting::optional("memory.oom.group", 1)];
     if let Some(memory) = limits.memory {
         settings.push(Setting::required("memory.max", memory.bytes()));

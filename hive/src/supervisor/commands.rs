@@ -20,7 +20,7 @@ use crate::{
 };
 
 impl Supervisor {
-    /// Carries out a command, unless it comes from a queen whose term is over.
+    /// Carries out a command, unless the term of its queen is over.
     pub(super) fn handle_command(&mut self, command: IssuedCommand) {
         if let CommandIssuer::Leader(term) = command.issuer {
             if term < self.ledger.term() {

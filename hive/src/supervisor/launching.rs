@@ -7,7 +7,7 @@ use rbee_schema::{Limits, ModelReference, PortEvent, WorkerName};
 
 use super::{
     managed::{ManagedWorker, RunningProcess},
-    report::Report,
+    report::{PortUse, Report},
     state::Supervisor,
     trace,
 };
@@ -60,15 +60,15 @@ impl Supervisor {
             }
             Launched::Foreign { claim, lease, cause, reference } => {
                 self.ports.book.is_foreign(claim.port, Instant::now());
-                self.release_lease(claim, lease, None);
+                self.release_lease(claim, lease, PortUse::Unchanged);
                 self.skip(name, claim.port, format!("another program holds it: {cause}"), *reference);
             }
             Launched::NotLeased { port, cause } => {
-                self.ports.book.give_back(port, name, None);
+                self.ports.book.give_back(port, name);
                 self.step(name, Event::not_started("lease a port", cause));
             }
             Launched::NotStarted { claim, lease, cause } => {
-                self.release_lease(claim, lease, None);
+                self.release_lease(claim, lease, PortUse::Freed(None));
                 self.step(name, Event::not_started("start the worker process", cause));
             }
         }

@@ -6,7 +6,7 @@ use tracing::warn;
 
 use super::{
     managed::RunningProcess,
-    report::{Release, Report},
+    report::{PortUse, Release, Report},
     state::Supervisor,
 };
 use crate::metrics;
@@ -22,24 +22,28 @@ impl Supervisor {
         };
         let lease = managed.lease.clone();
         match claim {
-            Some(claim) => self.release_lease(claim, lease, Some(why)),
+            Some(claim) => self.release_lease(claim, lease, PortUse::Freed(Some(why))),
             // Another hive holds the lease of this port.
-            None => self.ports.book.give_back(port, name, None),
+            None => self.ports.book.give_back(port, name),
         }
     }
 
-    /// Releases a lease in a task of its own; with a reason, the release is published.
-    pub(super) fn release_lease(&mut self, claim: PortClaim, lease: PortLease, why: Option<String>) {
+    /// Releases a lease in a task of its own.
+    pub(super) fn release_lease(&mut self, claim: PortClaim, lease: PortLease, port_use: PortUse) {
         let (port, worker) = (claim.port, lease.worker.clone());
         let released = self.ports.release(claim, lease);
         self.tasks.spawn(async move {
             let revision = released.await;
-            Report::LeaseReleased(Release { port, worker, revision, why })
+            Report::LeaseReleased(Release { port, worker, revision, port_use })
         });
     }
 
-    pub(super) fn lease_released(&mut self, Release { port, worker, revision, why }: Release) {
-        self.ports.book.give_back(port, &worker, revision);
+    pub(super) fn lease_released(&mut self, Release { port, worker, revision, port_use }: Release) {
+        if let Some(revision) = revision {
+            self.ports.book.note_revision(port, revision);
+        }
+        let PortUse::Freed(why) = port_use else { return };
+        self.ports.book.give_back(port, &worker);
         if let Some(why) = why {
             let in_use = self.ports.book.in_use();
             self.hive.publish_port(port, PortEvent::Released { worker, in_use, why });
@@ -64,7 +68,7 @@ impl Supervisor {
     /// Releases a leaked lease: one of this hive that no worker has.
     pub(super) fn reclaim(&mut self, port: u16, lease: PortLease) {
         self.publish_reclaimed(port, &lease.worker);
-        self.release_lease(PortClaim { port, revision: 0 }, lease, None);
+        self.release_lease(PortClaim { port, revision: 0 }, lease, PortUse::Unchanged);
     }
 
     pub(super) fn publish_reclaimed(&self, port: u16, worker: &WorkerName) {

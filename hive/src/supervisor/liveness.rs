@@ -35,8 +35,8 @@ impl Supervisor {
             let status = process.ended().await.unwrap_or_default();
             let exit = spawn_blocking(move || exit_of(status, output::tail(&log, epoch, &bounds), &cgroup));
             // Timer: longest wait for the last heartbeat of a process that has exited.
-            let (heard, exit) = tokio::join!(timeout(last_beat, bus.round_trip()), exit);
-            if !matches!(heard, Ok(Ok(()))) {
+            let (round_trip, exit) = tokio::join!(timeout(last_beat, bus.round_trip()), exit);
+            if !matches!(round_trip, Ok(Ok(()))) {
                 warn!(%worker, "the bus is slow; a job that this worker had just taken is redelivered only by its timeout");
             }
             Report::Exited { worker, epoch, exit: exit.unwrap_or_default() }

@@ -66,6 +66,13 @@ pub(super) struct Release {
     pub(super) worker: WorkerName,
     /// Revision with which the port can be claimed again in one round trip; `None` where the release was given up.
     pub(super) revision: Option<u64>,
-    /// Reason to publish; `None` where the lease was never announced.
-    pub(super) why: Option<String>,
+    pub(super) port_use: PortUse,
+}
+
+/// Use of a port after its lease was released.
+pub(super) enum PortUse {
+    /// The worker had the port, which is free now. With a reason, that is published.
+    Freed(Option<String>),
+    /// The hive's book has another use of the port by now, which the release does not change.
+    Unchanged,
 }

@@ -24,10 +24,10 @@ pub(super) async fn wait_until(deadline: Option<Instant>) {
     }
 }
 
-/// Waits for the next tick; for ever where there is no interval.
-pub(super) async fn next_tick(interval: &mut Option<Interval>) {
-    match interval {
-        Some(interval) => drop(interval.tick().await),
+/// Waits for the next tick; for ever where there are none.
+pub(super) async fn next_tick(ticks: &mut Option<Interval>) {
+    match ticks {
+        Some(ticks) => drop(ticks.tick().await),
         None => future::pending().await,
     }
 }

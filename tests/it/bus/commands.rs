@@ -1,4 +1,4 @@
-//! Commands: kept for a hive that is away, taken once, and what is none is told.
+//! Commands: kept for a hive that is down, delivered once, and reported where they are malformed.
 
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ fn stop(worker: &str) -> HiveCommand {
 }
 
 async fn commands(bus: &Bus) -> CommandQueue {
-    CommandQueue::open(bus, &hive()).await.expect("the hive listens")
+    CommandQueue::open(bus, &hive()).await.expect("the consumer exists")
 }
 
-/// The next command; a pull that came back empty is renewed, as a hive does it.
+/// The next command. An empty pull is repeated, as a hive does.
 async fn next(commands: &mut CommandQueue) -> Result<HiveCommand, rbee_schema::Failure> {
     let coming = async {
         loop {
@@ -38,19 +38,19 @@ async fn next(commands: &mut CommandQueue) -> Result<HiveCommand, rbee_schema::F
 }
 
 #[tokio::test]
-async fn a_command_says_whose_it_is() {
+async fn command_carries_its_authority() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let mut commands = commands(&bus).await;
     for issuer in [CommandIssuer::Person, CommandIssuer::Leader(42)] {
         bus.issue(&hive(), &IssuedCommand { command: stop("a"), issuer, trace: None }).await.expect("stored");
-        let order = soon("command", commands.next()).await.expect("the server answers").expect("one came");
+        let order = soon("command", commands.next()).await.expect("the server answers").expect("a command");
         assert_eq!(order, Ok(IssuedCommand { command: stop("a"), issuer, trace: None }));
     }
 }
 
 #[tokio::test]
-async fn commands_are_kept_in_order_for_a_hive_that_comes_later() {
+async fn commands_are_kept_in_order_for_a_hive_that_starts_later() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     for worker in ["a", "b", "c"] {
@@ -63,7 +63,7 @@ async fn commands_are_kept_in_order_for_a_hive_that_comes_later() {
 }
 
 #[tokio::test]
-async fn a_command_that_was_taken_does_not_come_again_to_the_hives_next_run() {
+async fn received_command_is_not_redelivered_to_the_next_run_of_a_hive() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     bus.command(&hive(), &stop("a")).await.expect("stored");
@@ -76,7 +76,7 @@ async fn a_command_that_was_taken_does_not_come_again_to_the_hives_next_run() {
 }
 
 #[tokio::test]
-async fn a_hive_gets_no_commands_of_another() {
+async fn hive_gets_only_its_own_commands() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     bus.command(&name("elsewhere"), &stop("not-ours")).await.expect("stored");
@@ -85,7 +85,7 @@ async fn a_hive_gets_no_commands_of_another() {
 }
 
 #[tokio::test]
-async fn what_is_no_command_is_told_as_a_failure_and_the_next_one_comes() {
+async fn malformed_command_is_a_failure_and_does_not_block_the_next() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let nonsense = bus.jetstream().publish("rbee.cmd.hive.workshop", r#"{"command":"dance"}"#.into()).await;
@@ -99,46 +99,46 @@ async fn what_is_no_command_is_told_as_a_failure_and_the_next_one_comes() {
 }
 
 #[tokio::test]
-async fn a_command_that_nobody_takes_lapses() {
+async fn unreceived_command_expires() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     bus.command(&hive(), &stop("a")).await.expect("stored");
-    let stream = bus.jetstream().get_stream("rbee_commands").await.expect("the stream is there");
+    let stream = bus.jetstream().get_stream("rbee_commands").await.expect("the stream exists");
     let stored = stream.get_last_raw_message_by_subject("rbee.cmd.hive.workshop").await.expect("the command");
     assert_eq!(stored.headers.get("Nats-TTL").map(|value| value.as_str()), Some("60"));
 }
 
 #[tokio::test]
-async fn a_command_whose_acknowledgement_is_lost_is_given_again_and_stored_once() {
+async fn command_with_a_lost_acknowledgement_is_resent_and_stored_once() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let mut stream = bus.jetstream().get_stream("rbee_commands").await.expect("the stream is there");
+    let mut stream = bus.jetstream().get_stream("rbee_commands").await.expect("the stream exists");
     let usual = stream.cached_info().config.clone();
-    let silent = Config { no_ack: true, ..usual.clone() };
-    bus.jetstream().update_stream(silent).await.expect("the server answers");
+    let without_acks = Config { no_ack: true, ..usual.clone() };
+    bus.jetstream().update_stream(without_acks).await.expect("the server answers");
     let commanding = tokio::spawn({
         let bus = bus.clone();
         async move { bus.command(&hive(), &stop("a")).await }
     });
     eventually("it is stored", PATIENCE, async || stream.info().await.is_ok_and(|info| info.state.messages == 1)).await;
-    assert!(!commanding.is_finished(), "nobody has said that it is stored");
+    assert!(!commanding.is_finished(), "the server has not confirmed it");
     bus.jetstream().update_stream(usual).await.expect("the server answers");
-    soon("word that it is stored", commanding).await.expect("no panic").expect("stored");
+    soon("confirmation", commanding).await.expect("no panic").expect("stored");
     assert_eq!(stream.info().await.expect("the server answers").state.last_sequence, 1, "once");
 }
 
 #[tokio::test]
-async fn who_commands_hears_that_nobody_stores_it_before_who_waits_for_that_gives_up() {
+async fn missing_command_stream_is_reported_within_a_request_timeout() {
     let server = NatsServer::start().await;
     let _prepared = server.bus("rbee").await;
     let bus = connect_with(server.url(), "rbee", "connect=200ms,request=2s").await.expect("connected");
     bus.jetstream().delete_stream("rbee_commands").await.expect("deleted");
     let error = timeout(bus.settings().request, bus.command(&hive(), &stop("a"))).await.expect("within one request");
-    assert!(error.expect_err("there is no stream").is_transient(), "it may be given again");
+    assert!(error.expect_err("there is no stream").is_transient(), "sending it again may succeed");
 }
 
 #[tokio::test]
-async fn commands_survive_a_restart_of_the_server() {
+async fn commands_survive_a_server_restart() {
     let mut server = NatsServer::start().await;
     server.bus("rbee").await.command(&hive(), &stop("a")).await.expect("stored");
     server.kill().await;
@@ -147,22 +147,23 @@ async fn commands_survive_a_restart_of_the_server() {
 }
 
 #[tokio::test]
-async fn a_hive_that_listens_is_commanded_at_once_after_a_restart_of_the_server() {
+async fn pulling_hive_gets_commands_at_once_after_a_server_restart() {
     let mut server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let mut commands = commands(&bus).await;
     let listening = tokio::spawn(async move { next(&mut commands).await });
-    let stream = bus.jetstream().get_stream("rbee_commands").await.expect("the stream is there");
-    eventually("the hive listens", PATIENCE, async || {
+    let stream = bus.jetstream().get_stream("rbee_commands").await.expect("the stream exists");
+    eventually("the hive pulls", PATIENCE, async || {
         stream.consumer_info("hive-workshop").await.is_ok_and(|info| info.num_waiting == 1)
     })
     .await;
     server.kill().await;
     server.restart().await;
     server.connect("rbee").await.command(&hive(), &stop("a")).await.expect("stored");
-    let heard = timeout(BEFORE_A_PULL_ENDS, listening).await.expect("it comes before the lost pull would have ended");
-    assert_eq!(heard.expect("the hive listens"), Ok(stop("a")));
+    let received =
+        timeout(BEFORE_A_PULL_ENDS, listening).await.expect("it arrives before the lost pull would have expired");
+    assert_eq!(received.expect("the consumer exists"), Ok(stop("a")));
 }
 
-/// A pull waits for half a minute at the server: what comes earlier came because it was pulled anew.
+/// A pull expires at the server after 30 s. A command that arrives earlier was pulled by a new request.
 const BEFORE_A_PULL_ENDS: Duration = Duration::from_secs(20);

@@ -1,13 +1,13 @@
-//! The configurations in `nats/server`: what we ship is what the server takes.
+//! The shipped configurations in `nats/server` are valid.
 
 use std::{fs, process::Command};
 
 use rbee_tests::tools::{nats_server, repository};
 
 #[test]
-fn every_configuration_that_is_shipped_is_taken_by_the_server() {
+fn nats_server_accepts_every_shipped_configuration() {
     let mut checked = 0;
-    for entry in fs::read_dir(repository().join("nats/server")).expect("the folder is there") {
+    for entry in fs::read_dir(repository().join("nats/server")).expect("the folder exists") {
         let file = entry.expect("an entry").path();
         let output = Command::new(nats_server())
             .arg("-t")

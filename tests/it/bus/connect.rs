@@ -1,4 +1,4 @@
-//! Connecting: what cannot work is told at once, with what was found and what to do.
+//! Connecting: an unusable server is reported at once, with what was found and what to do.
 
 use std::time::Duration;
 
@@ -14,25 +14,25 @@ use tokio::{
 };
 
 #[tokio::test]
-async fn where_nobody_answers_the_address_and_the_remedy_are_told() {
+async fn unreachable_server_error_names_address_and_remedy() {
     let port = Port::take();
     let url = format!("nats://127.0.0.1:{}", port.number());
-    let error = soon("answer", connect(&url, "rbee")).await.expect_err("nobody is there");
+    let error = soon("answer", connect(&url, "rbee")).await.expect_err("no server answers");
     assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains(&url) && text.contains("rbee up") && text.contains("--nats"), "{text}");
 }
 
 #[tokio::test]
-async fn a_server_that_takes_connections_and_says_nothing_is_given_up() {
-    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("nats://{}", silent.local_addr().expect("an address"));
-    let error = soon("answer", connect(&url, "rbee")).await.expect_err("nobody speaks");
+async fn connecting_to_an_unresponsive_server_times_out() {
+    let unresponsive = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("nats://{}", unresponsive.local_addr().expect("an address"));
+    let error = soon("answer", connect(&url, "rbee")).await.expect_err("no greeting comes");
     assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
 }
 
 #[tokio::test]
-async fn a_server_without_jetstream_is_refused_with_the_remedy() {
+async fn server_without_jetstream_is_refused_with_a_remedy() {
     let server = NatsServer::start_without_jetstream().await;
     let error = connect(server.url(), "rbee").await.expect_err("no JetStream");
     assert!(matches!(error, ConnectError::NoJetStream { .. }), "{error}");
@@ -40,7 +40,7 @@ async fn a_server_without_jetstream_is_refused_with_the_remedy() {
 }
 
 #[tokio::test]
-async fn an_old_server_is_refused_with_its_version_and_the_one_that_is_needed() {
+async fn old_server_is_refused_with_its_and_the_required_version() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("nats://{}", listener.local_addr().expect("an address"));
     let old_server = tokio::spawn(async move {
@@ -55,7 +55,7 @@ async fn an_old_server_is_refused_with_its_version_and_the_one_that_is_needed() 
     old_server.abort();
 }
 
-/// The least that a client needs to take somebody for a server: a greeting, and an answer to its ping.
+/// The minimum that a client expects of a server: a greeting, and an answer to its ping.
 async fn greet_as_old_server(mut stream: TcpStream) {
     let info = r#"INFO {"server_id":"OLD","version":"2.9.10","go":"","host":"127.0.0.1","port":4222,"headers":true,"max_payload":1048576,"jetstream":true,"proto":1}"#;
     let (reader, mut writer) = stream.split();
@@ -69,33 +69,33 @@ async fn greet_as_old_server(mut stream: TcpStream) {
 }
 
 #[tokio::test]
-async fn a_connection_tells_when_the_server_goes_and_comes_back() {
+async fn connection_reports_loss_and_return_of_the_server() {
     let mut server = NatsServer::start().await;
     let bus = server.connect("rbee").await;
     let mut online = bus.online();
     assert!(*online.borrow_and_update());
     server.kill().await;
-    soon("loss of the connection", online.wait_for(|online| !online)).await.expect("told");
+    soon("loss of the connection", online.wait_for(|online| !online)).await.expect("the connection is ours");
     server.restart().await;
-    soon("return of the connection", online.wait_for(|online| *online)).await.expect("told");
+    soon("return of the connection", online.wait_for(|online| *online)).await.expect("the connection is ours");
     bus.round_trip().await.expect("the server answers again");
 }
 
 #[tokio::test]
-async fn a_subscription_that_is_there_misses_nothing() {
+async fn confirmed_subscription_misses_no_message() {
     let server = NatsServer::start().await;
-    let (listener, speaker) = (server.connect("rbee").await, server.connect("rbee").await);
+    let (subscriber, publisher) = (server.connect("rbee").await, server.connect("rbee").await);
     for round in 0..50 {
         let subject = format!("round.{round}");
-        let mut heard = listener.subscribe(subject.clone()).await.expect("subscribed");
-        speaker.client().publish(subject, "hello".into()).await.expect("published");
-        let message = soon("message", futures::StreamExt::next(&mut heard)).await.expect("the connection stands");
+        let mut messages = subscriber.subscribe(subject.clone()).await.expect("subscribed");
+        publisher.client().publish(subject, "hello".into()).await.expect("published");
+        let message = soon("message", futures::StreamExt::next(&mut messages)).await.expect("the connection is open");
         assert_eq!(message.payload, "hello");
     }
 }
 
 #[tokio::test]
-async fn a_request_to_a_server_that_is_gone_fails_in_time() {
+async fn request_to_a_killed_server_fails_in_time() {
     let mut server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     server.kill().await;

@@ -1,4 +1,4 @@
-//! Events: stored once, in the order in which they were handed over, also when the server was away.
+//! Events: stored once, in publish order, even if the server was down.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,12 +13,12 @@ use tokio::time::Instant;
 
 use crate::sample::name;
 
-/// An event of worker `w` of hive `h`, told apart by its number.
+/// An event of worker `w` of hive `h`, identified by its number.
 fn event(number: usize) -> Event {
     Event::Worker(name("h"), name("w"), WorkerEvent::Draining { why: number.to_string() })
 }
 
-/// The number of an event as it was stored.
+/// The number of a stored event.
 fn number(record: &EventRecord) -> usize {
     let WorkerEvent::Draining { why } = serde_json::from_slice(&record.body).expect("an event") else {
         panic!("another event: {}", record.subject)
@@ -32,7 +32,7 @@ async fn stored(bus: &Bus) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn events_are_stored_once_in_the_order_in_which_they_were_handed_over() {
+async fn events_are_stored_once_in_publish_order() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let outbox = Outbox::start(&bus);
@@ -42,7 +42,7 @@ async fn events_are_stored_once_in_the_order_in_which_they_were_handed_over() {
 }
 
 #[tokio::test]
-async fn no_event_is_lost_or_stored_twice_when_the_server_is_killed_in_between() {
+async fn server_kill_neither_loses_nor_duplicates_events() {
     const EVENTS: usize = 2_000;
     let mut server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
@@ -57,7 +57,7 @@ async fn no_event_is_lost_or_stored_twice_when_the_server_is_killed_in_between()
 }
 
 #[tokio::test]
-async fn an_event_whose_receipt_was_lost_is_published_again_and_stored_once() {
+async fn event_with_a_lost_acknowledgement_is_stored_once() {
     let server = NatsServer::start().await;
     let observer = server.bus("rbee").await;
     let relay = Relay::start(server.url()).await;
@@ -73,7 +73,7 @@ async fn an_event_whose_receipt_was_lost_is_published_again_and_stored_once() {
 }
 
 #[tokio::test]
-async fn draining_ends_in_time_when_the_server_is_away() {
+async fn outbox_drain_respects_its_timeout_without_a_server() {
     let mut server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     server.kill().await;
@@ -85,10 +85,10 @@ async fn draining_ends_in_time_when_the_server_is_away() {
 }
 
 #[tokio::test]
-async fn an_event_stands_on_the_subject_of_whom_it_is_about() {
+async fn event_subject_names_what_the_event_is_about() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let mut live = EventReader::since(&bus, &bus.namespace().all_events(), None).await.expect("followed");
+    let mut live = EventReader::since(&bus, &bus.namespace().all_events(), None).await.expect("subscribed");
     let outbox = Outbox::start(&bus);
     outbox.publish(&event(7));
     let record = soon("event", live.next()).await.expect("read").expect("an event");
@@ -98,19 +98,19 @@ async fn an_event_stands_on_the_subject_of_whom_it_is_about() {
 }
 
 #[tokio::test]
-async fn who_asks_for_events_to_come_gets_none_of_the_past() {
+async fn new_event_reader_gets_only_new_events() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let outbox = Outbox::start(&bus);
     outbox.publish(&event(0));
     outbox.drained(PATIENCE).await;
-    let mut live = EventReader::since(&bus, &bus.namespace().all_events(), None).await.expect("followed");
+    let mut live = EventReader::since(&bus, &bus.namespace().all_events(), None).await.expect("subscribed");
     outbox.publish(&event(1));
     assert_eq!(number(&soon("event", live.next()).await.expect("read").expect("an event")), 1);
 }
 
 #[tokio::test]
-async fn events_are_chosen_by_subject_and_by_time() {
+async fn recent_events_filters_by_subject_and_time() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let outbox = Outbox::start(&bus);
@@ -127,11 +127,11 @@ async fn events_are_chosen_by_subject_and_by_time() {
 }
 
 #[tokio::test]
-async fn a_reader_of_events_goes_on_when_the_server_was_killed_in_between() {
+async fn event_reader_continues_after_a_server_restart() {
     let mut server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let outbox = Outbox::start(&bus);
-    let mut live = EventReader::since(&bus, &bus.namespace().all_events(), None).await.expect("followed");
+    let mut live = EventReader::since(&bus, &bus.namespace().all_events(), None).await.expect("subscribed");
     outbox.publish(&event(0));
     assert_eq!(number(&soon("event", live.next()).await.expect("read").expect("an event")), 0);
     server.kill().await;

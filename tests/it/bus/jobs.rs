@@ -1,4 +1,4 @@
-//! Jobs: accepted means stored, each is one worker's at a time, and none is lost when its worker is.
+//! Jobs: an accepted job is stored, runs on one worker at a time, and is not lost with its worker.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -15,19 +15,19 @@ use tokio::time::{Instant, interval, timeout};
 
 use crate::sample::{CHAT, model, name, pull, queue, submission};
 
-/// Jobs that wait or run.
+/// Number of jobs that wait or run.
 async fn depth(bus: &Bus) -> u64 {
     bus.queue_depths().await.expect("the server answers").into_iter().map(|(_, count)| count).sum()
 }
 
-/// Publishes as any NATS client would, and returns the sequence that the acknowledgement tells.
+/// Publishes as any NATS client would, and returns the sequence of the acknowledgement.
 async fn publish(bus: &Bus, subject: &str, headers: HeaderMap) -> u64 {
     let sent = bus.jetstream().publish_with_headers(subject.to_owned(), headers, CHAT.into()).await;
     sent.expect("sent").await.expect("stored").sequence
 }
 
 #[tokio::test]
-async fn what_is_published_in_the_short_form_is_an_interactive_job_of_the_default_tenant() {
+async fn short_subject_submits_an_interactive_job_of_the_default_tenant() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     publish(&bus, "rbee.submit.smollm2", HeaderMap::new()).await;
@@ -37,7 +37,7 @@ async fn what_is_published_in_the_short_form_is_an_interactive_job_of_the_defaul
 }
 
 #[tokio::test]
-async fn a_job_without_a_message_id_has_the_sequence_of_its_receipt_as_id() {
+async fn job_without_message_id_is_named_by_its_stream_sequence() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     publish(&bus, "rbee.submit.other", HeaderMap::new()).await;
@@ -46,7 +46,7 @@ async fn a_job_without_a_message_id_has_the_sequence_of_its_receipt_as_id() {
 }
 
 #[tokio::test]
-async fn a_message_id_that_is_no_name_is_passed_over_for_the_sequence() {
+async fn invalid_message_id_is_replaced_by_the_stream_sequence() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let mut headers = HeaderMap::new();
@@ -56,7 +56,7 @@ async fn a_message_id_that_is_no_name_is_passed_over_for_the_sequence() {
 }
 
 #[tokio::test]
-async fn a_job_that_is_submitted_twice_under_one_id_is_stored_once() {
+async fn job_submitted_twice_with_one_id_is_stored_once() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     bus.submit(submission("same")).await.expect("accepted");
@@ -66,7 +66,7 @@ async fn a_job_that_is_submitted_twice_under_one_id_is_stored_once() {
 }
 
 #[tokio::test]
-async fn the_notice_of_a_queued_job_is_headers_only_and_names_the_job() {
+async fn queued_notice_has_headers_only_and_names_the_job() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let mut notices = bus.subscribe(bus.namespace().all_queued()).await.expect("subscribed");
@@ -82,12 +82,12 @@ async fn the_notice_of_a_queued_job_is_headers_only_and_names_the_job() {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_one_tenant_until_there_is_room_and_no_other() {
+async fn full_queue_refuses_only_its_own_tenant() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let stream = bus.jetstream().get_stream("rbee_jobs").await.expect("the stream is there");
+    let stream = bus.jetstream().get_stream("rbee_jobs").await.expect("the stream exists");
     let small = Config { max_messages_per_subject: 2, ..stream.cached_info().config.clone() };
-    bus.jetstream().update_stream(small).await.expect("the queue is made small");
+    bus.jetstream().update_stream(small).await.expect("the limit of the queue is lowered");
 
     for job in ["a", "b"] {
         bus.submit(submission(job)).await.expect("accepted");
@@ -101,7 +101,7 @@ async fn a_full_queue_refuses_one_tenant_until_there_is_room_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_body_of_the_largest_size_is_accepted_and_one_byte_more_is_refused() {
+async fn largest_body_is_accepted_and_one_byte_more_refused() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let body = |size| Bytes::from(vec![b'x'; size]);
@@ -112,35 +112,35 @@ async fn a_body_of_the_largest_size_is_accepted_and_one_byte_more_is_refused() {
 }
 
 #[tokio::test]
-async fn a_job_that_is_given_back_comes_to_another_puller_at_once_as_its_second_attempt() {
+async fn returned_job_is_redelivered_at_once_as_second_attempt() {
     let server = NatsServer::start().await;
     let (bus, other) = (server.bus("rbee").await, server.connect("rbee").await);
     bus.submit(submission("a")).await.expect("accepted");
     let first = pull(&queue(&bus).await).await;
     let elsewhere = queue(&other).await;
-    let (given, second) = futures::join!(first.nak(), timeout(BEFORE_ACK_WAIT, pull(&elsewhere)));
-    given.expect("given back");
-    let second = second.expect("it comes before its hold would have lapsed");
+    let (returned, second) = futures::join!(first.nak(), timeout(BEFORE_ACK_WAIT, pull(&elsewhere)));
+    returned.expect("the server confirms");
+    let second = second.expect("it arrives before the ack deadline of the first attempt");
     assert_eq!((second.job, second.attempt), (name("a"), 2));
 }
 
-/// A hold lapses after 10 s: what comes earlier came because it was given back.
+/// The ack deadline is 10 s. A job that arrives earlier was returned to the queue.
 const BEFORE_ACK_WAIT: Duration = Duration::from_secs(8);
 
 #[tokio::test]
-async fn a_third_party_gives_a_dead_workers_job_back_from_what_its_heartbeat_said() {
+async fn hive_returns_the_job_named_in_a_heartbeat_of_an_exited_worker() {
     let server = NatsServer::start().await;
     let (worker, hive, other) = (server.bus("rbee").await, server.connect("rbee").await, server.connect("rbee").await);
     worker.submit(submission("a")).await.expect("accepted");
     let held = pull(&queue(&worker).await).await.in_flight();
     drop(worker);
     hive.nak(&held).await.expect("the server confirms");
-    let second = timeout(BEFORE_ACK_WAIT, pull(&queue(&other).await)).await.expect("it comes at once");
+    let second = timeout(BEFORE_ACK_WAIT, pull(&queue(&other).await)).await.expect("it arrives at once");
     assert_eq!((second.job, second.attempt), (name("a"), 2));
 }
 
 #[tokio::test]
-async fn a_job_that_nobody_keeps_comes_again_and_a_job_that_is_kept_does_not() {
+async fn job_without_keep_alives_is_redelivered_and_a_kept_job_is_not() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     bus.submit(submission("kept")).await.expect("accepted");
@@ -150,9 +150,9 @@ async fn a_job_that_nobody_keeps_comes_again_and_a_job_that_is_kept_does_not() {
     assert_eq!(left.job, name("left"));
 
     let keeping = async {
-        let mut often = interval(Duration::from_secs(1));
+        let mut ticks = interval(Duration::from_secs(1));
         loop {
-            often.tick().await;
+            ticks.tick().await;
             kept.keep_alive().await.expect("kept");
         }
     };
@@ -164,7 +164,7 @@ async fn a_job_that_nobody_keeps_comes_again_and_a_job_that_is_kept_does_not() {
 }
 
 #[tokio::test]
-async fn a_settled_job_is_gone() {
+async fn settled_job_leaves_the_queue() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     bus.submit(submission("a")).await.expect("accepted");
@@ -175,7 +175,7 @@ async fn a_settled_job_is_gone() {
 }
 
 #[tokio::test]
-async fn a_batch_job_comes_only_when_no_interactive_job_waits() {
+async fn batch_job_is_delivered_after_all_interactive_jobs() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     for (job, class) in [("b1", JobClass::Batch), ("i1", JobClass::Interactive), ("i2", JobClass::Interactive)] {
@@ -191,7 +191,7 @@ async fn a_batch_job_comes_only_when_no_interactive_job_waits() {
 }
 
 #[tokio::test]
-async fn a_waiting_puller_gets_an_interactive_job_at_once() {
+async fn waiting_pull_gets_an_interactive_job_at_once() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let queue = queue(&bus).await;
@@ -201,7 +201,7 @@ async fn a_waiting_puller_gets_an_interactive_job_at_once() {
 }
 
 #[tokio::test]
-async fn an_empty_queue_is_told_when_the_wait_is_over() {
+async fn pull_of_an_empty_queue_ends_after_its_wait() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     bus.submit(Submission { model: name("other"), ..submission("a") }).await.expect("accepted");
@@ -212,12 +212,12 @@ async fn an_empty_queue_is_told_when_the_wait_is_over() {
 }
 
 #[tokio::test]
-async fn a_worker_that_waits_gets_a_job_at_once_after_a_restart_of_the_server() {
+async fn waiting_worker_gets_a_job_at_once_after_a_server_restart() {
     let mut server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let jobs = queue(&bus).await;
     let waiting = tokio::spawn(async move { pull(&jobs).await });
-    let stream = bus.jetstream().get_stream("rbee_jobs").await.expect("the stream is there");
+    let stream = bus.jetstream().get_stream("rbee_jobs").await.expect("the stream exists");
     eventually("the worker waits", PATIENCE, async || {
         stream.consumer_info("smollm2-interactive").await.is_ok_and(|info| info.num_waiting == 1)
     })
@@ -225,12 +225,12 @@ async fn a_worker_that_waits_gets_a_job_at_once_after_a_restart_of_the_server() 
     server.kill().await;
     server.restart().await;
     server.connect("rbee").await.submit(submission("a")).await.expect("accepted");
-    let delivery = timeout(PATIENCE / 2, waiting).await.expect("it comes before the lost pull would have ended");
+    let delivery = timeout(PATIENCE / 2, waiting).await.expect("it arrives before the lost pull would have expired");
     assert_eq!(delivery.expect("the worker waits").job, name("a"));
 }
 
 #[tokio::test]
-async fn every_job_goes_to_exactly_one_of_many_pullers() {
+async fn each_job_goes_to_exactly_one_of_many_pullers() {
     const JOBS: usize = 200;
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
@@ -254,7 +254,7 @@ async fn every_job_goes_to_exactly_one_of_many_pullers() {
 }
 
 #[tokio::test]
-async fn a_job_of_a_tenant_that_is_no_name_is_taken_off_the_queue() {
+async fn job_with_an_invalid_tenant_is_removed_from_the_queue() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     publish(&bus, "rbee.job.smollm2.interactive.not$a$name", HeaderMap::new()).await;
@@ -266,7 +266,7 @@ async fn a_job_of_a_tenant_that_is_no_name_is_taken_off_the_queue() {
 }
 
 #[tokio::test]
-async fn waiting_jobs_are_listed_oldest_first_and_one_that_is_dropped_is_gone() {
+async fn waiting_jobs_are_listed_oldest_first_until_dropped() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     bus.submit(submission("a")).await.expect("accepted");
@@ -279,29 +279,29 @@ async fn waiting_jobs_are_listed_oldest_first_and_one_that_is_dropped_is_gone() 
     assert_eq!(waiting().await, [(1, Tenant::default(), name("a")), (3, name("acme"), name("c"))]);
 
     bus.drop_job(1).await.expect("dropped");
-    bus.drop_job(1).await.expect("gone already");
+    bus.drop_job(1).await.expect("it is removed already");
     assert_eq!(waiting().await, [(3, name("acme"), name("c"))]);
 }
 
 #[tokio::test]
-async fn a_cancellation_reaches_whoever_listens() {
+async fn cancellation_reaches_its_subscribers() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let mut cancels = bus.subscribe(bus.namespace().all_cancels()).await.expect("subscribed");
     bus.cancel(&name("acme"), &name("a")).await.expect("sent");
-    let heard = soon("cancellation", cancels.next()).await.expect("a message");
-    assert_eq!(bus.parse(&heard.subject), Some(Subject::Cancel(name("acme"), name("a"))));
+    let received = soon("cancellation", cancels.next()).await.expect("a message");
+    assert_eq!(bus.parse(&received.subject), Some(Subject::Cancel(name("acme"), name("a"))));
 }
 
 #[tokio::test]
-async fn a_job_that_is_given_up_is_kept_once_with_the_reason() {
+async fn dead_lettered_job_is_stored_once_with_its_reason() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let failure = Failure::new(FailureCode::TriedTooOften, "it ended three workers");
+    let failure = Failure::new(FailureCode::TriedTooOften, "it killed three workers");
     let dead = DeadJob { tenant: name("acme"), job: name("a"), attempts: 3, failure, body: CHAT.to_owned() };
     bus.store_dead_job(&model(), &dead).await.expect("kept");
     bus.store_dead_job(&model(), &dead).await.expect("kept already");
-    let stream = bus.jetstream().get_stream("rbee_dead").await.expect("the stream is there");
+    let stream = bus.jetstream().get_stream("rbee_dead").await.expect("the stream exists");
     assert_eq!(stream.cached_info().state.messages, 1);
     let kept = stream.get_last_raw_message_by_subject("rbee.dead.smollm2").await.expect("the dead job");
     assert_eq!(serde_json::from_slice::<DeadJob>(&kept.payload).expect("a dead job"), dead);

@@ -1,4 +1,4 @@
-//! The lease of the queen who leads: one holder at a time, each with a term of her own.
+//! The lease of the leading queen: one holder at a time, each with its own term.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use rbee_tests::{
 
 use crate::sample::name;
 
-/// As short as the server takes one.
+/// The shortest time to live that the server accepts.
 const LEASE: Duration = Duration::from_secs(1);
 
 fn record(queen: &str, term: Option<u64>) -> LeaderRecord {
@@ -19,18 +19,26 @@ fn record(queen: &str, term: Option<u64>) -> LeaderRecord {
 }
 
 #[tokio::test]
-async fn one_queen_has_the_lease_until_she_gives_it_up_and_later_terms_have_higher_numbers() {
+async fn leader_lease_has_one_holder_and_terms_increase() {
     let server = NatsServer::start().await;
     let lease = LeaderLease::new(&server.bus("rbee").await, 10 * LEASE);
     let term = lease.take(&record("a", None)).await.expect("the server answers").expect("it is free");
     assert_eq!(lease.take(&record("b", None)).await.expect("the server answers"), None);
-    let renewed = lease.renew(&record("a", Some(term)), term).await.expect("the server answers").expect("it is hers");
-    // The word of a renewal may be lost: she goes on all the same.
+    let renewed = lease
+        .renew(&record("a", Some(term)), term)
+        .await
+        .expect("the server answers")
+        .expect("the lease is held by this queen");
+    // The acknowledgement of a renewal may be lost: the next renewal with the old revision succeeds.
     assert!(
         lease.renew(&record("a", Some(term)), term).await.expect("the server answers").is_some_and(|at| at > renewed)
     );
     lease.resign(renewed).await.expect("the server answers");
-    assert_eq!(lease.take(&record("b", None)).await.expect("the server answers"), None, "that was an old revision");
+    assert_eq!(
+        lease.take(&record("b", None)).await.expect("the server answers"),
+        None,
+        "a release with an old revision has no effect"
+    );
     let (held, revision) = (Registry::leader(&server.bus("rbee").await), renewed + 1);
     assert!(held.get("leader").await.expect("the server answers").is_some());
     lease.resign(revision).await.expect("the server answers");
@@ -39,16 +47,16 @@ async fn one_queen_has_the_lease_until_she_gives_it_up_and_later_terms_have_high
     assert_eq!(
         lease.renew(&record("a", Some(term)), renewed).await.expect("the server answers"),
         None,
-        "it is another's"
+        "another queen holds it"
     );
 }
 
 #[tokio::test]
-async fn a_lease_that_nobody_renews_lapses() {
+async fn unrenewed_leader_lease_expires() {
     let server = NatsServer::start().await;
     let lease = LeaderLease::new(&server.bus("rbee").await, LEASE);
     lease.take(&record("a", None)).await.expect("the server answers").expect("it is free");
-    eventually("another one has it", LEASE + PATIENCE, async || {
+    eventually("another queen has the lease", LEASE + PATIENCE, async || {
         lease.take(&record("b", None)).await.is_ok_and(|taken| taken.is_some())
     })
     .await;

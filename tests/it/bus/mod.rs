@@ -1,4 +1,4 @@
-//! The bus against a real nats-server: each file holds the rules of one file of `nats/src`.
+//! The bus against a real nats-server. Each file tests one file of `nats/src`.
 
 mod cluster;
 mod commands;

@@ -1,4 +1,4 @@
-//! Output: appended by compare-and-set, and read so that every chunk is seen once and in order.
+//! Output: appended by compare-and-set, and read so that every chunk arrives once and in order.
 
 use std::time::Duration;
 
@@ -23,22 +23,22 @@ async fn append(bus: &Bus, (tenant, job): &(Tenant, JobId), indices: std::ops::R
     last
 }
 
-/// Follows to the end.
+/// Reads an answer to its end.
 async fn read_to_the_end(follow: &mut OutputReader) -> Vec<Chunk> {
     let mut chunks = Vec::new();
-    while let Some(committed) = follow.next(PATIENCE).await.expect("the output goes on") {
+    while let Some(committed) = follow.next(PATIENCE).await.expect("the output continues") {
         chunks.push(committed.chunk);
     }
     chunks
 }
 
-/// An answer of `count` tokens, whole.
+/// All chunks of an answer of `count` tokens.
 fn answer(count: u32) -> Vec<Chunk> {
     (0..count).map(tokens).chain([done(count)]).collect()
 }
 
 #[tokio::test]
-async fn an_append_after_anything_but_the_last_chunk_is_refused_and_told_to_nobody() {
+async fn append_after_a_stale_sequence_is_refused_and_not_republished() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let (tenant, job) = job("a");
@@ -51,17 +51,17 @@ async fn an_append_after_anything_but_the_last_chunk_is_refused_and_told_to_nobo
     }
     bus.append(&tenant, &job, &done(2), second).await.expect("appended");
 
-    let mut heard = Vec::new();
-    while heard.len() < 3 {
+    let mut received = Vec::new();
+    while received.len() < 3 {
         let message = soon("chunk", published.next()).await.expect("a message");
         assert_eq!(message.subject.as_str(), "rbee.out.default.a");
-        heard.push(serde_json::from_slice::<Chunk>(&message.payload).expect("a chunk"));
+        received.push(serde_json::from_slice::<Chunk>(&message.payload).expect("a chunk"));
     }
-    assert_eq!(heard, answer(2));
+    assert_eq!(received, answer(2));
 }
 
 #[tokio::test]
-async fn of_two_workers_that_append_at_once_one_is_refused() {
+async fn one_of_two_concurrent_appends_is_refused() {
     let server = NatsServer::start().await;
     let (one, two) = (server.bus("rbee").await, server.connect("rbee").await);
     let (tenant, job) = job("a");
@@ -79,7 +79,7 @@ async fn of_two_workers_that_append_at_once_one_is_refused() {
 }
 
 #[tokio::test]
-async fn jobs_do_not_fence_each_other() {
+async fn outputs_of_two_jobs_do_not_fence_each_other() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let (one, two) = (job("a"), job("b"));
@@ -90,11 +90,11 @@ async fn jobs_do_not_fence_each_other() {
 }
 
 #[tokio::test]
-async fn a_follower_sees_every_chunk_once_in_order_and_then_the_end() {
+async fn follower_gets_each_chunk_once_in_order_and_then_the_end() {
     let server = NatsServer::start().await;
     let (bus, worker) = (server.bus("rbee").await, server.connect("rbee").await);
     let (tenant, id) = job("a");
-    let mut follow = bus.read_output(&tenant, &id).await.expect("followed");
+    let mut follow = bus.read_output(&tenant, &id).await.expect("subscribed");
     let last = append(&worker, &job("a"), 0..100, 0).await;
     worker.append(&tenant, &id, &done(100), last).await.expect("appended");
     assert_eq!(read_to_the_end(&mut follow).await, answer(100));
@@ -102,37 +102,37 @@ async fn a_follower_sees_every_chunk_once_in_order_and_then_the_end() {
 }
 
 #[tokio::test]
-async fn a_follower_that_begins_late_sees_what_was_before_it() {
+async fn late_follower_gets_earlier_chunks() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let (tenant, id) = job("a");
     let last = append(&bus, &job("a"), 0..5, 0).await;
-    let mut follow = bus.read_output(&tenant, &id).await.expect("followed");
+    let mut follow = bus.read_output(&tenant, &id).await.expect("subscribed");
     let last = append(&bus, &job("a"), 5..10, last).await;
     bus.append(&tenant, &id, &done(10), last).await.expect("appended");
     assert_eq!(read_to_the_end(&mut follow).await, answer(10));
 
-    let mut after_the_end = bus.read_output(&tenant, &id).await.expect("followed");
+    let mut after_the_end = bus.read_output(&tenant, &id).await.expect("subscribed");
     assert_eq!(read_to_the_end(&mut after_the_end).await, answer(10));
 }
 
 #[tokio::test]
-async fn a_follower_that_was_cut_off_misses_nothing_and_sees_nothing_twice() {
+async fn follower_reconnects_without_losing_or_repeating_chunks() {
     let server = NatsServer::start().await;
     let worker = server.bus("rbee").await;
     let relay = Relay::start(server.url()).await;
     let client = connect(relay.url(), "rbee").await.expect("connected");
     let (tenant, id) = job("a");
-    let mut follow = client.read_output(&tenant, &id).await.expect("followed");
+    let mut follow = client.read_output(&tenant, &id).await.expect("subscribed");
     let mut online = client.online();
     let last = append(&worker, &job("a"), 0..5, 0).await;
     assert_eq!(soon("chunk", follow.next(PATIENCE)).await.expect("read").expect("a chunk").chunk, tokens(0));
 
     relay.cut();
-    soon("loss of the connection", online.wait_for(|online| !online)).await.expect("told");
+    soon("loss of the connection", online.wait_for(|online| !online)).await.expect("the connection is ours");
     let last = append(&worker, &job("a"), 5..10, last).await;
     relay.restore();
-    soon("return of the connection", online.wait_for(|online| *online)).await.expect("told");
+    soon("return of the connection", online.wait_for(|online| *online)).await.expect("the connection is ours");
 
     let last = append(&worker, &job("a"), 10..15, last).await;
     worker.append(&tenant, &id, &done(15), last).await.expect("appended");
@@ -140,30 +140,30 @@ async fn a_follower_that_was_cut_off_misses_nothing_and_sees_nothing_twice() {
 }
 
 #[tokio::test]
-async fn a_follower_whose_last_chunks_were_lost_finds_them_by_itself() {
+async fn follower_finds_last_chunks_lost_during_a_disconnect() {
     let server = NatsServer::start().await;
     let worker = server.bus("rbee").await;
     let relay = Relay::start(server.url()).await;
     let client = connect(relay.url(), "rbee").await.expect("connected");
     let (tenant, id) = job("a");
-    let mut follow = client.read_output(&tenant, &id).await.expect("followed");
+    let mut follow = client.read_output(&tenant, &id).await.expect("subscribed");
     let mut online = client.online();
     relay.cut();
-    soon("loss of the connection", online.wait_for(|online| !online)).await.expect("told");
+    soon("loss of the connection", online.wait_for(|online| !online)).await.expect("the connection is ours");
     let last = append(&worker, &job("a"), 0..3, 0).await;
     worker.append(&tenant, &id, &done(3), last).await.expect("appended");
     relay.restore();
-    soon("return of the connection", online.wait_for(|online| *online)).await.expect("told");
-    // Nothing comes any more that would tell of the gap.
+    soon("return of the connection", online.wait_for(|online| *online)).await.expect("the connection is ours");
+    // No later chunk reveals the gap.
     assert_eq!(read_to_the_end(&mut follow).await, answer(3));
 }
 
 #[tokio::test]
-async fn a_follower_goes_on_when_the_server_was_killed_in_between() {
+async fn follower_continues_after_a_server_restart() {
     let mut server = NatsServer::start().await;
     let client = server.bus("rbee").await;
     let (tenant, id) = job("a");
-    let mut follow = client.read_output(&tenant, &id).await.expect("followed");
+    let mut follow = client.read_output(&tenant, &id).await.expect("subscribed");
     let last = append(&client, &job("a"), 0..5, 0).await;
     server.kill().await;
     server.restart().await;
@@ -174,19 +174,19 @@ async fn a_follower_goes_on_when_the_server_was_killed_in_between() {
 }
 
 #[tokio::test]
-async fn a_follower_that_hears_nothing_is_told_so_and_may_go_on() {
+async fn follower_timeout_is_reported_and_reading_may_continue() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let (tenant, id) = job("a");
-    let mut follow = bus.read_output(&tenant, &id).await.expect("followed");
-    let silence = follow.next(Duration::from_millis(100)).await;
-    assert!(matches!(silence, Err(OutputReadError::TimedOut(_))), "{silence:?}");
+    let mut follow = bus.read_output(&tenant, &id).await.expect("subscribed");
+    let timed_out = follow.next(Duration::from_millis(100)).await;
+    assert!(matches!(timed_out, Err(OutputReadError::TimedOut(_))), "{timed_out:?}");
     bus.append(&tenant, &id, &done(0), 0).await.expect("appended");
     assert_eq!(read_to_the_end(&mut follow).await, answer(0));
 }
 
 #[tokio::test]
-async fn output_of_2500_chunks_is_read_whole_and_from_any_place() {
+async fn output_of_2500_chunks_is_readable_from_any_sequence() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let (tenant, id) = job("a");
@@ -201,7 +201,7 @@ async fn output_of_2500_chunks_is_read_whole_and_from_any_place() {
 }
 
 #[tokio::test]
-async fn a_job_without_output_has_none() {
+async fn job_without_output_reads_as_empty() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let (tenant, id) = job("a");
@@ -210,11 +210,11 @@ async fn a_job_without_output_has_none() {
 }
 
 #[tokio::test]
-async fn a_chunk_that_nobody_can_read_is_skipped_and_still_fences() {
+async fn unreadable_chunk_is_skipped_and_still_fences() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let (tenant, id) = job("a");
-    let mut follow = bus.read_output(&tenant, &id).await.expect("followed");
+    let mut follow = bus.read_output(&tenant, &id).await.expect("subscribed");
     let first = bus.append(&tenant, &id, &tokens(0), 0).await.expect("appended");
     let later = r#"{"type":"a-kind-of-a-later-version"}"#;
     let sent = bus.jetstream().publish("rbee.tok.default.a", later.into()).await.expect("sent");
@@ -228,12 +228,12 @@ async fn a_chunk_that_nobody_can_read_is_skipped_and_still_fences() {
 }
 
 #[tokio::test]
-async fn a_follower_waits_for_a_server_that_is_away_longer_than_a_request_may_take() {
+async fn follower_waits_for_a_server_that_is_down_beyond_a_request() {
     let mut server = NatsServer::start().await;
     let client = server.bus("rbee").await;
     let (tenant, id) = job("a");
-    let mut patient = client.read_output(&tenant, &id).await.expect("followed");
-    let mut impatient = client.read_output(&tenant, &id).await.expect("followed");
+    let mut patient = client.read_output(&tenant, &id).await.expect("subscribed");
+    let mut impatient = client.read_output(&tenant, &id).await.expect("subscribed");
     let last = append(&client, &job("a"), 0..5, 0).await;
     for index in 0..5 {
         for follow in [&mut patient, &mut impatient] {
@@ -243,7 +243,8 @@ async fn a_follower_waits_for_a_server_that_is_away_longer_than_a_request_may_ta
     }
     server.kill().await;
     let restarted = async {
-        assert!(impatient.next(LONGER_THAN_A_REQUEST).await.is_err(), "nobody can have answered");
+        let timed_out = impatient.next(LONGER_THAN_A_REQUEST).await;
+        assert!(matches!(timed_out, Err(OutputReadError::TimedOut(_))), "{timed_out:?}");
         server.restart().await;
         let worker = server.connect("rbee").await;
         worker.append(&tenant, &id, &done(5), last).await.expect("appended");
@@ -253,30 +254,30 @@ async fn a_follower_waits_for_a_server_that_is_away_longer_than_a_request_may_ta
     assert_eq!(read_to_the_end(&mut impatient).await, answer(5)[5..]);
 }
 
-/// A request is given up after 8 s.
+/// The request timeout is 8 s.
 const LONGER_THAN_A_REQUEST: Duration = Duration::from_secs(10);
 
-/// Whether committed chunks are told to who listens.
-async fn set_told(bus: &Bus, told: bool) {
-    let stream = bus.jetstream().get_stream("rbee_output").await.expect("the stream is there");
+/// Turns the republishing of stored chunks on or off.
+async fn set_republish(bus: &Bus, is_on: bool) {
+    let stream = bus.jetstream().get_stream("rbee_output").await.expect("the stream exists");
     let ours = Topology::new(bus.namespace()).streams.into_iter().find(|stream| stream.name == "rbee_output");
-    let republish = ours.expect("the stream is ours").republish.filter(|_| told);
+    let republish = ours.expect("the stream is ours").republish.filter(|_| is_on);
     let changed = Config { republish, ..stream.cached_info().config.clone() };
-    bus.jetstream().update_stream(changed).await.expect("the server takes it");
+    bus.jetstream().update_stream(changed).await.expect("the server accepts it");
 }
 
 #[tokio::test]
-async fn a_follower_that_stayed_connected_and_lost_some_chunks_finds_them_and_sees_none_twice() {
+async fn connected_follower_recovers_lost_chunks_without_repeating_any() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let (tenant, id) = job("a");
-    let mut follow = bus.read_output(&tenant, &id).await.expect("followed");
+    let mut follow = bus.read_output(&tenant, &id).await.expect("subscribed");
     let last = append(&bus, &job("a"), 0..1, 0).await;
-    set_told(&bus, false).await;
+    set_republish(&bus, false).await;
     let last = append(&bus, &job("a"), 1..5, last).await;
-    set_told(&bus, true).await;
+    set_republish(&bus, true).await;
     let last = append(&bus, &job("a"), 5..8, last).await;
-    // It has heard 0, 5, 6 and 7: at 5 it finds the gap, and everything up to now; 6 and 7 it has heard already.
+    // Chunks 0, 5, 6 and 7 arrive. At 5 the follower finds the gap and reads everything up to now; it skips the later 6 and 7.
     for index in 0..8 {
         assert_eq!(follow.next(PATIENCE).await.expect("read").expect("a chunk").chunk, tokens(index));
     }
@@ -285,15 +286,18 @@ async fn a_follower_that_stayed_connected_and_lost_some_chunks_finds_them_and_se
 }
 
 #[tokio::test]
-async fn a_follower_that_stayed_connected_and_lost_the_end_finds_it_by_itself() {
+async fn connected_follower_recovers_a_lost_final_chunk() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let (tenant, id) = job("a");
-    let mut follow = bus.read_output(&tenant, &id).await.expect("followed");
-    set_told(&bus, false).await;
+    let mut follow = bus.read_output(&tenant, &id).await.expect("subscribed");
+    set_republish(&bus, false).await;
     let last = append(&bus, &job("a"), 0..3, 0).await;
     bus.append(&tenant, &id, &done(3), last).await.expect("appended");
     let started = Instant::now();
     assert_eq!(read_to_the_end(&mut follow).await, answer(3));
-    assert!(started.elapsed() < PATIENCE / 2, "not when its patience ended, but when it heard nothing for a while");
+    assert!(
+        started.elapsed() < PATIENCE / 2,
+        "the follower checks the stream after its silence setting, before the timeout of the read"
+    );
 }

@@ -1,4 +1,4 @@
-//! Port leases: a port is never given twice, and comes back as soon as it is released.
+//! Port leases: a port has one holder, and is free as soon as it is released.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -26,9 +26,9 @@ fn lease(worker: &str) -> PortLease {
     PortLease { hive: name("hive"), hive_epoch: 1, worker: name(worker) }
 }
 
-/// What the server stores for a port; nothing when it is as if it had never been leased.
+/// The message that the server stores for a port; `None` where it was never leased, or its marker has expired.
 async fn stored(bus: &Bus, port: u16) -> Option<StreamMessage> {
-    let stream = bus.jetstream().get_stream("KV_rbee_ports").await.expect("the bucket is there");
+    let stream = bus.jetstream().get_stream("KV_rbee_ports").await.expect("the bucket exists");
     match stream.get_last_raw_message_by_subject(&format!("$KV.rbee_ports.workshop.{port}")).await {
         Ok(message) => Some(message),
         Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => None,
@@ -36,15 +36,15 @@ async fn stored(bus: &Bus, port: u16) -> Option<StreamMessage> {
     }
 }
 
-/// Checks that the lease lapses by itself when its hive is gone.
+/// Checks that a lease has a time to live, so that it expires when its hive does not renew it.
 async fn check_time_to_live(bus: &Bus, claim: PortClaim) {
-    let message = stored(bus, claim.port).await.expect("the lease is there");
+    let message = stored(bus, claim.port).await.expect("the lease exists");
     assert_eq!(message.sequence, claim.revision);
     assert_eq!(message.headers.get("Nats-TTL").map(|value| value.as_str()), Some("660"));
 }
 
 #[tokio::test]
-async fn eight_claimers_of_300_ports_never_get_one_twice() {
+async fn concurrent_claims_of_300_ports_never_share_one() {
     const PORTS: u16 = 300;
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
@@ -53,7 +53,7 @@ async fn eight_claimers_of_300_ports_never_get_one_twice() {
         let mine = lease(&format!("worker-{claimer}"));
         let mut claimed = Vec::new();
         for offset in 0..PORTS {
-            // Each begins elsewhere and all meet everywhere.
+            // Each claimer starts at another port, and all of them claim every port.
             let port = 8_080 + (offset + claimer * 37) % PORTS;
             match leases.claim(port, &mine, 0).await {
                 Ok(claim) => claimed.push(claim.port),
@@ -66,7 +66,7 @@ async fn eight_claimers_of_300_ports_never_get_one_twice() {
     let mut owners = BTreeMap::new();
     for (worker, ports) in join_all(claimers).await {
         for port in ports {
-            assert_eq!(owners.insert(port, worker.clone()), None, "port {port} was given twice");
+            assert_eq!(owners.insert(port, worker.clone()), None, "port {port} was leased twice");
         }
     }
     assert_eq!(owners.len(), usize::from(PORTS));
@@ -77,7 +77,7 @@ async fn eight_claimers_of_300_ports_never_get_one_twice() {
 }
 
 #[tokio::test]
-async fn two_who_claim_one_free_port_at_once_do_not_both_get_it() {
+async fn one_of_two_concurrent_claims_wins_a_free_port() {
     let server = NatsServer::start().await;
     let (one, two) = (server.bus("rbee").await, server.connect("rbee").await);
     let (one, two) = (PortLeases::new(&one, &host(), LEASE), PortLeases::new(&two, &host(), LEASE));
@@ -86,13 +86,13 @@ async fn two_who_claim_one_free_port_at_once_do_not_both_get_it() {
         match futures::join!(one.claim(port, &by_one, 0), two.claim(port, &by_two, 0)) {
             (Ok(_), Err(ClaimError::Held(holder))) => assert_eq!(holder, by_one),
             (Err(ClaimError::Held(holder)), Ok(_)) => assert_eq!(holder, by_two),
-            both => panic!("one must get the port and one must be told who has it: {both:?}"),
+            both => panic!("one must get the port and the other must learn its holder: {both:?}"),
         }
     }
 }
 
 #[tokio::test]
-async fn who_claims_a_held_port_is_told_who_holds_it() {
+async fn claim_of_a_held_port_names_its_holder() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let leases = PortLeases::new(&bus, &host(), LEASE);
@@ -103,7 +103,7 @@ async fn who_claims_a_held_port_is_told_who_holds_it() {
 }
 
 #[tokio::test]
-async fn hosts_have_ports_of_their_own() {
+async fn each_host_has_its_own_ports() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     for host in ["one", "two"] {
@@ -112,7 +112,7 @@ async fn hosts_have_ports_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_released_port_is_claimed_again_at_once_by_its_revision_and_lapses_as_any_lease() {
+async fn released_port_is_reclaimed_by_revision_with_full_lease_time() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let leases = PortLeases::new(&bus, &host(), LEASE);
@@ -126,7 +126,7 @@ async fn a_released_port_is_claimed_again_at_once_by_its_revision_and_lapses_as_
 }
 
 #[tokio::test]
-async fn a_released_port_is_claimed_again_at_once_by_who_knows_nothing_of_it() {
+async fn released_port_can_be_claimed_without_its_revision() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let leases = PortLeases::new(&bus, &host(), LEASE);
@@ -137,19 +137,19 @@ async fn a_released_port_is_claimed_again_at_once_by_who_knows_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn a_released_port_is_claimed_when_the_notice_of_its_release_has_lapsed() {
+async fn released_port_can_be_claimed_after_its_marker_expired() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let leases = PortLeases::new(&bus, &host(), LEASE);
     let claim = leases.claim(8_080, &lease("first"), 0).await.expect("claimed");
     let revision = leases.release(claim, &lease("first")).await.expect("released");
-    eventually("the notice of the release is gone", PATIENCE, async || stored(&bus, 8_080).await.is_none()).await;
+    eventually("the marker of the release has expired", PATIENCE, async || stored(&bus, 8_080).await.is_none()).await;
     let again = leases.claim(8_080, &lease("second"), revision).await.expect("claimed");
     check_time_to_live(&bus, again).await;
 }
 
 #[tokio::test]
-async fn a_lease_that_lapsed_is_free_and_the_next_one_lapses_too() {
+async fn expired_port_lease_is_free_and_the_next_one_expires_too() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let short = PublishMessage::build()
@@ -172,35 +172,36 @@ async fn a_lease_that_lapsed_is_free_and_the_next_one_lapses_too() {
 }
 
 #[tokio::test]
-async fn a_renewal_prolongs_the_lease_also_when_the_word_of_the_last_one_was_lost() {
+async fn renewal_works_after_a_lost_acknowledgement_of_the_last_one() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let leases = PortLeases::new(&bus, &host(), LEASE);
     let first = leases.claim(8_080, &lease("w"), 0).await.expect("claimed");
     let second = leases.renew(first, &lease("w")).await.expect("renewed");
     check_time_to_live(&bus, second).await;
-    // As if we had never heard of the second.
+    // The revision of the second renewal is unknown, as if its acknowledgement had been lost.
     let third = leases.renew(first, &lease("w")).await.expect("renewed");
     assert!(third.revision > second.revision);
     check_time_to_live(&bus, third).await;
 }
 
 #[tokio::test]
-async fn a_lease_that_went_to_another_is_neither_renewed_nor_released_by_who_had_it() {
+async fn former_holder_can_neither_renew_nor_release_a_lease() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let leases = PortLeases::new(&bus, &host(), LEASE);
     let old = leases.claim(8_080, &lease("old"), 0).await.expect("claimed");
     let revision = leases.release(old, &lease("old")).await.expect("released");
     let new = leases.claim(8_080, &lease("new"), revision).await.expect("claimed");
-    assert!(leases.renew(old, &lease("old")).await.is_err());
-    assert!(leases.release(old, &lease("old")).await.is_err());
+    for refused in [leases.renew(old, &lease("old")).await.err(), leases.release(old, &lease("old")).await.err()] {
+        assert!(refused.as_ref().is_some_and(|error| error.cause.contains("for worker new")), "{refused:?}");
+    }
     assert_eq!(Registry::ports(&bus).get("workshop.8080").await.expect("read"), Some(lease("new")));
-    leases.renew(new, &lease("new")).await.expect("still the new one's");
+    leases.renew(new, &lease("new")).await.expect("the new holder keeps it");
 }
 
 #[tokio::test]
-async fn a_release_that_a_renewal_overtook_still_gives_the_port_back() {
+async fn release_with_an_outdated_revision_still_frees_the_port() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let leases = PortLeases::new(&bus, &host(), LEASE);
@@ -211,7 +212,7 @@ async fn a_release_that_a_renewal_overtook_still_gives_the_port_back() {
 }
 
 #[tokio::test]
-async fn a_release_of_a_port_that_is_free_already_is_none() {
+async fn releasing_a_free_port_again_changes_nothing() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let leases = PortLeases::new(&bus, &host(), LEASE);
@@ -221,7 +222,7 @@ async fn a_release_of_a_port_that_is_free_already_is_none() {
 }
 
 #[tokio::test]
-async fn a_lease_survives_a_restart_of_the_server() {
+async fn port_lease_survives_a_server_restart() {
     let mut server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let claim = PortLeases::new(&bus, &host(), LEASE).claim(8_080, &lease("w"), 0).await.expect("claimed");

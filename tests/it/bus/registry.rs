@@ -1,4 +1,4 @@
-//! Registries: read whole, then followed; nothing is missed in between.
+//! Registries: read completely, then watched, without missing a change in between.
 
 use std::time::{Duration, SystemTime};
 
@@ -40,7 +40,7 @@ fn hive(epoch: u64) -> HiveRecord {
     }
 }
 
-/// An entry without what the server adds to it.
+/// An entry without its revision and time, which the server adds.
 fn set<T>(key: &str, document: T) -> Entry<T> {
     Entry::Set { key: key.to_owned(), document, revision: 0, stored: SystemTime::UNIX_EPOCH }
 }
@@ -54,20 +54,20 @@ async fn watch<T: serde::Serialize + serde::de::DeserializeOwned>(registry: &Reg
 }
 
 async fn next<T: serde::de::DeserializeOwned>(watch: &mut RegistryWatch<T>) -> Entry<T> {
-    match soon("entry", watch.next()).await.expect("the watch goes on") {
+    match soon("entry", watch.next()).await.expect("the watch continues") {
         Entry::Set { key, document, .. } => set(&key, document),
         other => other,
     }
 }
 
-/// Writes what any client may write.
+/// Writes a raw value, as any client may.
 async fn put_by_hand(bus: &Bus, bucket: &str, key: &str, value: &'static str) {
-    let bucket = bus.jetstream().get_key_value(bucket).await.expect("the bucket is there");
+    let bucket = bus.jetstream().get_key_value(bucket).await.expect("the bucket exists");
     bucket.put(key, value.into()).await.expect("stored");
 }
 
 #[tokio::test]
-async fn a_watch_of_an_empty_registry_is_current_at_once_and_then_tells_changes() {
+async fn watch_of_an_empty_registry_is_current_at_once() {
     let server = NatsServer::start().await;
     let models = Registry::models(&server.bus("rbee").await);
     let mut watch = watch(&models).await;
@@ -79,7 +79,7 @@ async fn a_watch_of_an_empty_registry_is_current_at_once_and_then_tells_changes(
 }
 
 #[tokio::test]
-async fn a_watch_tells_what_is_there_then_that_it_is_current_then_changes() {
+async fn watch_yields_documents_then_current_then_changes() {
     let server = NatsServer::start().await;
     let models = Registry::models(&server.bus("rbee").await);
     for key in ["a", "b", "a"] {
@@ -94,7 +94,7 @@ async fn a_watch_tells_what_is_there_then_that_it_is_current_then_changes() {
 }
 
 #[tokio::test]
-async fn a_registry_of_which_everything_was_removed_is_current_without_any_document() {
+async fn watch_of_an_emptied_registry_is_current_without_documents() {
     let server = NatsServer::start().await;
     let models = Registry::models(&server.bus("rbee").await);
     models.put("a", &spec("1")).await.expect("stored");
@@ -107,7 +107,7 @@ async fn a_registry_of_which_everything_was_removed_is_current_without_any_docum
 }
 
 #[tokio::test]
-async fn a_watch_of_some_keys_tells_only_those() {
+async fn watch_of_some_keys_yields_only_those() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let models = Registry::models(&bus);
@@ -120,13 +120,13 @@ async fn a_watch_of_some_keys_tells_only_those() {
 }
 
 #[tokio::test]
-async fn a_key_that_nobody_renews_is_told_as_gone_and_a_renewed_one_stays() {
+async fn expired_key_is_reported_as_gone_and_a_renewed_one_stays() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let (hives, outbox) = (Registry::hives(&bus), Outbox::start(&bus));
-    let lapses = Some(Duration::from_secs(1));
-    hives.put_ordered(&outbox, "left", &hive(1), lapses);
-    hives.put_ordered(&outbox, "renewed", &hive(1), lapses);
+    let expires = Some(Duration::from_secs(1));
+    hives.put_ordered(&outbox, "left", &hive(1), expires);
+    hives.put_ordered(&outbox, "renewed", &hive(1), expires);
     hives.put_ordered(&outbox, "renewed", &hive(2), Some(Duration::from_secs(600)));
     outbox.drained(PATIENCE).await;
     let mut watch = watch(&hives).await;
@@ -140,7 +140,7 @@ async fn a_key_that_nobody_renews_is_told_as_gone_and_a_renewed_one_stays() {
 }
 
 #[tokio::test]
-async fn keys_are_written_and_removed_in_the_order_of_the_outbox() {
+async fn registry_keys_are_written_in_outbox_order() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let (hives, outbox) = (Registry::hives(&bus), Outbox::start(&bus));
@@ -152,7 +152,7 @@ async fn keys_are_written_and_removed_in_the_order_of_the_outbox() {
     for epoch in 1..=50 {
         assert_eq!(next(&mut watch).await, set(&format!("h{epoch}"), hive(epoch)));
     }
-    // A bucket keeps the last of each key: what a watch sees of the ones before it is chance, the end is not.
+    // A bucket keeps the last value of each key: a watch may miss the earlier ones, so only the end is checked.
     for epoch in 1..=50 {
         hives.remove_ordered(&outbox, "removed-first");
         hives.put_ordered(&outbox, "removed-first", &hive(epoch), None);
@@ -165,7 +165,7 @@ async fn keys_are_written_and_removed_in_the_order_of_the_outbox() {
 }
 
 #[tokio::test]
-async fn what_is_no_document_of_the_registry_is_told_with_what_is_wrong() {
+async fn unreadable_document_is_reported_with_the_reason() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let models = Registry::models(&bus);
@@ -179,11 +179,12 @@ async fn what_is_no_document_of_the_registry_is_told_with_what_is_wrong() {
     }
     assert_eq!(next(&mut watch).await, set("good", spec("")));
     assert_eq!(models.all().await.expect("read"), [("good".to_owned(), spec(""))]);
-    assert!(models.get("bad").await.is_err());
+    let refused = models.get("bad").await.expect_err("it is no JSON").to_string();
+    assert!(refused.contains("expected"), "{refused}");
 }
 
 #[tokio::test]
-async fn a_watch_goes_on_when_the_server_was_killed_in_between() {
+async fn watch_continues_after_a_server_restart() {
     let mut server = NatsServer::start().await;
     let models = Registry::models(&server.bus("rbee").await);
     models.put("before", &spec("1")).await.expect("stored");
@@ -196,7 +197,7 @@ async fn a_watch_goes_on_when_the_server_was_killed_in_between() {
     assert_eq!(next_new(&mut watch).await, set("after", spec("2")));
 }
 
-/// The next entry that is not one of the keys from before, which are told again after an interruption.
+/// The next entry that is not key `before`, which a watch may repeat after an interruption.
 async fn next_new(watch: &mut RegistryWatch<ModelSpec>) -> Entry<ModelSpec> {
     loop {
         match next(watch).await {
@@ -207,12 +208,12 @@ async fn next_new(watch: &mut RegistryWatch<ModelSpec>) -> Entry<ModelSpec> {
 }
 
 #[tokio::test]
-async fn what_went_while_a_watch_was_cut_off_is_told_as_gone_even_when_the_notice_has_lapsed() {
+async fn watch_reports_keys_removed_while_it_was_cut_off() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let leases = PortLeases::new(&bus, &name("host"), Duration::from_secs(660));
     let lease = PortLease { hive: name("h"), hive_epoch: 1, worker: name("w") };
-    let went = leases.claim(1, &lease, 0).await.expect("claimed");
+    let released = leases.claim(1, &lease, 0).await.expect("claimed");
     leases.claim(2, &lease, 0).await.expect("claimed");
 
     let relay = Relay::start(server.url()).await;
@@ -226,10 +227,10 @@ async fn what_went_while_a_watch_was_cut_off_is_told_as_gone_even_when_the_notic
     assert_eq!(seen, [set("host.1", lease.clone()), set("host.2", lease.clone()), Entry::Synced]);
 
     relay.cut();
-    soon("loss of the connection", online.wait_for(|online| !online)).await.expect("told");
-    leases.release(went, &lease).await.expect("released");
-    let stream = bus.jetstream().get_stream("KV_rbee_ports").await.expect("the bucket is there");
-    eventually("the notice of the release is gone", PATIENCE, async || {
+    soon("loss of the connection", online.wait_for(|online| !online)).await.expect("the connection is ours");
+    leases.release(released, &lease).await.expect("released");
+    let stream = bus.jetstream().get_stream("KV_rbee_ports").await.expect("the bucket exists");
+    eventually("the marker of the release has expired", PATIENCE, async || {
         stream.get_info().await.is_ok_and(|info| info.state.messages == 1)
     })
     .await;

@@ -1,4 +1,4 @@
-//! What an operator may set about the bus has the effect that it says.
+//! Settings of the bus take effect.
 
 use std::{
     net::TcpListener,
@@ -16,7 +16,7 @@ use rbee_tests::{
 
 use crate::sample::{done, job, name, pull, queue, submission};
 
-/// What is set to a fraction of a second ends sooner than this, and by default takes longer.
+/// Limit for a setting of a fraction of a second. Each default is longer than this.
 const SOON: Duration = Duration::from_millis(2500);
 
 fn event(number: u32) -> Event {
@@ -24,16 +24,16 @@ fn event(number: u32) -> Event {
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_is_given_up_after_the_time_to_connect() {
-    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("nats://{}", silent.local_addr().expect("an address"));
+async fn connect_timeout_applies_to_an_unresponsive_server() {
+    let unresponsive = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("nats://{}", unresponsive.local_addr().expect("an address"));
     let begun = Instant::now();
-    connect_with(&url, "rbee", "connect=100ms").await.expect_err("nobody speaks");
+    connect_with(&url, "rbee", "connect=100ms").await.expect_err("no greeting comes");
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
-async fn a_request_that_is_not_answered_is_given_up_and_missed_pings_end_the_connection() {
+async fn request_and_ping_timeouts_apply_without_replies() {
     let server = NatsServer::start().await;
     let relay = Relay::start(server.url()).await;
     let bus = connect_with(relay.url(), "rbee", "connect=200ms,request=300ms,ping=100ms").await.expect("connected");
@@ -42,19 +42,19 @@ async fn a_request_that_is_not_answered_is_given_up_and_missed_pings_end_the_con
     bus.round_trip().await.expect_err("nothing comes back");
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     let mut online = bus.online();
-    soon("word that the bus is away", online.wait_for(|online| !online)).await.expect("the connection is ours");
+    soon("loss of the connection", online.wait_for(|online| !online)).await.expect("the connection is ours");
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
-async fn a_reader_that_cannot_be_opened_anew_is_given_up() {
+async fn reader_that_cannot_be_reopened_fails() {
     let server = NatsServer::start().await;
     let observer = server.bus("rbee").await;
     let relay = Relay::start(server.url()).await;
     let bus = connect_with(relay.url(), "rbee", "reader=200ms").await.expect("connected");
-    let mut events = EventReader::since(&bus, "rbee.evt.>", None).await.expect("followed");
+    let mut events = EventReader::since(&bus, "rbee.evt.>", None).await.expect("subscribed");
     observer.jetstream().delete_stream("rbee_events").await.expect("deleted");
-    // The reader is opened anew when the connection is back, and finds nothing there.
+    // The reader is reopened when the connection is back, and finds no stream.
     relay.cut();
     relay.restore();
     let begun = Instant::now();
@@ -63,18 +63,18 @@ async fn a_reader_that_cannot_be_opened_anew_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_command_lapses_after_its_time() {
+async fn command_setting_limits_the_lifetime_of_commands() {
     let server = NatsServer::start().await;
     server.bus("rbee").await;
     let bus = connect_with(server.url(), "rbee", "command=7s").await.expect("connected");
     bus.command(&name("h"), &HiveCommand::Resume).await.expect("stored");
-    let stream = bus.jetstream().get_stream("rbee_commands").await.expect("the stream is there");
-    let stored = stream.get_last_raw_message_by_subject("rbee.cmd.hive.h").await.expect("it is there");
+    let stream = bus.jetstream().get_stream("rbee_commands").await.expect("the stream exists");
+    let stored = stream.get_last_raw_message_by_subject("rbee.cmd.hive.h").await.expect("it exists");
     assert_eq!(stored.headers.get("Nats-TTL").map(|value| value.as_str()), Some("7"));
 }
 
 #[tokio::test]
-async fn events_beyond_the_bound_of_the_outbox_are_lost_while_the_bus_is_away() {
+async fn full_outbox_drops_events_while_the_bus_is_down() {
     let mut server = NatsServer::start().await;
     server.bus("rbee").await;
     let bus = connect_with(server.url(), "rbee", "outbox=2").await.expect("connected");
@@ -84,20 +84,20 @@ async fn events_beyond_the_bound_of_the_outbox_are_lost_while_the_bus_is_away() 
     server.restart().await;
     outbox.drained(PATIENCE).await;
     let stored = recent_events(&bus, "rbee.evt.worker.>", std::time::SystemTime::UNIX_EPOCH).await.expect("read");
-    // One more may have left it before the others came.
+    // One event may have left the outbox before the others were added.
     assert!((2..=3).contains(&stored.len()), "{}", stored.len());
 }
 
 #[tokio::test]
-async fn a_follower_looks_at_the_stream_after_its_silence() {
+async fn follower_checks_the_stream_after_its_silence_setting() {
     let server = NatsServer::start().await;
     let observer = server.bus("rbee").await;
     let bus = connect_with(server.url(), "rbee", "output_recheck=100ms").await.expect("connected");
     let (tenant, id) = job("a");
-    let mut follow = bus.read_output(&tenant, &id).await.expect("followed");
-    let stream = observer.jetstream().get_stream("rbee_output").await.expect("the stream is there");
-    let silent = Config { republish: None, ..stream.cached_info().config.clone() };
-    observer.jetstream().update_stream(silent).await.expect("the server takes it");
+    let mut follow = bus.read_output(&tenant, &id).await.expect("subscribed");
+    let stream = observer.jetstream().get_stream("rbee_output").await.expect("the stream exists");
+    let without_republish = Config { republish: None, ..stream.cached_info().config.clone() };
+    observer.jetstream().update_stream(without_republish).await.expect("the server accepts it");
     let begun = Instant::now();
     observer.append(&tenant, &id, &done(0), 0).await.expect("appended");
     assert_eq!(follow.next(PATIENCE).await.expect("read").expect("a chunk").chunk, done(0));
@@ -105,11 +105,16 @@ async fn a_follower_looks_at_the_stream_after_its_silence() {
 }
 
 #[tokio::test]
-async fn a_job_comes_again_after_the_time_of_redelivery_which_the_stream_tells_workers() {
+async fn redelivery_setting_applies_to_jobs_and_reaches_workers() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let limits: BusLimits = "redelivery=1s".parse().expect("limits");
-    Plan::with_limits(&bus, &limits).await.expect("the server answers").apply(&bus).await.expect("the server takes it");
+    Plan::with_limits(&bus, &limits)
+        .await
+        .expect("the server answers")
+        .apply(&bus)
+        .await
+        .expect("the server accepts it");
     bus.submit(submission("a")).await.expect("accepted");
     let queue = queue(&bus).await;
     let first = pull(&queue).await;
@@ -120,14 +125,19 @@ async fn a_job_comes_again_after_the_time_of_redelivery_which_the_stream_tells_w
 }
 
 #[tokio::test]
-async fn what_is_older_than_its_age_goes() {
+async fn output_older_than_its_age_limit_is_removed() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let limits: BusLimits = "output_age=1s,duplicates=1s".parse().expect("limits");
-    Plan::with_limits(&bus, &limits).await.expect("the server answers").apply(&bus).await.expect("the server takes it");
+    Plan::with_limits(&bus, &limits)
+        .await
+        .expect("the server answers")
+        .apply(&bus)
+        .await
+        .expect("the server accepts it");
     let (tenant, id) = job("a");
     bus.append(&tenant, &id, &done(0), 0).await.expect("appended");
-    let stream = bus.jetstream().get_stream("rbee_output").await.expect("the stream is there");
+    let stream = bus.jetstream().get_stream("rbee_output").await.expect("the stream exists");
     eventually("the output is gone", PATIENCE, async || {
         let last = stream.get_last_raw_message_by_subject("rbee.tok.default.a").await;
         last.is_err_and(|error| error.kind() == LastRawMessageErrorKind::NoMessageFound)

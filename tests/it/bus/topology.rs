@@ -1,4 +1,4 @@
-//! Plan and apply: a server is brought to the topology, and nothing on it is ever deleted.
+//! Plan and apply: a server gets the topology, and nothing on it is ever deleted.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ async fn plan(bus: &Bus) -> Plan {
     Plan::compute(bus).await.expect("the server answers")
 }
 
-/// What the server has as the stream `name`.
+/// Configuration of the stream `name` on the server.
 async fn config(bus: &Bus, name: &str) -> Config {
-    bus.jetstream().get_stream(name).await.expect("the stream is there").cached_info().config.clone()
+    bus.jetstream().get_stream(name).await.expect("the stream exists").cached_info().config.clone()
 }
 
 #[tokio::test]
-async fn an_empty_server_gets_everything_and_a_second_plan_is_empty() {
+async fn plan_creates_every_stream_once() {
     let server = NatsServer::start().await;
     let bus = server.connect("rbee").await;
     let first = plan(&bus).await;
@@ -33,13 +33,13 @@ async fn an_empty_server_gets_everything_and_a_second_plan_is_empty() {
         .collect();
     let topology = Topology::new(&Namespace::default());
     assert_eq!(created, topology.streams.iter().map(|stream| stream.name.as_str()).collect::<Vec<_>>());
-    first.apply(&bus).await.expect("the server takes it");
+    first.apply(&bus).await.expect("the server accepts it");
     assert_eq!(plan(&bus).await, Plan::default());
     assert_eq!(plan(&bus).await.to_string(), "nothing to change\n");
 }
 
 #[tokio::test]
-async fn a_changed_setting_is_planned_as_an_update_and_applied_and_the_operators_settings_stay() {
+async fn plan_updates_our_settings_and_keeps_those_of_operators() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     bus.submit(submission("a")).await.expect("accepted");
@@ -48,7 +48,7 @@ async fn a_changed_setting_is_planned_as_an_update_and_applied_and_the_operators
 
     let planned = Plan::with_limits(&bus, &BusLimits::default()).await.expect("the server answers");
     assert_eq!(planned.to_string(), "update rbee_jobs:\n  max_messages_per_subject: 5 -> 10000\n");
-    planned.apply(&bus).await.expect("the server takes it");
+    planned.apply(&bus).await.expect("the server accepts it");
 
     assert_eq!(plan(&bus).await, Plan::default());
     let after = config(&bus, "rbee_jobs").await;
@@ -57,13 +57,17 @@ async fn a_changed_setting_is_planned_as_an_update_and_applied_and_the_operators
 }
 
 #[tokio::test]
-async fn limits_are_applied_by_who_has_them_and_left_alone_by_who_has_none() {
+async fn limits_change_only_with_a_plan_that_has_limits() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let limits = "queued=1,events_age=7d,output_size=64MiB,duplicates=1m".parse().expect("limits");
     let planned = Plan::with_limits(&bus, &limits).await.expect("the server answers");
-    assert_eq!(planned.changes.len(), Topology::new(&Namespace::default()).streams.len(), "ids are remembered in all");
-    planned.apply(&bus).await.expect("the server takes it");
+    assert_eq!(
+        planned.changes.len(),
+        Topology::new(&Namespace::default()).streams.len(),
+        "every stream has a duplicate window"
+    );
+    planned.apply(&bus).await.expect("the server accepts it");
     assert_eq!(config(&bus, "rbee_events").await.max_age, Duration::from_secs(7 * 24 * 60 * 60));
     assert_eq!(config(&bus, "rbee_output").await.max_bytes, 64 << 20);
     assert_eq!(plan(&bus).await, Plan::default());
@@ -73,10 +77,15 @@ async fn limits_are_applied_by_who_has_them_and_left_alone_by_who_has_none() {
     assert_eq!(full.code, FailureCode::QueueFull, "{full}");
 
     let back = Plan::with_limits(&bus, &BusLimits::default()).await.expect("the server answers");
-    back.apply(&bus).await.expect("the server takes it");
+    back.apply(&bus).await.expect("the server accepts it");
     bus.submit(submission("b")).await.expect("accepted");
     let small = "jobs_size=1KiB".parse().expect("limits");
-    Plan::with_limits(&bus, &small).await.expect("the server answers").apply(&bus).await.expect("the server takes it");
+    Plan::with_limits(&bus, &small)
+        .await
+        .expect("the server answers")
+        .apply(&bus)
+        .await
+        .expect("the server accepts it");
     let full = async || {
         for number in 0..10 {
             if let Err(failure) = bus.submit(submission(&format!("more-{number}"))).await {
@@ -89,7 +98,7 @@ async fn limits_are_applied_by_who_has_them_and_left_alone_by_who_has_none() {
 }
 
 #[tokio::test]
-async fn a_difference_that_no_update_can_mend_is_refused_and_nothing_is_deleted() {
+async fn unfixable_difference_is_refused_and_nothing_is_deleted() {
     let server = NatsServer::start().await;
     let bus = server.connect("rbee").await;
     let subjects = vec!["rbee.job.>".to_owned()];
@@ -97,17 +106,17 @@ async fn a_difference_that_no_update_can_mend_is_refused_and_nothing_is_deleted(
     let stream = bus.jetstream().create_stream(by_hand).await.expect("made by hand");
     bus.jetstream().publish("rbee.job.m.batch.t", "kept".into()).await.expect("sent").await.expect("stored");
 
-    let error = plan(&bus).await.apply(&bus).await.expect_err("retention cannot be changed");
+    let error = plan(&bus).await.apply(&bus).await.expect_err("the retention of a stream cannot be changed");
     assert!(matches!(&error, PlanError::Refused { action: "update", stream, .. } if stream == "rbee_jobs"), "{error}");
     let text = error.to_string();
     assert!(text.contains("Nothing was deleted") && text.contains("nats stream edit rbee_jobs"), "{text}");
 
-    let kept = stream.get_info().await.expect("the stream is there");
+    let kept = stream.get_info().await.expect("the stream exists");
     assert_eq!((kept.state.messages, kept.config.retention), (1, RetentionPolicy::Limits));
 }
 
 #[tokio::test]
-async fn two_processes_may_prepare_an_empty_server_at_once() {
+async fn two_processes_can_prepare_a_server_concurrently() {
     let server = NatsServer::start().await;
     let (one, two) = (server.connect("rbee").await, server.connect("rbee").await);
     let (first, second) = (plan(&one).await, plan(&two).await);
@@ -118,7 +127,7 @@ async fn two_processes_may_prepare_an_empty_server_at_once() {
 }
 
 #[tokio::test]
-async fn a_stream_that_another_process_made_meanwhile_is_left_as_it_is() {
+async fn stream_created_by_another_process_is_kept() {
     let server = NatsServer::start().await;
     let bus = server.connect("rbee").await;
     let planned = plan(&bus).await;
@@ -131,7 +140,7 @@ async fn a_stream_that_another_process_made_meanwhile_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn fleets_of_two_namespaces_share_a_server() {
+async fn two_namespaces_can_share_a_server() {
     let server = NatsServer::start().await;
     let (one, two) = (server.bus("one").await, server.bus("two").await);
     one.submit(submission("a")).await.expect("accepted");
@@ -142,7 +151,7 @@ async fn fleets_of_two_namespaces_share_a_server() {
 }
 
 #[tokio::test]
-async fn the_topology_survives_a_restart_of_the_server() {
+async fn topology_survives_a_server_restart() {
     let mut server = NatsServer::start().await;
     server.bus("rbee").await;
     server.kill().await;

@@ -1,4 +1,4 @@
-//! A hive that was away: what it finds when it comes back, and that there is only one of it.
+//! A hive that was down adopts its workers when it is back, and runs only once.
 
 use rbee_nats::{EventReader, Registry};
 use rbee_schema::Chunk;
@@ -8,7 +8,7 @@ use rbee_tests::{
 };
 
 #[tokio::test]
-async fn a_hive_that_was_killed_adopts_its_workers_when_it_comes_back() {
+async fn restarted_hive_adopts_its_workers() {
     let mut fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=200,interval=20ms", 1, 1).await;
     let before = fleet.ready(1).await.remove(0);
@@ -22,7 +22,7 @@ async fn a_hive_that_was_killed_adopts_its_workers_when_it_comes_back() {
     soon("adoption", adopted.next()).await.expect("the server answers").expect("an event");
     let chunks = whole(&mut output).await;
     assert!(matches!(chunks.last(), Some(Chunk::Done { index: 200, .. })), "{:?}", chunks.last());
-    assert!(!chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. })), "the stream did not notice");
+    assert!(!chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. })), "the answer was not interrupted");
     let after = fleet.ready(1).await.remove(0);
     assert_eq!((after.name, after.record), (before.name, before.record));
     let leases = Registry::ports(&fleet.bus).all().await.expect("the server answers");
@@ -30,7 +30,7 @@ async fn a_hive_that_was_killed_adopts_its_workers_when_it_comes_back() {
 }
 
 #[tokio::test]
-async fn a_worker_that_died_while_its_hive_was_away_is_buried_and_started_again() {
+async fn worker_that_died_while_its_hive_was_down_is_restarted() {
     let mut fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=3", 1, 1).await;
     let before = fleet.ready(1).await.remove(0);
@@ -38,7 +38,7 @@ async fn a_worker_that_died_while_its_hive_was_away_is_buried_and_started_again(
     fleet.kill(&before);
     let ports = fleet.ports.range();
     fleet.hive("one", &ports).await;
-    eventually("its next run is ready", PATIENCE, async || {
+    eventually("the next run of the worker is ready", PATIENCE, async || {
         let workers = fleet.workers().await;
         workers.len() == 1
             && workers[0].name == before.name
@@ -51,7 +51,7 @@ async fn a_worker_that_died_while_its_hive_was_away_is_buried_and_started_again(
 }
 
 #[tokio::test]
-async fn a_second_hive_of_the_same_name_ends_with_75_and_the_first_goes_on() {
+async fn second_hive_with_a_name_in_use_exits_with_75() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "", 1, 1).await;
     let before = fleet.ready(1).await.remove(0);
@@ -59,9 +59,9 @@ async fn a_second_hive_of_the_same_name_ends_with_75_and_the_first_goes_on() {
     for (folder, words) in folders.iter().zip(["already runs on this machine", "already runs on"]) {
         let data = folder.display().to_string();
         let refused = fleet.rbee(&["hive", "--name", "one", "--ports", &fleet.ports.range(), "--data", &data]).await;
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert_eq!(refused.status.code(), Some(75), "{said}");
-        assert!(said.contains(words) && said.contains("--name"), "{said}");
+        let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(75), "{stderr}");
+        assert!(stderr.contains(words) && stderr.contains("--name"), "{stderr}");
     }
     assert_eq!(fleet.ready(1).await.remove(0).record, before.record);
 }

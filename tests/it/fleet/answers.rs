@@ -1,4 +1,4 @@
-//! Answers: every token once and in order, whatever dies on the way.
+//! Answers: every token once and in order, whichever process is killed meanwhile.
 
 use rbee_nats::OutputReader;
 use rbee_schema::{
@@ -11,7 +11,7 @@ use rbee_tests::{
 };
 use serde_json::json;
 
-/// A chat whose answer is a function of nothing but its seed.
+/// A chat with a fixed seed, so that its answer is always the same.
 fn seeded(content: &str) -> serde_json::Value {
     let mut body = chat(content);
     body["seed"] = json!(7);
@@ -25,7 +25,7 @@ fn assert_complete(chunks: &[Chunk], count: u32) {
 }
 
 #[tokio::test]
-async fn a_job_for_a_model_without_workers_brings_one_up_and_is_answered() {
+async fn job_for_a_model_without_workers_starts_one() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=5", 0, 1).await;
     assert!(fleet.workers().await.is_empty());
@@ -36,7 +36,7 @@ async fn a_job_for_a_model_without_workers_brings_one_up_and_is_answered() {
 }
 
 #[tokio::test]
-async fn a_job_whose_worker_is_killed_goes_on_elsewhere_and_no_token_is_lost_or_doubled() {
+async fn killed_workers_job_resumes_without_losing_or_repeating_tokens() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=60,interval=20ms", 2, 2).await;
     fleet.ready(2).await;
@@ -44,14 +44,14 @@ async fn a_job_whose_worker_is_killed_goes_on_elsewhere_and_no_token_is_lost_or_
     let expected = whole(&mut undisturbed).await;
 
     let (job, mut output) = fleet.submit("m", seeded("Hi")).await;
-    let chunks = answer_of_the_killed(&fleet, &job, &mut output, [10, 30]).await;
+    let chunks = answer_with_kills(&fleet, &job, &mut output, [10, 30]).await;
     assert_complete(&chunks, 60);
-    assert_eq!(tokens(&chunks), tokens(&expected), "the test engine goes on exactly where it was");
+    assert_eq!(tokens(&chunks), tokens(&expected), "the mock engine resumes exactly where it stopped");
     assert_eq!(text(&chunks), text(&expected));
 }
 
 #[tokio::test]
-async fn a_drawn_answer_of_a_real_model_is_the_same_to_the_letter_whoever_is_killed_and_whatever_runs_beside_it() {
+async fn sampled_answer_is_identical_after_kills_and_beside_other_jobs() {
     let fleet = Fleet::start().await;
     let mut spec = ModelSpec::new(ModelReference::File(model()));
     (spec.replicas, spec.slots) = (Replicas { min: 2, max: 2 }, 2);
@@ -67,22 +67,22 @@ async fn a_drawn_answer_of_a_real_model_is_the_same_to_the_letter_whoever_is_kil
     (beside["max_tokens"], beside["ignore_eos"]) = (json!(100), json!(true));
     let (_, mut other) = fleet.submit("smollm2", beside).await;
     let (job, mut output) = fleet.submit("smollm2", body).await;
-    let chunks = answer_of_the_killed(&fleet, &job, &mut output, [15, 50]).await;
+    let chunks = answer_with_kills(&fleet, &job, &mut output, [15, 50]).await;
     assert_complete(&chunks, 120);
-    assert_eq!(tokens(&chunks), tokens(&expected), "a token is a function of those before it and of nothing else");
+    assert_eq!(tokens(&chunks), tokens(&expected), "a token depends only on the tokens before it");
     assert_eq!(text(&chunks), text(&expected));
     assert_complete(&whole(&mut other).await, 100);
 }
 
-/// What a job answers whose worker is killed when there are so many tokens, and the next one again.
-async fn answer_of_the_killed(fleet: &Fleet, job: &JobId, output: &mut OutputReader, kills: [usize; 2]) -> Vec<Chunk> {
+/// The answer to a job whose worker is killed when the answer has `kills[0]` tokens, and the next worker at `kills[1]`.
+async fn answer_with_kills(fleet: &Fleet, job: &JobId, output: &mut OutputReader, kills: [usize; 2]) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     for kill_at in kills {
         while tokens(&chunks).len() < kill_at {
-            chunks.push(output.next(PATIENCE).await.expect("the answer goes on").expect("it is not over").chunk);
+            chunks.push(output.next(PATIENCE).await.expect("the answer continues").expect("it has no end yet").chunk);
         }
         let workers = fleet.workers().await;
-        let busy = workers.iter().find(|worker| worker.jobs.contains(job)).expect("somebody runs the job");
+        let busy = workers.iter().find(|worker| worker.jobs.contains(job)).expect("a worker runs the job");
         fleet.kill(busy);
     }
     chunks.extend(whole(output).await);
@@ -91,7 +91,7 @@ async fn answer_of_the_killed(fleet: &Fleet, job: &JobId, output: &mut OutputRea
 }
 
 #[tokio::test]
-async fn a_job_that_crashes_its_worker_once_is_answered_by_the_next_run() {
+async fn job_that_crashes_its_worker_once_is_answered_by_the_next_run() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "", 0, 1).await;
     let (_, mut output) = fleet.submit("m", chat("mock: tokens=12 interval=5ms crash=6")).await;
@@ -100,24 +100,24 @@ async fn a_job_that_crashes_its_worker_once_is_answered_by_the_next_run() {
 }
 
 #[tokio::test]
-async fn a_job_that_ends_every_worker_is_given_up_and_its_model_serves_on() {
+async fn job_that_kills_every_worker_is_dead_lettered() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=3", 1, 1).await;
     let (job, mut output) = fleet.submit("m", chat("mock: tokens=9 poison=2")).await;
     let chunks = whole(&mut output).await;
     let Some(Chunk::Error { error }) = chunks.last() else { panic!("{chunks:?}") };
     assert!(error.code == FailureCode::TriedTooOften && error.message.contains("3 workers"), "{error}");
-    let dead = fleet.bus.jetstream().get_stream("rbee_dead").await.expect("there");
-    let kept = dead.get_last_raw_message_by_subject("rbee.dead.m").await.expect("it is kept for people");
+    let dead = fleet.bus.jetstream().get_stream("rbee_dead").await.expect("the stream exists");
+    let kept = dead.get_last_raw_message_by_subject("rbee.dead.m").await.expect("the dead letter is stored");
     let kept: DeadJob = serde_json::from_slice(&kept.payload).expect("a dead job");
     assert_eq!(kept.job, job);
     let (_, mut output) = fleet.submit("m", chat("Hi")).await;
     assert_complete(&whole(&mut output).await, 3);
-    assert_eq!(fleet.ready(1).await[0].record.epoch, 4, "three were lost, none of them in a crash loop");
+    assert_eq!(fleet.ready(1).await[0].record.epoch, 4, "three workers were killed, and none entered a crash loop");
 }
 
 #[tokio::test]
-async fn a_job_that_its_workers_give_back_in_good_order_is_never_given_up() {
+async fn job_returned_by_terminated_workers_is_never_dead_lettered() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=300,interval=10ms", 1, 1).await;
     fleet.ready(1).await;
@@ -125,14 +125,14 @@ async fn a_job_that_its_workers_give_back_in_good_order_is_never_given_up() {
     let mut chunks = Vec::new();
     for round in 1..=4 {
         while tokens(&chunks).len() < round * 10 {
-            chunks.push(output.next(PATIENCE).await.expect("the answer goes on").expect("it is not over").chunk);
+            chunks.push(output.next(PATIENCE).await.expect("the answer continues").expect("it has no end yet").chunk);
         }
         let worker = fleet.ready(1).await.remove(0);
         let stop = HiveCommand::Stop { worker: worker.name, why: "a test".to_owned(), mode: StopMode::Terminate };
         fleet.bus.command(&worker.hive, &stop).await.expect("stored");
-        // Its minimum of one worker brings the next.
+        // The model has at least one worker, so another one starts.
         while !matches!(chunks.last(), Some(Chunk::Resumed { .. })) {
-            chunks.push(output.next(PATIENCE).await.expect("the answer goes on").expect("it is not over").chunk);
+            chunks.push(output.next(PATIENCE).await.expect("the answer continues").expect("it has no end yet").chunk);
         }
     }
     chunks.extend(whole(&mut output).await);
@@ -141,7 +141,7 @@ async fn a_job_that_its_workers_give_back_in_good_order_is_never_given_up() {
 }
 
 #[tokio::test]
-async fn jobs_run_side_by_side_in_the_slots_of_a_worker() {
+async fn jobs_run_concurrently_in_the_slots_of_a_worker() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=30,interval=10ms", 1, 1).await;
     fleet.ready(1).await;
@@ -155,7 +155,7 @@ async fn jobs_run_side_by_side_in_the_slots_of_a_worker() {
 }
 
 #[tokio::test]
-async fn an_answer_stops_at_its_limit_and_at_a_stop_text() {
+async fn answer_stops_at_max_tokens_and_at_a_stop_text() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=50", 0, 1).await;
     let mut limited = seeded("Hi");
@@ -178,7 +178,7 @@ async fn an_answer_stops_at_its_limit_and_at_a_stop_text() {
 }
 
 #[tokio::test]
-async fn a_running_answer_does_not_notice_that_the_queen_is_killed() {
+async fn running_answer_survives_the_kill_of_the_queen() {
     let mut fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=40,interval=10ms", 1, 1).await;
     fleet.ready(1).await;
@@ -193,12 +193,12 @@ async fn a_running_answer_does_not_notice_that_the_queen_is_killed() {
 }
 
 #[tokio::test]
-async fn an_answer_goes_on_when_the_server_was_killed_and_is_back() {
+async fn running_answer_continues_after_a_server_restart() {
     let mut fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=100,interval=20ms", 1, 1).await;
     fleet.ready(1).await;
     let (_, mut output) = fleet.submit("m", chat("Hi")).await;
-    let first = output.next(PATIENCE).await.expect("the answer begins").expect("it is not over");
+    let first = output.next(PATIENCE).await.expect("the answer begins").expect("it has no end yet");
     fleet.server.kill().await;
     fleet.server.restart().await;
     let mut chunks = vec![first.chunk];

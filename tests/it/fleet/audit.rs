@@ -1,4 +1,4 @@
-//! What happened can be read, and whoever changes it is found out; what an operator should look at is told.
+//! The audit trail detects changes, and alerts report what needs an operator.
 
 use rbee_nats::recent_events;
 use rbee_schema::{AlertEvent, AlertKind, AuditEvent, ModelReference, ModelSpec};
@@ -7,10 +7,10 @@ use rbee_tests::{
     wait::{PATIENCE, eventually},
 };
 
-async fn said(fleet: &Fleet, arguments: &[&str]) -> (Option<i32>, String) {
+async fn run(fleet: &Fleet, arguments: &[&str]) -> (Option<i32>, String) {
     let output = fleet.rbee(arguments).await;
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    // Lines are broken to the width of a terminal.
+    // Lines are wrapped to the width of a terminal.
     (output.status.code(), text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
@@ -26,7 +26,7 @@ async fn alerts(fleet: &Fleet, kind: AlertKind) -> Vec<AlertEvent> {
 }
 
 #[tokio::test]
-async fn the_trail_is_sealed_and_an_event_that_is_removed_breaks_it_also_over_a_change_of_leaders() {
+async fn removed_event_breaks_the_audit_trail_across_leaders() {
     let mut fleet = Fleet::start().await;
     fleet.queen_named("second", "").await;
     let spec = ModelSpec::new(ModelReference::Mock(String::new()));
@@ -35,65 +35,69 @@ async fn the_trail_is_sealed_and_an_event_that_is_removed_breaks_it_also_over_a_
     fleet.kill_role("queen");
     let before = seals(&fleet).await.len();
     fleet.serve("m", ModelSpec { slots: 4, ..spec }).await;
-    eventually("the other queen seals", PATIENCE, async || seals(&fleet).await.len() > before).await;
-    let (code, text) = said(&fleet, &["audit", "verify"]).await;
+    eventually("the other queen seals events", PATIENCE, async || seals(&fleet).await.len() > before).await;
+    let (code, text) = run(&fleet, &["audit", "verify"]).await;
     assert!(code == Some(0) && text.contains("events under"), "{text}");
     let hash = text.rsplit(' ').next().expect("a hash").to_owned();
-    let (code, text) = said(&fleet, &["audit", "verify", "--expect", &hash]).await;
+    let (code, text) = run(&fleet, &["audit", "verify", "--expect", &hash]).await;
     assert_eq!(code, Some(0), "{text}");
-    let (code, text) = said(&fleet, &["audit", "verify", "--expect", "0000"]).await;
+    let (code, text) = run(&fleet, &["audit", "verify", "--expect", "0000"]).await;
     assert!(code == Some(1) && text.contains("no seal has the hash 0000"), "{text}");
 
-    let (code, text) = said(&fleet, &["audit", "--since", "10m"]).await;
+    let (code, text) = run(&fleet, &["audit", "--since", "10m"]).await;
     assert_eq!(code, Some(0));
     for words in ["hive one joined", "model m declared new: mock:", "model m declared slots 2 -> 4", "leader-changed"] {
         assert!(text.contains(words), "{words}: {text}");
     }
 
-    let stream = fleet.bus.jetstream().get_stream("rbee_events").await.expect("the stream is there");
+    let stream = fleet.bus.jetstream().get_stream("rbee_events").await.expect("the stream exists");
     let joined = recent_events(&fleet.bus, "rbee.evt.hive.one.joined", std::time::SystemTime::UNIX_EPOCH).await;
     let joined = joined.expect("the server answers").remove(0).sequence;
     stream.delete_message(joined).await.expect("it can be deleted");
-    let (code, text) = said(&fleet, &["audit", "verify"]).await;
+    let (code, text) = run(&fleet, &["audit", "verify"]).await;
     assert!(code == Some(1) && text.contains("was changed, added or removed"), "{text}");
 }
 
 #[tokio::test]
-async fn a_job_that_is_given_up_and_a_crash_loop_are_told_to_the_operator_and_so_is_its_end() {
+async fn dead_letters_and_crash_loops_raise_alerts_that_clear() {
     let mut fleet = Fleet::bare().await;
     fleet.queen().await;
     let one = fleet.hive_one("first_backoff=10ms,backoff=10ms,backoff_most=20ms,trial=10m");
     fleet.start_hive(&one).await;
     fleet.serve_mock("m", "crash=0", 1, 1).await;
-    // Each ends three workers before it is given up; after five ends in a row a worker loops.
+    // Each job kills three workers before it is dead-lettered. A worker enters a crash loop after five exits in a row.
     for _ in 0..6 {
         fleet.submit("m", rbee_tests::fleet::chat("Hi")).await;
     }
-    eventually("a job is given up", PATIENCE, async || !alerts(&fleet, AlertKind::DeadLetter).await.is_empty()).await;
-    eventually("it is told", PATIENCE, async || !alerts(&fleet, AlertKind::CrashLoop).await.is_empty()).await;
-    let told = alerts(&fleet, AlertKind::CrashLoop).await;
+    eventually("a job is dead-lettered", PATIENCE, async || !alerts(&fleet, AlertKind::DeadLetter).await.is_empty())
+        .await;
+    eventually("the event is published", PATIENCE, async || !alerts(&fleet, AlertKind::CrashLoop).await.is_empty())
+        .await;
+    let raised = alerts(&fleet, AlertKind::CrashLoop).await;
     assert!(
-        matches!(&told[..], [AlertEvent::Raised { about, remedy, .. }] if about.starts_with("one/m-") && remedy.contains("rbee reset")),
-        "{told:?}"
+        matches!(&raised[..], [AlertEvent::Raised { about, remedy, .. }] if about.starts_with("one/m-") && remedy.contains("rbee reset")),
+        "{raised:?}"
     );
     fleet.rbee(&["remove", "m"]).await;
     let is_over = |alerts: &[AlertEvent]| matches!(alerts.last(), Some(AlertEvent::Cleared { .. }));
-    eventually("its end is told", PATIENCE, async || is_over(&alerts(&fleet, AlertKind::CrashLoop).await)).await;
+    eventually("the alert is cleared", PATIENCE, async || is_over(&alerts(&fleet, AlertKind::CrashLoop).await)).await;
 }
 
 #[tokio::test]
-async fn who_was_not_let_in_is_told() {
+async fn refused_login_is_published_as_an_event() {
     let mut fleet = Fleet::bare().await;
     fleet.queen().await;
-    let url = |who: &str| fleet.server.url().replace("nats://", &format!("nats://{who}@"));
-    assert!(rbee_tests::nats::connect(&url("rbee:rbe%65"), "rbee").await.is_ok(), "that is the password");
-    assert!(rbee_tests::nats::connect(&url("eve:wrong"), "rbee").await.is_err(), "she has another one");
-    eventually("it is told", PATIENCE, async || {
-        let told = recent_events(&fleet.bus, "rbee.evt.queen.*.login-refused", std::time::SystemTime::UNIX_EPOCH).await;
-        let told = told.expect("the server answers");
-        told.iter().any(|event| String::from_utf8_lossy(&event.body).contains(r#""user":"eve""#))
+    let url = |login: &str| fleet.server.url().replace("nats://", &format!("nats://{login}@"));
+    assert!(rbee_tests::nats::connect(&url("rbee:rbe%65"), "rbee").await.is_ok(), "the password is right");
+    let refused = rbee_tests::nats::connect(&url("eve:wrong"), "rbee").await.expect_err("the password is wrong");
+    assert!(refused.to_string().contains("authorization violation"), "{refused}");
+    eventually("the event is published", PATIENCE, async || {
+        let events =
+            recent_events(&fleet.bus, "rbee.evt.queen.*.login-refused", std::time::SystemTime::UNIX_EPOCH).await;
+        let events = events.expect("the server answers");
+        events.iter().any(|event| String::from_utf8_lossy(&event.body).contains(r#""user":"eve""#))
     })
     .await;
-    let (_, text) = said(&fleet, &["audit", "--since", "10m"]).await;
+    let (_, text) = run(&fleet, &["audit", "--since", "10m"]).await;
     assert!(text.contains("login-refused") && text.contains("Authentication Failure"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! Bad input: each is answered, at once, with what is wrong and what to do.
+//! Bad input: answered at once with the reason and a remedy.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ use rbee_tests::{
 };
 use serde_json::json;
 
-/// Submits a body as it is and returns the failure with which it is answered.
+/// Submits a raw body, and returns the failure that answers it.
 async fn failure(fleet: &Fleet, model: &str, body: &str) -> Failure {
     let job = JobId::generate();
     let mut output = fleet.bus.read_output(&Tenant::default(), &job).await.expect("the server answers");
@@ -32,16 +32,16 @@ async fn failure(fleet: &Fleet, model: &str, body: &str) -> Failure {
     }
 }
 
-/// A job leaves the queue a moment after its last chunk.
+/// Waits until the queue is empty: a job leaves it shortly after its last chunk.
 async fn queue_is_empty(fleet: &Fleet) {
-    eventually("nothing is left in the queue", PATIENCE, async || {
+    eventually("the queue is empty", PATIENCE, async || {
         fleet.bus.queue_depths().await.is_ok_and(|depths| depths.is_empty())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_request_is_answered_with_what_is_wrong() {
+async fn invalid_body_is_answered_with_the_reason() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "context=100", 1, 1).await;
     let long = chat(&"x".repeat(200)).to_string();
@@ -69,7 +69,7 @@ async fn a_body_that_is_no_request_is_answered_with_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_job_for_an_unknown_model_is_answered_with_the_known_ones() {
+async fn unknown_model_error_lists_the_known_models() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("alpha", "", 0, 1).await;
     fleet.serve_mock("beta", "", 0, 1).await;
@@ -81,7 +81,7 @@ async fn a_job_for_an_unknown_model_is_answered_with_the_known_ones() {
 }
 
 #[tokio::test]
-async fn a_job_that_came_while_no_queen_ran_is_answered_when_one_does() {
+async fn job_submitted_without_a_queen_is_answered_when_one_starts() {
     let mut fleet = Fleet::bare().await;
     let (_, mut output) = fleet.submit("nobody", chat("Hi")).await;
     fleet.queen().await;
@@ -90,7 +90,7 @@ async fn a_job_that_came_while_no_queen_ran_is_answered_when_one_does() {
 }
 
 #[tokio::test]
-async fn a_body_beyond_the_limit_is_refused_by_client_and_server() {
+async fn oversized_body_is_refused_by_client_and_server() {
     let fleet = Fleet::start().await;
     let submission = |size: usize| Submission {
         model: "m".parse().expect("a name"),
@@ -108,7 +108,7 @@ async fn a_body_beyond_the_limit_is_refused_by_client_and_server() {
     assert!(refused.contains("size exceeds maximum"), "{refused}");
 }
 
-/// Declares a model whose file is `reference` and returns how a job for it fails.
+/// Declares a model with this reference, and returns the failure of a job for it.
 async fn failure_of_file(reference: ModelReference) -> Failure {
     let fleet = Fleet::start().await;
     fleet.serve("m", ModelSpec { replicas: Replicas { min: 0, max: 1 }, ..ModelSpec::new(reference) }).await;
@@ -116,17 +116,17 @@ async fn failure_of_file(reference: ModelReference) -> Failure {
 }
 
 #[tokio::test]
-async fn a_missing_model_file_is_told_with_its_path() {
+async fn missing_model_file_error_names_its_path() {
     let failure = failure_of_file(ModelReference::File("/nowhere/model.gguf".into())).await;
     assert_eq!(failure.code, FailureCode::ModelMissing);
     assert!(failure.message.contains("/nowhere/model.gguf"), "{failure}");
 }
 
 #[tokio::test]
-async fn a_truncated_model_file_is_told_as_such_and_the_hive_serves_on() {
+async fn truncated_model_file_fails_its_jobs_only_until_it_is_replaced() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("truncated.gguf");
-    let whole_file = fs::read(model()).expect("the model is there");
+    let whole_file = fs::read(model()).expect("the model can be read");
     fs::write(&file, &whole_file[..whole_file.len() / 2]).expect("written");
     let fleet = Fleet::start().await;
     fleet.serve("broken", ModelSpec::new(ModelReference::File(file.clone()))).await;
@@ -135,7 +135,7 @@ async fn a_truncated_model_file_is_told_as_such_and_the_hive_serves_on() {
     assert_eq!(failure.code, FailureCode::ModelInvalid);
     let (_, mut output) = fleet.submit("sound", chat("Hi")).await;
     assert!(matches!(whole(&mut output).await.last(), Some(Chunk::Done { .. })));
-    // Mended, and asked for again, it is tried again.
+    // With a whole file, the next job makes the hive try again.
     fs::write(&file, &whole_file).expect("written");
     let mut body = chat("Hi");
     body["max_tokens"] = json!(2);
@@ -144,11 +144,11 @@ async fn a_truncated_model_file_is_told_as_such_and_the_hive_serves_on() {
 }
 
 #[tokio::test]
-async fn a_declaration_that_makes_no_sense_is_refused_with_an_event() {
+async fn invalid_declaration_is_refused_with_an_event() {
     let fleet = Fleet::start().await;
     let mut events =
         rbee_nats::EventReader::since(&fleet.bus, "rbee.evt.model.>", None).await.expect("the server answers");
-    let store = fleet.bus.jetstream().get_key_value("rbee_models").await.expect("the bucket is there");
+    let store = fleet.bus.jetstream().get_key_value("rbee_models").await.expect("the bucket exists");
     store.put("wrong", r#"{"reference":"model.gguf"}"#.into()).await.expect("stored");
     let record = rbee_tests::wait::soon("refusal", events.next()).await.expect("the server answers").expect("an event");
     assert_eq!(record.subject, "rbee.evt.model.wrong.refused");

@@ -1,4 +1,4 @@
-//! Cancelling: at any time, and the slot is free again.
+//! Cancellation of queued and running jobs.
 
 use rbee_schema::{Chunk, FailureCode, Tenant};
 use rbee_tests::{
@@ -11,13 +11,13 @@ fn is_cancelled(chunks: &[Chunk]) -> bool {
 }
 
 #[tokio::test]
-async fn a_running_job_that_is_cancelled_ends_and_frees_its_slot() {
+async fn cancelling_a_running_job_frees_its_slot() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=100000,interval=5ms,context=200000", 1, 1).await;
     let mut body = chat("Hi");
     body["max_tokens"] = serde_json::json!(100_000);
     let (job, mut output) = fleet.submit("m", body).await;
-    let first = output.next(PATIENCE).await.expect("the answer begins").expect("it is not over");
+    let first = output.next(PATIENCE).await.expect("the answer begins").expect("it has no end yet");
     assert!(matches!(first.chunk, Chunk::Started { .. }));
     fleet.bus.cancel(&Tenant::default(), &job).await.expect("the server answers");
     assert!(is_cancelled(&whole(&mut output).await));
@@ -29,7 +29,7 @@ async fn a_running_job_that_is_cancelled_ends_and_frees_its_slot() {
 }
 
 #[tokio::test]
-async fn a_queued_job_that_is_cancelled_is_answered_and_never_runs() {
+async fn cancelled_queued_job_is_answered_and_never_runs() {
     let mut fleet = Fleet::bare().await;
     fleet.queen().await;
     fleet.serve_mock("m", "", 0, 1).await;

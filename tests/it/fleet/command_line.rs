@@ -1,4 +1,4 @@
-//! The command line, as a person and as a program use it.
+//! The command line, as people and programs use it.
 
 use std::{fs::File, process::Stdio};
 
@@ -20,7 +20,7 @@ fn stderr(output: &std::process::Output) -> String {
 }
 
 #[tokio::test]
-async fn run_prints_the_answer_and_the_tables_tell_what_runs() {
+async fn run_prints_the_answer_and_tables_list_the_fleet() {
     let fleet = Fleet::start().await;
     let served = fleet.rbee(&["serve", "m", "mock:tokens=5", "--slots", "3"]).await;
     assert!(served.status.success(), "{}", stderr(&served));
@@ -41,11 +41,11 @@ async fn run_prints_the_answer_and_the_tables_tell_what_runs() {
         assert!(events.contains(word), "{word} in {events}");
     }
     let doctor = fleet.rbee(&["doctor"]).await;
-    assert!(stdout(&doctor).contains("queen"), "{}", stdout(&doctor));
+    assert!(stdout(&doctor).contains("is version"), "doctor finds the queen: {}", stdout(&doctor));
 }
 
 #[tokio::test]
-async fn a_job_is_submitted_attached_to_and_cancelled_by_its_id() {
+async fn job_is_submitted_attached_to_and_cancelled_by_id() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=5", 1, 1).await;
     let job = stdout(&fleet.rbee(&["submit", "m", "Hi", "--batch"]).await).trim().to_owned();
@@ -61,7 +61,7 @@ async fn a_job_is_submitted_attached_to_and_cancelled_by_its_id() {
 }
 
 #[tokio::test]
-async fn an_interrupted_run_cancels_its_job() {
+async fn interrupted_run_cancels_its_job() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "interval=5ms,context=100000", 1, 1).await;
     fleet.ready(1).await;
@@ -76,11 +76,11 @@ async fn an_interrupted_run_cancels_its_job() {
     signal(run.id(), "INT");
     let ended = tokio::task::spawn_blocking(move || run.wait_with_output()).await.expect("no panic").expect("it ends");
     assert_eq!(ended.status.code(), Some(130), "{}", stderr(&ended));
-    eventually("the job has ended", PATIENCE, async || fleet.workers().await.iter().all(|w| w.jobs.is_empty())).await;
+    eventually("no job runs", PATIENCE, async || fleet.workers().await.iter().all(|w| w.jobs.is_empty())).await;
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_told_with_what_to_do() {
+async fn invalid_command_lines_fail_with_a_remedy() {
     let fleet = Fleet::bare().await;
     for (arguments, code, words) in [
         (&["hive", "--ports", "0-0"][..], 2, "8080-9999"),
@@ -111,7 +111,7 @@ async fn what_cannot_work_is_told_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_failed_up_names_the_taken_port_or_the_fatal_line_of_the_server() {
+async fn failed_up_names_the_taken_port_or_the_fatal_line_of_the_server() {
     let folder = tempfile::tempdir().expect("a folder");
     let up = |port: u16| {
         let mut command = std::process::Command::new(program("rbee"));
@@ -143,7 +143,7 @@ async fn a_failed_up_names_the_taken_port_or_the_fatal_line_of_the_server() {
 }
 
 #[tokio::test]
-async fn up_starts_everything_and_leaves_nothing_when_it_stops() {
+async fn up_starts_a_fleet_and_leaves_nothing_when_it_stops() {
     let (port, ports) = (Port::take(), PortBlock::take());
     let folder = tempfile::tempdir().expect("a folder");
     let log = folder.path().join("up.log");
@@ -163,8 +163,8 @@ async fn up_starts_everything_and_leaves_nothing_when_it_stops() {
             .stderr(file)
             .spawn()
             .expect("rbee starts");
-    let said = |word: &str| std::fs::read_to_string(&log).is_ok_and(|text| text.contains(word));
-    eventually("rbee is up", PATIENCE, async || said("rbee is up")).await;
+    let logged = |word: &str| std::fs::read_to_string(&log).is_ok_and(|text| text.contains(word));
+    eventually("rbee is up", PATIENCE, async || logged("rbee is up")).await;
     let ask = |arguments: &[&str]| rbee(arguments).env("RBEE_NATS", &nats).output().expect("rbee runs");
     assert!(ask(&["serve", "m", "mock:tokens=3"]).status.success());
     let ran = ask(&["run", "m", "Hi"]);
@@ -182,12 +182,12 @@ async fn up_starts_everything_and_leaves_nothing_when_it_stops() {
     .await;
     let log_text = std::fs::read_to_string(&log).unwrap_or_default();
     assert!(status.is_some_and(|status| status.success()), "{log_text}");
-    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "the worker is gone");
-    assert!(std::net::TcpListener::bind(("127.0.0.1", port.number())).is_ok(), "the server is gone");
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "the worker has exited");
+    assert!(std::net::TcpListener::bind(("127.0.0.1", port.number())).is_ok(), "the server has exited");
 }
 
 #[tokio::test]
-async fn a_real_model_answers_what_it_answers_elsewhere() {
+async fn real_model_gives_the_same_tokens_as_llama_cpp() {
     let fleet = Fleet::start().await;
     fleet.serve("smollm2", ModelSpec::new(ModelReference::File(model()))).await;
     let mut body = chat("What is the capital of France?");
@@ -195,8 +195,8 @@ async fn a_real_model_answers_what_it_answers_elsewhere() {
     body["max_tokens"] = 7.into();
     let (_, mut output) = fleet.submit("smollm2", body).await;
     let chunks = rbee_tests::fleet::whole(&mut output).await;
-    // What llama.cpp answers to the same file at temperature 0. After that two words are as likely as one another, and
-    // which of them comes is a matter of the processor's instructions.
+    // The tokens of llama.cpp for the same file at temperature 0. After them two tokens are equally likely, and the choice
+    // depends on the processor's instruction set.
     let ids: Vec<u32> = rbee_tests::fleet::tokens(&chunks).into_iter().map(|(_, id)| id).collect();
     assert_eq!(ids, [60, 23, 39614, 1141, 552, 28, 2618]);
 }

@@ -1,4 +1,4 @@
-//! Draining, stopping and resetting by the command line: what was asked for has happened when the command ends.
+//! Drain, stop and reset by the command line: the command ends when its effect has happened.
 
 use rbee_nats::Registry;
 use rbee_schema::{Chunk, WorkerPhase};
@@ -17,7 +17,7 @@ fn stdout(output: &std::process::Output) -> String {
 }
 
 #[tokio::test]
-async fn a_hive_that_drains_finishes_its_jobs_and_takes_workers_again_when_it_is_undone() {
+async fn draining_hive_finishes_its_jobs_until_the_drain_is_undone() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=500,interval=5ms", 0, 1).await;
     let (_, mut output) = fleet.submit("m", chat("Hi")).await;
@@ -27,12 +27,14 @@ async fn a_hive_that_drains_finishes_its_jobs_and_takes_workers_again_when_it_is
     let chunks = whole(&mut output).await;
     assert!(matches!(chunks.last(), Some(Chunk::Done { .. })), "{:?}", chunks.last());
     let resumed = chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. }));
-    assert!(!resumed, "the job was finished where it ran");
+    assert!(!resumed, "the job was finished by its worker");
     let workers = Registry::workers(&fleet.bus);
     eventually("no worker is left", PATIENCE, async || workers.all().await.is_ok_and(|all| all.is_empty())).await;
-    eventually("the table says so", PATIENCE, async || stdout(&fleet.rbee(&["hives"]).await).contains("draining"))
-        .await;
-    assert_eq!(fleet.rbee(&["doctor"]).await.status.code(), Some(1), "a hive that drains is a problem");
+    eventually("the table shows the drain", PATIENCE, async || {
+        stdout(&fleet.rbee(&["hives"]).await).contains("draining")
+    })
+    .await;
+    assert_eq!(fleet.rbee(&["doctor"]).await.status.code(), Some(1), "doctor reports a draining hive as a problem");
 
     let (_, mut output) = fleet.submit("m", chat("Hi")).await;
     let events = || async { stdout(&fleet.rbee(&["events", "evt.queen.>", "--since", "10m"]).await) };
@@ -43,7 +45,7 @@ async fn a_hive_that_drains_finishes_its_jobs_and_takes_workers_again_when_it_is
 }
 
 #[tokio::test]
-async fn a_worker_that_is_stopped_gives_its_job_to_another_and_one_that_is_drained_finishes_it() {
+async fn stopped_worker_returns_its_job_and_drained_one_finishes_it() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=1000,interval=5ms", 1, 1).await;
     for (verb, is_resumed) in [("stop", true), ("drain", false)] {
@@ -52,8 +54,10 @@ async fn a_worker_that_is_stopped_gives_its_job_to_another_and_one_that_is_drain
         output.next(PATIENCE).await.expect("the answer begins");
         let ended = fleet.rbee(&[verb, worker.name.as_str()]).await;
         assert!(ended.status.success(), "{verb}: {}", stderr(&ended));
-        eventually("it is gone", PATIENCE, async || fleet.workers().await.iter().all(|left| left.name != worker.name))
-            .await;
+        eventually("the worker is removed", PATIENCE, async || {
+            fleet.workers().await.iter().all(|left| left.name != worker.name)
+        })
+        .await;
         let chunks = whole(&mut output).await;
         assert!(matches!(chunks.last(), Some(Chunk::Done { index: 1000, .. })), "{verb}: {:?}", chunks.last());
         assert_eq!(chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. })), is_resumed, "{verb}");
@@ -61,7 +65,7 @@ async fn a_worker_that_is_stopped_gives_its_job_to_another_and_one_that_is_drain
 }
 
 #[tokio::test]
-async fn a_hive_that_is_stopped_ends_well_and_its_model_goes_elsewhere() {
+async fn stopped_hive_exits_with_0_and_its_worker_is_replaced() {
     let mut fleet = Fleet::start().await;
     let ports = PortBlock::take();
     fleet.hive("two", &ports.range()).await;
@@ -69,7 +73,7 @@ async fn a_hive_that_is_stopped_ends_well_and_its_model_goes_elsewhere() {
     let worker = fleet.ready(1).await.remove(0);
     let stopped = fleet.rbee(&["stop", worker.hive.as_str()]).await;
     assert!(stopped.status.success(), "{}", stderr(&stopped));
-    assert!(fleet.exit_code(worker.hive.as_str()).await == Some(0), "its process ends with code 0");
+    assert!(fleet.exit_code(worker.hive.as_str()).await == Some(0), "the hive exits with code 0");
     eventually("its worker is replaced on the other hive", PATIENCE, async || {
         let workers = fleet.workers().await;
         workers.iter().any(|other| other.hive != worker.hive && other.record.phase == WorkerPhase::Ready)
@@ -78,7 +82,7 @@ async fn a_hive_that_is_stopped_ends_well_and_its_model_goes_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_unknown_or_cannot_be_reset_is_told_with_what_there_is() {
+async fn unknown_or_unsuitable_target_error_says_what_exists() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "", 1, 1).await;
     let worker = fleet.ready(1).await.remove(0).name.to_string();

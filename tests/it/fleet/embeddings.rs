@@ -1,5 +1,5 @@
-//! Embeddings of a real model over the bus: by a job, by request and reply, and by the command line; every input once and in
-//! order, whatever dies on the way.
+//! Embeddings of a real model: by job, by request and reply, by HTTP, and by the command line. Every input is embedded once
+//! and in order, whichever process is killed meanwhile.
 
 use futures::StreamExt as _;
 use rbee_schema::{Chunk, FailureCode, ModelKind, ModelReference, ModelSpec, Replicas};
@@ -37,7 +37,7 @@ fn failure(chunks: &[Chunk]) -> &rbee_schema::Failure {
 }
 
 #[tokio::test]
-async fn texts_are_turned_into_vectors_that_are_near_where_their_sense_is() {
+async fn similar_texts_have_similar_vectors() {
     let fleet = Fleet::start().await;
     fleet.serve("minilm", spec(0, 1)).await;
     let texts = ["The cat sleeps on the sofa.", "A kitten naps on the couch.", "Interest rates were raised again."];
@@ -55,7 +55,7 @@ async fn texts_are_turned_into_vectors_that_are_near_where_their_sense_is() {
     assert!(near > 0.5 && far < 0.2, "{near}, {far}");
 
     let mut worker = fleet.ready(1).await.remove(0);
-    eventually("its heartbeat says what it has read", PATIENCE, async || {
+    eventually("its heartbeat counts the tokens", PATIENCE, async || {
         worker = fleet.ready(1).await.remove(0);
         worker.tokens == u64::from(prompt_tokens)
     })
@@ -66,7 +66,7 @@ async fn texts_are_turned_into_vectors_that_are_near_where_their_sense_is() {
 }
 
 #[tokio::test]
-async fn an_openai_client_gets_the_vectors_that_the_bus_has() {
+async fn openai_client_gets_the_same_vectors_as_a_bus_client() {
     let fleet = Fleet::start().await;
     fleet.serve("minilm", spec(1, 1)).await;
     let texts = ["The cat sleeps on the sofa.", "Interest rates were raised again."];
@@ -83,7 +83,7 @@ async fn an_openai_client_gets_the_vectors_that_the_bus_has() {
         let vector: Vec<f32> = serde_json::from_value(item["embedding"].clone()).expect("numbers");
         (item["index"].as_u64().expect("an index") as u32, vector)
     });
-    assert_eq!(found.collect::<Vec<_>>(), expected, "to the last bit");
+    assert_eq!(found.collect::<Vec<_>>(), expected, "the same bits");
 
     let (_, answer) = post(json!({ "model": "minilm", "input": texts[0], "encoding_format": "base64" })).await;
     assert!(answer["data"][0]["embedding"].as_str().is_some_and(|text| text.len() == 384 * 4 / 3 * 4), "{answer}");
@@ -98,7 +98,7 @@ async fn an_openai_client_gets_the_vectors_that_the_bus_has() {
 }
 
 #[tokio::test]
-async fn a_job_whose_worker_is_killed_goes_on_elsewhere_and_no_vector_is_lost_or_doubled() {
+async fn killed_workers_job_resumes_without_losing_or_repeating_vectors() {
     let fleet = Fleet::start().await;
     fleet.serve("minilm", spec(2, 2)).await;
     fleet.ready(2).await;
@@ -112,10 +112,10 @@ async fn a_job_whose_worker_is_killed_goes_on_elsewhere_and_no_vector_is_lost_or
     let mut chunks = Vec::new();
     for kill_at in [4, 20] {
         while vectors(&chunks).len() < kill_at {
-            chunks.push(output.next(PATIENCE).await.expect("the answer goes on").expect("it is not over").chunk);
+            chunks.push(output.next(PATIENCE).await.expect("the answer continues").expect("it has no end yet").chunk);
         }
         let workers = fleet.workers().await;
-        fleet.kill(workers.iter().find(|worker| !worker.jobs.is_empty()).expect("somebody runs the job"));
+        fleet.kill(workers.iter().find(|worker| !worker.jobs.is_empty()).expect("a worker runs the job"));
     }
     chunks.extend(whole(&mut output).await);
     assert_eq!(chunks.iter().filter(|chunk| matches!(chunk, Chunk::Resumed { .. })).count(), 2);
@@ -124,7 +124,7 @@ async fn a_job_whose_worker_is_killed_goes_on_elsewhere_and_no_vector_is_lost_or
 }
 
 #[tokio::test]
-async fn vectors_are_written_and_cut_as_asked_and_tokens_stand_for_texts() {
+async fn encoding_and_dimensions_apply_and_tokens_are_accepted_as_input() {
     let fleet = Fleet::start().await;
     fleet.serve("minilm", spec(1, 1)).await;
     let answer = async |body: Value| whole(&mut fleet.submit("minilm", body).await.1).await;
@@ -144,12 +144,12 @@ async fn vectors_are_written_and_cut_as_asked_and_tokens_stand_for_texts() {
         Chunk::Embeddings { vectors, base64, .. } if vectors.is_empty() => base64.first(),
         _ => None,
     });
-    // Four letters for three bytes, four bytes for a number.
+    // Base64 has four letters for three bytes, and a number has four bytes.
     assert_eq!(written.map(String::len), Some(384 * 4 / 3 * 4));
 }
 
 #[tokio::test]
-async fn what_a_model_cannot_answer_is_refused_and_the_next_job_is_answered() {
+async fn unanswerable_embedding_requests_are_refused_one_by_one() {
     let fleet = Fleet::start().await;
     fleet.serve("minilm", spec(1, 1)).await;
     fleet.serve_mock("mock", "tokens=3", 1, 1).await;
@@ -170,7 +170,7 @@ async fn what_a_model_cannot_answer_is_refused_and_the_next_job_is_answered() {
     assert!(matches!(chunks.last(), Some(Chunk::Done { index: 3, .. })), "{chunks:?}");
 }
 
-/// The chunks that the service replies with.
+/// The chunks with which the service replies.
 async fn ask(fleet: &Fleet, operation: &str, body: &Value) -> Vec<Chunk> {
     let client = fleet.bus.client();
     let inbox = client.new_inbox();
@@ -179,7 +179,7 @@ async fn ask(fleet: &Fleet, operation: &str, body: &Value) -> Vec<Chunk> {
     client.publish_with_reply(subject, inbox, body.to_string().into()).await.expect("publishes");
     let mut chunks = Vec::new();
     loop {
-        let reply = soon("reply", replies.next()).await.expect("the connection stands");
+        let reply = soon("reply", replies.next()).await.expect("the connection is open");
         if reply.payload.is_empty() {
             return chunks;
         }
@@ -188,7 +188,7 @@ async fn ask(fleet: &Fleet, operation: &str, body: &Value) -> Vec<Chunk> {
 }
 
 #[tokio::test]
-async fn a_request_is_answered_with_vectors_and_one_to_a_model_of_another_kind_is_refused() {
+async fn request_to_a_model_of_another_kind_is_refused() {
     let fleet = Fleet::start().await;
     fleet.serve("minilm", spec(0, 1)).await;
     fleet.serve_mock("mock", "tokens=3", 0, 1).await;
@@ -210,7 +210,7 @@ async fn a_request_is_answered_with_vectors_and_one_to_a_model_of_another_kind_i
 }
 
 #[tokio::test]
-async fn the_command_line_declares_a_model_of_embeddings_and_prints_its_vectors() {
+async fn command_line_serves_an_embedding_model_and_prints_vectors() {
     let fleet = Fleet::start().await;
     let folder = encoder().display().to_string();
     let served = fleet.rbee(&["serve", "minilm", &folder, "--kind", "embeddings"]).await;
@@ -225,12 +225,12 @@ async fn the_command_line_declares_a_model_of_embeddings_and_prints_its_vectors(
     assert!(document["usage"]["total_tokens"].as_u64().is_some_and(|tokens| tokens == 7), "{document}");
 
     let refused = fleet.rbee(&["run", "minilm", "Hi"]).await;
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("the body is a chat"), "{said}");
+    let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && stderr.contains("the body is a chat"), "{stderr}");
 }
 
 #[tokio::test]
-async fn a_model_that_was_declared_as_another_kind_says_so() {
+async fn embedding_model_declared_as_a_text_model_is_refused() {
     let fleet = Fleet::start().await;
     fleet.serve("minilm", ModelSpec::new(ModelReference::File(encoder()))).await;
     let chunks = whole(&mut fleet.submit("minilm", chat("Hi")).await.1).await;

@@ -1,4 +1,4 @@
-//! The HTTP door, as an OpenAI client uses it.
+//! The HTTP gateway, as an OpenAI client uses it.
 
 use futures::StreamExt as _;
 use rbee_tests::{
@@ -24,13 +24,15 @@ fn request(options: &str) -> Value {
 async fn fleet_with_model() -> Fleet {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=6", 0, 1).await;
-    eventually("the model is known", PATIENCE, async || fleet.status().await.is_some_and(|status| status.models == 1))
-        .await;
+    eventually("the queen knows the model", PATIENCE, async || {
+        fleet.status().await.is_some_and(|status| status.models == 1)
+    })
+    .await;
     fleet
 }
 
 #[tokio::test]
-async fn a_chat_is_answered_whole_and_as_a_stream_with_the_same_text() {
+async fn streamed_chat_has_the_same_text_as_a_whole_one() {
     let fleet = fleet_with_model().await;
     let whole: Value = post(&fleet, &request("Hi")).await.json().await.expect("JSON");
     assert_eq!(whole["object"], "chat.completion");
@@ -52,7 +54,7 @@ async fn a_chat_is_answered_whole_and_as_a_stream_with_the_same_text() {
 }
 
 #[tokio::test]
-async fn probabilities_come_in_the_shape_of_the_api() {
+async fn gateway_returns_logprobs_in_openai_format() {
     let fleet = fleet_with_model().await;
     let mut body = request("Hi");
     body["logprobs"] = json!(true);
@@ -75,7 +77,7 @@ async fn probabilities_come_in_the_shape_of_the_api() {
 }
 
 #[tokio::test]
-async fn several_choices_are_the_answers_of_as_many_seeds() {
+async fn each_choice_is_the_answer_of_its_own_seed() {
     let fleet = fleet_with_model().await;
     let mut one = request("Hi");
     let mut expected = Vec::new();
@@ -84,14 +86,15 @@ async fn several_choices_are_the_answers_of_as_many_seeds() {
         let whole: Value = post(&fleet, &one).await.json().await.expect("JSON");
         expected.push(whole["choices"][0]["message"]["content"].as_str().expect("a text").to_owned());
     }
+    assert!(expected[0] != expected[1] && expected[1] != expected[2], "seeds differ: {expected:?}");
     let mut three = request("Hi");
     three["n"] = json!(3);
     let whole: Value = post(&fleet, &three).await.json().await.expect("JSON");
     let choices = whole["choices"].as_array().expect("a list").iter();
-    let said =
+    let answers =
         choices.map(|choice| (choice["index"].as_u64(), choice["message"]["content"].as_str().map(str::to_owned)));
     let numbered: Vec<_> = (0..).map(Some).zip(expected.iter().cloned().map(Some)).collect();
-    assert_eq!(said.collect::<Vec<_>>(), numbered, "{whole}");
+    assert_eq!(answers.collect::<Vec<_>>(), numbered, "{whole}");
     assert_eq!(whole["usage"]["completion_tokens"], 18);
 
     three["stream"] = json!(true);
@@ -115,7 +118,7 @@ async fn several_choices_are_the_answers_of_as_many_seeds() {
 }
 
 #[tokio::test]
-async fn models_are_listed_and_health_is_told() {
+async fn gateway_lists_models_and_reports_health() {
     let fleet = fleet_with_model().await;
     let url = fleet.http().await;
     let models: Value = reqwest::get(format!("{url}/v1/models")).await.expect("it answers").json().await.expect("JSON");
@@ -125,7 +128,7 @@ async fn models_are_listed_and_health_is_told() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_request_is_told_in_the_shape_of_the_api() {
+async fn gateway_returns_errors_in_openai_format() {
     let fleet = fleet_with_model().await;
     let mut unknown = request("Hi");
     unknown["model"] = json!("gpt-4");
@@ -153,7 +156,7 @@ async fn what_is_wrong_with_a_request_is_told_in_the_shape_of_the_api() {
 }
 
 #[tokio::test]
-async fn the_job_of_a_client_that_goes_away_is_cancelled() {
+async fn job_of_a_disconnected_http_client_is_cancelled() {
     let fleet = fleet_with_model().await;
     let mut endless = request("mock: tokens=20000 interval=5ms");
     endless["stream"] = json!(true);
@@ -161,7 +164,7 @@ async fn the_job_of_a_client_that_goes_away_is_cancelled() {
     let mut events = post(&fleet, &endless).await.bytes_stream();
     events.next().await.expect("the stream begins").expect("it is read");
     drop(events);
-    eventually("the job has ended", PATIENCE, async || {
+    eventually("the job has left the queue", PATIENCE, async || {
         fleet.bus.queue_depths().await.is_ok_and(|depths| depths.is_empty())
     })
     .await;

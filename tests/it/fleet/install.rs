@@ -1,4 +1,4 @@
-//! Hives that are installed on another machine over SSH: a real sshd here, with a home folder of its own.
+//! Hives that are installed on another machine over SSH: a real sshd on this machine, with its own home folder.
 
 use std::{
     fs,
@@ -18,33 +18,33 @@ use rbee_tests::{
 };
 use serde_json::Value;
 
-/// Something is told at once where it takes no longer than this. A connection that is given up takes ten seconds.
+/// Limit for an error that comes at once. A connection attempt that times out takes 10 s.
 const SOON: Duration = Duration::from_secs(20);
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Installs hive `one`; returns whether it joined just now, and what it is.
+/// Installs hive `one`; returns true if it joined just now, and its record.
 async fn install(fleet: &Fleet, there: &Sshd, more: &[&str]) -> (bool, HiveRecord) {
     let ports = fleet.ports.range();
-    // What this machine has of systemd is none of the test's business.
+    // The systemd of this machine must not take part.
     let arguments = ["--name", "one", "--ports", &ports, "--without-systemd", "--json"];
-    told(&there.hive(fleet, "install", &[&arguments, more].concat()).await)
+    outcome(&there.hive(fleet, "install", &[&arguments, more].concat()).await)
 }
 
 async fn upgrade(fleet: &Fleet, there: &Sshd, programs: &Path) -> Output {
     there.hive(fleet, "upgrade", &["--programs", &programs.display().to_string(), "--json"]).await
 }
 
-fn told(output: &Output) -> (bool, HiveRecord) {
+fn outcome(output: &Output) -> (bool, HiveRecord) {
     assert!(output.status.success(), "{}", stderr(output));
     let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let record = serde_json::from_value(document["record"].clone()).expect("a record");
-    (document["joined"].as_bool().expect("it says so"), record)
+    (document["joined"].as_bool().expect("a field of the output"), record)
 }
 
-/// A folder with two programs: `hive` as rbee with something behind its end that nobody reads, and our worker.
+/// A folder with two programs: `hive` as rbee, with bytes appended that make it differ, and our worker.
 fn programs(fleet: &Fleet, name: &str, hive: &Path) -> PathBuf {
     let folder = fleet.folder().join(name);
     fs::create_dir(&folder).expect("a folder");
@@ -55,15 +55,15 @@ fn programs(fleet: &Fleet, name: &str, hive: &Path) -> PathBuf {
     folder
 }
 
-/// Waits until these processes of the fleet live and no others: what looked at them over ssh takes a moment to end.
+/// Waits until exactly these processes of the fleet run. Commands over ssh take a moment to exit.
 async fn alone(fleet: &Fleet, expected: &[u32]) {
     let mut expected = expected.to_vec();
     expected.sort_unstable();
-    let mut living = Vec::new();
-    eventually(&format!("only {expected:?} live"), PATIENCE, async || {
-        living = fleet.processes();
-        living.sort_unstable();
-        living == expected
+    let mut running = Vec::new();
+    eventually(&format!("only {expected:?} run"), PATIENCE, async || {
+        running = fleet.processes();
+        running.sort_unstable();
+        running == expected
     })
     .await;
 }
@@ -76,7 +76,7 @@ async fn keys(fleet: &Fleet) -> usize {
 }
 
 #[tokio::test]
-async fn a_hive_that_is_installed_twice_is_one_hive_and_changes_only_with_its_options() {
+async fn second_installation_restarts_a_hive_only_for_new_options() {
     let fleet = Fleet::bare().await;
     let there = fleet.sshd().await;
     let (joined, first) = install(&fleet, &there, &["--variable", "HF_TOKEN=secret"]).await;
@@ -100,7 +100,7 @@ async fn a_hive_that_is_installed_twice_is_one_hive_and_changes_only_with_its_op
 }
 
 #[tokio::test]
-async fn an_upgrade_keeps_the_workers_and_one_that_does_not_join_is_taken_back() {
+async fn upgrade_keeps_workers_and_is_rolled_back_when_it_does_not_join() {
     let fleet = Fleet::bare().await;
     let there = fleet.sshd().await;
     let (_, first) = install(&fleet, &there, &[]).await;
@@ -108,75 +108,75 @@ async fn an_upgrade_keeps_the_workers_and_one_that_does_not_join_is_taken_back()
     let worker = fleet.ready_in("w", 1).await;
 
     let newer = programs(&fleet, "newer", &program("rbee"));
-    let (joined, second) = told(&upgrade(&fleet, &there, &newer).await);
+    let (joined, second) = outcome(&upgrade(&fleet, &there, &newer).await);
     assert!(joined && second.epoch > first.epoch && second.pid != first.pid, "{second:?}");
     assert_eq!(fleet.ready_in("w", 1).await.pid, worker.pid);
-    let (joined, same) = told(&upgrade(&fleet, &there, &newer).await);
+    let (joined, same) = outcome(&upgrade(&fleet, &there, &newer).await);
     assert_eq!((joined, same.pid), (false, second.pid));
 
-    // It runs, and is no hive.
+    // This program starts, and is no hive.
     let no_hive = programs(&fleet, "no-hive", Path::new("/bin/true"));
     let failed = upgrade(&fleet, &there, &no_hive).await;
     assert_eq!(failed.status.code(), Some(1));
-    let said = stderr(&failed);
-    assert!(said.contains("ended before it had joined") && said.contains("runs there again"), "{said}");
-    let back = Registry::hives(&fleet.bus).get("one").await.expect("the server answers").expect("it is there");
+    let message = stderr(&failed);
+    assert!(message.contains("ended before it had joined") && message.contains("runs there again"), "{message}");
+    let back = Registry::hives(&fleet.bus).get("one").await.expect("the server answers").expect("it exists");
     assert!(back.epoch > second.epoch, "{back:?}");
     assert_eq!(fleet.ready_in("w", 1).await.pid, worker.pid);
 
-    // It does not even run: what does is left alone.
+    // This program fails to start, so the running hive is not touched.
     let broken = programs(&fleet, "broken", Path::new("/bin/false"));
     let failed = upgrade(&fleet, &there, &broken).await;
     assert!(stderr(&failed).contains("run the programs that were copied"), "{}", stderr(&failed));
     alone(&fleet, &[back.pid, worker.pid.expect("a worker has a process")]).await;
 }
 
-/// What an installation has written of a hive that systemd has: its options, its unit, and the record of both.
+/// The files of an installed hive under systemd: its options, its unit, and the record of both.
 fn written(there: &Sshd) -> [String; 3] {
     [".config/rbee/hive.env", ".config/systemd/user/rbee-hive.service", ".config/rbee/hive.installed"]
         .map(|file| fs::read_to_string(there.home().join(file)).expect("it was written"))
 }
 
 #[tokio::test]
-async fn options_and_a_unit_that_were_written_anew_are_the_earlier_ones_again_when_the_hive_does_not_join() {
+async fn rollback_restores_options_and_unit_of_a_hive() {
     let fleet = Fleet::bare().await;
     let there = fleet.sshd().await;
     there.with_systemd();
     let ports = fleet.ports.range();
     let install = ["--name", "one", "--ports", &ports, "--json"];
-    let (_, first) = told(&there.hive(&fleet, "install", &install).await);
+    let (_, first) = outcome(&there.hive(&fleet, "install", &install).await);
 
-    // As if an earlier version had installed it, whose unit was another.
+    // As if an earlier version with another unit had installed it.
     let unit = there.home().join(".config/systemd/user/rbee-hive.service");
     let earlier = format!("# Of an earlier version.\n{}", fs::read_to_string(&unit).expect("a unit"));
     fs::write(&unit, &earlier).expect("written");
     let record = there.home().join(".config/rbee/hive.installed");
     let text = fs::read_to_string(&record).expect("a record");
-    let (head, _) = text.split_once("unit_digest=").expect("it says which unit is there");
+    let (head, _) = text.split_once("unit_digest=").expect("the record names the unit");
     fs::write(&record, format!("{head}unit_digest='earlier'\n")).expect("written");
     let before = written(&there);
     assert_eq!(before[1], earlier);
 
     let no_hive = programs(&fleet, "no-hive", Path::new("/bin/true"));
     let failed = upgrade(&fleet, &there, &no_hive).await;
-    let said = stderr(&failed);
-    assert!(failed.status.code() == Some(1) && said.contains("runs there again"), "{said}");
+    let message = stderr(&failed);
+    assert!(failed.status.code() == Some(1) && message.contains("runs there again"), "{message}");
     assert_eq!(written(&there), before);
-    let second = Registry::hives(&fleet.bus).get("one").await.expect("the server answers").expect("it is there");
+    let second = Registry::hives(&fleet.bus).get("one").await.expect("the server answers").expect("it exists");
     assert!(second.epoch > first.epoch, "{second:?}");
 
-    // Options with which it does not start, and the same programs.
+    // Options with which the hive does not start, and the same programs.
     let wrong = [&install[..], &["--variable", "RBEE_TIMERS=hush=1s"]].concat();
     let failed = there.hive(&fleet, "install", &wrong).await;
-    let said = stderr(&failed);
-    assert!(said.contains("known are first_word") && said.contains("runs there again"), "{said}");
+    let message = stderr(&failed);
+    assert!(message.contains("known are first_word") && message.contains("runs there again"), "{message}");
     assert_eq!(written(&there), before);
-    let third = Registry::hives(&fleet.bus).get("one").await.expect("the server answers").expect("it is there");
+    let third = Registry::hives(&fleet.bus).get("one").await.expect("the server answers").expect("it exists");
     assert!(third.epoch > second.epoch, "{third:?}");
     alone(&fleet, &[third.pid]).await;
 
     let newer = programs(&fleet, "newer", &program("rbee"));
-    let (joined, fourth) = told(&upgrade(&fleet, &there, &newer).await);
+    let (joined, fourth) = outcome(&upgrade(&fleet, &there, &newer).await);
     assert!(joined && fourth.epoch > third.epoch, "{fourth:?}");
     assert!(!written(&there)[1].contains("Of an earlier version"), "the unit of this version");
     let removed = there.hive(&fleet, "remove", &["--purge"]).await;
@@ -185,7 +185,7 @@ async fn options_and_a_unit_that_were_written_anew_are_the_earlier_ones_again_wh
 }
 
 #[tokio::test]
-async fn a_removed_hive_leaves_nothing_and_can_be_removed_again() {
+async fn removed_hive_leaves_nothing_and_can_be_removed_again() {
     let fleet = Fleet::bare().await;
     let there = fleet.sshd().await;
     install(&fleet, &there, &[]).await;
@@ -200,7 +200,7 @@ async fn a_removed_hive_leaves_nothing_and_can_be_removed_again() {
     };
     assert!(!there.files().is_empty() && there.files().iter().all(is_data), "{:?}", there.files());
 
-    // Its hive was killed: its worker is ended in order all the same.
+    // The hive is killed. Removal still terminates its worker.
     let (_, record) = install(&fleet, &there, &[]).await;
     fleet.spawn_mock("w", "m", "").await;
     fleet.ready_in("w", 1).await;
@@ -211,18 +211,18 @@ async fn a_removed_hive_leaves_nothing_and_can_be_removed_again() {
     assert_eq!((keys(&fleet).await, there.files()), (0, vec![]));
 
     let again = there.hive(&fleet, "remove", &[]).await;
-    let said = String::from_utf8_lossy(&again.stdout).into_owned();
-    assert!(again.status.success() && said.contains("nothing to remove"), "{said}{}", stderr(&again));
+    let output = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert!(again.status.success() && output.contains("nothing to remove"), "{output}{}", stderr(&again));
 }
 
 #[tokio::test]
-async fn a_machine_that_cannot_be_reached_is_told_at_once_with_what_to_do() {
+async fn unreachable_machine_error_comes_at_once_with_a_remedy() {
     let fleet = Fleet::bare().await;
     let there = fleet.sshd().await;
-    let nobody = Port::take();
+    let unused = Port::take();
     let target = there.target();
     for (target, ssh, code, words) in [
-        (target.as_str(), there.ssh_to(&nobody), 1, "Connection refused; see whether sshd runs there"),
+        (target.as_str(), there.ssh_to(&unused), 1, "Connection refused; see whether sshd runs there"),
         (&target, there.ssh_with_unknown_key(), 1, "ssh-copy-id"),
         ("no-such-host.invalid", there.ssh(), 1, "its name is right"),
         (&target, "/nowhere/ssh".to_owned(), 1, "install an SSH client"),
@@ -241,12 +241,12 @@ async fn a_machine_that_cannot_be_reached_is_told_at_once_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_hive_that_cannot_join_is_not_left_behind() {
+async fn hive_that_cannot_join_is_not_left_behind() {
     let fleet = Fleet::bare().await;
     let there = fleet.sshd().await;
-    let nobody = format!("nats://127.0.0.1:{}", Port::take().number());
+    let unreachable = format!("nats://127.0.0.1:{}", Port::take().number());
     for (arguments, words) in [
-        (["--hive-nats", nobody.as_str()], "does not reach the bus"),
+        (["--hive-nats", unreachable.as_str()], "does not reach the bus"),
         (["--variable", "RBEE_TIMERS=hush=1s"], "known are first_word"),
         (["--prefix", "a b"], "cannot be used"),
     ] {
@@ -263,7 +263,7 @@ async fn a_hive_that_cannot_join_is_not_left_behind() {
 }
 
 #[tokio::test]
-async fn the_log_of_a_hive_is_printed_and_followed_until_nobody_reads() {
+async fn hive_log_is_printed_and_followed_until_interrupted() {
     let fleet = Fleet::bare().await;
     let there = fleet.sshd().await;
     let (_, record) = install(&fleet, &there, &[]).await;
@@ -280,9 +280,9 @@ async fn the_log_of_a_hive_is_printed_and_followed_until_nobody_reads() {
     lines.next().expect("a line").expect("text");
     fleet.spawn_mock("w", "m", "").await;
     fleet.ready_in("w", 1).await;
-    let told = tokio::task::spawn_blocking(move || lines.map_while(Result::ok).find(|line| line.contains('w')));
-    let told = rbee_tests::wait::soon("line", told).await.expect("no panic");
-    assert!(told.is_some(), "the log goes on");
+    let line = tokio::task::spawn_blocking(move || lines.map_while(Result::ok).find(|line| line.contains('w')));
+    let line = rbee_tests::wait::soon("line", line).await.expect("no panic");
+    assert!(line.is_some(), "the log continues");
     signal(follow.id(), "INT");
     follow.wait().expect("it ends");
     let worker = fleet.record("w").await.and_then(|record| record.pid).expect("a worker has a process");

@@ -1,26 +1,26 @@
-//! The whole as real processes: queen, hive and workers, told what to do only over the bus.
+//! Fleets of real processes: queens, hives and workers, controlled only over the bus and the command line.
 
 mod adoption;
 mod answers;
 mod audit;
 mod bad_input;
-mod cache;
 mod cancel;
 mod capacity;
 mod command_line;
 mod configuration;
 mod drain;
 mod embeddings;
-mod flood;
-mod form;
+mod events;
 mod gateway;
 mod install;
 mod local_hive;
+mod malformed_messages;
 mod memory;
+mod output_format;
 mod ports;
+mod prompt_cache;
 mod queens;
 mod sampling;
 mod settings;
-mod story;
 mod tools;
 mod trace;

@@ -10,7 +10,7 @@ use rbee_tests::{
 };
 
 #[tokio::test]
-async fn of_three_workers_the_port_of_the_one_that_is_killed_is_the_next_to_be_leased() {
+async fn port_is_reused_after_a_crash() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("a", "", 3, 3).await;
     let workers = fleet.ready(3).await;
@@ -19,14 +19,14 @@ async fn of_three_workers_the_port_of_the_one_that_is_killed_is_the_next_to_be_l
     let mut leased =
         EventReader::since(&fleet.bus, "rbee.evt.port.one.*.leased", None).await.expect("the server answers");
     let middle = fleet.ports.port(1);
-    let victim = workers.iter().find(|worker| worker.record.port == Some(middle)).expect("somebody has it");
+    let victim = workers.iter().find(|worker| worker.record.port == Some(middle)).expect("a worker has the port");
     fleet.kill(victim);
     let next = soon("lease", leased.next()).await.expect("the server answers").expect("an event");
     assert_eq!(next.subject, format!("rbee.evt.port.one.{middle}.leased"));
 }
 
 #[tokio::test]
-async fn a_worker_answers_health_and_metrics_on_its_port() {
+async fn worker_serves_health_and_metrics_on_its_port() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "", 1, 1).await;
     let port = fleet.ready(1).await[0].record.port.expect("a ready worker has a port");
@@ -40,7 +40,7 @@ async fn a_worker_answers_health_and_metrics_on_its_port() {
 }
 
 #[tokio::test]
-async fn when_every_port_is_leased_the_next_spawn_is_refused_with_the_range_and_comes_when_one_is_free() {
+async fn spawn_without_a_free_port_is_refused_and_retried() {
     let mut fleet = Fleet::bare().await;
     fleet.queen().await;
     let range = fleet.ports.part(0, 1);
@@ -78,9 +78,9 @@ async fn two_hives_on_one_machine_never_share_a_port() {
 }
 
 #[tokio::test]
-async fn a_port_that_a_stranger_holds_is_skipped_and_said_so() {
+async fn port_in_use_is_skipped_and_reported() {
     let fleet = Fleet::start().await;
-    let _stranger = TcpListener::bind(("127.0.0.1", fleet.ports.port(0))).expect("the port is free");
+    let _other_program = TcpListener::bind(("127.0.0.1", fleet.ports.port(0))).expect("the port is free");
     let filter = "rbee.evt.port.one.*.skipped";
     let mut skipped = EventReader::since(&fleet.bus, filter, None).await.expect("the server answers");
     fleet.serve_mock("m", "", 1, 1).await;

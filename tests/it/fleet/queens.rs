@@ -1,4 +1,4 @@
-//! Several queens, hives that go and come back, and declarations that change: no stream is touched by any of it.
+//! Several queens, hives that leave and return, and declarations that change: none of it interrupts an answer.
 
 use std::time::{Duration, Instant};
 
@@ -25,55 +25,55 @@ async fn leader(fleet: &Fleet) -> Option<LeaderRecord> {
     Registry::leader(&fleet.bus).get("leader").await.expect("the server answers")
 }
 
-/// What queens have told.
-async fn told(fleet: &Fleet) -> Vec<QueenEvent> {
+/// All events of queens.
+async fn queen_events(fleet: &Fleet) -> Vec<QueenEvent> {
     let since = std::time::SystemTime::UNIX_EPOCH;
     let events = rbee_nats::recent_events(&fleet.bus, "rbee.evt.queen.>", since).await.expect("the server answers");
     events.iter().filter_map(|event| serde_json::from_slice(&event.body).ok()).collect()
 }
 
 #[tokio::test]
-async fn when_the_leading_queen_is_killed_another_one_goes_on_and_no_stream_is_touched() {
+async fn another_queen_takes_over_and_running_answers_continue() {
     let mut fleet = Fleet::start().await;
     fleet.queen_named("second", "").await;
-    assert_eq!(leader(&fleet).await.expect("somebody leads").queen.as_str(), "queen");
+    assert_eq!(leader(&fleet).await.expect("a queen leads").queen.as_str(), "queen");
     fleet.serve_mock("m", "tokens=1000,interval=10ms", 1, 1).await;
     fleet.ready(1).await;
     let (_, mut output) = fleet.submit("m", chat("Hi")).await;
     output.next(PATIENCE).await.expect("the answer begins");
     fleet.kill_role("queen");
-    // Planning waits for the lease at most: a model that is declared meanwhile gets its worker from the other queen.
+    // A model that is declared meanwhile gets its worker from the other queen, as soon as that has the lease.
     fleet.serve_mock("n", "tokens=2", 1, 1).await;
     let (_, mut other) = fleet.submit("n", chat("Hi")).await;
     assert!(matches!(whole(&mut other).await.last(), Some(Chunk::Done { .. })));
-    assert_eq!(leader(&fleet).await.expect("somebody leads").queen.as_str(), "second");
+    assert_eq!(leader(&fleet).await.expect("a queen leads").queen.as_str(), "second");
     let chunks = whole(&mut output).await;
     assert!(matches!(chunks.last(), Some(Chunk::Done { index: 1000, .. })), "{:?}", chunks.last());
-    assert!(!chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. })), "the stream was not touched");
-    let placed = told(&fleet).await.iter().filter(|event| event.name() == "placed").count();
+    assert!(!chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. })), "the answer was not interrupted");
+    let placed = queen_events(&fleet).await.iter().filter(|event| event.name() == "placed").count();
     assert_eq!(placed, 2, "one worker for each model");
 }
 
 #[tokio::test]
-async fn a_queen_that_stops_hands_over_at_once() {
+async fn stopping_queen_hands_over_at_once() {
     let mut fleet = Fleet::start().await;
     fleet.queen_named("second", "").await;
-    assert!(fleet.stop_role("queen").await, "she ends well");
+    assert!(fleet.stop_role("queen").await, "the queen exits with code 0");
     let elected = |event: &QueenEvent| matches!(event, QueenEvent::Elected { after: Some(after), .. } if after.as_str() == "queen");
-    eventually("the other one leads", PATIENCE, async || told(&fleet).await.iter().any(elected)).await;
+    eventually("the other queen leads", PATIENCE, async || queen_events(&fleet).await.iter().any(elected)).await;
 }
 
 #[tokio::test]
-async fn the_lease_of_a_queen_who_is_gone_is_taken_over_before_it_lapses() {
-    // With another queen there, and with one who begins afterwards.
+async fn lease_of_an_exited_queen_is_taken_over_before_it_expires() {
+    // With another queen that runs already, and with one that starts afterwards.
     for is_there in [true, false] {
         let mut fleet = Fleet::start().await;
         if is_there {
             fleet.queen_named("second", "").await;
         }
         fleet.kill_role("queen");
-        let bucket = fleet.bus.jetstream().get_key_value("rbee_queen").await.expect("the bucket is there");
-        let last = bucket.entry("leader").await.expect("the server answers").expect("it has not lapsed yet").revision;
+        let bucket = fleet.bus.jetstream().get_key_value("rbee_queen").await.expect("the bucket exists");
+        let last = bucket.entry("leader").await.expect("the server answers").expect("it has not expired yet").revision;
         if !is_there {
             fleet.queen_named("second", "").await;
         }
@@ -84,12 +84,12 @@ async fn the_lease_of_a_queen_who_is_gone_is_taken_over_before_it_lapses() {
             term.is_some()
         })
         .await;
-        assert_eq!(term, Some(last + 1), "the mark of a lease that lapsed would stand between");
+        assert_eq!(term, Some(last + 1), "the marker of an expired lease would have a revision in between");
     }
 }
 
 #[tokio::test]
-async fn a_hive_refuses_the_commands_of_a_queen_whose_term_is_over() {
+async fn hive_refuses_commands_of_an_ended_term() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "", 1, 1).await;
     let worker = fleet.ready(1).await.remove(0);
@@ -108,77 +108,77 @@ async fn a_hive_refuses_the_commands_of_a_queen_whose_term_is_over() {
     };
     assert_eq!(events.hive_event("refused", refused).await.0, FailureCode::StaleCommand);
     let still = fleet.ready(1).await.remove(0);
-    assert_eq!((still.name, still.record.pid), (worker.name, worker.record.pid), "nobody was stopped");
+    assert_eq!((still.name, still.record.pid), (worker.name, worker.record.pid), "the worker was not stopped");
 }
 
 #[tokio::test]
-async fn a_hive_whose_key_is_deleted_writes_it_again_and_its_workers_are_known_all_the_while() {
+async fn hive_rewrites_its_deleted_key_and_keeps_its_workers() {
     let mut fleet = Fleet::bare().await;
     fleet.queen().await;
-    // By renewal alone it would take minutes.
+    // The next renewal would come only after minutes.
     let setup = fleet.hive_one("presence=10m,presence_lapse=11m");
     fleet.start_hive(&setup).await;
     fleet.serve_mock("m", "", 1, 1).await;
     let worker = fleet.ready(1).await.remove(0);
-    let hives = fleet.bus.jetstream().get_key_value("rbee_hives").await.expect("the bucket is there");
-    let before = hives.entry("one").await.expect("the server answers").expect("it is there").revision;
+    let hives = fleet.bus.jetstream().get_key_value("rbee_hives").await.expect("the bucket exists");
+    let before = hives.entry("one").await.expect("the server answers").expect("it exists").revision;
     for deletes in [true, false] {
         let deleted = if deletes { hives.delete("one").await } else { hives.purge("one").await };
         deleted.expect("the server answers");
         fleet.joined("one", fleet.role_pid("one")).await;
     }
     assert!(hives.entry("one").await.expect("the server answers").is_some_and(|entry| entry.revision >= before + 4));
-    // Where she had forgotten it, its worker would have been replaced by now: she knows what was declared after it.
+    // A queen that had forgotten the hive would have replaced its worker by now: it knows a later declaration.
     fleet.serve_mock("n", "", 1, 1).await;
     let ready = fleet.ready(2).await;
     let same = |found: &Worker| (&found.name, found.record.pid) == (&worker.name, worker.record.pid);
     assert!(ready.iter().any(same), "{ready:?}");
-    let told = told(&fleet).await;
-    let names: Vec<&str> = told.iter().map(QueenEvent::name).collect();
+    let events = queen_events(&fleet).await;
+    let names: Vec<&str> = events.iter().map(QueenEvent::name).collect();
     assert_eq!(names.iter().filter(|name| **name == "placed").count(), 2, "{names:?}");
     assert!(!names.iter().any(|name| name.starts_with("hive-")), "{names:?}");
 }
 
 #[tokio::test]
-async fn a_queen_whose_campaign_ends_ends_with_its_error() {
+async fn queen_that_cannot_campaign_exits_with_the_error() {
     let mut fleet = Fleet::bare().await;
     fleet.set_variable("RBEE_CONNECTION", "connect=100ms,request=1s,reader=1s");
     fleet.queen().await;
     fleet.bus.jetstream().delete_stream("KV_rbee_queen").await.expect("the server answers");
-    assert_eq!(fleet.exit_code("queen").await, Some(69), "the exit code of what is unavailable");
-    let said = std::fs::read_to_string(fleet.log("queen")).expect("she has written");
-    assert!(said.contains("failed to campaign for the lead: failed to watch rbee_queen"), "{said}");
+    assert_eq!(fleet.exit_code("queen").await, Some(69), "the exit code for an unavailable service");
+    let log = std::fs::read_to_string(fleet.log("queen")).expect("the queen writes a log");
+    assert!(log.contains("failed to campaign for the lead: failed to watch rbee_queen"), "{log}");
 }
 
 #[tokio::test]
-async fn an_order_that_nobody_says_is_stored_is_given_again_before_its_hive_is_thought_deaf() {
+async fn unconfirmed_command_is_resent_before_it_is_given_up() {
     let fleet = Fleet::start().await;
-    let stream = fleet.bus.jetstream().get_stream("rbee_commands").await.expect("the stream is there");
+    let stream = fleet.bus.jetstream().get_stream("rbee_commands").await.expect("the stream exists");
     let usual = stream.cached_info().config.clone();
-    // Somebody hears them, so that the server does not say that nobody does, and nothing is stored.
-    let mut given = fleet.bus.subscribe("rbee.cmd.hive.*".to_owned()).await.expect("the server answers");
+    // A subscriber receives the commands, so that the server reports no missing responder, and no stream stores them.
+    let mut commands = fleet.bus.subscribe("rbee.cmd.hive.*".to_owned()).await.expect("the server answers");
     let elsewhere = Config { subjects: vec!["elsewhere".to_owned()], ..usual.clone() };
     fleet.bus.jetstream().update_stream(elsewhere).await.expect("the server answers");
     fleet.serve_mock("m", "", 1, 1).await;
     let mut ids = Vec::new();
     for _ in 0..2 {
-        let order = soon("order", given.next()).await.expect("the connection stands");
+        let order = soon("command", commands.next()).await.expect("the connection is open");
         ids.push(order.headers.and_then(|headers| headers.get("Nats-Msg-Id").cloned()).expect("it has an id"));
     }
     let begun = Instant::now();
-    assert_eq!(ids[0], ids[1], "however often it is given, it is stored once");
+    assert_eq!(ids[0], ids[1], "every attempt has the same id, so that the command is stored once");
     fleet.bus.jetstream().update_stream(usual).await.expect("the server answers");
     fleet.ready(1).await;
     assert!(begun.elapsed() < BEFORE_IT_IS_STALE, "{:?}", begun.elapsed());
-    let told = told(&fleet).await;
-    assert_eq!(told.iter().filter(|event| event.name() == "placed").count(), 1, "{told:?}");
+    let events = queen_events(&fleet).await;
+    assert_eq!(events.iter().filter(|event| event.name() == "placed").count(), 1, "{events:?}");
 }
 
-/// An order of which nothing is heard is given up after half a minute: what comes earlier came because it was given again.
+/// The queen gives an unanswered command up after 30 s. A worker that starts earlier was commanded by a retry.
 const BEFORE_IT_IS_STALE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
-async fn a_lost_hive_is_replaced_and_its_duplicates_are_drained_when_it_returns() {
+async fn duplicate_workers_are_drained_when_a_lost_hive_returns() {
     let mut fleet = Fleet::bare().await;
     fleet.queen_named("queen", "suspect=1500ms,lost=3s").await;
     let ports = fleet.ports.range();
@@ -205,35 +205,35 @@ async fn a_lost_hive_is_replaced_and_its_duplicates_are_drained_when_it_returns(
     .await;
     let chunks = whole(&mut output).await;
     assert!(matches!(chunks.last(), Some(Chunk::Done { index: 1000, .. })), "{:?}", chunks.last());
-    assert!(!chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. })), "the stream was not touched");
-    let names: Vec<&str> = told(&fleet).await.iter().map(QueenEvent::name).collect();
+    assert!(!chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. })), "the answer was not interrupted");
+    let names: Vec<&str> = queen_events(&fleet).await.iter().map(QueenEvent::name).collect();
     for name in ["hive-suspected", "hive-lost", "hive-returned"] {
         assert!(names.contains(&name), "{name}: {names:?}");
     }
 }
 
 #[tokio::test]
-async fn a_declaration_that_changes_replaces_its_worker_without_a_gap() {
+async fn changed_declaration_replaces_its_worker_without_a_gap() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=300,interval=10ms", 1, 1).await;
     let old = fleet.ready(1).await.remove(0);
     let (_, mut output) = fleet.submit("m", chat("Hi")).await;
     output.next(PATIENCE).await.expect("the answer begins");
     fleet.serve_mock("m", "tokens=3", 1, 1).await;
-    eventually("the new worker alone is left", PATIENCE, async || {
+    eventually("only the new worker is left", PATIENCE, async || {
         let workers = fleet.workers().await;
         workers.len() == 1 && workers[0].name != old.name && workers[0].record.phase == WorkerPhase::Ready
     })
     .await;
     let chunks = whole(&mut output).await;
     assert!(matches!(chunks.last(), Some(Chunk::Done { index: 300, .. })), "{:?}", chunks.last());
-    assert!(!chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. })), "the old one finished its job");
+    assert!(!chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. })), "the old worker finished its job");
     let (_, mut output) = fleet.submit("m", chat("Hi")).await;
     assert!(matches!(whole(&mut output).await.last(), Some(Chunk::Done { index: 3, .. })));
 }
 
 #[tokio::test]
-async fn more_workers_come_when_jobs_wait_for_longer_than_one_takes_to_start() {
+async fn workers_are_added_when_jobs_wait_longer_than_a_start() {
     let fleet = Fleet::start().await;
     let spec = ModelSpec::new(ModelReference::Mock("tokens=300,interval=10ms".into()));
     fleet.serve("m", ModelSpec { replicas: Replicas { min: 1, max: 3 }, slots: 1, ..spec }).await;
@@ -242,11 +242,11 @@ async fn more_workers_come_when_jobs_wait_for_longer_than_one_takes_to_start() {
     for _ in 0..6 {
         outputs.push(fleet.submit("m", chat("Hi")).await.1);
     }
-    eventually("more of them serve", PATIENCE, async || fleet.workers().await.len() >= 2).await;
+    eventually("more workers run", PATIENCE, async || fleet.workers().await.len() >= 2).await;
     for output in &mut outputs {
         assert!(matches!(whole(output).await.last(), Some(Chunk::Done { index: 300, .. })));
     }
-    let why: Vec<String> = told(&fleet)
+    let why: Vec<String> = queen_events(&fleet)
         .await
         .into_iter()
         .filter_map(|event| match event {
@@ -258,7 +258,7 @@ async fn more_workers_come_when_jobs_wait_for_longer_than_one_takes_to_start() {
 }
 
 #[tokio::test]
-async fn workers_are_spread_and_where_they_go_is_explained() {
+async fn workers_are_spread_and_their_placement_is_explained() {
     let mut fleet = Fleet::start().await;
     let other = PortBlock::take();
     fleet.hive("two", &other.range()).await;
@@ -278,7 +278,7 @@ async fn workers_are_spread_and_where_they_go_is_explained() {
 }
 
 #[tokio::test]
-async fn workers_are_started_looked_at_and_stopped_by_request() {
+async fn workers_are_started_inspected_and_stopped_by_request() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "", 0, 1).await;
     let spawned: CommandReply = fleet.bus.request("spawn", &model("m")).await.expect("the queen answers");
@@ -287,32 +287,38 @@ async fn workers_are_started_looked_at_and_stopped_by_request() {
     let asked = WorkerRequest { worker: worker.clone(), hive: None };
     let seen: Worker = fleet.bus.request("worker", &asked).await.expect("the queen answers");
     assert!(seen.since.is_some() && seen.known && seen.record.phase == WorkerPhase::Ready, "{seen:?}");
-    let again = fleet.bus.request::<_, CommandReply>("spawn", &model("m")).await.expect_err("it has as many as it may");
+    let again = fleet
+        .bus
+        .request::<_, CommandReply>("spawn", &model("m"))
+        .await
+        .expect_err("the model has its maximum of workers");
     assert!(again.message.contains("1 workers of at most 1"), "{again}");
-    let unknown = fleet.bus.request::<_, CommandReply>("spawn", &model("n")).await.expect_err("there is none");
+    let unknown =
+        fleet.bus.request::<_, CommandReply>("spawn", &model("n")).await.expect_err("the model does not exist");
     assert_eq!(unknown.code, FailureCode::UnknownModel);
     let _: CommandReply = fleet.bus.request("stop", &asked).await.expect("the queen answers");
-    eventually("it is gone", PATIENCE, async || fleet.workers().await.is_empty()).await;
+    eventually("the worker is removed", PATIENCE, async || fleet.workers().await.is_empty()).await;
 }
 
 #[tokio::test]
-async fn a_hive_whose_connection_ends_is_suspect_at_once() {
+async fn hive_is_suspect_at_once_when_its_connection_closes() {
     let mut fleet = Fleet::bare().await;
-    // By silence alone it would take minutes.
+    // Missing heartbeats alone would take minutes.
     fleet.queen_named("queen", "suspect=5m,lost=10m").await;
     let ports = fleet.ports.range();
     fleet.hive("one", &ports).await;
     fleet.kill_role("one");
     let is_suspect =
         |event: &QueenEvent| matches!(event, QueenEvent::HiveSuspected { why, .. } if why.contains("connection"));
-    eventually("the queen tells", PATIENCE, async || told(&fleet).await.iter().any(is_suspect)).await;
+    eventually("the queen suspects the hive", PATIENCE, async || queen_events(&fleet).await.iter().any(is_suspect))
+        .await;
     fleet.hive("one", &ports).await;
     let is_back = |event: &QueenEvent| matches!(event, QueenEvent::HiveReturned { .. });
-    eventually("it is back", PATIENCE, async || told(&fleet).await.iter().any(is_back)).await;
+    eventually("the hive has returned", PATIENCE, async || queen_events(&fleet).await.iter().any(is_back)).await;
 }
 
 #[tokio::test]
-async fn everything_ends_in_order_and_nothing_is_left() {
+async fn down_stops_the_fleet_and_leaves_nothing() {
     let mut fleet = Fleet::start().await;
     fleet.queen_named("second", "").await;
     let other = PortBlock::take();
@@ -323,8 +329,8 @@ async fn everything_ends_in_order_and_nothing_is_left() {
     let (_, mut output) = fleet.submit("m", chat("Hi")).await;
     output.next(PATIENCE).await.expect("the answer begins");
     let down = fleet.rbee(&["down"]).await;
-    let said = String::from_utf8_lossy(&down.stdout).into_owned();
-    assert!(down.status.success(), "{said}{}", String::from_utf8_lossy(&down.stderr));
+    let report = String::from_utf8_lossy(&down.stdout).into_owned();
+    assert!(down.status.success(), "{report}{}", String::from_utf8_lossy(&down.stderr));
     for words in [
         "queen queen has ended",
         "queen second has ended",
@@ -332,14 +338,14 @@ async fn everything_ends_in_order_and_nothing_is_left() {
         "two has stopped",
         "everything has ended",
     ] {
-        assert!(said.contains(words), "{words}: {said}");
+        assert!(report.contains(words), "{words}: {report}");
     }
     assert!(
         matches!(whole(&mut output).await.last(), Some(Chunk::Done { index: 300, .. })),
-        "its job was finished first"
+        "the hive finished its job first"
     );
     for role in ["queen", "second", "one", "two"] {
-        assert!(fleet.exit_code(role).await == Some(0), "{role} ends well");
+        assert!(fleet.exit_code(role).await == Some(0), "{role} exits with code 0");
     }
     assert_eq!(fleet.processes(), [0; 0], "no process is left");
     let again = fleet.rbee(&["down"]).await;
@@ -347,35 +353,35 @@ async fn everything_ends_in_order_and_nothing_is_left() {
 }
 
 #[tokio::test]
-async fn models_of_a_file_are_declared_and_what_would_change_is_told_first() {
+async fn apply_declares_models_of_a_file_and_plan_shows_changes() {
     let fleet = Fleet::start().await;
     let file = fleet.folder().join("models.toml");
     let write = |text: &str| std::fs::write(&file, text).expect("a file can be written");
     let path = file.display().to_string();
     let run = async |arguments: &[&str]| {
         let output = fleet.rbee(arguments).await;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        (output.status.code(), said)
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (output.status.code(), text)
     };
     write("[models.m]\nreference = \"mock:\"\nreplicas = { min = 1 }\n[models.n]\nreference = \"mock:\"\n");
-    let (code, said) = run(&["plan", &path]).await;
-    assert!(code == Some(0) && said.contains("+ m: mock:") && said.contains("+ n: mock:"), "{said}");
+    let (code, text) = run(&["plan", &path]).await;
+    assert!(code == Some(0) && text.contains("+ m: mock:") && text.contains("+ n: mock:"), "{text}");
     assert!(fleet.workers().await.is_empty(), "a plan changes nothing");
     assert_eq!(run(&["apply", &path]).await.0, Some(0));
     fleet.ready(1).await;
     assert!(run(&["apply", &path]).await.1.contains("nothing changes"));
     write("[models.m]\nreference = \"mock:\"\nslots = 4\n");
-    let (_, said) = run(&["plan", &path, "--prune"]).await;
-    assert!(said.contains("~ m:") && said.contains("slots 2 -> 4") && said.contains("- n:"), "{said}");
+    let (_, text) = run(&["plan", &path, "--prune"]).await;
+    assert!(text.contains("~ m:") && text.contains("slots 2 -> 4") && text.contains("- n:"), "{text}");
     write("[models.m]\nreference = \"mock:\"\nslot = 4\n");
-    let (code, said) = run(&["apply", &path]).await;
-    assert!(code == Some(2) && said.contains("`slot` is not known"), "{said}");
+    let (code, text) = run(&["apply", &path]).await;
+    assert!(code == Some(2) && text.contains("`slot` is not known"), "{text}");
 }
 
 #[tokio::test]
-async fn a_declaration_that_is_none_is_refused_with_the_reason_and_may_be_mended() {
+async fn invalid_declaration_is_refused_until_it_is_corrected() {
     let fleet = Fleet::start().await;
-    let bucket = fleet.bus.jetstream().get_key_value("rbee_models").await.expect("the bucket is there");
+    let bucket = fleet.bus.jetstream().get_key_value("rbee_models").await.expect("the bucket exists");
     for (wrong, words) in [
         (r#"{"reference":"mock:","slots":0}"#, "slots is 0"),
         (r#"{"slots":2}"#, "missing field `reference`"),

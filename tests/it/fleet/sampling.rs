@@ -1,4 +1,4 @@
-//! What a request asks of single tokens, through worker and bus.
+//! Sampling options of a request: probabilities, ends, biases and penalties.
 
 use rbee_schema::{Chunk, FinishReason, TokenLogprob};
 use rbee_tests::{
@@ -36,13 +36,13 @@ fn finish(chunks: &[Chunk]) -> FinishReason {
 }
 
 #[tokio::test]
-async fn tokens_come_with_their_probabilities_where_somebody_asks() {
+async fn tokens_have_logprobs_only_on_request() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=200", 1, 1).await;
     let plain = answer(&fleet, &json!({})).await;
     assert!(logprobs(&plain).is_empty());
     let asked = answer(&fleet, &json!({ "logprobs": true, "top_logprobs": 3 })).await;
-    assert_eq!(ids(&asked), ids(&plain), "asking changes nothing");
+    assert_eq!(ids(&asked), ids(&plain), "logprobs change no token");
     let logprobs = logprobs(&asked);
     assert_eq!(logprobs.iter().map(|logprob| logprob.token.id).collect::<Vec<_>>(), ids(&asked));
     assert!(logprobs.iter().all(|logprob| logprob.top.len() == 3 && logprob.top[0] == logprob.token));
@@ -51,12 +51,12 @@ async fn tokens_come_with_their_probabilities_where_somebody_asks() {
 }
 
 #[tokio::test]
-async fn an_answer_ends_where_the_request_says() {
+async fn answer_ends_where_the_request_says() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=6", 1, 1).await;
     let plain = answer(&fleet, &json!({})).await;
     let last = ids(&plain)[5];
-    let first = ids(&plain).iter().position(|id| *id == last).expect("it is there");
+    let first = ids(&plain).iter().position(|id| *id == last).expect("it exists");
 
     let stopped = answer(&fleet, &json!({ "stop_token_ids": [last] })).await;
     assert_eq!((ids(&stopped), finish(&stopped)), (ids(&plain)[..first].to_vec(), FinishReason::Stop));
@@ -70,7 +70,7 @@ async fn an_answer_ends_where_the_request_says() {
 }
 
 #[tokio::test]
-async fn a_bias_and_a_penalty_change_which_token_is_taken() {
+async fn bias_and_penalty_change_the_chosen_token() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=20", 1, 1).await;
     let plain = ids(&answer(&fleet, &json!({})).await);
@@ -80,12 +80,15 @@ async fn a_bias_and_a_penalty_change_which_token_is_taken() {
     assert_eq!(always, [65; 5]);
     let penalised = json!({ "logit_bias": { "65": 30 }, "frequency_penalty": 2, "max_tokens": 20, "ignore_eos": true });
     let varied = ids(&answer(&fleet, &penalised).await);
-    assert!(varied[..9].iter().all(|id| *id == 65), "30 against 10, and each time 2 less: {varied:?}");
+    assert!(
+        varied[..9].iter().all(|id| *id == 65),
+        "the bias of 30 loses 2 with each token, against 10 of the others: {varied:?}"
+    );
     assert!(varied[12..].iter().any(|id| *id != 65), "{varied:?}");
 }
 
 #[tokio::test]
-async fn penalties_and_probabilities_survive_the_death_of_a_worker() {
+async fn penalties_and_logprobs_survive_the_death_of_a_worker() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=60,interval=20ms", 2, 2).await;
     fleet.ready(2).await;
@@ -101,10 +104,10 @@ async fn penalties_and_probabilities_survive_the_death_of_a_worker() {
     let (_, mut output) = fleet.submit("m", body).await;
     let mut chunks = Vec::new();
     while tokens(&chunks).len() < 10 {
-        chunks.push(output.next(PATIENCE).await.expect("the answer goes on").expect("it is not over").chunk);
+        chunks.push(output.next(PATIENCE).await.expect("the answer continues").expect("it has no end yet").chunk);
     }
     let workers = fleet.workers().await;
-    fleet.kill(workers.iter().find(|worker| !worker.jobs.is_empty()).expect("somebody runs the job"));
+    fleet.kill(workers.iter().find(|worker| !worker.jobs.is_empty()).expect("a worker runs the job"));
     chunks.extend(whole(&mut output).await);
     assert!(chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. })));
     assert_eq!(ids(&chunks), ids(&expected));

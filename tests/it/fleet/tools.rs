@@ -1,4 +1,4 @@
-//! Thoughts and calls of tools, told from the text of an answer, through worker, bus and gateway.
+//! Reasoning and tool calls, separated from the text of an answer, through worker, bus and gateway.
 
 use std::fs;
 
@@ -26,7 +26,7 @@ fn offered(content: &str) -> Value {
     body
 }
 
-/// A message that the mock answers with this.
+/// A message that the mock engine answers with `answer`.
 fn answered_by(answer: &str, settings: &str) -> String {
     format!("mock: echo {settings}\n{answer}")
 }
@@ -39,7 +39,7 @@ fn calls(chunks: &[Chunk]) -> Vec<ToolCall> {
     chunks.iter().flat_map(of).collect()
 }
 
-fn thoughts(chunks: &[Chunk]) -> String {
+fn reasoning(chunks: &[Chunk]) -> String {
     let of = |chunk: &Chunk| match chunk {
         Chunk::Tokens { reasoning, .. } => reasoning.clone(),
         _ => String::new(),
@@ -54,7 +54,7 @@ fn finished(chunks: &[Chunk]) -> Option<FinishReason> {
     }
 }
 
-/// Whether a call is one of the tools of [`offered`], with arguments that fit.
+/// True for a call of one of the tools of [`offered`] with valid arguments.
 fn fits(call: &ToolCall) -> bool {
     let arguments = Value::Object(call.arguments().expect("an object"));
     match call.function.name.as_str() {
@@ -70,7 +70,7 @@ const TWO_CALLS: &str = "Let me see.\n<tool_call>\n{\"name\": \"sun\", \"argumen
     <tool_call>\n{\"name\": \"moon\", \"arguments\": {}}\n</tool_call>";
 
 #[tokio::test]
-async fn what_a_model_calls_comes_as_calls_and_not_as_text() {
+async fn tool_calls_are_separated_from_text() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "", 1, 1).await;
     let chunks = whole(&mut fleet.submit("m", offered(&answered_by(TWO_CALLS, ""))).await.1).await;
@@ -80,7 +80,7 @@ async fn what_a_model_calls_comes_as_calls_and_not_as_text() {
     let expected = [("sun", "{\"town\": \"Ulm\", \"days\": 1}"), ("moon", "{}")];
     assert_eq!(called, expected.map(|(name, arguments)| (name.to_owned(), arguments.to_owned())));
     assert_eq!(finished(&chunks), Some(FinishReason::ToolCalls));
-    assert_eq!(tokens(&chunks).len(), TWO_CALLS.len(), "tokens are counted as they were made");
+    assert_eq!(tokens(&chunks).len(), TWO_CALLS.len(), "every generated token is counted");
 
     let mut one = offered(&answered_by(TWO_CALLS, ""));
     one["parallel_tool_calls"] = json!(false);
@@ -94,14 +94,14 @@ async fn what_a_model_calls_comes_as_calls_and_not_as_text() {
 }
 
 #[tokio::test]
-async fn a_call_survives_its_worker_and_comes_once() {
+async fn tool_call_survives_its_worker_and_is_sent_once() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "", 1, 1).await;
-    // In the text before, in the first call, between the calls, and in the second.
+    // In the text before the calls, in the first call, between the calls, and in the second call.
     for lost in [5, 40, 100, 130] {
         let body = offered(&answered_by(TWO_CALLS, &format!("interval=1ms crash={lost}")));
         let chunks = whole(&mut fleet.submit("m", body).await.1).await;
-        assert!(chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. })), "a worker was lost at {lost}");
+        assert!(chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. })), "a worker crashed at token {lost}");
         assert_eq!(text(&chunks), "Let me see.", "{lost}");
         let names: Vec<String> = calls(&chunks).into_iter().map(|call| call.function.name).collect();
         assert_eq!(names, ["sun", "moon"], "{lost}");
@@ -112,7 +112,7 @@ async fn a_call_survives_its_worker_and_comes_once() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_demanded_comes_whatever_the_model_prefers() {
+async fn required_tool_call_is_always_made() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=10", 1, 1).await;
     for (choice, names) in [
@@ -135,23 +135,31 @@ async fn a_call_that_is_demanded_comes_whatever_the_model_prefers() {
 }
 
 #[tokio::test]
-async fn a_thought_comes_apart_from_the_answer_also_when_its_worker_is_lost() {
+async fn reasoning_is_separated_from_text_across_worker_crashes() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "think", 1, 1).await;
     for settings in ["", "interval=1ms crash=10", "interval=1ms crash=30"] {
         let body = chat(&answered_by("<think>\nIs it 6 o'clock?\n</think>\n\nIt is 7.", settings));
         let chunks = whole(&mut fleet.submit("m", body).await.1).await;
-        assert_eq!(thoughts(&chunks), "Is it 6 o'clock?", "{settings}");
+        let is_resumed = chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. }));
+        assert_eq!(
+            is_resumed,
+            settings.contains("crash"),
+            "a worker crashes where the message asks for it: {settings}"
+        );
+        assert_eq!(reasoning(&chunks), "Is it 6 o'clock?", "{settings}");
         assert_eq!((text(&chunks).as_str(), finished(&chunks)), ("It is 7.", Some(FinishReason::Stop)), "{settings}");
     }
 }
 
 #[tokio::test]
-async fn the_gateway_says_calls_and_thoughts_in_the_shape_of_the_api() {
+async fn gateway_returns_tool_calls_and_reasoning_in_openai_format() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "think", 1, 1).await;
-    eventually("the model is known", PATIENCE, async || fleet.status().await.is_some_and(|status| status.models == 1))
-        .await;
+    eventually("the queen knows the model", PATIENCE, async || {
+        fleet.status().await.is_some_and(|status| status.models == 1)
+    })
+    .await;
     let url = format!("{}/v1/chat/completions", fleet.http().await);
     let post = async |body: &Value| {
         let sent = reqwest::Client::new().post(&url).json(body).timeout(PATIENCE).send().await;
@@ -178,15 +186,15 @@ async fn the_gateway_says_calls_and_thoughts_in_the_shape_of_the_api() {
     let data = events.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
     let choices: Vec<Value> =
         data.map(|data| serde_json::from_str::<Value>(data).expect("JSON")["choices"][0].clone()).collect();
-    let thought: String = choices.iter().filter_map(|choice| choice["delta"]["reasoning_content"].as_str()).collect();
-    assert_eq!(thought, "Hm.");
+    let reasoning: String = choices.iter().filter_map(|choice| choice["delta"]["reasoning_content"].as_str()).collect();
+    assert_eq!(reasoning, "Hm.");
     let called: Vec<Value> =
         choices.iter().filter_map(|choice| choice["delta"]["tool_calls"].as_array().cloned()).flatten().collect();
-    let said = |index: usize| (called[index]["index"].as_u64(), called[index]["function"]["name"].as_str());
-    assert_eq!((said(0), said(1), called.len()), ((Some(0), Some("sun")), (Some(1), Some("moon")), 2));
+    let call = |index: usize| (called[index]["index"].as_u64(), called[index]["function"]["name"].as_str());
+    assert_eq!((call(0), call(1), called.len()), ((Some(0), Some("sun")), (Some(1), Some("moon")), 2));
     assert_eq!(choices.last().expect("a last one")["finish_reason"], "tool_calls");
 
-    // The answer and the results go into the next turn as they are.
+    // The answer and the results of the tools become part of the next request unchanged.
     let mut next = body.clone();
     next["stream"] = json!(false);
     let result =
@@ -197,7 +205,7 @@ async fn the_gateway_says_calls_and_thoughts_in_the_shape_of_the_api() {
     assert_eq!(whole["choices"][0]["message"]["content"], "At 6:42.", "{whole}");
 }
 
-/// The test model with another chat template: one that supports tools.
+/// The test model with a chat template that supports tools.
 fn model_with_tools(folder: &std::path::Path) -> std::path::PathBuf {
     const TEMPLATE: &str = "{% if tools %}{{ '<|im_start|>system\n' }}{{ tools | tojson }}{{ '\nCall: <tool_call>{\"name\": ..., \
         \"arguments\": ...}</tool_call><|im_end|>\n' }}{% endif %}{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + \
@@ -205,7 +213,7 @@ fn model_with_tools(folder: &std::path::Path) -> std::path::PathBuf {
     let mut bytes = fs::read(model()).expect("the test model");
     let key = b"tokenizer.chat_template";
     let found = bytes.windows(key.len()).position(|window| window == key).expect("it has a template") + key.len();
-    // The type of a text, its length, and the text itself, which keeps its length.
+    // The type of the value, the length of the text, and the text itself, whose length must not change.
     let length = u64::from_le_bytes(bytes[found + 4..found + 12].try_into().expect("eight bytes")) as usize;
     let padded = format!("{TEMPLATE}{{#{}#}}", " ".repeat(length - TEMPLATE.len() - 4));
     bytes[found + 12..found + 12 + length].copy_from_slice(padded.as_bytes());
@@ -215,7 +223,7 @@ fn model_with_tools(folder: &std::path::Path) -> std::path::PathBuf {
 }
 
 #[tokio::test]
-async fn a_real_model_calls_the_tool_that_is_demanded_and_one_without_a_place_for_tools_refuses() {
+async fn real_model_calls_a_required_tool_if_its_template_has_tools() {
     let folder = tempfile::TempDir::new().expect("a folder");
     let fleet = Fleet::start().await;
     fleet.serve("tools", ModelSpec::new(ModelReference::File(model_with_tools(folder.path())))).await;

@@ -1,4 +1,4 @@
-//! One trace tells what became of a job, across every process that had to do with it.
+//! One trace covers a job across every process that takes part in it.
 
 use std::{collections::BTreeSet, fs};
 
@@ -17,8 +17,8 @@ fn traceparent() -> String {
     format!("00-{TRACE}-{PARENT}-01")
 }
 
-/// What another tracing system has written beside it.
-const BESIDE: &str = "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE";
+/// The `tracestate` of another tracing system.
+const TRACESTATE: &str = "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE";
 
 /// Publishes a job for `m` as any client of NATS does.
 async fn publish(fleet: &Fleet, traceparent: Option<&str>) {
@@ -29,7 +29,7 @@ async fn publish_for(model: &str, fleet: &Fleet, traceparent: Option<&str>) {
     let mut headers = async_nats::HeaderMap::new();
     if let Some(traceparent) = traceparent {
         headers.insert("traceparent", traceparent);
-        headers.insert("tracestate", BESIDE);
+        headers.insert("tracestate", TRACESTATE);
     }
     let (subject, body) = (format!("rbee.submit.{model}"), chat("Hi").to_string().into());
     let stored = fleet.bus.jetstream().publish_with_headers(subject, headers, body).await;
@@ -40,12 +40,12 @@ fn header(message: &Message) -> Option<String> {
     Some(message.headers.as_ref()?.get("traceparent")?.to_string())
 }
 
-fn beside(message: &Message) -> Option<String> {
+fn tracestate(message: &Message) -> Option<String> {
     Some(message.headers.as_ref()?.get("tracestate")?.to_string())
 }
 
 async fn next(subscriber: &mut rbee_nats::Subscriber, what: &str) -> Message {
-    soon(what, subscriber.next()).await.expect("the connection stands")
+    soon(what, subscriber.next()).await.expect("the connection is open")
 }
 
 async fn exporting(collector: &Collector) -> Fleet {
@@ -58,7 +58,7 @@ async fn exporting(collector: &Collector) -> Fleet {
 }
 
 #[tokio::test]
-async fn one_trace_shows_how_a_job_was_placed_spawned_loaded_and_answered() {
+async fn one_trace_covers_placement_spawn_load_and_answer() {
     let mut collector = Collector::start().await;
     let fleet = exporting(&collector).await;
     fleet.serve_mock("m", "tokens=3", 0, 1).await;
@@ -80,24 +80,27 @@ async fn one_trace_shows_how_a_job_was_placed_spawned_loaded_and_answered() {
     }
     let steps: Vec<&str> = job.events.iter().map(String::as_str).collect();
     assert_eq!(steps, ["received a job", "claimed", "prompt rendered", "first token", "done"]);
-    for said in ["job", "model", "tenant", "worker"] {
-        assert!(job.attributes.contains_key(said), "{said}: {:?}", job.attributes);
+    for attribute in ["job", "model", "tenant", "worker"] {
+        assert!(job.attributes.contains_key(attribute), "{attribute}: {:?}", job.attributes);
     }
 }
 
 #[tokio::test]
-async fn a_spawn_by_request_and_a_refused_job_stand_in_the_trace_of_who_asked() {
+async fn requested_spawn_and_refused_job_belong_to_the_callers_trace() {
     let mut collector = Collector::start().await;
     let fleet = exporting(&collector).await;
     fleet.serve_mock("m", "tokens=1", 0, 1).await;
-    eventually("the model is known", PATIENCE, async || fleet.status().await.is_some_and(|status| status.models == 1))
-        .await;
+    eventually("the queen knows the model", PATIENCE, async || {
+        fleet.status().await.is_some_and(|status| status.models == 1)
+    })
+    .await;
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("traceparent", traceparent());
     let body = r#"{"model":"m"}"#.into();
     let asked = fleet.bus.client().request_with_headers("rbee.api.spawn", headers, body).await;
     let answer = String::from_utf8_lossy(&asked.expect("the queen answers").payload).into_owned();
-    assert!(!answer.contains("error"), "{answer}");
+    let commanded: Result<rbee_schema::api::CommandReply, _> = serde_json::from_str(&answer);
+    assert!(commanded.is_ok_and(|commanded| commanded.worker.is_some()), "{answer}");
     let mut span = async |name: &str, parent: &str| {
         let matches = |span: &Span| span.name == name && span.trace == TRACE && span.parent == parent;
         collector.span(&format!("span {name} after {parent}"), matches).await
@@ -113,7 +116,7 @@ async fn a_spawn_by_request_and_a_refused_job_stand_in_the_trace_of_who_asked() 
 }
 
 #[tokio::test]
-async fn a_job_without_a_trace_or_with_a_malformed_one_begins_its_own() {
+async fn job_without_a_valid_trace_begins_its_own() {
     let mut collector = Collector::start().await;
     let fleet = exporting(&collector).await;
     fleet.serve_mock("m", "tokens=1", 1, 1).await;
@@ -135,20 +138,20 @@ async fn a_job_without_a_trace_or_with_a_malformed_one_begins_its_own() {
 }
 
 #[tokio::test]
-async fn a_trace_is_handed_on_also_where_nothing_is_exported() {
+async fn trace_is_propagated_without_an_exporter() {
     let fleet = Fleet::start().await;
-    // A job that comes before the declaration is known is found by a count of those that wait, which tells of no trace.
+    // A job that is submitted before its model is known is found by a count of waiting jobs, which carries no trace.
     fleet.serve_mock("m", "tokens=1", 0, 1).await;
     fleet.declared(&["m"]).await;
     let mut commands = fleet.bus.subscribe("rbee.cmd.hive.*".to_owned()).await.expect("the server answers");
     publish(&fleet, Some(&traceparent())).await;
     let command = next(&mut commands, "command").await;
-    assert_eq!((header(&command), beside(&command)), (Some(traceparent()), Some(BESIDE.to_owned())));
+    assert_eq!((header(&command), tracestate(&command)), (Some(traceparent()), Some(TRACESTATE.to_owned())));
     let worker = fleet.ready(1).await.remove(0);
     let pid = worker.record.pid.expect("it runs");
     let environment = fs::read(format!("/proc/{pid}/environ")).expect("the worker runs");
-    for told in [format!("TRACEPARENT={}", traceparent()), format!("TRACESTATE={BESIDE}")] {
-        assert!(environment.split(|byte| *byte == 0).any(|variable| variable == told.as_bytes()), "{told}");
+    for expected in [format!("TRACEPARENT={}", traceparent()), format!("TRACESTATE={TRACESTATE}")] {
+        assert!(environment.split(|byte| *byte == 0).any(|variable| variable == expected.as_bytes()), "{expected}");
     }
     let log = fleet.folder().join("one/logs").join(format!("{}.log", worker.name));
     let taken = || {
@@ -157,32 +160,32 @@ async fn a_trace_is_handed_on_also_where_nothing_is_exported() {
             .lines()
             .any(|line| line.contains("received a job") && line.contains(TRACE))
     };
-    eventually("the log says whose trace the job is of", PATIENCE, async || taken()).await;
+    eventually("the log has the trace of the job", PATIENCE, async || taken()).await;
 }
 
 #[tokio::test]
-async fn who_asks_by_request_or_over_http_keeps_the_trace() {
+async fn requests_and_http_calls_keep_their_trace() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=1", 1, 1).await;
     let mut queued = fleet.bus.subscribe("rbee.queued.>".to_owned()).await.expect("the server answers");
     let body = serde_json::json!({ "model": "m", "messages": [{ "role": "user", "content": "Hi" }] });
     let url = format!("{}/v1/chat/completions", fleet.http().await);
     let asked = reqwest::Client::new().post(url).header("traceparent", traceparent());
-    let (first, second) = BESIDE.split_once(',').expect("two entries");
+    let (first, second) = TRACESTATE.split_once(',').expect("two entries");
     let answer = asked.header("tracestate", first).header("tracestate", second).json(&body).send().await;
     assert!(answer.expect("the gateway answers").status().is_success());
     let job = next(&mut queued, "job over HTTP").await;
-    assert_eq!((header(&job), beside(&job)), (Some(traceparent()), Some(BESIDE.to_owned())));
+    assert_eq!((header(&job), tracestate(&job)), (Some(traceparent()), Some(TRACESTATE.to_owned())));
 
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("traceparent", traceparent());
     let inbox = fleet.bus.client().new_inbox();
     let asked =
         fleet.bus.client().publish_with_reply_and_headers("rbee.api.infer", inbox, headers, body.to_string().into());
-    asked.await.expect("the connection stands");
+    asked.await.expect("the connection is open");
     assert_eq!(header(&next(&mut queued, "job by request").await), Some(traceparent()));
 
-    // What cannot be read is no error: the job has a trace of its own.
+    // A malformed trace context is no error: the job begins its own trace.
     let answer = reqwest::Client::new()
         .post(format!("{}/v1/chat/completions", fleet.http().await))
         .header("traceparent", "nonsense")

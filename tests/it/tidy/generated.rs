@@ -20,7 +20,7 @@ fn generated_files_are_fresh() {
         let stored = fs::read_to_string(folder.join(&name)).unwrap_or_default();
         assert!(stored == text, "schema/schemas/{name} is stale: run `make generate`");
     }
-    let files = fs::read_dir(&folder).expect("the folder is there").count();
+    let files = fs::read_dir(&folder).expect("the folder exists").count();
     assert_eq!(files, generated_schemas().len(), "schema/schemas holds a file that nothing generates");
     let stored = fs::read_to_string(repository().join("docs/rbee.toml")).unwrap_or_default();
     assert!(stored == example_config(), "docs/rbee.toml is stale: run `make generate`");

@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeSet, fs, process::Command};
 
-use super::instance::Fleet;
-
 /// Environment variable that marks every process of a fleet, so that exactly those can be ended: workers outlive their hive.
 pub(super) const MARK: &str = "RBEE_TEST_FLEET";
 
@@ -48,19 +46,12 @@ impl std::fmt::Display for Run {
     }
 }
 
-impl Fleet {
-    /// The live processes of this fleet, workers included, but not its server.
-    pub fn running(&self) -> Vec<RunningProcess> {
-        marked(&self.mark).into_iter().filter_map(RunningProcess::inspect).collect()
-    }
-
-    /// The numbers of the processes of this fleet, workers included, but not its server.
-    pub fn processes(&self) -> Vec<u32> {
-        marked(&self.mark)
-    }
-}
-
 impl RunningProcess {
+    /// The live processes whose environment holds this mark.
+    pub(super) fn marked(mark: &str) -> Vec<Self> {
+        marked(mark).into_iter().filter_map(Self::inspect).collect()
+    }
+
     fn inspect(pid: u32) -> Option<Self> {
         let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
         let run = environment.split(|byte| *byte == 0).find_map(|entry| {
@@ -99,7 +90,7 @@ pub(crate) fn listener(pid: u32, port: u16) -> Option<u64> {
 }
 
 /// The processes whose environment holds this mark.
-fn marked(mark: &str) -> Vec<u32> {
+pub(super) fn marked(mark: &str) -> Vec<u32> {
     let entry = format!("{MARK}={mark}");
     let processes = fs::read_dir("/proc").expect("/proc is readable").flatten();
     let numbers = processes.filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());

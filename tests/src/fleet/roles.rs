@@ -9,7 +9,7 @@ use rbee_schema::api::Hives;
 
 use super::{
     instance::{Fleet, Role},
-    processes::signal,
+    processes::{RunningProcess, marked, signal},
 };
 use crate::wait::{PATIENCE, eventually};
 
@@ -135,5 +135,15 @@ impl Fleet {
     fn take(&mut self, name: &str) -> Role {
         let at = self.roles.iter().position(|role| role.name == name).expect("the role runs");
         self.roles.remove(at)
+    }
+
+    /// The live processes of this fleet, workers included, but not its server.
+    pub fn running(&self) -> Vec<RunningProcess> {
+        RunningProcess::marked(&self.mark)
+    }
+
+    /// The numbers of the processes of this fleet, workers included, but not its server.
+    pub fn processes(&self) -> Vec<u32> {
+        marked(&self.mark)
     }
 }

@@ -1,24 +1,24 @@
-//! How fast this machine reads memory: no token can be made faster than the weights are read once.
+//! Read bandwidth of this machine's memory: each token needs one read of all weights, which limits the speed.
 
 use std::{hint::black_box, thread, time::Instant};
 
-/// Far more than the caches of most machines hold.
+/// Size of the block that is read: far larger than the caches of most machines.
 const BYTES: usize = 1 << 30;
 
-/// Memory that is read again and again.
+/// A block of memory for repeated reads.
 pub(crate) struct Memory {
     words: Vec<u64>,
     threads: usize,
 }
 
 impl Memory {
-    /// A gibibyte, which `threads` threads read.
+    /// Allocates a gibibyte, which `threads` threads will read.
     pub(crate) fn new(threads: usize) -> Self {
-        // Not zeros: those may all be one page.
+        // Zeros may all share one page.
         Self { words: (0..BYTES / 8).map(|index| index as u64).collect(), threads }
     }
 
-    /// Bytes per second, the best of three times.
+    /// Bytes per second, the best of three reads.
     pub(crate) fn bandwidth(&self) -> f64 {
         (0..3).map(|_| self.read()).fold(0.0, f64::max)
     }
@@ -34,7 +34,7 @@ impl Memory {
     }
 }
 
-/// Several sums at a time, so that no addition waits for the one before.
+/// Adds the words into 16 independent sums, so that no addition waits for the one before.
 fn sum(words: &[u64]) -> u64 {
     let mut sums = [0_u64; 16];
     for group in words.chunks_exact(sums.len()) {

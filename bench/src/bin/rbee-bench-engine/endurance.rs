@@ -1,4 +1,4 @@
-//! The engine kept full for minutes: what becomes of its memory, and how long anybody waits for a token.
+//! Endurance: the engine is kept full for minutes. Measures its memory, and the pauses between tokens.
 
 use std::{
     path::Path,
@@ -17,32 +17,32 @@ use crate::{
     workload::{CONTEXT, SEQUENCES},
 };
 
-/// Between two looks at the memory.
-const LOOK: Duration = Duration::from_secs(10);
+/// Interval between two samples of the memory.
+const SAMPLE: Duration = Duration::from_secs(10);
 
-/// What came of it.
+/// Results of the measurement.
 pub(crate) struct Endurance {
-    /// Bytes in memory, from when the model was loaded, every ten seconds.
+    /// Resident bytes after the load, and then every 10 s.
     memory: Vec<u64>,
     peak: u64,
-    /// Tokens per second, over all sequences.
+    /// Tokens per second of all sequences together.
     rate: f64,
     endured: Endured,
 }
 
-/// Keeps 16 sequences going for some minutes.
+/// Keeps 16 sequences running for some minutes.
 pub(crate) fn measure(model: &Path, threads: usize, minutes: u64, text: &str) -> Endurance {
     let mut side = Side::ours(threads);
     let (file, sequences) = (model.to_owned(), SEQUENCES as u32);
     let load = Load { model: file, threads, context: CONTEXT, sequences, mapped: true, attention: Attention::Flash };
     let load = Question::Load(load);
-    let _: Loaded = side.ask(&load).unwrap_or_else(|why| panic!("rbee does not run it: {why}"));
+    let _: Loaded = side.ask(&load).unwrap_or_else(|why| panic!("rbee cannot run the model: {why}"));
     let Tokens { tokens: text } = tokens(&load, threads, text);
     let mut memory = vec![side.usage().resident];
     let begun = Instant::now();
-    side.tell(&Question::Endure(Endure { seconds: minutes * 60, sequences, text, context: CONTEXT }));
+    side.send(&Question::Endure(Endure { seconds: minutes * 60, sequences, text, context: CONTEXT }));
     let endured: Endured = loop {
-        match side.reply(LOOK) {
+        match side.reply(SAMPLE) {
             None => memory.push(side.usage().resident),
             Some(reply) => break reply.unwrap_or_else(|why| panic!("rbee: {why}")),
         }
@@ -56,11 +56,11 @@ pub(crate) fn measure(model: &Path, threads: usize, minutes: u64, text: &str) ->
 fn tokens(load: &Question, threads: usize, text: &str) -> Tokens {
     let mut theirs = Side::theirs(threads);
     let _: Loaded = theirs.ask(load).unwrap_or_else(|why| panic!("llama.cpp: {why}"));
-    theirs.ask(&Question::Tokenise { text: text.into() }).expect("it is loaded")
+    theirs.ask(&Question::Tokenise { text: text.into() }).expect("the model is loaded")
 }
 
 impl Endurance {
-    /// What was resident after a tenth of the time, when every kind of sequence has been there.
+    /// Resident bytes after a tenth of the time, when sequences of every length have run.
     fn early(&self) -> u64 {
         self.memory[self.memory.len().div_ceil(10).min(self.memory.len() - 1)]
     }
@@ -71,23 +71,23 @@ impl Endurance {
 
     pub(crate) fn print(&self) {
         let Endured { firsts, gaps, tokens } = &self.endured;
-        println!("\n{} sequences at a time, {} were finished, {tokens} tokens", SEQUENCES, gaps.len());
+        println!("\n{} concurrent sequences, {} finished, {tokens} tokens", SEQUENCES, gaps.len());
         print(
             "Memory and speed",
             &[
-                ("memory, once the model is loaded", Samples::sizes([self.memory[0]])),
-                ("after a tenth of the time", Samples::sizes([self.early()])),
-                ("at the end", Samples::sizes([self.last()])),
-                ("at most", Samples::sizes([self.peak])),
-                ("tokens made, of all sequences", Samples::rates([self.rate])),
+                ("memory after the load", Samples::sizes([self.memory[0]])),
+                ("memory after a tenth of the time", Samples::sizes([self.early()])),
+                ("memory at the end", Samples::sizes([self.last()])),
+                ("peak memory", Samples::sizes([self.peak])),
+                ("tokens of all sequences", Samples::rates([self.rate])),
             ],
         );
         if !gaps.is_empty() {
             print(
-                "Of each sequence that was finished",
+                "Each finished sequence",
                 &[
-                    ("its slowest pause between two tokens", Samples::seconds(gaps.iter().copied())),
-                    ("its first token", Samples::seconds(firsts.iter().copied())),
+                    ("longest pause between two tokens", Samples::seconds(gaps.iter().copied())),
+                    ("first token", Samples::seconds(firsts.iter().copied())),
                 ],
             );
         }

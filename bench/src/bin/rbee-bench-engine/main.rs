@@ -1,19 +1,19 @@
-//! `rbee-bench-engine`: our engine and llama.cpp side by side. `make bench-engine` fetches, builds and runs it.
+//! `rbee-bench-engine`: our engine compared with llama.cpp. `make bench-engine` installs llama.cpp, builds and runs it.
 //!
-//! Both sides are processes of their own and get the same files, the same tokens and the same processors. In each round
-//! both do everything once, one after the other, so that what slows the machine down slows down both; what is compared
-//! are the ratios of the rounds. llama.cpp is asked with each of its settings, and each row has the one that serves it
-//! best there.
+//! Both sides are separate processes and get the same files, the same tokens and the same processors. In each round both do
+//! everything once, one after the other, so that other load slows down both. Ratios are taken within a round. llama.cpp runs
+//! with each of its settings, and each row has the setting that is best for it.
 
 mod bandwidth;
 mod endurance;
-mod endure;
 mod measure;
+mod options;
 mod ours;
 mod perplexity;
 mod reference;
 mod report;
 mod row;
+mod sequences;
 mod side;
 mod start;
 mod wire;
@@ -24,85 +24,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Parser, ValueEnum};
+use clap::Parser as _;
 use rbee_bench::machine;
 use rbee_tests::tools::repository;
 use serde_json::json;
 
-use crate::{bandwidth::Memory, report::Report, side::Side, wire::Description, wire::Question, workload::Workload};
-
-/// Measures the engine beside llama.cpp.
-#[derive(Debug, Parser)]
-#[command(name = "rbee-bench-engine", version, max_term_width = 100)]
-struct Options {
-    /// GGUF files, or smollm2, gemma, synthetic, which `scripts/setup bench` brings.
-    #[arg(long, value_delimiter = ',', default_value = "smollm2,gemma,synthetic", value_name = "NAME|FILE,...")]
-    models: Vec<String>,
-    /// How often everything is measured.
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = at_least_one)]
-    rounds: usize,
-    /// How many processors each side may use, with as many threads.
-    #[arg(long, default_value_t = 2, value_name = "N", value_parser = at_least_one)]
-    threads: usize,
-    /// What is measured; everything if nothing is named.
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT,...")]
-    only: Vec<Only>,
-    /// JSON instead of tables.
-    #[arg(long)]
-    json: bool,
-    /// Keeps the engine full for a long time instead, with the first of the models.
-    #[arg(long)]
-    endurance: bool,
-    /// How long that is.
-    #[arg(long, default_value_t = 10, value_name = "N", requires = "endurance")]
-    minutes: u64,
-    /// Is our side: answers questions on standard input.
-    #[arg(long, hide = true)]
-    serve: bool,
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("expected at least 1".to_owned()),
-        Ok(count) => Ok(count),
-        Err(_) => Err("expected a count".to_owned()),
-    }
-}
-
-/// A part of what is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Only {
-    /// Prompts of 128 and 512 tokens.
-    Prefill,
-    /// One answer.
-    Decode,
-    /// 1 to 16 answers at a time.
-    Concurrent,
-    /// The second turn of a chat.
-    Turn,
-    /// Load, first answer and memory of a fresh process.
-    Start,
-    /// Whether the tokens are those of llama.cpp.
-    Answers,
-    /// Whether a text is as likely as llama.cpp says.
-    Perplexity,
-}
-
-impl Options {
-    fn wants(&self, part: Only) -> bool {
-        self.only.is_empty() || self.only.contains(&part)
-    }
-
-    fn workloads(&self) -> Vec<Workload> {
-        let parts = [
-            (Only::Prefill, vec![Workload::Prefill(128), Workload::Prefill(512)]),
-            (Only::Decode, vec![Workload::Decode, Workload::Draw]),
-            (Only::Concurrent, [1, 2, 4, 8, 16].map(Workload::Concurrent).to_vec()),
-            (Only::Turn, vec![Workload::Turn]),
-        ];
-        parts.into_iter().filter(|(part, _)| self.wants(*part)).flat_map(|(_, workloads)| workloads).collect()
-    }
-}
+use crate::{
+    bandwidth::Memory,
+    options::Options,
+    report::Report,
+    side::Side,
+    wire::{Description, Question},
+};
 
 fn main() {
     let options = Options::parse();
@@ -131,15 +64,17 @@ fn file(name: &str) -> PathBuf {
 }
 
 fn compare(models: &[PathBuf], options: &Options, text: &str) {
-    let described = Side::theirs(options.threads).ask(&Question::Describe {});
-    let theirs: Description = described.unwrap_or_else(|why| panic!("llama.cpp: {why}: run `scripts/setup bench`"));
+    let description = Side::theirs(options.threads).ask(&Question::Describe {});
+    let theirs: Description = description.unwrap_or_else(|why| panic!("llama.cpp: {why}: run `scripts/setup bench`"));
     let facts = format!("{}; {} threads each", machine::hardware(), options.threads);
     let rbee = env!("CARGO_PKG_VERSION");
     if !options.json {
         println!("{facts}; rbee {rbee}; {} ({})", theirs.version, theirs.features.join(" "));
         println!(
-            "llama.cpp: batches of 512, 16-bit cache with a part for each sequence, its own pool of threads, room for what is \
-             asked; with or without flash attention, mapping or reading the file, whichever is better in the row"
+            "llama.cpp: batches of 512, 16-bit KV cache for each sequence, its own thread pool, a context of the needed size; \
+             with or without flash attention, with the file mapped or read, whichever is best for it in the row\n\
+             Ratio: for throughput, ratio of our throughput to llama.cpp's; above 1 we are faster. For times and memory, \
+             ratio of our value to llama.cpp's; below 1 we are better."
         );
     }
     let memory = Memory::new(options.threads);

@@ -1,10 +1,10 @@
-//! The rounds of one model: in each of them both sides do everything once, one after the other.
+//! The rounds of one model. In each round both sides do everything once, one after the other.
 
 use std::path::{Path, PathBuf};
 
 use crate::{
-    Only, Options,
     bandwidth::Memory,
+    options::{Only, Options},
     perplexity,
     reference::Reference,
     report::Report,
@@ -14,7 +14,7 @@ use crate::{
     workload::{self, CONTEXT, Prompts, SEQUENCES, Workload},
 };
 
-/// The ways in which llama.cpp does each workload.
+/// Settings of llama.cpp for each workload.
 const SETTINGS: [(&str, Attention); 2] = [("flash", Attention::Flash), ("plain", Attention::Plain)];
 
 /// Both sides with one model.
@@ -32,7 +32,7 @@ pub(crate) fn measure(model: &Path, options: &Options, text: &str, memory: &Memo
     start::warm_up(model);
     let mut both = Both::load(model, options, text);
     let workloads = options.workloads();
-    // The first round warms both up, and is forgotten.
+    // Round 0 warms both sides up and does not count.
     for round in 0..=options.rounds {
         eprintln!("{}: round {round} of {}", both.report.model, options.rounds);
         workloads.iter().for_each(|workload| both.workload(*workload, round, memory));
@@ -59,16 +59,16 @@ impl<'a> Both<'a> {
         });
         let refused = ours.ask::<Loaded>(&load).err();
         let loaded: Loaded = theirs.ask(&load).unwrap_or_else(|why| panic!("llama.cpp: {why}"));
-        eprintln!("{} is loaded, by llama.cpp in {:.2} s", model.display(), loaded.seconds);
-        let weights: Weights = theirs.ask(&Question::Weights { model: model.to_owned() }).expect("it is loaded");
-        let Tokens { tokens } = theirs.ask(&Question::Tokenise { text: text.into() }).expect("it is loaded");
+        eprintln!("{} is loaded; llama.cpp took {:.2} s", model.display(), loaded.seconds);
+        let weights: Weights = theirs.ask(&Question::Weights { model: model.to_owned() }).expect("the model is loaded");
+        let Tokens { tokens } = theirs.ask(&Question::Tokenise { text: text.into() }).expect("the model is loaded");
         let name = model.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let ours = refused.is_none().then_some(ours);
         let report = Report { model: name, weights: weights.bytes, refused, ..Report::default() };
         Self { options, model: model.to_owned(), ours, theirs, prompts: Prompts::new(tokens), report }
     }
 
-    /// One round of one workload; who begins takes turns.
+    /// Runs one round of one workload. The side that starts alternates.
     fn workload(&mut self, workload: Workload, round: usize, memory: &Memory) {
         let prompts = self.prompts.of(workload);
         let bandwidth = (workload == Workload::Draw).then(|| memory.bandwidth());
@@ -117,7 +117,7 @@ impl<'a> Both<'a> {
                 let agreement = reference.compare(side);
                 self.report.agreement = Some(agreement.unwrap_or_else(|why| panic!("rbee answers: {why}")));
             }
-            None => self.report.left_out.push("answers: worker/tests/reference has none of this file".into()),
+            None => self.report.skipped.push("answers: worker/tests/reference has no reference of this file".into()),
         }
     }
 
@@ -128,7 +128,7 @@ impl<'a> Both<'a> {
         let Some(text) = Reference::of(&self.model).and_then(|reference| reference.perplexity) else { return };
         match perplexity::measure(&self.model, self.options.threads, &text.tokens) {
             Ok(measured) => self.report.perplexity = measured,
-            Err(why) => self.report.left_out.push(format!("perplexity: {why}")),
+            Err(why) => self.report.skipped.push(format!("perplexity: {why}")),
         }
     }
 }

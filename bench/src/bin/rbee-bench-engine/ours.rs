@@ -1,4 +1,4 @@
-//! Our side: the engine behind its trait, in a process that answers lines of JSON.
+//! Our side: the engine, in a process that answers lines of JSON.
 
 use std::{
     io::{self, BufRead, Write},
@@ -13,26 +13,23 @@ use rbee_worker::{
 use serde_json::{Value, json};
 
 use crate::{
-    endure,
+    sequences,
     wire::{Answer, Answered, Load, Loaded, Question, Reply, Scored},
 };
 
-/// The likeliest token, always.
-pub(crate) const GREEDY: Sampling = Sampling::GREEDY;
-
-/// As chats are answered where nobody says otherwise in most servers.
-fn drawn() -> Sampling {
+/// The default sampling of most servers for chats.
+fn random() -> Sampling {
     Sampling { temperature: 1.0, top_p: 0.95, top_k: 40, seed: 1, ..Sampling::GREEDY }
 }
 
-/// Answers what standard input asks, until it ends.
+/// Answers the questions on standard input until it ends.
 pub(crate) fn serve() {
     let mut ours = Ours { loaded: None };
     for line in io::stdin().lock().lines().map_while(Result::ok) {
         let question = serde_json::from_str(&line).expect("a question");
         let reply = ours.reply(question).map_or_else(|failure| Reply::Failed(failure.to_string()), Reply::Ok);
         let line = serde_json::to_string(&reply).expect("a reply is JSON");
-        writeln!(io::stdout(), "{line}").expect("somebody listens");
+        writeln!(io::stdout(), "{line}").expect("standard output is open");
     }
 }
 
@@ -44,11 +41,11 @@ impl Ours {
     fn reply(&mut self, question: Question) -> Result<Value, Failure> {
         Ok(match question {
             Question::Load(load) => json!(self.load(load)?),
-            Question::Answer(asked) => json!(answer(self.engine()?, asked)?),
+            Question::Answer(request) => json!(answer(self.engine()?, request)?),
             Question::Score { tokens } => json!(Scored { log_probabilities: self.engine()?.score(&tokens)? }),
-            Question::Endure(asked) => json!(endure::endure(self.engine()?, &asked)?),
+            Question::Endure(request) => json!(sequences::run(self.engine()?, &request)?),
             Question::Describe {} | Question::Tokenise { .. } | Question::Weights { .. } => {
-                return Err(Failure::new(FailureCode::InvalidRequest, "this is asked of llama.cpp"));
+                return Err(Failure::new(FailureCode::InvalidRequest, "only llama.cpp answers this"));
             }
         })
     }
@@ -68,16 +65,16 @@ impl Ours {
     }
 }
 
-/// Continues all prompts at a time. Sequences whose prompt was read first go on until the last one has its tokens.
-fn answer(engine: &mut dyn Engine, asked: Answer) -> Result<Answered, Failure> {
-    let mut answers: Vec<Vec<u32>> = vec![Vec::new(); asked.prompts.len()];
-    let sampling = if asked.drawn { drawn() } else { GREEDY };
+/// Continues all prompts together. Each sequence runs until the last one has its tokens.
+fn answer(engine: &mut dyn Engine, request: Answer) -> Result<Answered, Failure> {
+    let mut answers: Vec<Vec<u32>> = vec![Vec::new(); request.prompts.len()];
+    let sampling = if request.drawn { random() } else { Sampling::GREEDY };
     let begun = Instant::now();
-    for (id, prompt) in (0..).map(SequenceId).zip(asked.prompts) {
+    for (id, prompt) in (0..).map(SequenceId).zip(request.prompts) {
         engine.admit(id, Sequence::new(prompt, sampling.clone()))?;
     }
     let (mut first, mut steps) = (None, 0);
-    while answers.iter().any(|answer| answer.len() < asked.tokens) {
+    while answers.iter().any(|answer| answer.len() < request.tokens) {
         for (id, token) in engine.step() {
             answers[id.0 as usize].push(token?.id);
         }
@@ -88,8 +85,8 @@ fn answer(engine: &mut dyn Engine, asked: Answer) -> Result<Answered, Failure> {
     }
     let seconds = begun.elapsed().as_secs_f64();
     (0..).map(SequenceId).zip(&answers).for_each(|(id, _)| engine.release(id));
-    let (first, made) = first.unwrap_or_default();
-    Ok(Answered { first, seconds, later: count(&answers) - made, steps, answers })
+    let (first, generated) = first.unwrap_or_default();
+    Ok(Answered { first, seconds, later: count(&answers) - generated, steps, answers })
 }
 
 fn count(answers: &[Vec<u32>]) -> usize {

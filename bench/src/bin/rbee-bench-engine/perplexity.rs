@@ -1,4 +1,4 @@
-//! How surprised both sides are by one text: a quantisation that is read wrongly shows here first.
+//! Perplexity of one text on both sides. An error in the reading of a quantization shows here first.
 
 use std::{
     fs,
@@ -12,15 +12,15 @@ use crate::{
     wire::{Attention, Load, Loaded, Question, Scored},
 };
 
-/// Ours divided by theirs is to be no further from 1 than this.
+/// Largest allowed distance of our perplexity divided by llama.cpp's from 1.
 const AIM: f64 = 0.005;
 
-/// Of one file.
+/// Perplexities of one file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Perplexity {
     pub(crate) file: String,
     pub(crate) theirs: f64,
-    /// Or why there is none.
+    /// Our perplexity, or the reason why there is none.
     pub(crate) ours: Result<f64, String>,
 }
 
@@ -40,10 +40,10 @@ impl Perplexity {
     }
 }
 
-/// Of a model and of what it was quantised to.
+/// Measures a model and its variants with other quantizations.
 ///
 /// # Errors
-/// What our side says if it gives no probabilities.
+/// The error of our side, where it returns no probabilities.
 pub(crate) fn measure(model: &Path, threads: usize, text: &[u32]) -> Result<Vec<Perplexity>, String> {
     score(Side::ours(threads), model, threads, text)?;
     let files = [model.to_owned()].into_iter().chain(variants(model));
@@ -57,7 +57,7 @@ fn compare(file: &Path, threads: usize, text: &[u32]) -> Result<Perplexity, Stri
     Ok(Perplexity { file, theirs, ours })
 }
 
-/// The exponential of the mean surprise at each token.
+/// The exponential of the mean negative log-probability of a token.
 fn score(mut side: Side, model: &Path, threads: usize, text: &[u32]) -> Result<f64, String> {
     let (model, context, attention) = (model.to_owned(), text.len() as u32 + 1, Attention::Plain);
     let _: Loaded =
@@ -67,7 +67,7 @@ fn score(mut side: Side, model: &Path, threads: usize, text: &[u32]) -> Result<f
     Ok((-total / log_probabilities.len() as f64).exp())
 }
 
-/// The same model in other types: `scripts/setup bench` puts them beside it.
+/// The same model with other quantizations, which `scripts/setup bench` creates.
 fn variants(model: &Path) -> Vec<PathBuf> {
     let name = model.file_name().unwrap_or_default().to_string_lossy();
     let stem = name.split('.').next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Whether our engine says what llama.cpp says: the same tokens, and a text as likely.
+//! Agreement of our engine with llama.cpp: the same tokens for the same prompts.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -12,7 +12,7 @@ use crate::{
     workload::CONTEXT,
 };
 
-/// What `scripts/reference_tokens.py` wrote of a model.
+/// A reference of a model, which `scripts/reference_tokens.py` wrote.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Reference {
     /// The name of the model's file.
@@ -21,12 +21,12 @@ pub(crate) struct Reference {
     chats: BTreeMap<String, Piece>,
     #[serde(default)]
     pieces: BTreeMap<String, Piece>,
-    /// Gaps below this may go the other way.
+    /// Gap between two logits below which either token is accepted.
     near_tie: f32,
     pub(crate) perplexity: Option<Text>,
 }
 
-/// A prompt, the tokens that are likeliest after it, and by how much each is.
+/// A prompt, the most likely tokens after it, and the gap between each and the second most likely one.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 struct Piece {
     prompt: Vec<u32>,
@@ -41,7 +41,7 @@ pub(crate) struct Text {
 }
 
 impl Reference {
-    /// The one of a model, if there is one.
+    /// The reference of a model; `None` where the repository has none.
     pub(crate) fn of(model: &Path) -> Option<Self> {
         let folder = repository().join("worker/tests/reference");
         let files = fs::read_dir(folder).expect("a folder of this repository").flatten();
@@ -50,25 +50,25 @@ impl Reference {
         references.into_iter().find(|reference: &Self| reference.model == name)
     }
 
-    /// Has our side answer every prompt.
+    /// Lets our side answer every prompt.
     ///
     /// # Errors
-    /// What it says if it cannot.
+    /// The error of our side.
     pub(crate) fn compare(&self, side: &mut Side) -> Result<Agreement, String> {
         let mut agreement = Agreement { tokens: 0, near_ties: Vec::new(), different: Vec::new() };
         for (name, piece) in self.chats.iter().chain(&self.pieces) {
             let mut done = 0;
             while done < piece.answer.len() {
-                let answer = go_on(side, piece, done)?;
-                done += agreement.take(name, piece, done, &answer, self.near_tie);
+                let answer = continue_after(side, piece, done)?;
+                done += agreement.compare(name, piece, done, &answer, self.near_tie);
             }
         }
         Ok(agreement)
     }
 }
 
-/// What our side says after the prompt and the first `done` tokens of the reference's answer.
-fn go_on(side: &mut Side, piece: &Piece, done: usize) -> Result<Vec<u32>, String> {
+/// The tokens of our side after the prompt and the first `done` tokens of the reference's answer.
+fn continue_after(side: &mut Side, piece: &Piece, done: usize) -> Result<Vec<u32>, String> {
     let prompt = [&piece.prompt, &piece.answer[..done]].concat();
     let (prompts, tokens) = (vec![prompt], piece.answer.len() - done);
     let attention = Attention::Plain;
@@ -83,20 +83,20 @@ fn go_on(side: &mut Side, piece: &Piece, done: usize) -> Result<Vec<u32>, String
     Ok(answered.answers.swap_remove(0))
 }
 
-/// How well tokens agree.
+/// Agreement of tokens with a reference.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Agreement {
-    /// How many were compared.
+    /// Number of compared tokens.
     pub(crate) tokens: usize,
-    /// Gaps of those that are others where two were about as likely.
+    /// Gaps of differing tokens where two tokens were about equally likely.
     pub(crate) near_ties: Vec<f32>,
-    /// Where others are others: prompt, index, gap.
+    /// Other differing tokens: prompt, index, gap.
     pub(crate) different: Vec<(String, usize, f32)>,
 }
 
 impl Agreement {
-    /// Compares up to the first token that is another one, and says how many that were.
-    fn take(&mut self, name: &str, piece: &Piece, done: usize, answer: &[u32], near_tie: f32) -> usize {
+    /// Compares up to the first differing token; returns the number of compared tokens.
+    fn compare(&mut self, name: &str, piece: &Piece, done: usize, answer: &[u32], near_tie: f32) -> usize {
         let expected = &piece.answer[done..];
         let equal = expected.iter().zip(answer).take_while(|(one, other)| one == other).count();
         if equal == expected.len() {
@@ -122,18 +122,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_token_is_a_near_tie_only_where_the_gap_is_small() {
+    fn differing_token_is_a_near_tie_only_with_a_small_gap() {
         let piece = Piece { prompt: vec![1], answer: vec![5, 6, 7, 8], gaps: vec![3.0, 0.1, 2.0, 2.0] };
         let mut agreement = Agreement { tokens: 0, near_ties: Vec::new(), different: Vec::new() };
-        assert_eq!(agreement.take("a", &piece, 0, &[5, 9, 9, 9], 0.5), 2);
-        assert_eq!(agreement.take("a", &piece, 2, &[7, 9], 0.5), 2);
+        assert_eq!(agreement.compare("a", &piece, 0, &[5, 9, 9, 9], 0.5), 2);
+        assert_eq!(agreement.compare("a", &piece, 2, &[7, 9], 0.5), 2);
         assert_eq!(agreement.near_ties, [0.1]);
         assert_eq!(agreement.different, [("a".to_owned(), 3, 2.0)]);
         assert_eq!(agreement.tokens, 4);
     }
 
     #[test]
-    fn the_references_can_be_read() {
+    fn references_can_be_parsed() {
         for model in ["SmolLM2-135M-Instruct.Q4_1.gguf", "gemma-3-270m.Q4_K_M.gguf", "synthetic-1B.Q4_K_M.gguf"] {
             let reference = Reference::of(Path::new(model)).expect(model);
             let pieces: Vec<&Piece> = reference.chats.values().chain(reference.pieces.values()).collect();

@@ -1,4 +1,4 @@
-//! What was measured, for people and for programs.
+//! The report of one model, as tables and as JSON.
 
 use rbee_bench::table::{Samples, aligned};
 use serde_json::{Value, json};
@@ -9,21 +9,21 @@ use crate::{
     row::{Better, Row, Rows},
 };
 
-/// What was found out about one model.
+/// Results of one model.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) model: String,
     /// Bytes of weights that are read for each token.
     pub(crate) weights: u64,
-    /// Why our side does not run it.
+    /// The reason why our side cannot run the model.
     pub(crate) refused: Option<String>,
-    /// Bytes per second, once in each round.
+    /// Memory bandwidth of each round, in bytes per second.
     pub(crate) bandwidth: Vec<f64>,
     pub(crate) rows: Rows,
     pub(crate) agreement: Option<Agreement>,
     pub(crate) perplexity: Vec<Perplexity>,
-    /// What was left out, and why.
-    pub(crate) left_out: Vec<String>,
+    /// Measurements that were skipped, each with its reason.
+    pub(crate) skipped: Vec<String>,
 }
 
 impl Report {
@@ -36,38 +36,43 @@ impl Report {
             "rows": self.rows.0.iter().map(Row::json).collect::<Vec<_>>(),
             "answers": self.agreement.as_ref().map(Agreement::json),
             "perplexity": self.perplexity.iter().map(Perplexity::json).collect::<Vec<_>>(),
-            "left_out": self.left_out,
+            "skipped": self.skipped,
         })
     }
 
     pub(crate) fn print(&self) {
-        println!("\n{}: {:.1} MB of weights for each token", self.model, self.weights as f64 / 1e6);
+        println!("\n{}: {:.1} MB of weights are read for each token", self.model, self.weights as f64 / 1e6);
         if !self.bandwidth.is_empty() {
             let gigabytes = Samples::rates(self.bandwidth.iter().map(|bytes| bytes / 1e9));
             println!(
-                "memory is read at {:.1} GB/s ({:.1}-{:.1})",
+                "memory bandwidth: {:.1} GB/s ({:.1}-{:.1})",
                 gigabytes.median(),
                 gigabytes.least(),
                 gigabytes.most()
             );
         }
         if let Some(why) = &self.refused {
-            println!("rbee does not run it: {why}");
+            println!("rbee cannot run the model: {why}");
         }
-        let header = ["", "rbee", "least-most", "llama.cpp", "least-most", "with", "ratio", "least-most", "aim", ""];
+        let header = ["", "rbee", "min-max", "llama.cpp", "min-max", "setting", "ratio", "min-max", "target", ""];
         if !self.rows.0.is_empty() {
             aligned(&header, self.rows.0.iter().map(line));
         }
         self.print_references();
-        self.left_out.iter().for_each(|why| println!("left out: {why}"));
+        self.skipped.iter().for_each(|why| println!("skipped: {why}"));
     }
 
     fn print_references(&self) {
         if let Some(Agreement { tokens, near_ties, different }) = &self.agreement {
-            println!("answers: of {tokens} tokens {} are others where two were as likely", near_ties.len());
+            println!(
+                "answers: {} of {tokens} tokens differ where two tokens were about equally likely",
+                near_ties.len()
+            );
             match different.is_empty() {
-                true => println!("         and none elsewhere"),
-                false => println!("         and {} elsewhere (prompt, index, gap): {different:?}", different.len()),
+                true => println!("         and none differ elsewhere"),
+                false => {
+                    println!("         and {} differ elsewhere (prompt, index, gap): {different:?}", different.len());
+                }
             }
         }
         if !self.perplexity.is_empty() {

@@ -1,21 +1,21 @@
-//! What was measured of both sides, and how one compares to the other.
+//! The values of both sides for each quantity, and their ratio.
 
 use std::collections::BTreeMap;
 
 use rbee_bench::table::{Samples, Unit};
 use serde_json::{Value, json};
 
-/// A quantity.
+/// A quantity that is measured on both sides.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Kind {
     pub(crate) name: String,
     pub(crate) unit: Unit,
     pub(crate) better: Better,
-    /// What ours divided by theirs is to be, at least or at most, whichever is better.
+    /// Target of our value divided by llama.cpp's: a minimum where more is better, a maximum where less is.
     pub(crate) aim: Option<f64>,
 }
 
-/// Of two values.
+/// The better one of two values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Better {
     More,
@@ -31,17 +31,17 @@ impl Kind {
         Self { name: name.into(), unit: Unit::Seconds, better: Better::Less, aim: None }
     }
 
-    pub(crate) fn aiming_at(self, aim: f64) -> Self {
+    pub(crate) fn with_target(self, aim: f64) -> Self {
         Self { aim: Some(aim), ..self }
     }
 }
 
-/// A quantity, measured once in each round.
+/// The values of a quantity, one for each round.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Row {
     pub(crate) kind: Kind,
     ours: Vec<f64>,
-    /// By llama.cpp's setting.
+    /// Values of llama.cpp, by its setting.
     theirs: BTreeMap<&'static str, Vec<f64>>,
 }
 
@@ -50,7 +50,7 @@ impl Row {
         (!self.ours.is_empty()).then(|| Samples::of(self.ours.iter().copied(), self.kind.unit))
     }
 
-    /// llama.cpp with the setting that serves it best here, and which one that is.
+    /// The best setting of llama.cpp for this quantity, and its values.
     pub(crate) fn theirs(&self) -> Option<(&'static str, Samples)> {
         let (setting, values) = self.best()?;
         Some((setting, Samples::of(values.iter().copied(), self.kind.unit)))
@@ -65,14 +65,14 @@ impl Row {
         })
     }
 
-    /// Ours divided by theirs, round by round: what slows one round down slows down both sides of it.
+    /// Our value divided by llama.cpp's, round by round: other load slows down both sides of a round.
     pub(crate) fn ratios(&self) -> Option<Samples> {
         let (_, theirs) = self.best()?;
         let ratios = self.ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs);
         (!self.ours.is_empty()).then(|| Samples::ratios(ratios))
     }
 
-    /// Whether the aim was met; `None` if there is none, or nothing to compare.
+    /// True where the target is met; `None` without a target or without values of both sides.
     pub(crate) fn is_met(&self) -> Option<bool> {
         let (ratio, aim) = (self.ratios()?.median(), self.kind.aim?);
         Some(match self.kind.better {
@@ -100,12 +100,12 @@ impl Row {
 pub(crate) struct Rows(pub(crate) Vec<Row>);
 
 impl Rows {
-    /// Takes what was measured of us.
+    /// Adds our values of one round.
     pub(crate) fn ours(&mut self, measured: Vec<(Kind, f64)>) {
         measured.into_iter().for_each(|(kind, value)| self.row(kind).ours.push(value));
     }
 
-    /// Takes what was measured of llama.cpp with a setting.
+    /// Adds the values of llama.cpp with one setting, of one round.
     pub(crate) fn theirs(&mut self, setting: &'static str, measured: Vec<(Kind, f64)>) {
         measured.into_iter().for_each(|(kind, value)| self.row(kind).theirs.entry(setting).or_default().push(value));
     }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn llama_cpp_is_taken_with_the_setting_that_serves_it_best() {
+    fn best_setting_of_llama_cpp_is_compared() {
         let more = row(Kind::rate("tokens"), &[8.0], &[4.0], &[16.0]);
         assert_eq!(more.theirs().expect("measured").0, "plain");
         let less = row(Kind::time("load"), &[8.0], &[4.0], &[16.0]);
@@ -140,18 +140,18 @@ mod tests {
     }
 
     #[test]
-    fn an_aim_is_met_from_its_own_value_on() {
-        let rate = Kind::rate("tokens").aiming_at(0.9);
+    fn target_is_met_from_its_own_value_on() {
+        let rate = Kind::rate("tokens").with_target(0.9);
         assert_eq!(row(rate.clone(), &[9.0], &[10.0], &[1.0]).is_met(), Some(true));
         assert_eq!(row(rate.clone(), &[8.9], &[10.0], &[1.0]).is_met(), Some(false));
-        assert_eq!(row(Kind::time("load").aiming_at(1.0), &[1.1], &[1.0], &[2.0]).is_met(), Some(false));
-        assert_eq!(row(Kind::time("load").aiming_at(1.0), &[1.0], &[1.0], &[2.0]).is_met(), Some(true));
+        assert_eq!(row(Kind::time("load").with_target(1.0), &[1.1], &[1.0], &[2.0]).is_met(), Some(false));
+        assert_eq!(row(Kind::time("load").with_target(1.0), &[1.0], &[1.0], &[2.0]).is_met(), Some(true));
         assert_eq!(row(Kind::rate("tokens"), &[9.0], &[10.0], &[1.0]).is_met(), None);
         assert_eq!(row(rate, &[], &[10.0], &[1.0]).is_met(), None);
     }
 
     #[test]
-    fn ratios_are_of_one_round_each() {
+    fn ratios_compare_values_of_the_same_round() {
         let ratios = row(Kind::rate("tokens"), &[1.0, 4.0, 3.0], &[2.0, 4.0, 6.0], &[]).ratios().expect("both");
         assert_eq!((ratios.least(), ratios.median(), ratios.most()), (0.5, 0.5, 1.0));
     }

@@ -1,4 +1,4 @@
-//! One of the two sides: a process of its own, so that its memory is its own, which is asked in lines of JSON.
+//! One of the two sides: a separate process, so that its memory can be measured, which answers lines of JSON.
 
 use std::{
     env, fs,
@@ -15,17 +15,17 @@ use serde::de::DeserializeOwned;
 
 use crate::wire::{Question, Reply};
 
-/// The longest answer is one of 16 sequences by a slow engine: a minute, on a busy machine some.
+/// Time limit of an answer. The longest one, 16 sequences on a slow engine, takes a minute, and more on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// The option with which this program is our side.
+/// Option with which this program runs as our side.
 pub(crate) const SERVE: &str = "--serve";
 
-/// A process that answers.
+/// A process that answers questions.
 pub(crate) struct Side {
     name: &'static str,
     process: Child,
-    /// `None` once it is to end.
+    /// Standard input of the process; `None` when the process is asked to exit.
     questions: Option<ChildStdin>,
     replies: Receiver<String>,
 }
@@ -54,46 +54,46 @@ impl Side {
         let output = process.stdout.take().expect("it is piped");
         let (sender, replies) = channel();
         thread::spawn(move || {
-            // Ends with the process, or with the one who reads.
+            // The thread ends with the process, or with the receiver.
             BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
         Self { name, process, questions, replies }
     }
 
-    /// Asks and waits.
+    /// Sends a question and waits for the reply.
     ///
     /// # Errors
-    /// What the side says if it cannot.
+    /// The error that the side replies.
     ///
     /// # Panics
-    /// If it has ended, or says nothing for ten minutes.
+    /// When the process has exited, or does not reply for 10 min.
     pub(crate) fn ask<T: DeserializeOwned>(&mut self, question: &Question) -> Result<T, String> {
-        self.tell(question);
+        self.send(question);
         self.reply(PATIENCE).unwrap_or_else(|| panic!("{} has not answered {question:?}", self.name))
     }
 
-    /// Asks.
-    pub(crate) fn tell(&mut self, question: &Question) {
+    /// Sends a question.
+    pub(crate) fn send(&mut self, question: &Question) {
         let line = serde_json::to_string(question).expect("a question is JSON");
-        let questions = self.questions.as_mut().expect("it is not to end yet");
-        writeln!(questions, "{line}").unwrap_or_else(|cause| panic!("{} has ended: {cause}", self.name));
+        let questions = self.questions.as_mut().expect("the process is still in use");
+        writeln!(questions, "{line}").unwrap_or_else(|cause| panic!("{} has exited: {cause}", self.name));
     }
 
-    /// What it says to a question, within some time.
+    /// Waits for the reply to a question; `None` after `patience`.
     pub(crate) fn reply<T: DeserializeOwned>(&mut self, patience: Duration) -> Option<Result<T, String>> {
         let line = match self.replies.recv_timeout(patience) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout) => return None,
-            Err(RecvTimeoutError::Disconnected) => panic!("{} has ended; what it said stands above", self.name),
+            Err(RecvTimeoutError::Disconnected) => panic!("{} has exited; see its output above", self.name),
         };
         let reply = serde_json::from_str(&line);
-        Some(match reply.unwrap_or_else(|cause| panic!("{} says {line}: {cause}", self.name)) {
+        Some(match reply.unwrap_or_else(|cause| panic!("{} replied {line}: {cause}", self.name)) {
             Reply::Ok(value) => Ok(value),
             Reply::Failed(why) => Err(why),
         })
     }
 
-    /// What the process uses.
+    /// Resource use of the process.
     pub(crate) fn usage(&self) -> Usage {
         Usage::of(self.process.id())
     }
@@ -101,7 +101,7 @@ impl Side {
 
 impl Drop for Side {
     fn drop(&mut self) {
-        // The end of its input is the end of its work.
+        // The process exits when its standard input is closed.
         self.questions = None;
         if thread::panicking() {
             let _ = self.process.kill();
@@ -110,7 +110,7 @@ impl Drop for Side {
     }
 }
 
-/// A command on the first `threads` of the processors that this process may use.
+/// A command that runs on the first `threads` processors of those that this process may use.
 fn confined(program: &str, threads: usize) -> Command {
     if thread::available_parallelism().is_ok_and(|all| all.get() <= threads) {
         return Command::new(program);
@@ -123,7 +123,7 @@ fn confined(program: &str, threads: usize) -> Command {
     command
 }
 
-/// Numbers of processors, from a list as Linux writes it: `0-3,8`.
+/// Processor numbers of a list in the form of Linux: `0-3,8`.
 fn processors(list: &str) -> impl Iterator<Item = usize> {
     list.split(',').flat_map(|range| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_of_processors_has_numbers_and_ranges() {
+    fn processor_list_has_numbers_and_ranges() {
         assert_eq!(processors("0-2,5,8-9").collect::<Vec<_>>(), [0, 1, 2, 5, 8, 9]);
         assert_eq!(processors("3").collect::<Vec<_>>(), [3]);
     }

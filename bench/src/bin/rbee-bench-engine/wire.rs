@@ -1,45 +1,45 @@
-//! What the two sides are asked and answer: lines of JSON on standard input and output. `bench/llama/serve.py` has the
-//! same words.
+//! Questions to the two sides and their replies: lines of JSON on standard input and output. `bench/llama/serve.py` uses the
+//! same names.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// A question.
+/// A question to a side.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Question {
-    /// Who is there? Asked of llama.cpp; answered by [`Description`].
+    /// Requests version and features. Only for llama.cpp. The reply is [`Description`].
     Describe {},
-    /// Answered by [`Loaded`].
+    /// Loads a model. The reply is [`Loaded`].
     Load(Load),
-    /// The ids of a text. Asked of llama.cpp; answered by [`Tokens`].
+    /// Requests the token ids of a text. Only for llama.cpp. The reply is [`Tokens`].
     Tokenise { text: String },
-    /// How many bytes of a file are read for each token. Asked of llama.cpp; answered by [`Weights`].
+    /// Requests the bytes of a file that are read for each token. Only for llama.cpp. The reply is [`Weights`].
     Weights { model: PathBuf },
-    /// Answered by [`Answered`].
+    /// Continues prompts. The reply is [`Answered`].
     Answer(Answer),
-    /// The log-probability of each token but the first, given the ones before it. Answered by [`Scored`].
+    /// Requests the log-probability of each token but the first, given those before it. The reply is [`Scored`].
     Score { tokens: Vec<u32> },
-    /// Asked of us. Answered by [`Endured`].
+    /// Keeps the engine full. Only for our side. The reply is [`Endured`].
     Endure(Endure),
 }
 
-/// What is to be loaded.
+/// A model to load, and its limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Load {
     pub(crate) model: PathBuf,
     pub(crate) threads: usize,
-    /// Tokens that each sequence may have.
+    /// Context of each sequence, in tokens.
     pub(crate) context: u32,
-    /// How many sequences there are at a time.
+    /// Number of concurrent sequences.
     pub(crate) sequences: u32,
-    /// Whether llama.cpp maps the file or reads it.
+    /// True if llama.cpp maps the file, false if it reads it.
     pub(crate) mapped: bool,
     pub(crate) attention: Attention,
 }
 
-/// How llama.cpp attends to what it has read. Each way is the faster one somewhere.
+/// Implementation of attention in llama.cpp. Each one is the faster one in some workloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Attention {
@@ -47,34 +47,34 @@ pub(crate) enum Attention {
     Plain,
 }
 
-/// What is to be continued, all at a time.
+/// Prompts to continue concurrently.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Answer {
     pub(crate) prompts: Vec<Vec<u32>>,
-    /// How many tokens each is to get, at least.
+    /// Minimum number of tokens of each answer.
     pub(crate) tokens: usize,
-    /// Tokens that each sequence may have.
+    /// Context of each sequence, in tokens.
     pub(crate) context: u32,
     pub(crate) attention: Attention,
-    /// Whether our engine draws its tokens at random, as chats do, and does not take the likeliest ones. llama.cpp always
-    /// takes the likeliest: it is as fast with them, and there is nothing that it guesses.
+    /// True if our engine samples its tokens at random, as chats do, instead of taking the most likely ones. llama.cpp always
+    /// takes the most likely: it has no speculative decoding, so its speed is the same.
     pub(crate) drawn: bool,
-    /// Whether llama.cpp is to go on with what it holds of the one before. Our engine decides that itself.
+    /// True if llama.cpp keeps the KV cache of the previous question. Our engine decides that itself.
     pub(crate) reuse: bool,
 }
 
-/// Many sequences for a long time.
+/// Request to run many sequences for a long time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Endure {
     pub(crate) seconds: u64,
     pub(crate) sequences: u32,
-    /// Tokens of a text, from which prompts are cut.
+    /// Tokens of a text from which prompts are cut.
     pub(crate) text: Vec<u32>,
-    /// Tokens that each sequence may have.
+    /// Context of each sequence, in tokens.
     pub(crate) context: u32,
 }
 
-/// What a line holds that answers.
+/// The reply in a line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Reply<T> {
@@ -82,66 +82,66 @@ pub(crate) enum Reply<T> {
     Failed(String),
 }
 
-/// Answers [`Question::Describe`].
+/// Reply to [`Question::Describe`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Description {
     pub(crate) version: String,
-    /// The instructions that it was built for.
+    /// Instruction sets of the build.
     pub(crate) features: Vec<String>,
 }
 
-/// Answers [`Question::Load`].
+/// Reply to [`Question::Load`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Loaded {
     pub(crate) seconds: f64,
 }
 
-/// Answers [`Question::Tokenise`].
+/// Reply to [`Question::Tokenise`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Tokens {
     pub(crate) tokens: Vec<u32>,
 }
 
-/// Answers [`Question::Weights`].
+/// Reply to [`Question::Weights`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Weights {
     pub(crate) bytes: u64,
 }
 
-/// Answers [`Question::Answer`].
+/// Reply to [`Question::Answer`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Answered {
-    /// Until every sequence had its first token.
+    /// Seconds until every sequence had its first token.
     pub(crate) first: f64,
-    /// Until every sequence had all tokens.
+    /// Seconds until every sequence had all tokens.
     pub(crate) seconds: f64,
-    /// How many tokens were made after `first`, in all sequences.
+    /// Number of tokens of all sequences after `first`.
     pub(crate) later: usize,
-    /// In how many steps that was.
+    /// Number of steps after `first`.
     pub(crate) steps: usize,
     pub(crate) answers: Vec<Vec<u32>>,
 }
 
 impl Answered {
-    /// Tokens per second, once every prompt has been read.
+    /// Tokens per second after all prompts were read.
     pub(crate) fn rate(&self) -> f64 {
         self.later as f64 / (self.seconds - self.first)
     }
 }
 
-/// Answers [`Question::Score`].
+/// Reply to [`Question::Score`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Scored {
     pub(crate) log_probabilities: Vec<f32>,
 }
 
-/// Answers [`Question::Endure`].
+/// Reply to [`Question::Endure`].
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Endured {
-    /// Of each sequence that was finished: until its first token.
+    /// Seconds to the first token of each finished sequence.
     pub(crate) firsts: Vec<f64>,
-    /// Of each: the longest time between two tokens.
+    /// Longest pause between two tokens of each finished sequence, in seconds.
     pub(crate) gaps: Vec<f64>,
-    /// Tokens that were made.
+    /// Number of generated tokens.
     pub(crate) tokens: usize,
 }

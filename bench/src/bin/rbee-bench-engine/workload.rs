@@ -1,4 +1,4 @@
-//! What is measured of a loaded model.
+//! Workloads of a loaded model, and the quantities that they measure.
 
 use rbee_bench::table::Unit;
 
@@ -8,47 +8,47 @@ use crate::{
     wire::{Answer, Answered, Attention, Question},
 };
 
-/// Tokens that a sequence may have, prompt and answer, in every workload.
+/// Context of a sequence in every workload, in tokens of prompt and answer.
 pub(crate) const CONTEXT: u32 = 1024;
 
-/// The most sequences that there are at a time.
+/// Largest number of concurrent sequences.
 pub(crate) const SEQUENCES: usize = 16;
 
-/// The prompt of each of several sequences, and of the first request.
+/// Tokens of the prompt of each concurrent sequence, and of the first request.
 pub(crate) const PROMPT: usize = 128;
 
-/// Tokens after the first one that each of several sequences gets.
+/// Tokens after the first one of each concurrent sequence.
 const TOGETHER: usize = 32;
 
-/// Tokens after the first one, of a sequence alone.
+/// Tokens after the first one of a single sequence.
 const ALONE: usize = 64;
 
-/// A chat's first prompt, its answer, and what the user says then.
+/// Tokens of a chat's first prompt, of its answer, and of the next message.
 const TURN: [usize; 3] = [512, 32, 32];
 
-/// Something that both sides are asked to do.
+/// A task for both sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Workload {
-    /// A prompt of so many tokens is read.
+    /// Reads a prompt of this many tokens.
     Prefill(usize),
-    /// An answer to a short prompt is made, of the likeliest tokens.
+    /// Answers a short prompt with the most likely tokens.
     Decode,
-    /// The same, of tokens that are drawn at random.
+    /// Answers a short prompt with randomly sampled tokens.
     Draw,
-    /// So many answers are made at a time.
+    /// Generates this many answers concurrently.
     Concurrent(usize),
-    /// A chat goes on.
+    /// Continues a chat.
     Turn,
 }
 
-/// Cuts prompts from a text, each of which begins at another place: none is the beginning of another one, which an
-/// engine could have kept.
+/// Cuts prompts from a text. Each starts at another position, so that none is a prefix of another, which an engine could have
+/// cached.
 pub(crate) struct Prompts {
     text: Vec<u32>,
     begin: usize,
 }
 
-/// Has no factor in common with the length of a text, unless that is a multiple of it.
+/// Distance between the starts of two prompts: a prime, so that it is coprime to the length of almost every text.
 const STRIDE: usize = 37;
 
 impl Prompts {
@@ -61,7 +61,7 @@ impl Prompts {
         self.text.iter().cycle().skip(self.begin).take(tokens).copied().collect()
     }
 
-    /// Those of one round of a workload.
+    /// Prompts of one round of a workload.
     pub(crate) fn of(&mut self, workload: Workload) -> Vec<Vec<u32>> {
         match workload {
             Workload::Prefill(tokens) => vec![self.take(tokens)],
@@ -73,10 +73,10 @@ impl Prompts {
 }
 
 impl Workload {
-    /// Has a side do it, and says what was measured.
+    /// Runs the workload on a side, and returns the measured values.
     ///
     /// # Errors
-    /// What the side says if it cannot.
+    /// The error of the side.
     pub(crate) fn run(
         self,
         side: &mut Side,
@@ -94,8 +94,8 @@ impl Workload {
             Self::Concurrent(count) => concurrent(count, &ask(prompts.to_vec(), 1 + TOGETHER, false)?),
             Self::Turn => {
                 let mut chat = prompts[0].clone();
-                let mut said = ask(vec![chat.clone()], TURN[1], false)?;
-                chat.append(&mut said.answers[0]);
+                let mut answer = ask(vec![chat.clone()], TURN[1], false)?;
+                chat.append(&mut answer.answers[0]);
                 chat.extend(&prompts[1]);
                 let known = ask(vec![chat], 1, true)?;
                 let unknown = ask(vec![prompts[2].clone()], 1, false)?;
@@ -110,29 +110,29 @@ fn prefill(tokens: usize, answered: &Answered) -> Vec<(Kind, f64)> {
     if tokens == PROMPT {
         measured.push((Kind::time(format!("first token after {tokens} tokens, warm")), answered.first));
     }
-    let rate = Kind::rate(format!("prompt of {tokens} tokens")).aiming_at(0.9);
+    let rate = Kind::rate(format!("prompt of {tokens} tokens")).with_target(0.9);
     measured.push((rate, tokens as f64 / answered.first));
     measured
 }
 
 fn decode(answered: &Answered) -> Vec<(Kind, f64)> {
-    let steps = Kind { name: "the same, tokens in a step".into(), unit: Unit::Ratio, better: Better::More, aim: None };
+    let steps = Kind { name: "the same, tokens per step".into(), unit: Unit::Ratio, better: Better::More, aim: None };
     vec![
-        (Kind::rate(format!("answer of {ALONE} tokens")).aiming_at(1.0), answered.rate()),
+        (Kind::rate(format!("answer of {ALONE} tokens")).with_target(1.0), answered.rate()),
         (steps, answered.later as f64 / answered.steps as f64),
     ]
 }
 
 fn draw(answered: &Answered) -> Vec<(Kind, f64)> {
-    vec![(Kind::rate(format!("answer of {ALONE} tokens drawn at random")).aiming_at(1.0), answered.rate())]
+    vec![(Kind::rate(format!("answer of {ALONE} randomly sampled tokens")).with_target(1.0), answered.rate())]
 }
 
 fn concurrent(count: usize, answered: &Answered) -> Vec<(Kind, f64)> {
-    let mut rate = Kind::rate(format!("{count} at a time, tokens of answers"));
+    let mut rate = Kind::rate(format!("{count} concurrent answers, tokens"));
     if count == 8 {
-        rate = rate.aiming_at(1.5);
+        rate = rate.with_target(1.5);
     }
-    let total = Kind::rate(format!("{count} at a time, with their prompts"));
+    let total = Kind::rate(format!("{count} concurrent answers, tokens with prompts"));
     let made: usize = answered.answers.iter().map(Vec::len).sum();
     vec![(rate, answered.rate()), (total, (count * PROMPT + made) as f64 / answered.seconds)]
 }
@@ -140,13 +140,13 @@ fn concurrent(count: usize, answered: &Answered) -> Vec<(Kind, f64)> {
 fn turn(known: &Answered, unknown: &Answered) -> Vec<(Kind, f64)> {
     vec![
         (Kind::time("first token of a chat's second turn"), known.first),
-        (Kind::time("the same chat, never seen before"), unknown.first),
+        (Kind::time("the same chat without a cache"), unknown.first),
     ]
 }
 
-/// How much of the memory's bandwidth an answer uses: each token reads the weights once.
+/// Share of the memory bandwidth that an answer uses: each token reads all weights once.
 pub(crate) fn share(measured: &[(Kind, f64)], weights: u64, bandwidth: f64) -> (Kind, f64) {
-    let name = "the same, as a share of the memory's bandwidth";
+    let name = "the same, share of the memory bandwidth";
     let kind = Kind { name: name.into(), unit: Unit::Share, better: Better::More, aim: None };
     (kind, measured[0].1 * weights as f64 / bandwidth)
 }
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_prompt_is_the_beginning_of_another_one() {
+    fn no_prompt_is_a_prefix_of_another() {
         let mut prompts = Prompts::new((0..2000).collect());
         let taken: Vec<_> = (0..1000).map(|_| prompts.take(16)).collect();
         let begins: std::collections::BTreeSet<_> = taken.iter().map(|prompt| prompt[0]).collect();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_count_what_was_made_after_the_first_tokens() {
+    fn rates_count_tokens_after_the_first_ones() {
         let answered =
             Answered { first: 1.0, seconds: 3.0, later: 64, steps: 32, answers: vec![vec![0; 33], vec![0; 33]] };
         let rates: Vec<f64> = concurrent(2, &answered).into_iter().map(|(_, rate)| rate).collect();

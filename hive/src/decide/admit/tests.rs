@@ -21,10 +21,10 @@ const ROOM: Room<'static> = Room {
     draining: false,
 };
 
-fn check(need: Need, room: Room<'_>, code: FailureCode, words: &[&str]) {
-    let failure = admit(&need, &room).expect_err(words[0]);
+fn check(need: Need, room: Room<'_>, code: FailureCode, texts: &[&str]) {
+    let failure = admit(&need, &room).expect_err(texts[0]);
     assert_eq!(failure.code, code, "{failure}");
-    assert!(words.iter().all(|word| failure.message.contains(word)), "{words:?}: {failure}");
+    assert!(texts.iter().all(|text| failure.message.contains(text)), "{texts:?}: {failure}");
     // The remedy stands after the colon.
     assert!(failure.message.contains(": "), "{failure}");
 }

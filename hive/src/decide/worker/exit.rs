@@ -4,7 +4,12 @@ use std::time::{Duration, Instant};
 
 use rbee_schema::{ByteSize, ExitClass, WorkerEvent};
 
-use super::{Effect, Goal, Process, ProcessExit, State, StopCause, Worker};
+use super::{
+    Worker,
+    event::Effect,
+    process_exit::ProcessExit,
+    state::{Goal, Process, State, StopCause},
+};
 use crate::decide::{
     restart::{AfterExit, Exit},
     rules::Rules,
@@ -97,7 +102,7 @@ impl Worker {
     }
 }
 
-/// The exit in words, for people.
+/// Description of the exit, for people.
 fn describe(class: ExitClass, cause: &StopCause, exit: &ProcessExit, memory: Option<ByteSize>) -> String {
     let how = match (exit.code, exit.signal) {
         (Some(code), _) => format!("it exited with code {code}"),

@@ -20,19 +20,25 @@
 //! published as ignored and changes nothing. An exit is handled in a fixed order: its jobs return to the queue, the rest of
 //! the process tree is killed, the port is released, the exit is published, and last it is decided what follows.
 
+mod event;
 mod exit;
 mod liveness;
 mod process_exit;
+mod state;
 mod step;
 
 use std::time::Instant;
 
-use rbee_schema::{
-    Failure, JobInFlight, ModelName, ModelSpec, StopMode, WorkerEvent, WorkerName, WorkerPhase, WorkerRecord,
-};
+use rbee_schema::{JobInFlight, ModelName, ModelSpec, WorkerEvent, WorkerName, WorkerPhase, WorkerRecord};
 
-use self::liveness::Liveness;
-pub use self::process_exit::ProcessExit;
+pub use self::{
+    event::{Effect, Event, Recorded},
+    process_exit::ProcessExit,
+};
+use self::{
+    liveness::Liveness,
+    state::{Goal, Load, Process, Stage, State, StopCause},
+};
 use crate::decide::{restart::History, rules::Rules, timers::Timers};
 
 /// A worker and its state.
@@ -51,177 +57,6 @@ pub struct Worker {
     /// Jobs of the last run that were returned to the queue. Returning one twice would take it from its next worker.
     returned: Vec<JobInFlight>,
     state: State,
-}
-
-/// The desired end of the worker's life.
-#[derive(Debug, Clone, PartialEq)]
-enum Goal {
-    Run,
-    Stop { why: String },
-}
-
-/// A process that has not exited, as far as is known.
-#[derive(Debug, Clone, PartialEq)]
-struct Process {
-    pid: u32,
-    port: u16,
-    jobs: Vec<JobInFlight>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum State {
-    /// The model file is fetched, a port is leased, the process is started. Messages of a process that is quicker than the
-    /// notice of its start are kept.
-    Requested { early: Vec<Event> },
-    /// The process runs and has sent no message yet.
-    Spawning { process: Process, since: Instant },
-    /// The process reads the model.
-    Loading { process: Process, load: Load },
-    /// The worker takes jobs.
-    Ready { process: Process, since: Instant, liveness: Liveness },
-    /// The worker took jobs; now it sends no heartbeat, or is frozen.
-    Suspect { process: Process, since: Instant, liveness: Liveness, suspected: Instant },
-    /// The worker finishes its jobs and exits.
-    Draining { process: Process, deadline: Instant },
-    /// The process was sent a signal.
-    Stopping { process: Process, stage: Stage, cause: StopCause },
-    /// The worker is restarted at this time.
-    Backoff { until: Instant },
-    /// The worker exited too often. It is tried once more at this time.
-    CrashLoop { until: Instant, failure: Failure },
-    /// The worker is not started again unless a command resets it.
-    Failed(Failure),
-    /// The worker is gone. No event changes anything any more.
-    Removed,
-}
-
-/// Progress of a load.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Load {
-    since: Instant,
-    /// Time of the last progress.
-    moved: Instant,
-    done_bytes: u64,
-    total_bytes: u64,
-}
-
-/// Last signal that a process was sent.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Stage {
-    /// SIGTERM. SIGKILL follows at this time.
-    Terminated { kill_at: Instant },
-    /// SIGKILL. A process that is still there is sent another at this time.
-    Killed { first: Instant, again: Instant },
-}
-
-/// Cause of a signal.
-#[derive(Debug, Clone, PartialEq)]
-enum StopCause {
-    Requested,
-    NotReadyInTime(String),
-    Hung(String),
-}
-
-/// Something that happened to a worker.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// The process runs and listens on its port.
-    Started {
-        /// Process number.
-        pid: u32,
-        /// Leased port.
-        port: u16,
-    },
-    /// The worker could not be started. Nothing is left of the attempt.
-    NotStarted(Failure),
-    /// The worker reported progress of its load.
-    Loading {
-        /// Run that reported it.
-        epoch: u64,
-        /// Bytes read.
-        done_bytes: u64,
-        /// Bytes to read.
-        total_bytes: u64,
-    },
-    /// The worker reported that it takes jobs.
-    Ready {
-        /// Run that reported it.
-        epoch: u64,
-    },
-    /// The worker sent a heartbeat. It does so from the time when it is ready.
-    Heartbeat {
-        /// Run that sent it.
-        epoch: u64,
-        /// Jobs in flight.
-        jobs: Vec<JobInFlight>,
-        /// Steps of the engine so far.
-        steps: u64,
-    },
-    /// The worker's health was checked over HTTP.
-    Health {
-        /// Run that was checked.
-        epoch: u64,
-        /// True where the worker answered that it is healthy.
-        healthy: bool,
-    },
-    /// The kernel reports that the process was stopped (SIGSTOP).
-    Frozen,
-    /// The worker is to stop.
-    Stop {
-        /// Reason, for people.
-        why: String,
-        /// Treatment of its jobs.
-        mode: StopMode,
-    },
-    /// The worker is to be started, even after a failure.
-    Reset,
-    /// The process exited.
-    Exited(ProcessExit),
-    /// The time of [`Worker::deadline`] has come.
-    DeadlinePassed,
-    /// For a while the hive could receive nothing, for reasons of its own. Missing heartbeats meant nothing.
-    ObservationGap,
-}
-
-/// Something to do for a worker.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Effect {
-    /// Fetch the model, lease a port, bind it and start a process. Answered by `Started` or `NotStarted`.
-    Start,
-    /// Ask the process to take no further jobs, and to exit when it has none.
-    Drain,
-    /// Send SIGTERM to the process.
-    Terminate,
-    /// Send SIGKILL to the process and all its descendants.
-    Kill,
-    /// Return these jobs to the queue.
-    ReturnJobs(Vec<JobInFlight>),
-    /// Release the lease of the port.
-    ReleasePort {
-        /// Port number.
-        port: u16,
-        /// Reason, for people.
-        why: String,
-    },
-    /// Publish an event.
-    Publish(WorkerEvent),
-    /// Drop the worker: it is gone.
-    Forget,
-}
-
-/// A worker as an earlier run of the hive recorded it.
-#[derive(Debug, Clone)]
-pub struct Recorded {
-    /// Name of the worker.
-    pub name: WorkerName,
-    /// Model that the worker serves.
-    pub model: ModelName,
-    /// Declaration of the model.
-    pub spec: ModelSpec,
-    /// Last record.
-    pub record: WorkerRecord,
-    /// Reason to stop; `None` while the worker is to run.
-    pub stop_reason: Option<String>,
 }
 
 impl Worker {
@@ -389,16 +224,6 @@ impl Worker {
             | State::Failed(_)
             | State::Removed => None,
         }
-    }
-}
-
-impl Load {
-    /// Latest end of the load. While bytes are read, both the size and the time without progress limit it. What follows
-    /// the last byte reports no progress, so only the size does.
-    fn deadline(&self, timers: &Timers) -> Instant {
-        let limit = self.since + timers.load(self.total_bytes);
-        let is_read = self.total_bytes > 0 && self.done_bytes >= self.total_bytes;
-        if is_read { limit } else { limit.min(self.moved + timers.load_stall) }
     }
 }
 

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 use rbee_schema::{Failure, FailureCode, JobInFlight, StopMode, WorkerEvent};
 
 use super::{
-    Effect, Event, Goal, Load, Process, Stage, State, StopCause, Worker,
+    Worker,
+    event::{Effect, Event},
     exit::millis,
     liveness::{Liveness, Verdict},
+    state::{Goal, Load, Process, Stage, State, StopCause},
 };
 use crate::decide::{rules::Rules, timers::Timers};
 
@@ -196,7 +198,7 @@ impl Worker {
 
             (state, Event::Exited(exit)) => self.exited(state, exit, now, rules),
 
-            // Late and duplicate messages are normal, and a heartbeat may overtake them: they say nothing new.
+            // Late and duplicate messages are normal, and a heartbeat may overtake them: they contain nothing new.
             (
                 state @ (State::Ready { .. } | State::Suspect { .. } | State::Draining { .. } | State::Stopping { .. }),
                 Event::Loading { .. } | Event::Ready { .. },

@@ -1,7 +1,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use proptest::prelude::*;
-use rbee_schema::{ExitClass, FailureCode, ModelReference, StopMode};
+use rbee_schema::{ExitClass, Failure, FailureCode, ModelReference, StopMode};
 
 use super::*;
 
@@ -334,7 +334,7 @@ fn running_worker_is_adopted_in_its_phase() {
         assert_eq!((worker.phase(), kinds(&found).as_slice()), (expected, effects), "{phase:?}");
         assert_eq!((worker.epoch, worker.pid(), worker.stop_reason()), (3, Some(42), stop_reason));
         let (worker, _) = worker.step(heartbeat(3, vec![job("a")], 9), Instant::now(), &rules());
-        assert_eq!(worker.phase() == WorkerPhase::Ready, stop_reason.is_none(), "its heartbeat says that it is ready");
+        assert_eq!(worker.phase() == WorkerPhase::Ready, stop_reason.is_none(), "its heartbeat shows that it is ready");
     }
 }
 

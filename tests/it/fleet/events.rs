@@ -1,4 +1,4 @@
-//! What a subscriber of `rbee.evt.>` is told about a worker's life.
+//! Events of workers and jobs, as a subscriber of `rbee.evt.>` receives them.
 
 use rbee_nats::EventReader;
 use rbee_schema::{ExitClass, WorkerEvent};
@@ -7,7 +7,7 @@ use rbee_tests::{
     wait::soon,
 };
 
-/// Reads events until `last`, and returns the names of those that are no progress.
+/// Reads events until `last`, and returns their names without the progress of loading.
 async fn names_until(events: &mut EventReader, last: &str) -> Vec<String> {
     let mut names = Vec::new();
     loop {
@@ -24,7 +24,7 @@ async fn names_until(events: &mut EventReader, last: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_spawn_is_told_from_its_lease_to_ready_and_a_crash_to_ready_again() {
+async fn events_cover_a_start_and_a_restart_in_order() {
     let fleet = Fleet::start().await;
     let mut events = EventReader::since(&fleet.bus, "rbee.evt.*.one.>", None).await.expect("the server answers");
     fleet.serve_mock("m", "load=300ms", 1, 1).await;
@@ -32,18 +32,18 @@ async fn a_spawn_is_told_from_its_lease_to_ready_and_a_crash_to_ready_again() {
 
     let worker = fleet.ready(1).await.remove(0);
     fleet.kill(&worker);
-    let told = names_until(&mut events, "ready").await;
-    assert_eq!(told.first().map(String::as_str), Some("exited"));
+    let names = names_until(&mut events, "ready").await;
+    assert_eq!(names.first().map(String::as_str), Some("exited"));
     for name in ["released", "restarting", "leased", "spawned", "ready"] {
-        assert!(told.contains(&name.to_owned()), "{name} in {told:?}");
+        assert!(names.contains(&name.to_owned()), "{name} in {names:?}");
     }
     let again = fleet.ready(1).await.remove(0);
     assert_eq!((again.name, again.record.epoch), (worker.name, 2));
-    assert_eq!(again.record.port, worker.record.port, "the freed port is the lowest free one");
+    assert_eq!(again.record.port, worker.record.port, "the released port is the lowest free one");
 }
 
 #[tokio::test]
-async fn loading_is_told_in_percent_that_rise() {
+async fn load_progress_is_published_in_rising_percent() {
     let fleet = Fleet::start().await;
     let filter = "rbee.evt.worker.one.*.loading";
     let mut events = EventReader::since(&fleet.bus, filter, None).await.expect("the server answers");
@@ -60,7 +60,7 @@ async fn loading_is_told_in_percent_that_rise() {
 }
 
 #[tokio::test]
-async fn an_exit_is_told_with_its_signal_its_jobs_and_the_last_lines() {
+async fn exit_event_has_signal_returned_jobs_and_last_log_lines() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=1000,interval=20ms", 1, 1).await;
     let worker = fleet.ready(1).await.remove(0);
@@ -77,7 +77,7 @@ async fn an_exit_is_told_with_its_signal_its_jobs_and_the_last_lines() {
 }
 
 #[tokio::test]
-async fn a_job_is_told_from_its_start_to_its_end() {
+async fn job_events_cover_its_start_and_end() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=2", 0, 1).await;
     let mut events = EventReader::since(&fleet.bus, "rbee.evt.job.>", None).await.expect("the server answers");

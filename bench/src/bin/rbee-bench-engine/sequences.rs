@@ -1,52 +1,49 @@
-//! Many sequences of mixed length for a long time: whoever is finished makes room for the next one.
+//! Many sequences of mixed lengths for a long time: each finished sequence is replaced by the next one.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use rbee_schema::Failure;
+use rbee_schema::{Failure, Sampling};
 use rbee_worker::contract::{Engine, Sequence, SequenceId};
 
-use crate::{
-    ours::GREEDY,
-    wire::{Endure, Endured},
-};
+use crate::wire::{Endure, Endured};
 
-/// A sequence on its way.
+/// A running sequence.
 struct Running {
-    /// Tokens that are still to be made.
+    /// Number of tokens that are left to generate.
     left: usize,
     begun: Instant,
-    /// When the last token was made.
+    /// Time of the last token.
     last: Option<Instant>,
-    /// How long the first token took.
+    /// Time to the first token.
     first: Duration,
-    /// The longest time between two tokens.
+    /// Longest pause between two tokens.
     gap: Duration,
 }
 
-/// Keeps the engine full until the time is over. Counts the sequences that were finished.
-pub(crate) fn endure(engine: &mut dyn Engine, asked: &Endure) -> Result<Endured, Failure> {
+/// Keeps the engine full until the time is over. The result has the finished sequences.
+pub(crate) fn run(engine: &mut dyn Engine, request: &Endure) -> Result<Endured, Failure> {
     let (mut running, mut endured) = (BTreeMap::new(), Endured::default());
-    let end = Instant::now() + Duration::from_secs(asked.seconds);
+    let end = Instant::now() + Duration::from_secs(request.seconds);
     let mut next = 0;
     while Instant::now() < end {
-        while running.len() < asked.sequences as usize {
-            let (prompt, left) = piece(asked, next);
-            engine.admit(SequenceId(next), Sequence::new(prompt, GREEDY))?;
+        while running.len() < request.sequences as usize {
+            let (prompt, left) = piece(request, next);
+            engine.admit(SequenceId(next), Sequence::new(prompt, Sampling::GREEDY))?;
             running.insert(next, Running::new(left));
             next += 1;
         }
         for (SequenceId(id), token) in engine.step() {
             token?;
             endured.tokens += 1;
-            let of = running.get_mut(&id).expect("only what was admitted makes tokens");
-            of.made();
-            if of.left == 0 {
+            let sequence = running.get_mut(&id).expect("only admitted sequences generate tokens");
+            sequence.add_token();
+            if sequence.left == 0 {
                 engine.release(SequenceId(id));
-                endured.firsts.push(of.first.as_secs_f64());
-                endured.gaps.push(of.gap.as_secs_f64());
+                endured.firsts.push(sequence.first.as_secs_f64());
+                endured.gaps.push(sequence.gap.as_secs_f64());
                 running.remove(&id);
             }
         }
@@ -60,7 +57,7 @@ impl Running {
         Self { left, begun: Instant::now(), last: None, first: Duration::ZERO, gap: Duration::ZERO }
     }
 
-    fn made(&mut self) {
+    fn add_token(&mut self) {
         let now = Instant::now();
         match self.last {
             None => self.first = now - self.begun,
@@ -71,19 +68,19 @@ impl Running {
     }
 }
 
-/// The prompt of the `number`-th sequence and how many tokens it gets: a few, some, and now and then as many as there is
-/// room for. Multiples of numbers without common factors look mixed and are the same each time.
-fn piece(asked: &Endure, number: u64) -> (Vec<u32>, usize) {
+/// Prompt and number of tokens of the `number`-th sequence. Most are short, and some fill the context. Multiples of coprime
+/// numbers give a mix that is the same in every run.
+fn piece(request: &Endure, number: u64) -> (Vec<u32>, usize) {
     let mixed = |most: u64, factor: u64| 1 + number * factor % most;
-    let half = u64::from(asked.context) / 2;
+    let half = u64::from(request.context) / 2;
     let prompt = match number % 8 {
         0 => half,
         1..4 => mixed(half, 7919),
         _ => mixed(half / 8, 104_729),
     };
     let begin = (number * 37) as usize;
-    let words = asked.text.iter().cycle().skip(begin % asked.text.len());
-    // Two tokens at least: between them there is a gap.
+    let words = request.text.iter().cycle().skip(begin % request.text.len());
+    // At least two tokens, so that there is a pause between two.
     (words.take(prompt as usize).copied().collect(), 1 + mixed(half - 2, 1_299_709) as usize)
 }
 
@@ -92,9 +89,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prompt_and_answer_fit_the_context_and_differ() {
-        let asked = Endure { seconds: 1, sequences: 16, text: (0..1000).collect(), context: 1024 };
-        let pieces: Vec<_> = (0..200).map(|number| piece(&asked, number)).collect();
+    fn prompts_and_answers_fit_the_context_and_differ() {
+        let request = Endure { seconds: 1, sequences: 16, text: (0..1000).collect(), context: 1024 };
+        let pieces: Vec<_> = (0..200).map(|number| piece(&request, number)).collect();
         assert!(pieces.iter().all(|(prompt, left)| !prompt.is_empty() && *left > 1 && prompt.len() + left < 1024));
         let lengths: std::collections::BTreeSet<_> =
             pieces.iter().map(|(prompt, left)| (prompt.len(), *left)).collect();

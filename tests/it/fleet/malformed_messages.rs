@@ -1,4 +1,4 @@
-//! What is no message of a fleet changes nothing in it: it is refused or passed over, and counted.
+//! Malformed messages change nothing in a fleet: the queen refuses or skips them, and counts them.
 
 use rbee_nats::{Bus, Registry, Subject, recent_events};
 use rbee_schema::{
@@ -12,19 +12,19 @@ use rbee_tests::{
 
 const MANY: usize = 200;
 
-/// What the queen has passed over so far.
+/// Number of messages of this kind that the queen has skipped so far.
 async fn ignored(fleet: &Fleet, what: &str) -> usize {
     let url = format!("{}/metrics", fleet.http().await);
     metric_value(&url, &format!("rbee_queen_ignored_total{{what=\"{what}\"}}")).await as usize
 }
 
-/// A hive that has just begun may beat before its record is read: one more is counted then.
+/// Waits until the queen has counted `times` of them. A new hive may send a heartbeat before its record is read, which adds one.
 async fn is_counted(fleet: &Fleet, what: &str, times: usize) {
     let is_so = async || ignored(fleet, what).await >= times;
     eventually(&format!("`{what}` is counted {times} times"), PATIENCE, is_so).await;
 }
 
-/// What a hive may say of a worker.
+/// The record of a ready worker.
 fn ready() -> WorkerRecord {
     WorkerRecord {
         model: "m".parse().expect("a name"),
@@ -47,7 +47,7 @@ async fn known(bus: &Bus) -> (Hives, Workers) {
 }
 
 #[tokio::test]
-async fn who_beats_and_is_not_known_is_counted_and_nobody_is_added() {
+async fn heartbeats_of_unknown_senders_are_counted_and_ignored() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "", 1, 1).await;
     fleet.ready(1).await;
@@ -68,9 +68,9 @@ async fn who_beats_and_is_not_known_is_counted_and_nobody_is_added() {
             "one".parse().expect("a name"),
             format!("ghost-{number}").parse().expect("a name"),
         );
-        fleet.bus.publish(&Subject::HiveHeartbeat(ghost), &hive).await.expect("the connection stands");
-        fleet.bus.publish(&of_one, &worker).await.expect("the connection stands");
-        fleet.bus.publish(&of_one, &"no beat").await.expect("the connection stands");
+        fleet.bus.publish(&Subject::HiveHeartbeat(ghost), &hive).await.expect("the connection is open");
+        fleet.bus.publish(&of_one, &worker).await.expect("the connection is open");
+        fleet.bus.publish(&of_one, &"no beat").await.expect("the connection is open");
     }
     is_counted(&fleet, "heartbeat of an unknown hive", MANY).await;
     is_counted(&fleet, "heartbeat of an unknown worker", MANY).await;
@@ -80,14 +80,14 @@ async fn who_beats_and_is_not_known_is_counted_and_nobody_is_added() {
 }
 
 #[tokio::test]
-async fn a_key_that_holds_no_name_and_a_record_that_is_none_add_nobody() {
+async fn malformed_registry_entries_are_counted_and_ignored() {
     let fleet = Fleet::start().await;
     let workers = Registry::workers(&fleet.bus);
     let record = ready();
     for number in 0..MANY {
         workers.put(&format!("of-no-hive-{number}"), &record).await.expect("the server stores it");
     }
-    let bucket = fleet.bus.jetstream().get_key_value("rbee_hives").await.expect("the bucket is there");
+    let bucket = fleet.bus.jetstream().get_key_value("rbee_hives").await.expect("the bucket exists");
     bucket.put("two", "no record".into()).await.expect("the server stores it");
     is_counted(&fleet, "worker", MANY).await;
     is_counted(&fleet, "record of a hive", 1).await;
@@ -96,9 +96,9 @@ async fn a_key_that_holds_no_name_and_a_record_that_is_none_add_nobody() {
 }
 
 #[tokio::test]
-async fn a_declaration_that_is_refused_is_shown_and_told_once() {
+async fn refused_declaration_is_shown_and_published_once() {
     let fleet = Fleet::start().await;
-    let bucket = fleet.bus.jetstream().get_key_value("rbee_models").await.expect("the bucket is there");
+    let bucket = fleet.bus.jetstream().get_key_value("rbee_models").await.expect("the bucket exists");
     for times in 1..5 {
         bucket.put("wrong", r#"{"reference":"mock:","slots":0}"#.into()).await.expect("the server stores it");
         // A bucket keeps the last of each key: what is overwritten before it was read was never there.
@@ -109,12 +109,12 @@ async fn a_declaration_that_is_refused_is_shown_and_told_once() {
         fleet.bus.request::<_, Model>("model", &ModelRequest { model: wrong }).await.expect_err("it is refused");
     assert_eq!(shown.code, FailureCode::InvalidRequest);
     assert!(shown.message.contains("slots is 0"), "{shown}");
-    let told = recent_events(&fleet.bus, "rbee.evt.model.wrong.refused", std::time::SystemTime::UNIX_EPOCH);
-    assert_eq!(told.await.expect("the server answers").len(), 1);
+    let events = recent_events(&fleet.bus, "rbee.evt.model.wrong.refused", std::time::SystemTime::UNIX_EPOCH);
+    assert_eq!(events.await.expect("the server answers").len(), 1);
 }
 
 #[tokio::test]
-async fn an_order_from_an_unknown_hive_is_no_worker_that_will_come() {
+async fn order_for_an_unknown_hive_does_not_count_as_a_worker() {
     let fleet = Fleet::start().await;
     let subject = Subject::QueenEvent("ghost".parse().expect("a name"), "placed".to_owned());
     for number in 0..MANY {
@@ -125,7 +125,7 @@ async fn an_order_from_an_unknown_hive_is_no_worker_that_will_come() {
             why: String::new(),
             expected_ms: None,
         };
-        fleet.bus.publish(&subject, &placed).await.expect("the connection stands");
+        fleet.bus.publish(&subject, &placed).await.expect("the connection is open");
     }
     is_counted(&fleet, "order of a queen", MANY).await;
     fleet.serve_mock("m", "", 1, 1).await;
@@ -133,7 +133,7 @@ async fn an_order_from_an_unknown_hive_is_no_worker_that_will_come() {
 }
 
 #[tokio::test]
-async fn a_fleet_that_does_not_fit_into_one_reply_is_listed_page_by_page() {
+async fn large_fleet_is_listed_in_pages() {
     const WORKERS: usize = 1_100;
     let mut fleet = Fleet::bare().await;
     fleet.queen().await;
