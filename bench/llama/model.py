@@ -1,8 +1,8 @@
-"""llama.cpp by its C interface: a model file, and contexts in which several sequences advance together.
+"""llama.cpp through its C interface: a model file, and contexts in which several sequences advance together.
 
-Its settings are the ones that serve it best: a cache of 16-bit numbers with a part for each sequence, batches of 512
-tokens, one pool of threads that lives as long as the process, and room for no more tokens and scores than are asked for.
-Flash attention and the mapping of the file make some things better and others worse: who asks chooses.
+The settings are the fastest ones of llama.cpp: a 16-bit KV cache with a part for each sequence, batches of 512 tokens, one
+thread pool for the whole process, and a context of exactly the needed size. Flash attention and memory mapping help some
+workloads and hurt others, so the caller chooses them.
 """
 
 import ctypes
@@ -15,12 +15,12 @@ import numpy
 
 BATCH = 512
 F32, F16 = 0, 1
-# The cache is attended to in pieces of this many tokens.
+# llama.cpp rounds the context up to a multiple of this many tokens.
 PIECE = 256
 
 
 class PoolOptions(ctypes.Structure):
-    """ggml_threadpool_params of ggml.h: the Python package has no name for it."""
+    """ggml_threadpool_params of ggml.h, which the Python package does not define."""
 
     _fields_ = [
         ("mask", ctypes.c_bool * 512),
@@ -33,7 +33,7 @@ class PoolOptions(ctypes.Structure):
 
 
 def thread_pool(threads):
-    """Without one, llama.cpp starts and ends threads for each batch."""
+    """Creates a thread pool. Without one, llama.cpp starts and stops threads for each batch."""
     base, processor = loaded_library("libggml-base"), loaded_library("libggml-cpu")
     base.ggml_threadpool_params_default.restype = PoolOptions
     options = base.ggml_threadpool_params_default(ctypes.c_int(threads))
@@ -42,27 +42,27 @@ def thread_pool(threads):
 
 
 def loaded_library(name):
-    """The one that llama.cpp itself uses. The package has each under three names, and threads of a second copy of it
-    would not know of the weights that the first has packed: they compute the same, at a third of the speed."""
+    """Returns the copy of a library that llama.cpp itself has loaded. The package has each library under three names, and
+    threads of a second copy would not use the weights that the first has packed: they run at a third of the speed."""
     maps = pathlib.Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
     return ctypes.CDLL(next(line.split()[-1] for line in maps if f"/{name}." in line))
 
 
 @llama_cpp.llama_log_callback
-def tell_nothing(level, text, data):
+def discard_log(level, text, data):
     pass
 
 
 def be_quiet():
-    llama_cpp.llama_log_set(tell_nothing, ctypes.c_void_p(0))
+    llama_cpp.llama_log_set(discard_log, ctypes.c_void_p(0))
 
 
 class Failure(Exception):
-    """llama.cpp said no."""
+    """llama.cpp refused an operation."""
 
 
 class Attention(enum.Enum):
-    """How a context attends to what it has read."""
+    """Implementation of attention in a context."""
 
     FLASH = "flash"
     PLAIN = "plain"
@@ -72,7 +72,7 @@ class Attention(enum.Enum):
 
 @dataclass(frozen=True)
 class Room:
-    """What a context has room for, and how it attends."""
+    """Size of a context, and its implementation of attention."""
 
     sequences: int
     tokens_of_each: int
@@ -81,7 +81,7 @@ class Room:
 
 
 class Model:
-    """A file that is loaded."""
+    """A loaded model file."""
 
     def __init__(self, path, threads, mapped=True):
         llama_cpp.llama_backend_init()
@@ -96,7 +96,7 @@ class Model:
         self.pool = thread_pool(threads)
 
     def tokenise(self, text):
-        """The ids of a text, begun as the model wants texts to begin."""
+        """Returns the token ids of a text, with the BOS token if the model uses one."""
         data = text.encode()
         room = len(data) + 8
         ids = (llama_cpp.llama_token * room)()
@@ -111,13 +111,13 @@ class Context:
         self.model, self.room = model, room
         self.context = llama_cpp.llama_init_from_model(model.model, self.options())
         if not self.context:
-            raise Failure(f"llama.cpp has no room for {room}")
+            raise Failure(f"llama.cpp failed to create a context for {room}")
         attach = llama_cpp.llama_cpp._lib.llama_attach_threadpool
         attach(ctypes.c_void_p(self.context), model.pool, model.pool)
         self.memory = llama_cpp.llama_get_memory(self.context)
         self.batch = llama_cpp.llama_batch_init(BATCH, 0, 1)
         self.batch_fields = self.views()
-        # The tokens of each sequence that the cache holds.
+        # The tokens of each sequence that are in the cache.
         self.held = [[] for _ in range(room.sequences)]
 
     def __del__(self):
@@ -141,47 +141,47 @@ class Context:
         return options
 
     def views(self):
-        """The arrays of the batch, as numpy sees them: filling them one number after another is slow."""
+        """Returns the arrays of the batch as numpy views: filling them one number at a time is slow."""
         fields = [self.batch.token, self.batch.pos, self.batch.logits]
-        token, position, wanted = (numpy.ctypeslib.as_array(field, shape=(BATCH,)) for field in fields)
+        token, position, is_scored = (numpy.ctypeslib.as_array(field, shape=(BATCH,)) for field in fields)
         sequence = [self.batch.seq_id[index] for index in range(BATCH)]
         numpy.ctypeslib.as_array(self.batch.n_seq_id, shape=(BATCH,))[:] = 1
-        return token, position, wanted, sequence
+        return token, position, is_scored, sequence
 
     def forget(self):
         llama_cpp.llama_memory_clear(self.memory, False)
         self.held = [[] for _ in range(self.room.sequences)]
 
     def keep(self, sequence, tokens):
-        """Keeps what the cache holds of the beginning of `tokens`, and returns the rest, of which there is some."""
+        """Keeps the longest prefix of `tokens` that is in the cache, and returns the other tokens, at least one."""
         held = self.held[sequence]
-        alike = 0
-        while alike < min(len(held), len(tokens) - 1) and held[alike] == tokens[alike]:
-            alike += 1
-        llama_cpp.llama_memory_seq_rm(self.memory, sequence, alike, -1)
-        del held[alike:]
-        return tokens[alike:]
+        shared = 0
+        while shared < min(len(held), len(tokens) - 1) and held[shared] == tokens[shared]:
+            shared += 1
+        llama_cpp.llama_memory_seq_rm(self.memory, sequence, shared, -1)
+        del held[shared:]
+        return tokens[shared:]
 
     def read(self, parts):
-        """Reads (sequence, tokens, wanted) one after another, and returns the scores of the wanted positions, a row each.
+        """Evaluates (sequence, tokens, scored) parts in one batch, and returns one row of logits for each scored position.
 
-        `wanted` is how many positions at the end of the tokens are to be scored. All tokens must fit one batch.
+        `scored` is the number of positions at the end of the tokens whose logits are returned. All tokens must fit into one batch.
         """
-        token, position, wanted, sequence = self.batch_fields
+        token, position, is_scored, sequence = self.batch_fields
         end = 0
         for of, tokens, scored in parts:
             begin, end = end, end + len(tokens)
             token[begin:end] = tokens
             position[begin:end] = numpy.arange(len(self.held[of]), len(self.held[of]) + len(tokens))
-            wanted[begin:end] = 0
-            wanted[end - scored:end] = 1
+            is_scored[begin:end] = 0
+            is_scored[end - scored:end] = 1
             for index in range(begin, end):
                 sequence[index][0] = of
             self.held[of].extend(tokens)
         self.batch.n_tokens = end
-        answered = llama_cpp.llama_decode(self.context, self.batch)
-        if answered != 0:
-            raise Failure(f"llama_decode says {answered}")
+        code = llama_cpp.llama_decode(self.context, self.batch)
+        if code != 0:
+            raise Failure(f"llama_decode failed with code {code}")
         return self.scores(sum(scored for _, _, scored in parts))
 
     def scores(self, rows):
@@ -192,7 +192,7 @@ class Context:
 
 
 def batches(prompts, size=BATCH):
-    """Cuts (sequence, tokens) into batches of at most `size` tokens. The last token of each prompt is to be scored."""
+    """Cuts (sequence, tokens) into batches of at most `size` tokens. Only the last token of each prompt is scored."""
     made, room = [[]], size
     for sequence, tokens in prompts:
         while tokens:

@@ -1,25 +1,25 @@
-"""What one does with a context: continue sequences, quickly or exactly, and score a text."""
+"""Uses of a context: continue sequences, quickly or exactly, and score a text."""
 
 import numpy
 
 from model import BATCH, Attention, Context, Room, batches
 
-# Scores of 128 positions are in memory at a time: some vocabularies have 262,144 tokens.
+# Number of positions whose logits are in memory at a time: some vocabularies have 262,144 tokens.
 SCORED_AT_A_TIME = 128
 
 
 class Run:
-    """Sequences that are being continued by their likeliest tokens."""
+    """Sequences that are continued with their most likely tokens."""
 
     def __init__(self, context, prompts):
-        """Reads prompts of (sequence, tokens), and makes the first token of each sequence."""
+        """Reads prompts of (sequence, tokens), and generates the first token of each sequence."""
         self.context = context
         self.answers = [[] for _ in range(context.room.sequences)]
         for parts in batches(prompts, min(BATCH, context.room.tokens_of_each * context.room.sequences)):
             self.take(context.read(parts), [sequence for sequence, _, scored in parts if scored])
 
     def advance(self, count):
-        """Makes `count` more tokens of each."""
+        """Generates `count` more tokens of each sequence."""
         sequences = range(len(self.answers))
         for _ in range(count):
             parts = [(sequence, self.answers[sequence][-1:], 1) for sequence in sequences]
@@ -31,14 +31,14 @@ class Run:
 
 
 class Reference:
-    """The likeliest tokens, computed as exactly as llama.cpp does, and by how much each was ahead of the next one."""
+    """The most likely tokens, computed as exactly as llama.cpp can, and the gap between each and the second most likely one."""
 
     def __init__(self, model, tokens_of_each=1024):
         exact, flash = (Room(1, tokens_of_each, 1, attention) for attention in (Attention.EXACT, Attention.FLASH))
         self.exact, self.flash = Context(model, exact), Context(model, flash)
 
     def answer(self, prompt, tokens):
-        """The tokens, their gaps, and how each gap differs when flash attention and a 16-bit cache are used."""
+        """Returns the tokens, their gaps, and the change of each gap with flash attention and a 16-bit cache."""
         self.exact.forget()
         self.flash.forget()
         answer, gaps, moved, unread = [], [], [], prompt
@@ -61,7 +61,7 @@ def last_scores(context, tokens):
 
 
 def log_probabilities(model, tokens):
-    """Of each token but the first, given the ones before it."""
+    """Returns the log-probability of each token but the first, given those before it."""
     context = Context(model, Room(1, len(tokens), SCORED_AT_A_TIME, Attention.EXACT))
     scored = []
     for begin in range(0, len(tokens) - 1, SCORED_AT_A_TIME):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""llama.cpp as a process that is asked and answers, in lines of JSON: bench/src/bin/rbee-bench-engine drives it.
+"""llama.cpp as a process that answers questions in lines of JSON. bench/src/bin/rbee-bench-engine starts it.
 
     PYTHONPATH=.tools/llama bench/llama/serve.py
 
@@ -19,7 +19,7 @@ from weights import bytes_of_each_token
 
 
 class Server:
-    """One model, and the contexts that were needed so far."""
+    """One model, and the contexts that were created so far."""
 
     def __init__(self):
         self.model = None
@@ -32,7 +32,7 @@ class Server:
         return {"version": f"llama-cpp-python {llama_cpp.__version__}", "features": used}
 
     def load(self, model, threads, context, sequences, mapped, attention):
-        """Loads a file, and makes room for sequences of `context` tokens each."""
+        """Loads a file, and creates a context for sequences of `context` tokens each."""
         begun = time.perf_counter()
         self.model = Model(model, threads, mapped)
         self.context(Room(sequences, context, sequences, Attention(attention)))
@@ -50,8 +50,8 @@ class Server:
         return {"bytes": bytes_of_each_token(model)}
 
     def answer(self, prompts, tokens, context, attention, drawn, reuse):
-        """Continues all prompts at a time, by the likeliest tokens, `drawn` or not. `reuse`: goes on where the last answer
-        ended, as far as the only prompt begins with what was read for it."""
+        """Continues all prompts together with their most likely tokens, whatever `drawn` is. `reuse` keeps the part of the
+        cache that is a prefix of the only prompt."""
         context = self.context(Room(len(prompts), context, len(prompts), Attention(attention)))
         begun = time.perf_counter()
         if reuse:
@@ -79,7 +79,7 @@ def reply(server, line):
     try:
         ((question, details),) = json.loads(line).items()
         if question.startswith("_"):
-            raise Failure(f"nothing is called {question}")
+            raise Failure(f"unknown question {question}")
         return {"ok": getattr(server, question)(**details)}
     except (Failure, AttributeError, TypeError, ValueError, MemoryError) as failure:
         return {"failed": f"{type(failure).__name__}: {failure}"}

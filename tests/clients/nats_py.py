@@ -1,9 +1,9 @@
-"""Asks a model and prints the answer, with nats-py and nothing of ours.
+"""Sends a chat to a model and prints the answer, with nats-py alone and no code of rbee.
 
 Usage: nats_py.py publish|request URL MODEL PROMPT
 
-publish  puts the job on the queue and listens to its output, as `nats pub` and `nats sub` do
-request  asks the service and reads its replies, as `nats req rbee.api.infer` does
+publish  publishes the job and subscribes to its output, as `nats pub` and `nats sub` do
+request  sends a request to the service and reads its replies, as `nats req rbee.api.infer` does
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import sys
 
 import nats
 
-# The longest silence between two chunks. A model that is not loaded yet is loaded first.
+# Time limit for the next chunk, in seconds. A model that is not loaded yet is loaded first.
 PATIENCE = 60
 
 
@@ -22,8 +22,8 @@ def job(prompt: str, **more) -> bytes:
 
 
 async def publish(client, model: str, prompt: str):
-    """Yields the chunks of a job that was published without an id: it has the sequence of its receipt."""
-    # Listening before publishing: nothing can be missed.
+    """Yields the chunks of a job that is published without an id: its id is the sequence of the acknowledgement."""
+    # Subscribe before publishing, so that no chunk is missed.
     output = await client.subscribe("rbee.out.>")
     await client.flush()
     receipt = await client.jetstream().publish(f"rbee.submit.{model}", job(prompt))
@@ -34,7 +34,7 @@ async def publish(client, model: str, prompt: str):
 
 
 async def request(client, model: str, prompt: str):
-    """Yields the replies of the service, which ends them with an empty one."""
+    """Yields the replies of the service. An empty reply is the last one."""
     inbox = client.new_inbox()
     replies = await client.subscribe(inbox)
     await client.publish("rbee.api.infer", job(prompt, model=model), reply=inbox)
