@@ -39,8 +39,8 @@ fn no_doc_comment_starts_with_a_question_word() {
 
 #[test]
 fn a_comment_that_starts_with_a_question_word_is_found() {
-    let text = "//! How files are read.\n\n/// Labels.\n/// What follows a first line is not asked.\nstruct A {\n    \
-                /// Whether it runs.\n    a: bool,\n}\n// What a plain comment says.\n";
+    let text = "//! How files are read.\n\n/// Labels.\n/// What follows a first line is not asked.\nstruct A {\n    /// Whether it runs.\n    \
+                a: bool,\n}\n// What a plain comment says.\n";
     let found: Vec<String> = violations(&SourceFile::sample("a.rs", text)).iter().map(Violation::to_string).collect();
     assert_eq!(found, ["a.rs:1: //! How files are read.", "a.rs:6: /// Whether it runs."]);
 }
