@@ -9,7 +9,7 @@ mod run;
 pub mod settings;
 mod vocabulary;
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{sync::Arc, thread};
 
 use rbee_schema::Failure;
 
