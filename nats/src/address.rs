@@ -1,22 +1,22 @@
-//! The addresses of servers: `nats://USER:PASSWORD@HOST:PORT`, several of them separated by commas.
+//! Server addresses: `nats://USER:PASSWORD@HOST:PORT`, separated by commas.
 
 use async_nats::{ConnectOptions, ServerAddr};
 use percent_encoding::percent_decode_str;
 
-/// The servers at these addresses.
+/// Parses server addresses.
 ///
 /// # Errors
-/// Which of them is none, and why. A password is not repeated.
+/// An address is invalid. The message names it without its password.
 pub(crate) fn servers(addresses: &str) -> Result<Vec<ServerAddr>, String> {
     let parse = |address: &str| {
-        let wrong = |error| format!("`{}` is no address: {error}", without_secrets(address));
+        let wrong = |error| format!("`{}` is not a server address: {error}", without_secrets(address));
         address.trim().parse().map_err(wrong)
     };
     addresses.split(',').map(parse).collect()
 }
 
-/// Who we are: what stands before the `@` of the first address that has one, a user and a password or a token alone. What
-/// would end it there, such as a comma, is written as in any URL: `%2C`.
+/// Adds the credentials of the first address that has some: user and password, or a token, before the `@`. Characters that
+/// would end them, such as a comma, are percent-encoded (`%2C`).
 pub(crate) fn logged_in(options: ConnectOptions, servers: &[ServerAddr]) -> ConnectOptions {
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     match servers.iter().find_map(|server| Some((server.username()?, server.password()))) {
@@ -26,9 +26,8 @@ pub(crate) fn logged_in(options: ConnectOptions, servers: &[ServerAddr]) -> Conn
     }
 }
 
-/// Addresses without what stands before their `@`: a user's name and password, or a token. Several addresses may stand in a
-/// row, and a password may hold what usually separates them: whatever stands between the end of a scheme and the last `@`
-/// before the next scheme is hidden.
+/// Server addresses with their credentials replaced by `***`. A password may contain the characters that usually separate
+/// addresses, so everything between a scheme and the last `@` before the next scheme is hidden.
 pub fn without_secrets(addresses: &str) -> String {
     let hide = |part: &str| match part.rsplit_once('@') {
         Some((_, host)) => format!("***@{host}"),
@@ -42,14 +41,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_is_none_is_told_without_its_password() {
+    fn an_invalid_address_is_reported_without_its_password() {
         assert_eq!(servers("nats://one:4222, two").map(|servers| servers.len()), Ok(2));
         let error = servers("nats://one,nats://u:word@ho st").expect_err("it has a space");
-        assert!(error.contains("`nats://***@ho st` is no address") && !error.contains("word"), "{error}");
+        assert!(error.contains("`nats://***@ho st` is not a server address") && !error.contains("word"), "{error}");
     }
 
     #[test]
-    fn what_stands_before_an_address_is_hidden() {
+    fn credentials_of_addresses_are_hidden() {
         for (value, expected) in [
             ("nats://127.0.0.1:4222", "nats://127.0.0.1:4222"),
             ("nats://user:word@host:4222", "nats://***@host:4222"),

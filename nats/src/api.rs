@@ -1,4 +1,4 @@
-//! The NATS service `rbee`: operations that are answered by request and reply, and found by `nats micro ls`.
+//! The NATS service `rbee`: operations by request and reply. `nats micro ls` lists it.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -15,28 +15,29 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{Bus, BusError, bus::json, trace::trace};
 
-/// The operations that are offered, by the last token of their subject.
+/// Operations of the service, by the last token of their subject.
 pub const OPERATIONS: [&str; 16] = [
     "status", "hives", "workers", "worker", "models", "model", "infer", "embed", "cancel", "explain", "spawn", "stop",
     "reset", "drain", "pull", "rm",
 ];
 
-/// The name of the service.
+/// Name of the service.
 const SERVICE: &str = "rbee";
 
-/// What the service says of itself: who offers it, and for which fleet.
+/// Metadata of the service: the queen that offers it.
 const QUEEN: &str = "queen";
+/// Metadata of the service: the namespace of the fleet.
 const NAMESPACE: &str = "namespace";
 
-/// Requests to the service, as they come.
+/// Service endpoint that receives requests.
 pub struct Api {
     bus: Bus,
     requests: SelectAll<Endpoint>,
-    // The service ends when this is dropped.
+    // Dropping this stops the service.
     _service: Service,
 }
 
-/// One request.
+/// Request to the service.
 #[derive(Debug)]
 pub struct ApiRequest {
     bus: Bus,
@@ -44,10 +45,10 @@ pub struct ApiRequest {
 }
 
 impl Api {
-    /// Offers the operations. Several processes may: each request goes to one of them.
+    /// Starts to offer the operations. Several processes may offer them; each request goes to one of them.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer.
     pub async fn start(bus: &Bus, queen: &QueenName, version: &str) -> Result<Self, BusError> {
         let failed = |cause: String| BusError::new("offer the service", cause);
         let metadata = [(QUEEN, queen.to_string()), (NAMESPACE, bus.namespace().to_string())];
@@ -63,7 +64,7 @@ impl Api {
         Ok(Self { bus: bus.clone(), requests, _service: service })
     }
 
-    /// The next request; `None` when the connection is closed.
+    /// Next request. `None` if the connection is closed.
     pub async fn next(&mut self) -> Option<ApiRequest> {
         let request = self.requests.next().await?;
         Some(ApiRequest { bus: self.bus.clone(), request })
@@ -71,23 +72,23 @@ impl Api {
 }
 
 impl ApiRequest {
-    /// Which operation is asked for.
+    /// Requested operation.
     pub fn operation(&self) -> &str {
         self.request.message.subject.rsplit('.').next().unwrap_or_default()
     }
 
-    /// What was sent with it.
+    /// Body of the request.
     pub fn body(&self) -> &Bytes {
         &self.request.message.payload
     }
 
-    /// Replies with a document. An operation that streams replies several times and then with [`ApiRequest::end`].
+    /// Replies with a document. An operation that streams replies several times, and then calls [`ApiRequest::end`].
     pub async fn reply<T: Serialize>(&self, document: &T) {
-        // Who asked without waiting for a reply gets none.
+        // A request without a reply subject gets no reply.
         let _ = self.request.respond(Ok(json(document))).await;
     }
 
-    /// Replies with a failure: as the document `{"error": ...}`, and in the headers that service clients look at.
+    /// Replies with a failure: as the document `{"error": ...}`, and in the error headers of NATS services.
     pub async fn refuse(&self, failure: &Failure) {
         let Some(reply) = self.request.message.reply.clone() else { return };
         let mut headers = HeaderMap::new();
@@ -102,33 +103,32 @@ impl ApiRequest {
         let _ = self.request.respond(Ok(Bytes::new())).await;
     }
 
-    /// A header of the request.
+    /// Header of the request.
     pub fn header(&self, name: &str) -> Option<&str> {
         crate::bus::header(self.request.message.headers.as_ref(), name)
     }
 
-    /// The trace that the asker put it in.
+    /// Trace of the client, if the request carries one.
     pub fn trace(&self) -> Option<TraceContext> {
         trace(self.request.message.headers.as_ref())
     }
 
-    /// The id that the asker gave the job, where it gave one.
+    /// Job id that the client chose, if any.
     pub fn message_id(&self) -> Option<&str> {
         self.header(header::NATS_MESSAGE_ID.as_ref())
     }
 }
 
 impl Bus {
-    /// The queens who answer within `window`. All are asked at once, and nobody knows how many there are: the whole time
-    /// is waited for.
+    /// Names of the queens that answer within `window`. Their number is unknown, so the call always takes the whole time.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer.
     pub async fn discover_queens(&self, window: Duration) -> Result<Vec<QueenName>, BusError> {
         let inbox = self.client().new_inbox();
         let mut answers = self.subscribe(inbox.clone()).await?;
-        let asked = self.client().publish_with_reply(format!("$SRV.PING.{SERVICE}"), inbox, Bytes::new()).await;
-        asked.map_err(|error| BusError::new("ask who offers the service", error))?;
+        let sent = self.client().publish_with_reply(format!("$SRV.PING.{SERVICE}"), inbox, Bytes::new()).await;
+        sent.map_err(|error| BusError::new("discover the queens", error))?;
         let (until, mut queens) = (Instant::now() + window, Vec::new());
         while let Ok(Some(answer)) = timeout_at(until, answers.next()).await {
             let Ok(PingResponse { metadata, .. }) = serde_json::from_slice(&answer.payload) else { continue };
@@ -138,21 +138,17 @@ impl Bus {
         Ok(queens)
     }
 
-    /// Asks the service for something.
+    /// Sends a request to the service and waits for the reply.
     ///
     /// # Errors
-    /// The failure that it tells, or `timed-out` when nobody answers.
-    pub async fn request<Q: Serialize, A: DeserializeOwned>(
-        &self,
-        operation: &str,
-        question: &Q,
-    ) -> Result<A, Failure> {
+    /// The failure that the service replies with, or `timed-out` if no queen answers.
+    pub async fn request<Q: Serialize, A: DeserializeOwned>(&self, operation: &str, body: &Q) -> Result<A, Failure> {
         use rbee_schema::FailureCode::{Internal, TimedOut};
         let subject = format!("{}.{operation}", self.namespace().api());
-        let asked = self.client().request(subject.clone(), json(question)).await;
-        let answer = asked.map_err(|error| {
+        let reply = self.client().request(subject.clone(), json(body)).await;
+        let answer = reply.map_err(|error| {
             let hint = "is a queen running? `rbee up` or `rbee queen` starts one";
-            Failure::new(TimedOut, format!("nobody answered {subject}: {error}; {hint}"))
+            Failure::new(TimedOut, format!("no queen answered {subject}: {error}; {hint}"))
         })?;
         let value: serde_json::Value = serde_json::from_slice(&answer.payload)
             .map_err(|error| Failure::new(Internal, format!("the answer to {subject} is not JSON: {error}")))?;

@@ -1,4 +1,4 @@
-//! The AsyncAPI document: every subject with the messages on it, generated from the topology and the vocabulary.
+//! The AsyncAPI document: every subject with its messages, generated from the topology and the vocabulary.
 //!
 //! Format: <https://www.asyncapi.com/docs/reference/specification/v3.0.0>.
 
@@ -10,25 +10,25 @@ use serde_json::{Map, Value, json};
 
 use crate::{Namespace, Topology};
 
-/// A subject, with placeholders for its names.
+/// Subject with placeholders for names.
 struct Channel {
     id: &'static str,
     address: &'static str,
-    what: &'static str,
-    /// The document that stands in its messages; none where they are empty.
+    description: &'static str,
+    /// Document in the body of its messages. `None` if they have no body.
     message: Option<&'static str>,
-    /// `send`: a client of the fleet publishes here. `receive`: it listens here.
+    /// `send`: clients of the fleet publish on the subject. `receive`: they subscribe to it.
     action: &'static str,
 }
 
 const fn channel(
     id: &'static str,
     address: &'static str,
-    what: &'static str,
+    description: &'static str,
     message: Option<&'static str>,
     action: &'static str,
 ) -> Channel {
-    Channel { id, address, what, message, action }
+    Channel { id, address, description, message, action }
 }
 
 const SEND: &str = "send";
@@ -38,131 +38,143 @@ const CHANNELS: &[Channel] = &[
     channel(
         "submit",
         "submit.{model}",
-        "A job in its short form: interactive, of the default tenant.",
+        "Submits a job in the short form: class `interactive`, tenant `default`.",
         Some("job"),
         SEND,
     ),
     channel(
         "job",
         "job.{model}.{class}.{tenant}",
-        "A job, or `embeddings-job` for a model that computes these. `Nats-Msg-Id` is its id.",
+        "Submits a job; `embeddings-job` for an embeddings model. The header `Nats-Msg-Id` is the id of the job.",
         Some("job"),
         SEND,
     ),
-    channel("queued", "queued.{model}.{class}.{tenant}", "A job was stored. Headers only.", None, RECEIVE),
-    channel("output", "out.{tenant}.{job}", "What a job answers, as it is stored.", Some("chunk"), RECEIVE),
-    channel("cancel", "cancel.{tenant}.{job}", "The job is no longer wanted. No body.", None, SEND),
-    channel("queen-event", "evt.queen.{queen}.{event}", "What happened to a queen.", Some("queen-event"), RECEIVE),
-    channel("hive-event", "evt.hive.{hive}.{event}", "What happened to a hive.", Some("hive-event"), RECEIVE),
+    channel("queued", "queued.{model}.{class}.{tenant}", "Notice of a stored job, without a body.", None, RECEIVE),
+    channel("output", "out.{tenant}.{job}", "Output of a job: chunks, as they are stored.", Some("chunk"), RECEIVE),
+    channel("cancel", "cancel.{tenant}.{job}", "Cancels a job. No body.", None, SEND),
+    channel("queen-event", "evt.queen.{queen}.{event}", "Events of a queen.", Some("queen-event"), RECEIVE),
+    channel("hive-event", "evt.hive.{hive}.{event}", "Events of a hive.", Some("hive-event"), RECEIVE),
+    channel("worker-event", "evt.worker.{hive}.{worker}.{event}", "Events of a worker.", Some("worker-event"), RECEIVE),
+    channel("port-event", "evt.port.{hive}.{port}.{event}", "Events of a port.", Some("port-event"), RECEIVE),
+    channel("model-event", "evt.model.{model}.{event}", "Events of a model declaration.", Some("model-event"), RECEIVE),
+    channel("job-event", "evt.job.{tenant}.{job}.{event}", "Events of a job.", Some("job-event"), RECEIVE),
+    channel("alert-event", "evt.alert.{kind}.{event}", "Alerts for operators.", Some("alert-event"), RECEIVE),
+    channel("audit-event", "evt.audit.{event}", "Seals of the audit trail.", Some("audit-event"), RECEIVE),
+    channel("hive-heartbeat", "beat.{hive}", "Heartbeat of a hive, every second.", Some("hive-heartbeat"), RECEIVE),
     channel(
-        "worker-event",
-        "evt.worker.{hive}.{worker}.{event}",
-        "What happened to a worker.",
-        Some("worker-event"),
+        "worker-heartbeat",
+        "beat.{hive}.{worker}",
+        "Heartbeat of a worker, every second.",
+        Some("worker-heartbeat"),
         RECEIVE,
     ),
-    channel("port-event", "evt.port.{hive}.{port}.{event}", "What happened to a port.", Some("port-event"), RECEIVE),
+    channel("hive-command", "cmd.hive.{hive}", "Commands a hive.", Some("hive-command"), SEND),
     channel(
-        "model-event",
-        "evt.model.{model}.{event}",
-        "What happened to a declaration.",
-        Some("model-event"),
-        RECEIVE,
+        "worker-control",
+        "ctl.worker.{hive}.{worker}",
+        "Control messages to a worker.",
+        Some("worker-control"),
+        SEND,
     ),
-    channel("job-event", "evt.job.{tenant}.{job}.{event}", "What happened to a job.", Some("job-event"), RECEIVE),
-    channel(
-        "alert-event",
-        "evt.alert.{kind}.{event}",
-        "What an operator should look at.",
-        Some("alert-event"),
-        RECEIVE,
-    ),
-    channel("audit-event", "evt.audit.{event}", "Seals of the trail of events.", Some("audit-event"), RECEIVE),
-    channel("hive-heartbeat", "beat.{hive}", "A hive's heartbeat, every second.", Some("hive-heartbeat"), RECEIVE),
-    channel("worker-heartbeat", "beat.{hive}.{worker}", "A worker's heartbeat.", Some("worker-heartbeat"), RECEIVE),
-    channel("hive-command", "cmd.hive.{hive}", "A command to a hive.", Some("hive-command"), SEND),
-    channel("worker-control", "ctl.worker.{hive}.{worker}", "What a worker is told.", Some("worker-control"), SEND),
-    channel("queen-control", "ctl.queen", "What every queen is told.", Some("queen-control"), SEND),
-    channel("dead", "dead.{model}", "Jobs that were given up.", Some("dead-job"), RECEIVE),
+    channel("queen-control", "ctl.queen", "Control messages to all queens.", Some("queen-control"), SEND),
+    channel("dead", "dead.{model}", "Dead letters: jobs that were given up.", Some("dead-job"), RECEIVE),
     channel(
         "api-infer",
         "api.infer",
-        "A job by request; replies are its chunks, then an empty one.",
+        "Runs a job by request. The replies are its chunks, followed by an empty reply.",
         Some("job"),
         SEND,
     ),
     channel(
         "api-embed",
         "api.embed",
-        "A job for vectors of texts by request; replies are its chunks, then an empty one.",
+        "Runs an embeddings job by request. The replies are its chunks, followed by an empty reply.",
         Some("embeddings-job"),
         SEND,
     ),
-    channel("api-cancel", "api.cancel", "Cancel a job by request.", Some("api-cancel"), SEND),
+    channel("api-cancel", "api.cancel", "Cancels a job. The reply is `api-cancel-reply`.", Some("api-cancel"), SEND),
     channel(
         "api-status",
         "api.status",
-        "The fleet in numbers, by request without a body.",
+        "Returns a summary of the fleet. The request has no body; the reply is `api-status`.",
         Some("api-status"),
         RECEIVE,
     ),
     channel(
         "api-models",
         "api.models",
-        "A page of declared models. The reply is `api-models`.",
+        "Returns a page of declared models. The reply is `api-models`.",
         Some("api-page-request"),
         SEND,
     ),
-    channel("api-hives", "api.hives", "A page of hives. The reply is `api-hives`.", Some("api-page-request"), SEND),
+    channel(
+        "api-hives",
+        "api.hives",
+        "Returns a page of hives. The reply is `api-hives`.",
+        Some("api-page-request"),
+        SEND,
+    ),
     channel(
         "api-workers",
         "api.workers",
-        "A page of workers. The reply is `api-workers`.",
+        "Returns a page of workers. The reply is `api-workers`.",
         Some("api-page-request"),
         SEND,
     ),
-    channel("api-worker", "api.worker", "One worker, by request.", Some("api-worker-request"), SEND),
-    channel("api-model", "api.model", "One declared model, by request.", Some("api-model-request"), SEND),
+    channel("api-worker", "api.worker", "Returns one worker, as in `api-workers`.", Some("api-worker-request"), SEND),
+    channel(
+        "api-model",
+        "api.model",
+        "Returns one declared model, as in `api-models`.",
+        Some("api-model-request"),
+        SEND,
+    ),
     channel(
         "api-explain",
         "api.explain",
-        "Where another worker of a model would go, and why. The reply is an `api-explanation`.",
+        "Explains the placement of another worker of a model. The reply is `api-explanation`.",
         Some("api-model-request"),
         SEND,
     ),
     channel(
         "api-spawn",
         "api.spawn",
-        "Start another worker. The reply is `api-command-reply`.",
+        "Starts another worker. The reply is `api-command-reply`.",
         Some("api-spawn"),
         SEND,
     ),
-    channel("api-stop", "api.stop", "End a worker. The reply is `api-command-reply`.", Some("api-stop"), SEND),
+    channel("api-stop", "api.stop", "Stops a worker. The reply is `api-command-reply`.", Some("api-stop"), SEND),
     channel(
         "api-reset",
         "api.reset",
-        "Try a worker again at once. The reply is `api-command-reply`.",
+        "Restarts a worker at once that failed or waits for its restart backoff. The reply is `api-command-reply`.",
         Some("api-worker-request"),
         SEND,
     ),
-    channel("api-drain", "api.drain", "Drain a hive. The reply is `api-command-reply`.", Some("api-drain"), SEND),
+    channel(
+        "api-drain",
+        "api.drain",
+        "Drains a hive, or ends its drain. The reply is `api-command-reply`.",
+        Some("api-drain"),
+        SEND,
+    ),
     channel(
         "api-pull",
         "api.pull",
-        "Fetch a model file. The reply is `api-command-reply`.",
+        "Fetches a model file. The reply is `api-command-reply`.",
         Some("api-file-request"),
         SEND,
     ),
     channel(
         "api-rm",
         "api.rm",
-        "Delete a model file. The reply is `api-command-reply`.",
+        "Deletes a model file. The reply is `api-command-reply`.",
         Some("api-file-request"),
         SEND,
     ),
 ];
 
-/// The document, for the default namespace.
+/// AsyncAPI document of the default namespace.
 pub fn document() -> Value {
     json!({
         "asyncapi": "3.0.0",
@@ -191,7 +203,7 @@ fn describe(channel: &Channel) -> Value {
         placeholders.map(|name| (name.to_owned(), parameter(name, channel.message))).collect();
     let mut described = json!({
         "address": format!("{namespace}.{}", channel.address),
-        "description": channel.what,
+        "description": channel.description,
         "parameters": parameters,
     });
     if let Some(message) = channel.message {
@@ -221,7 +233,7 @@ fn operate(channel: &Channel) -> Value {
     json!({
         "action": channel.action,
         "channel": { "$ref": format!("#/channels/{}", channel.id) },
-        "summary": channel.what,
+        "summary": channel.description,
     })
 }
 
@@ -231,10 +243,10 @@ fn messages() -> Value {
     keyed(documents.iter().map(|document| (document.name, message(document))))
 }
 
-/// Streams and buckets, which AsyncAPI has no words for.
+/// Streams and buckets, as an extension: AsyncAPI has no terms for them.
 fn streams() -> Value {
     let topology = Topology::new(&Namespace::default());
-    let stream = |subjects: &[String], what: &str| json!({ "description": what, "subjects": subjects });
+    let stream = |subjects: &[String], description: &str| json!({ "description": description, "subjects": subjects });
     keyed(topology.streams.iter().map(|spec| (spec.name.as_str(), stream(&spec.subjects, &spec.description))))
 }
 
@@ -246,7 +258,7 @@ mod tests {
     use crate::Subject;
 
     #[test]
-    fn every_channel_is_a_subject_and_every_message_is_a_document() {
+    fn every_channel_has_a_valid_subject_and_document() {
         let documents: BTreeSet<&str> = documents().iter().map(|document| document.name).collect();
         for channel in CHANNELS {
             let example = channel

@@ -1,8 +1,8 @@
-//! The trail of events as a chain of hashes: who seals it, and who looks whether it is whole.
+//! The audit trail: the event stream as a hash chain, which is sealed and verified here.
 //!
-//! Each seal is an event that holds the hash of the events since the last seal and of that seal's own hash. An event
-//! that is changed, added or removed later breaks it. The chain does not hold against somebody who may write everything
-//! anew: keep the last hash elsewhere, and compare.
+//! Each seal is an event. It holds a hash over the previous seal's hash and the events since that seal. Changing, adding or
+//! removing an event later breaks the chain. The chain does not protect against an attacker that can rewrite the whole
+//! stream: keep the last hash elsewhere, and compare.
 
 use std::{
     collections::VecDeque,
@@ -18,21 +18,21 @@ use crate::{
     bus::{is_stale, json},
 };
 
-/// Where the chain has come to.
+/// Head of the hash chain: the last seal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ChainHead {
-    /// The last event that is sealed.
+    /// Stream sequence of the last sealed event.
     pub sealed: u64,
-    /// The hash of the last seal.
+    /// Hash of the last seal.
     pub hash: String,
-    /// Where that seal itself is in the stream; 0 where there is none.
+    /// Stream sequence of the last seal itself. 0 if there is none.
     pub at: u64,
 }
 
-/// Events that are not sealed yet.
+/// Events that the next seal will cover.
 #[derive(Debug, Clone)]
 pub struct PendingSeal {
-    link: ChainHead,
+    head: ChainHead,
     hash: Sha256,
     first: u64,
     last: u64,
@@ -40,15 +40,15 @@ pub struct PendingSeal {
 }
 
 impl ChainHead {
-    /// What comes after it.
-    pub fn begin(self) -> PendingSeal {
+    /// Starts the next seal.
+    pub fn next_seal(self) -> PendingSeal {
         let hash = Sha256::new().chain_update(&self.hash);
-        PendingSeal { link: self, hash, first: 0, last: 0, events: 0 }
+        PendingSeal { head: self, hash, first: 0, last: 0, events: 0 }
     }
 }
 
 impl PendingSeal {
-    /// One more event.
+    /// Adds an event.
     pub fn add(&mut self, event: &EventRecord) {
         if self.events == 0 {
             self.first = event.sequence;
@@ -62,24 +62,24 @@ impl PendingSeal {
         }
     }
 
-    /// How many there are.
+    /// Number of events.
     pub fn events(&self) -> u64 {
         self.events
     }
 
-    /// The seal for them.
+    /// Seal of these events.
     pub fn seal(&self) -> AuditEvent {
         AuditEvent::Sealed {
             first: self.first,
             last: self.last,
             events: self.events,
-            previous: self.link.hash.clone(),
+            previous: self.head.hash.clone(),
             hash: hexadecimal(&self.hash.clone().finalize()),
         }
     }
 }
 
-/// Zero before 1970; a server's clock is later.
+/// Nanoseconds since 1970. 0 for earlier times, which no server reports.
 fn nanoseconds(time: SystemTime) -> u64 {
     u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }
@@ -89,10 +89,10 @@ fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 impl Bus {
-    /// The last seal of the trail.
+    /// Head of the hash chain: the last seal in the stream.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer.
     pub async fn last_seal(&self) -> Result<ChainHead, BusError> {
         let failed = |cause: String| BusError::new("read the last seal of the events", cause);
         let stream = self.jetstream().get_stream_no_info(self.namespace().resource("events")).await;
@@ -104,19 +104,19 @@ impl Bus {
         };
         match serde_json::from_slice(&last.payload) {
             Ok(AuditEvent::Sealed { last: sealed, hash, .. }) => Ok(ChainHead { sealed, hash, at: last.sequence }),
-            // Somebody has written what is no seal: the chain begins anew behind it, and whoever verifies it is told.
+            // The event is not a valid seal, so someone forged it. The chain restarts after it, and verification reports it.
             Err(_) => Ok(ChainHead { sealed: last.sequence, hash: String::new(), at: last.sequence }),
         }
     }
 
-    /// Seals events, unless somebody else has sealed since. Returns where the chain is now; `None` where somebody has.
+    /// Seals events. Returns the new head of the chain, or `None` if another process has sealed since.
     ///
     /// # Errors
-    /// When the server does not answer: they may be sealed or not.
-    pub async fn seal(&self, unsealed: &PendingSeal) -> Result<Option<ChainHead>, BusError> {
-        let seal = unsealed.seal();
+    /// The server does not answer. The events may be sealed or not.
+    pub async fn seal(&self, pending: &PendingSeal) -> Result<Option<ChainHead>, BusError> {
+        let seal = pending.seal();
         let AuditEvent::Sealed { last, hash, .. } = &seal;
-        let message = PublishMessage::build().payload(json(&seal)).expected_last_subject_sequence(unsealed.link.at);
+        let message = PublishMessage::build().payload(json(&seal)).expected_last_subject_sequence(pending.head.at);
         match self.store(self.subject(&seals()), message).await {
             Ok(stored) => Ok(Some(ChainHead { sealed: *last, hash: hash.clone(), at: stored.sequence })),
             Err(error) if is_stale(&error) => Ok(None),
@@ -129,76 +129,76 @@ fn seals() -> Subject {
     Subject::AuditEvent("sealed".to_owned())
 }
 
-/// Looks whether a trail is whole, event after event.
+/// Verifies an audit trail, event by event.
 #[derive(Debug, Default)]
 pub struct TrailVerifier {
-    link: Option<ChainHead>,
+    head: Option<ChainHead>,
     unsealed: VecDeque<EventRecord>,
     events: u64,
     seals: u64,
     breaks: Vec<String>,
 }
 
-/// What was found.
+/// Result of verifying an audit trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrailReport {
-    /// Events whose seal is whole.
+    /// Number of events with a valid seal.
     pub events: u64,
-    /// Seals that are whole.
+    /// Number of valid seals.
     pub seals: u64,
-    /// Events after the last seal.
+    /// Number of events after the last seal.
     pub unsealed: u64,
-    /// The hash of the last seal.
+    /// Hash of the last seal.
     pub hash: String,
-    /// Where the chain is broken, in words.
+    /// Breaks of the chain, in plain text.
     pub breaks: Vec<String>,
 }
 
 impl TrailVerifier {
-    /// The next event of the stream.
-    pub fn look_at(&mut self, event: EventRecord, is_seal: bool) {
+    /// Checks the next event of the stream.
+    pub fn check(&mut self, event: EventRecord, is_seal: bool) {
         if is_seal {
             match serde_json::from_slice(&event.body) {
-                Ok(seal) => self.look_at_seal(&seal, event.sequence),
-                Err(error) => self.breaks.push(format!("event {} is no seal: {error}", event.sequence)),
+                Ok(seal) => self.check_seal(&seal, event.sequence),
+                Err(error) => self.breaks.push(format!("event {} is not a valid seal: {error}", event.sequence)),
             }
         }
         self.unsealed.push_back(event);
     }
 
-    fn look_at_seal(&mut self, seal: &AuditEvent, at: u64) {
+    fn check_seal(&mut self, seal: &AuditEvent, at: u64) {
         let AuditEvent::Sealed { first, last, previous, hash, .. } = seal;
         let next = ChainHead { sealed: *last, hash: hash.clone(), at };
         let sealed: Vec<EventRecord> = {
             let count = self.unsealed.iter().take_while(|event| event.sequence <= *last).count();
             self.unsealed.drain(..count).collect()
         };
-        let begins_here = self.link.is_none() && sealed.first().is_none_or(|event| event.sequence > *first);
-        let link = self.link.replace(next);
+        let begins_here = self.head.is_none() && sealed.first().is_none_or(|event| event.sequence > *first);
+        let head = self.head.replace(next);
         if begins_here {
-            // What came before is too old to be kept; from here on it is whole.
+            // Earlier events have expired from the stream. Verification starts here.
             return;
         }
-        let link = link.unwrap_or(ChainHead { hash: previous.clone(), ..ChainHead::default() });
-        if link.hash != *previous {
-            self.breaks.push(format!("the seal at {at} does not follow on the one at {}: a seal is missing", link.at));
+        let head = head.unwrap_or(ChainHead { hash: previous.clone(), ..ChainHead::default() });
+        if head.hash != *previous {
+            self.breaks.push(format!("the seal at {at} does not follow the seal at {}: a seal is missing", head.at));
         }
-        let mut found = ChainHead { hash: previous.clone(), ..link }.begin();
+        let mut found = ChainHead { hash: previous.clone(), ..head }.next_seal();
         sealed.iter().for_each(|event| found.add(event));
         if found.seal() == *seal {
             self.events += found.events;
             self.seals += 1;
         } else {
             self.breaks.push(format!(
-                "events {first} to {last} are not as they were sealed: one was changed, added or removed"
+                "events {first} to {last} do not match their seal: an event was changed, added or removed"
             ));
         }
     }
 
-    /// What it has come to.
-    pub fn end(self) -> TrailReport {
-        let Self { link, unsealed, events, seals, breaks } = self;
-        let hash = link.unwrap_or_default().hash;
+    /// Report of the verification.
+    pub fn finish(self) -> TrailReport {
+        let Self { head, unsealed, events, seals, breaks } = self;
+        let hash = head.unwrap_or_default().hash;
         TrailReport { events, seals, unsealed: unsealed.len() as u64, hash, breaks }
     }
 }
@@ -218,7 +218,7 @@ mod tests {
 
     /// A trail of `count` events with a seal after every third, as it is stored.
     fn trail(count: u64) -> Trail {
-        let (mut trail, mut unsealed, mut sequence) = (Vec::new(), ChainHead::default().begin(), 0);
+        let (mut trail, mut unsealed, mut sequence) = (Vec::new(), ChainHead::default().next_seal(), 0);
         for number in 1..=count {
             sequence += 1;
             let event = event(sequence, &format!("event {number}"));
@@ -229,7 +229,7 @@ mod tests {
                 let seal = unsealed.seal();
                 let AuditEvent::Sealed { last, hash, .. } = seal.clone();
                 let stored = EventRecord { body: json(&seal), ..event_at(sequence) };
-                unsealed = ChainHead { sealed: last, hash, at: sequence }.begin();
+                unsealed = ChainHead { sealed: last, hash, at: sequence }.next_seal();
                 unsealed.add(&stored);
                 trail.push((stored, true));
             }
@@ -241,31 +241,31 @@ mod tests {
         event(sequence, "")
     }
 
-    fn inspect(trail: &[(EventRecord, bool)]) -> TrailReport {
-        let mut inspection = TrailVerifier::default();
-        trail.iter().for_each(|(event, is_seal)| inspection.look_at(event.clone(), *is_seal));
-        inspection.end()
+    fn verify(trail: &[(EventRecord, bool)]) -> TrailReport {
+        let mut verifier = TrailVerifier::default();
+        trail.iter().for_each(|(event, is_seal)| verifier.check(event.clone(), *is_seal));
+        verifier.finish()
     }
 
     #[test]
-    fn a_trail_that_nobody_touched_is_whole() {
-        let found = inspect(&trail(10));
+    fn an_unchanged_trail_has_no_breaks() {
+        let found = verify(&trail(10));
         assert_eq!((found.seals, found.unsealed, found.breaks.len()), (3, 2, 0), "{found:?}");
-        // The seals but the last are sealed too.
+        // Every seal except the last is sealed too.
         assert_eq!((found.events, found.hash.len()), (11, 64));
-        assert_eq!(inspect(&[]).breaks, Vec::<String>::new());
+        assert_eq!(verify(&[]).breaks, Vec::<String>::new());
     }
 
     #[test]
-    fn an_event_that_is_changed_added_or_removed_breaks_its_seal() {
+    fn a_changed_added_or_removed_event_breaks_its_seal() {
         let whole = trail(9);
         let broken = |change: &dyn Fn(&mut Trail)| {
             let mut trail = whole.clone();
             change(&mut trail);
-            inspect(&trail).breaks
+            verify(&trail).breaks
         };
         let body = broken(&|trail| trail[5].0.body = "another".into());
-        assert!(body.len() == 1 && body[0].starts_with("events 4 to 7 are not as they were sealed"), "{body:?}");
+        assert!(body.len() == 1 && body[0].starts_with("events 4 to 7 do not match their seal"), "{body:?}");
         assert_eq!(broken(&|trail| trail[5].0.stored += Duration::from_nanos(1)).len(), 1);
         assert_eq!(broken(&|trail| trail[5].0.subject.push('x')).len(), 1);
         assert_eq!(broken(&|trail| drop(trail.remove(5))).len(), 1);
@@ -275,9 +275,9 @@ mod tests {
     }
 
     #[test]
-    fn a_trail_whose_beginning_is_too_old_to_be_kept_is_whole_from_there_on() {
+    fn verification_starts_after_expired_events() {
         for gone in 1..4 {
-            let found = inspect(&trail(9)[gone..]);
+            let found = verify(&trail(9)[gone..]);
             assert_eq!((found.breaks.len(), found.seals), (0, 2), "{gone}: {found:?}");
         }
     }

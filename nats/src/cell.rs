@@ -1,7 +1,7 @@
-//! One key of a bucket, written by compare-and-set: whoever writes names the revision that the key has.
+//! One key of a bucket, written by compare-and-set: a write names the current revision of the key.
 //!
-//! The written time to live is why this does not use the client library's `create`: over the marker of an expired key that
-//! one drops it, and the document would stay for ever.
+//! The client library's `create` is not used, because it drops the time to live when it writes over the marker of an expired
+//! key: the document would never expire.
 
 use std::time::Duration;
 
@@ -13,10 +13,11 @@ use crate::{
     bus::{header, is_stale, json},
 };
 
-/// The notice of a key that was given up lapses soon: the key is then as if it had never been.
+/// Time to live of the marker of a released key. Afterwards the key is as if it had never existed. One second is the shortest
+/// that the server accepts; the marker is only needed until watchers have received it.
 const MARKER_TIME_TO_LIVE: Duration = Duration::from_secs(1);
 
-/// A key.
+/// Key of a bucket.
 #[derive(Debug)]
 pub(crate) struct Cell<'a> {
     bus: &'a Bus,
@@ -25,40 +26,40 @@ pub(crate) struct Cell<'a> {
     time_to_live: Duration,
 }
 
-/// What a key has.
+/// Content of a key.
 pub(crate) enum Found<T> {
-    /// Nothing; the revision to write it with.
+    /// No document. Holds the revision to write the key with.
     Free(u64),
-    /// A document, and its revision.
+    /// A document with its revision.
     Held(T, u64),
 }
 
 impl<'a> Cell<'a> {
-    /// The key `key` of the bucket `bucket` of this namespace, whose documents live for `time_to_live`.
+    /// Key `key` of the bucket `bucket` in this namespace, whose documents expire after `time_to_live`.
     pub(crate) fn new(bus: &'a Bus, bucket: &str, key: String, time_to_live: Duration) -> Self {
         Self { bus, bucket: bus.namespace().resource(bucket), key, time_to_live }
     }
 
-    /// Writes a document where the key has this revision; returns the new one, or `None` where it has another.
+    /// Writes a document if the key has this revision. Returns the new revision, or `None` if the key has another one.
     pub(crate) async fn write<T: Serialize>(&self, document: &T, revision: u64) -> Result<Option<u64>, BusError> {
         let message = PublishMessage::build().payload(json(document)).ttl(self.time_to_live);
         self.store("write", message.expected_last_subject_sequence(revision)).await
     }
 
-    /// Gives the key up where it has this revision; returns the one with which it can be written again at once, or `None`
-    /// where it has another.
-    pub(crate) async fn erase(&self, revision: u64) -> Result<Option<u64>, BusError> {
+    /// Deletes the document if the key has this revision. Returns the revision with which the key can be written again at once,
+    /// or `None` if the key has another one.
+    pub(crate) async fn delete(&self, revision: u64) -> Result<Option<u64>, BusError> {
         let message = PublishMessage::build()
             .header("KV-Operation", "PURGE")
             .header("Nats-Rollup", "sub")
             .ttl(MARKER_TIME_TO_LIVE)
             .expected_last_subject_sequence(revision);
-        self.store("give up", message).await
+        self.store("delete", message).await
     }
 
-    /// Looks at the key.
-    pub(crate) async fn look<T: DeserializeOwned>(&self) -> Result<Found<T>, BusError> {
-        let failed = |cause: String| self.failed("look at", cause);
+    /// Reads the key.
+    pub(crate) async fn read<T: DeserializeOwned>(&self) -> Result<Found<T>, BusError> {
+        let failed = |cause: String| self.failed("read", cause);
         let stream = self.bus.jetstream().get_stream_no_info(format!("KV_{}", self.bucket)).await;
         let stream = stream.map_err(|error| failed(error.to_string()))?;
         match stream.get_last_raw_message_by_subject(&self.subject()).await {

@@ -1,8 +1,7 @@
-//! Commands to a hive: a durable work queue, one consumer for each hive.
+//! Commands to hives: a durable work queue with one consumer for each hive.
 
 use std::time::Duration;
 
-use crate::trace::TraceContext;
 use async_nats::jetstream::{
     AckKind,
     consumer::{AckPolicy, PullConsumer, pull},
@@ -18,66 +17,66 @@ use crate::{
     Bus, BusError, Subject,
     bus::{header, json},
     recovery::Recovery,
-    trace::{trace, within},
+    trace::{TraceContext, trace, with_trace},
 };
 
-/// How long one pull waits at the server before it is renewed. Where the member of a cluster that held it is gone, the one
-/// that takes over says so if it knew of the pull; else commands wait for the next one.
+/// Time that one pull waits at the server before it is renewed. If the cluster member that held a pull is gone, its successor
+/// may not know of the pull; commands then wait for the next one, at most this long.
 const PULL: Duration = Duration::from_secs(5);
 
-/// By how much the end of a pull may be late.
+/// Tolerance for the end of a pull: the server ends it after `PULL`, and its message needs time to arrive.
 const LATE: Duration = Duration::from_secs(1);
 
-/// A command that a hive took and did not acknowledge comes again after this long. It acknowledges at once.
+/// Redelivery timeout of a command. A hive acknowledges a command as soon as it has read it, so only a hive that died in
+/// between reaches it.
 const ACK_WAIT: Duration = Duration::from_secs(10);
 
-/// The word that a command is stored is waited for during a part of the longest that one request may take, and asked for
-/// again: three parts of four are for that, so that whoever asks a queen to command hears from her how it went.
+/// The request timeout is divided by this number. Each attempt to store a command takes one part, and attempts end after three
+/// of four parts, so that a client of the queen gets the outcome before its own request times out.
 const PARTS: u32 = 4;
 
-/// Between two tries to have a command stored.
+/// Pause between two attempts to store a command. Shorter than a leader election, so that the command is stored soon after it.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The header that holds the term of the queen who commands.
+/// Header that holds the term of the queen that issued the command.
 const TERM: &str = "Rbee-Term";
 
-/// Who commands.
+/// Issuer of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommandIssuer {
-    /// A person: always obeyed.
+    /// A person. Hives always follow the command.
     Person,
-    /// The queen who leads in this term: obeyed until a hive knows of a later one.
+    /// The leading queen of this term. A hive follows the command unless it knows of a later term.
     Leader(u64),
 }
 
-/// A command, and who gave it.
+/// Command with its issuer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IssuedCommand {
-    /// What is to be done.
+    /// The command.
     pub command: HiveCommand,
-    /// Who says so.
+    /// Issuer of the command.
     pub issuer: CommandIssuer,
-    /// The trace of what it is for.
+    /// Trace of the request or job that the command serves.
     pub trace: Option<TraceContext>,
 }
 
 impl Bus {
-    /// Commands a hive to do something, for a person. Accepted means stored; the outcome is told by events.
+    /// Issues a command for a person. When this returns, the command is stored; events report its outcome.
     ///
     /// # Errors
-    /// As for [`Bus::issue`].
+    /// Those of [`Bus::issue`].
     pub async fn command(&self, hive: &HiveName, command: &HiveCommand) -> Result<(), BusError> {
         self.issue(hive, &IssuedCommand { command: command.clone(), issuer: CommandIssuer::Person, trace: None }).await
     }
 
-    /// The same, for whoever commands. Where the word that it is stored is lost, it is given again under the same id, by
-    /// which the server stores it once.
+    /// Issues a command. If the confirmation is lost, the command is published again with the same id, so that the server stores
+    /// it once.
     ///
     /// # Errors
-    /// When the server refuses it, or does not say within the longest that one request may take that it is stored: then it
-    /// may be or not.
-    pub async fn issue(&self, hive: &HiveName, order: &IssuedCommand) -> Result<(), BusError> {
-        let IssuedCommand { command, issuer, trace } = order;
+    /// The server refuses the command, or does not confirm it within the request timeout. Then it may be stored or not.
+    pub async fn issue(&self, hive: &HiveName, issued: &IssuedCommand) -> Result<(), BusError> {
+        let IssuedCommand { command, issuer, trace } = issued;
         let subject = self.subject(&Subject::HiveCommand(hive.clone()));
         let message = PublishMessage::build().payload(json(command)).message_id(Uuid::now_v7().to_string());
         let message = message.ttl(self.settings().command);
@@ -86,7 +85,7 @@ impl Bus {
             CommandIssuer::Leader(term) => message.header(TERM, term.to_string().as_str()),
         };
         let message = match trace {
-            Some(trace) => within(trace, message),
+            Some(trace) => with_trace(trace, message),
             None => message,
         };
         let request = self.settings().request;
@@ -96,18 +95,18 @@ impl Bus {
             let error = match timeout(request / PARTS, self.store(subject.clone(), message.clone())).await {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(error)) => failed(error.to_string()),
-                Err(_) => failed("timed out: the server does not say that it is stored".to_owned()),
+                Err(_) => failed("timed out: the server did not confirm that the command is stored".to_owned()),
             };
             if !error.is_transient() || Instant::now() + PAUSE >= limit {
                 return Err(error);
             }
-            debug!(%error, "trying again");
+            debug!(%error, "storing the command failed; retrying");
             sleep(PAUSE).await;
         }
     }
 }
 
-/// The commands to one hive.
+/// Queue of the commands to one hive.
 #[derive(Debug)]
 pub struct CommandQueue {
     bus: Bus,
@@ -115,10 +114,10 @@ pub struct CommandQueue {
 }
 
 impl CommandQueue {
-    /// The commands to `hive`, also those that came while it was away.
+    /// Opens the queue of `hive`. Commands that were issued while the hive was away are in it too.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer.
     pub async fn open(bus: &Bus, hive: &HiveName) -> Result<Self, BusError> {
         let name = format!("hive-{hive}");
         let config = pull::Config {
@@ -132,15 +131,15 @@ impl CommandQueue {
         let consumer = bus.jetstream().create_consumer_on_stream(config, stream).await;
         consumer
             .map(|consumer| Self { bus: bus.clone(), consumer })
-            .map_err(|error| BusError::new(format!("listen for commands as {name}"), error))
+            .map_err(|error| BusError::new(format!("create consumer {name} of commands"), error))
     }
 
-    /// The next command, or why what came is none; `None` when none came for a while, or the connection was lost meanwhile:
-    /// a pull may not survive that. A command is taken off the queue: a hive that dies right after it has
-    /// lost the command, and the queen sees that from what does not happen.
+    /// Next command, or the failure to parse a message. `None` if there was none for a few seconds, or if the connection was
+    /// lost, which a pull may not survive. The command is removed from the queue: a hive that dies right afterwards has lost
+    /// it, and the queen issues it again when no event reports its outcome.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer.
     pub async fn next(&mut self) -> Result<Option<Result<IssuedCommand, Failure>>, BusError> {
         let failed = |cause: String| BusError::new("receive commands", cause);
         let mut connection = Recovery::new(&self.bus);
@@ -160,15 +159,15 @@ impl CommandQueue {
         };
         let Some(message) = message else { return Ok(None) };
         let message = message.map_err(|error| failed(error.to_string()))?;
-        let order = read(&message);
+        let issued = read(&message);
         message.ack_with(AckKind::Ack).await.map_err(|error| failed(error.to_string()))?;
-        Ok(Some(order))
+        Ok(Some(issued))
     }
 }
 
 fn read(message: &async_nats::Message) -> Result<IssuedCommand, Failure> {
     let wrong = |why: String| {
-        let message = format!("what came on {} is no command: {why}", message.subject);
+        let message = format!("the message on {} is not a command: {why}", message.subject);
         Failure::new(FailureCode::InvalidRequest, message)
     };
     let command = serde_json::from_slice(&message.payload).map_err(|error| wrong(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! Events: published in order through an outbox, read live or from history.
+//! Events: published in order through an outbox, and read from history or as they are stored.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,12 +21,14 @@ use uuid::Uuid;
 
 use crate::{Bus, BusError, Subject, bus::json, recovery::Recovery};
 
-/// The pauses before an event is published again: the first, and the longest.
+/// First pause before a failed publish is repeated. Most failures are a short interruption of the connection.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// Longest pause before a failed publish is repeated. Pauses double up to it, so that events are stored within a second of
+/// the server's return.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Bus {
-    /// Where an event goes, and its body.
+    /// Subject and body of an event.
     fn event_message(&self, event: &Event) -> (String, Bytes) {
         let (subject, body) = match event {
             Event::Queen(queen, event) => (Subject::QueenEvent(queen.clone(), event.name().to_owned()), json(event)),
@@ -47,9 +49,10 @@ impl Bus {
     }
 }
 
-/// Publishes events and registry entries in the order in which they are handed over, each until the server has it.
+/// Outbox: publishes events and registry entries in the order in which they are added, each until the server has stored it.
 ///
-/// While the bus is away they wait here; every message has an id, so that a repeated publish is stored once.
+/// While the bus is unreachable, messages wait in the outbox. Every message has an id, so that a repeated publish is stored
+/// once.
 #[derive(Debug, Clone)]
 pub struct Outbox {
     bus: Bus,
@@ -59,12 +62,12 @@ pub struct Outbox {
 #[derive(Debug)]
 enum Outgoing {
     Message(String, PublishMessage),
-    /// Everything before it is published: tell whoever waits for that.
+    /// Notifies the waiter that everything before this mark is published.
     Mark(oneshot::Sender<()>),
 }
 
 impl Outbox {
-    /// Starts the task that publishes. It ends when every outbox is dropped and everything is published.
+    /// Starts the publishing task. It ends when every clone of the outbox is dropped and everything is published.
     pub fn start(bus: &Bus) -> Self {
         let (sender, receiver) = mpsc::channel(bus.settings().outbox as usize);
         tokio::spawn(publish_all(bus.clone(), receiver));
@@ -77,13 +80,13 @@ impl Outbox {
         self.send(subject, PublishMessage::build().payload(body));
     }
 
-    /// Publishes an event that others may publish too: it is stored once for each `id`.
+    /// Publishes an event that several processes may publish. The server stores it once for each `id`.
     pub fn publish_once(&self, event: &Event, id: &str) {
         let (subject, body) = self.bus.event_message(event);
         self.send_as(id, subject, PublishMessage::build().payload(body));
     }
 
-    /// Publishes a message to be stored, after everything before it.
+    /// Publishes a message to a stream, after everything that was added before.
     pub(crate) fn send(&self, subject: String, message: PublishMessage) {
         self.send_as(&Uuid::now_v7().to_string(), subject, message);
     }
@@ -91,11 +94,11 @@ impl Outbox {
     fn send_as(&self, id: &str, subject: String, message: PublishMessage) {
         let message = message.message_id(id);
         if let Err(lost) = self.sender.try_send(Outgoing::Message(subject, message)) {
-            error!(%lost, "an event is lost: the bus has been away for too long");
+            error!(%lost, "the outbox is full because the bus was unreachable for too long; an event is lost");
         }
     }
 
-    /// Waits until everything handed over so far is published, or `limit` is over.
+    /// Waits until everything added so far is published, at most for `limit`.
     pub async fn drained(&self, limit: Duration) {
         let (mark, reached) = oneshot::channel();
         let published = async {
@@ -104,7 +107,7 @@ impl Outbox {
             }
         };
         if timeout(limit, published).await.is_err() {
-            warn!("the last events were not published: the bus did not take them in time");
+            warn!("the last events were not published in time and are lost");
         }
     }
 }
@@ -124,34 +127,34 @@ async fn publish_until_stored(bus: &Bus, subject: &str, message: &PublishMessage
     let mut pause = FIRST_PAUSE;
     while let Err(cause) = bus.store(subject.to_owned(), message.clone()).await {
         if cause.kind() == PublishErrorKind::MaxPayloadExceeded {
-            return error!(%cause, subject, "an event is lost: it is too large");
+            return error!(%cause, subject, "an event is too large to be stored and is lost");
         }
-        warn!(%cause, subject, "not published yet; trying again");
+        warn!(%cause, subject, "an event could not be published; retrying");
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// An event as it was stored.
+/// Stored event.
 #[derive(Debug, Clone)]
 pub struct EventRecord {
-    /// Its subject.
+    /// Subject of the event.
     pub subject: String,
-    /// Its document, as it was published.
+    /// Body as it was published.
     pub body: Bytes,
-    /// Its place in the stream.
+    /// Sequence in the stream `events`.
     pub sequence: u64,
-    /// When the server stored it.
+    /// Time at which the server stored the event.
     pub stored: SystemTime,
 }
 
-/// Events in the order in which they were stored: history first, then as they come, also after a restart of the server.
+/// Reader of events in the order in which they were stored: history first, then live. It survives restarts of the server.
 pub struct EventReader {
     bus: Bus,
     filter: String,
-    /// Where to go on: behind the last that was returned.
+    /// Position to continue at: after the last returned event.
     position: DeliverPolicy,
-    /// None while it has to be opened anew.
+    /// `None` while the consumer must be created again.
     reader: Option<push::Ordered>,
     recovery: Recovery,
 }
@@ -166,14 +169,14 @@ impl std::fmt::Debug for EventReader {
 }
 
 impl EventReader {
-    /// Events that match `filter`, from `since` on; `None` for those that are yet to come.
+    /// Reads events that match `filter`, from `since` on. `None` reads only events that are stored from now on.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer.
     pub async fn since(bus: &Bus, filter: &str, since: Option<SystemTime>) -> Result<Self, BusError> {
         let position = match since {
             Some(time) => DeliverPolicy::ByStartTime { start_time: time.into() },
-            // By its sequence, so that none is lost if the reader is opened anew before the first has come.
+            // By sequence, so that no event is lost if the reader reconnects before the first one.
             None => after(last_sequence(bus).await?),
         };
         Self::from(bus, filter, position).await
@@ -186,19 +189,18 @@ impl EventReader {
         Ok(events)
     }
 
-    /// Every event behind this place in the stream.
+    /// Reads every event after this sequence.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer.
     pub async fn after(bus: &Bus, sequence: u64) -> Result<Self, BusError> {
         Self::from(bus, &bus.namespace().all_events(), after(sequence)).await
     }
 
-    /// The next event; `None` never, as events do not end. May be awaited in a `select!`: nothing is lost when it is not
-    /// the one that comes.
+    /// Next event. Never `None`, because events do not end. Cancel-safe: dropping the future loses no event.
     ///
     /// # Errors
-    /// When the connection stands and the stream cannot be read for as long as the settings of the connection say (`reader`).
+    /// The connection is established, and the server has refused the reader for the time of the setting `reader`.
     pub async fn next(&mut self) -> Result<Option<EventRecord>, BusError> {
         loop {
             let Some(reader) = &mut self.reader else {
@@ -220,7 +222,7 @@ impl EventReader {
                         return Ok(Some(record));
                     }
                     Some(Err(error)) => {
-                        warn!(%error, "the events are read anew");
+                        warn!(%error, "reading events failed; reopening the reader");
                         self.reader = None;
                     }
                     None => self.reader = None,
@@ -229,10 +231,10 @@ impl EventReader {
         }
     }
 
-    /// Begins to read where it stands. What is awaited borrows nothing of this, so that tasks on any thread may read.
+    /// Creates a consumer at the current position. The future borrows nothing, so that tasks on any thread may read.
     ///
-    /// The server pushes, as it does for registries, and says every 5 s that it does. A member of a cluster may be cut off
-    /// with our place: then nobody says so, and it is found out after 10 s. A reader that pulls finds out after a minute.
+    /// It is a push consumer with a heartbeat every 5 s. If the cluster member that holds the consumer is cut off, missing
+    /// heartbeats reveal it after 10 s; a pull consumer would notice after a minute.
     fn read(&self) -> impl Future<Output = Result<push::Ordered, BusError>> + Send + use<> {
         let config = push::OrderedConfig {
             deliver_subject: self.bus.client().new_inbox(),
@@ -255,7 +257,7 @@ fn after(sequence: u64) -> DeliverPolicy {
     DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 }
 }
 
-/// The last sequence of the stream of events.
+/// Last sequence of the stream `events`.
 async fn last_sequence(bus: &Bus) -> Result<u64, BusError> {
     let stream = bus.jetstream().get_stream(bus.namespace().resource("events")).await;
     stream.map(|stream| stream.cached_info().state.last_sequence).map_err(|error| BusError::new("read events", error))
@@ -269,10 +271,10 @@ impl EventRecord {
     }
 }
 
-/// The events that match `filter` and were stored from `since` until now.
+/// Events that match `filter` and were stored from `since` until now.
 ///
 /// # Errors
-/// When the server does not answer.
+/// The server does not answer.
 pub async fn recent_events(bus: &Bus, filter: &str, since: SystemTime) -> Result<Vec<EventRecord>, BusError> {
     let failed = |cause: String| BusError::new("read events", cause);
     let stream = bus.jetstream().get_stream_no_info(bus.namespace().resource("events")).await;

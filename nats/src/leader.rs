@@ -1,4 +1,4 @@
-//! The lease of the queen who leads: one key with a time to live, taken and renewed by compare-and-set.
+//! The lease of the leading queen: one key with a time to live, taken and renewed by compare-and-set.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::{
     cell::{Cell, Found},
 };
 
-/// The key.
+/// Key of the lease.
 const KEY: &str = "leader";
 
-/// A way to lead.
+/// Lease of the leadership in a namespace.
 #[derive(Debug, Clone)]
 pub struct LeaderLease {
     bus: Bus,
@@ -20,53 +20,53 @@ pub struct LeaderLease {
 }
 
 impl LeaderLease {
-    /// The lease of this namespace: who does not renew for `time_to_live`, whole seconds, leads no longer.
+    /// Lease of this namespace. It expires unless it is renewed within `time_to_live`, which is in whole seconds.
     pub fn new(bus: &Bus, time_to_live: Duration) -> Self {
         Self { bus: bus.clone(), time_to_live }
     }
 
-    /// Takes the lease where nobody has it. Returns the revision of the write: the term, and what renewing needs; `None`
-    /// where somebody has it, or was faster.
+    /// Takes the lease if it is free. Returns the revision of the write, which is the term and is needed to renew. `None` if
+    /// another queen holds the lease or was faster.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer.
     pub async fn take(&self, record: &LeaderRecord) -> Result<Option<u64>, BusError> {
-        match self.cell().look::<LeaderRecord>().await? {
+        match self.cell().read::<LeaderRecord>().await? {
             Found::Held(..) => Ok(None),
             Found::Free(revision) => self.cell().write(record, revision).await,
         }
     }
 
-    /// Takes a lease over whose holder is gone: it has this revision, and she renews it no more. Returns the term as
-    /// [`LeaderLease::take`] does; `None` where she has renewed it after all, or somebody else was faster.
+    /// Takes over the lease of a holder that is gone, if the lease still has this revision. Returns the term as
+    /// [`LeaderLease::take`] does. `None` if the holder has renewed the lease, or another queen was faster.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer.
     pub async fn take_over(&self, record: &LeaderRecord, revision: u64) -> Result<Option<u64>, BusError> {
         self.cell().write(record, revision).await
     }
 
-    /// Renews a lease that has this revision, and returns the next one; `None` where it is no longer ours.
+    /// Renews the lease with this revision. Returns the next revision, or `None` if this queen no longer holds the lease.
     ///
     /// # Errors
-    /// When the server does not answer: the lease may be renewed or not.
+    /// The server does not answer. The lease may be renewed or not.
     pub async fn renew(&self, record: &LeaderRecord, revision: u64) -> Result<Option<u64>, BusError> {
         if let Some(revision) = self.cell().write(record, revision).await? {
             return Ok(Some(revision));
         }
-        // The last renewal may have been stored and its word lost.
-        match self.cell().look::<LeaderRecord>().await? {
+        // The previous renewal may have been stored although its confirmation was lost.
+        match self.cell().read::<LeaderRecord>().await? {
             Found::Held(found, revision) if found == *record => self.cell().write(record, revision).await,
             Found::Held(..) | Found::Free(_) => Ok(None),
         }
     }
 
-    /// Gives the lease up, so that somebody else may take it at once.
+    /// Releases the lease, so that another queen may take it at once.
     ///
     /// # Errors
-    /// When the server does not answer: the lease lapses.
+    /// The server does not answer. The lease expires.
     pub async fn resign(&self, revision: u64) -> Result<(), BusError> {
-        self.cell().erase(revision).await.map(drop)
+        self.cell().delete(revision).await.map(drop)
     }
 
     fn cell(&self) -> Cell<'_> {

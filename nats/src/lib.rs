@@ -1,7 +1,7 @@
-//! The bus: which subjects, streams and buckets there are, and typed ways to use them.
+//! The bus: subjects, streams and buckets on NATS and JetStream, and typed operations on them.
 //!
-//! Everything that crosses the bus goes through here, so that a subject is spelled in one place ([`Subject`]) and a
-//! stream is described in one place ([`Topology`]). Nothing here decides; queen, hive and worker do.
+//! Every message of the fleet goes through this crate, so that subjects are written in one place ([`Subject`]) and streams
+//! are described in one place ([`Topology`]). The crate makes no decisions; queen, hive and worker do.
 
 mod address;
 mod api;
@@ -20,6 +20,7 @@ mod presence;
 mod recovery;
 mod registry;
 mod server;
+pub mod server_error;
 mod server_log;
 mod settings;
 mod subject;

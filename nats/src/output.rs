@@ -1,8 +1,7 @@
-//! Output: chunks appended by compare-and-set, and read so that no token is missed or seen twice. Steps 5 and 6 of a
-//! job's path.
+//! Output of jobs: chunks appended by compare-and-set, and read without gaps or duplicates. Steps 5 and 6 of a job's path.
 //!
-//! Each append names the stream sequence of the chunk before it. A worker that was thought dead and writes again names
-//! a sequence that is no longer the last, and is refused: acknowledgements do not fence, this does.
+//! Each append names the stream sequence of the previous chunk. A worker that was believed dead and appends again names a
+//! sequence that is no longer the last, and is refused. This is the fence; acknowledgements of jobs do not fence.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -27,42 +26,44 @@ use uuid::Uuid;
 use crate::{
     Bus, BusError, Subject,
     bus::{is_stale, json, number},
+    server_error,
 };
 
-/// The server forgets a reader that asked for nothing for this long: one that is gone.
+/// Time after which the server deletes a consumer that requests nothing: its reader is gone. Readers request continuously.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 
-/// Before a consumer that is not known yet is asked again.
+/// Pause before a pull from a consumer that our server does not know yet is repeated. Servers of a cluster learn of it within
+/// milliseconds.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Chunks read in one request.
-const PAGE: usize = 1_000;
+/// Number of chunks that are read in one request.
+const BATCH: usize = 1_000;
 
-/// A chunk that is stored.
+/// Stored chunk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredChunk {
-    /// Its place in the output stream; the next append names it.
+    /// Sequence in the stream `output`. The next append names it.
     pub sequence: u64,
-    /// What it says.
+    /// The chunk.
     pub chunk: Chunk,
 }
 
-/// A chunk that was not appended.
+/// Failure to append a chunk.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// Somebody else appended first: the job is no longer ours.
-    #[error("the output has gone on without us")]
+    /// Another worker appended first and runs the job now.
+    #[error("another worker has appended to the output")]
     Stale,
-    /// The server did not answer: the chunk may be stored or not.
+    /// The server did not answer. The chunk may be stored or not.
     #[error(transparent)]
     Bus(#[from] BusError),
 }
 
 impl Bus {
-    /// Appends a chunk after the one with sequence `last` (0 for the first) and returns its sequence.
+    /// Appends a chunk after the chunk with sequence `last` (0 for the first one). Returns the sequence of the new chunk.
     ///
     /// # Errors
-    /// When it is not the next, or the server does not answer.
+    /// Another worker has appended since, or the server does not answer.
     pub async fn append(&self, tenant: &Tenant, job: &JobId, chunk: &Chunk, last: u64) -> Result<u64, AppendError> {
         let subject = self.subject(&Subject::Output(tenant.clone(), job.clone()));
         let message = PublishMessage::build()
@@ -76,15 +77,17 @@ impl Bus {
         }
     }
 
-    /// The output of a job from sequence `from` on, as it stands now.
+    /// Stored output of a job, from sequence `from` on.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer.
     pub async fn stored_output(&self, tenant: &Tenant, job: &JobId, from: u64) -> Result<Vec<StoredChunk>, BusError> {
         let deadline = Instant::now() + self.settings().request;
         loop {
             match self.fetch_output(tenant, job, from).await {
-                Err(error) if is_unknown_yet(&error) && Instant::now() < deadline => sleep(PAUSE).await,
+                Err(error) if server_error::is_unknown_consumer(&error.cause) && Instant::now() < deadline => {
+                    sleep(PAUSE).await;
+                }
                 read => return read,
             }
         }
@@ -95,7 +98,7 @@ impl Bus {
         let subject = self.subject(&Subject::Output(tenant.clone(), job.clone()));
         let stream = self.namespace().resource("output");
         let stream = self.jetstream().get_stream_no_info(stream).await.map_err(|error| failed(error.to_string()))?;
-        // The leader answers this, so that it holds every append that was acknowledged.
+        // The leader of the stream answers this request, so the answer includes every acknowledged append.
         let last = match stream.get_last_raw_message_by_subject(&subject).await {
             Ok(last) if last.sequence >= from => last,
             Ok(_) => return Ok(Vec::new()),
@@ -113,10 +116,10 @@ impl Bus {
         let consumer = stream.create_consumer(config).await.map_err(|error| failed(error.to_string()))?;
         let mut chunks = Vec::new();
         loop {
-            let page = consumer.fetch().max_messages(PAGE).messages().await;
-            let mut page = page.map_err(|error| failed(error.to_string()))?;
+            let batch = consumer.fetch().max_messages(BATCH).messages().await;
+            let mut batch = batch.map_err(|error| failed(error.to_string()))?;
             let mut is_empty = true;
-            while let Some(message) = timeout(self.settings().request, page.next())
+            while let Some(message) = timeout(self.settings().request, batch.next())
                 .await
                 .map_err(|_| failed("no answer in time".to_owned()))?
             {
@@ -130,20 +133,20 @@ impl Bus {
                 }
             }
             if is_empty {
-                // The last chunk grew too old while the ones before it were read.
+                // The last chunk expired while the ones before it were read.
                 return Ok(chunks);
             }
         }
     }
 
-    /// Follows the output of a job from its beginning. Follow before submitting, and nothing is missed.
+    /// Opens a reader of a job's output, from the first chunk. Open it before submitting the job, and no chunk is missed.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer.
     pub async fn read_output(&self, tenant: &Tenant, job: &JobId) -> Result<OutputReader, BusError> {
         let subject = self.subject(&Subject::Published(tenant.clone(), job.clone()));
         let live = self.subscribe(subject).await?;
-        let mut follow = OutputReader {
+        let mut reader = OutputReader {
             bus: self.clone(),
             tenant: tenant.clone(),
             job: job.clone(),
@@ -153,26 +156,20 @@ impl Bus {
             ready: VecDeque::new(),
             ended: false,
         };
-        follow.catch_up().await?;
-        Ok(follow)
+        reader.catch_up().await?;
+        Ok(reader)
     }
 }
 
-/// Whether nobody answers for a consumer that was just made: in a cluster it may stand on a server of which ours has not
-/// heard yet that it does.
-fn is_unknown_yet(error: &BusError) -> bool {
-    error.cause.contains("messages from the stream: 503")
-}
-
-/// A chunk that nobody can read is skipped: a later version may write kinds that this one does not know.
+/// Parses a chunk. An unknown chunk is skipped, because a later version may write kinds that this one does not know.
 fn read(sequence: u64, payload: &Bytes) -> Option<StoredChunk> {
     serde_json::from_slice(payload).ok().map(|chunk| StoredChunk { sequence, chunk })
 }
 
-/// Why there is no next chunk.
+/// Failure to read the next chunk.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputReadError {
-    /// None came in time; the job goes on.
+    /// No chunk came in time. The job may still be running.
     #[error("no output for {0:?}")]
     TimedOut(Duration),
     /// The server does not answer.
@@ -180,7 +177,7 @@ pub enum OutputReadError {
     Bus(#[from] BusError),
 }
 
-/// The output of one job as it comes: every chunk once, in order, whatever the connection loses.
+/// Reader of one job's output: returns every chunk once and in order, also after the connection was lost.
 #[derive(Debug)]
 pub struct OutputReader {
     bus: Bus,
@@ -194,16 +191,16 @@ pub struct OutputReader {
 }
 
 impl OutputReader {
-    /// The next chunk; `None` after the last.
+    /// Next chunk. `None` after the last one.
     ///
     /// # Errors
-    /// When none comes within `patience`, or the server does not answer.
+    /// No chunk comes within `patience`, or the server does not answer.
     pub async fn next(&mut self, patience: Duration) -> Result<Option<StoredChunk>, OutputReadError> {
         let deadline = Instant::now() + patience;
         loop {
-            if let Some(committed) = self.ready.pop_front() {
-                self.ended = committed.chunk.is_last();
-                return Ok(Some(committed));
+            if let Some(stored) = self.ready.pop_front() {
+                self.ended = stored.chunk.is_last();
+                return Ok(Some(stored));
             }
             if self.ended {
                 return Ok(None);
@@ -214,41 +211,41 @@ impl OutputReader {
             }
             tokio::select! {
                 message = self.live.next() => match message {
-                    Some(message) => self.hear(&message).await,
-                    None => return Err(BusError::new("follow a job", "the connection is closed").into()),
+                    Some(message) => self.handle_message(&message).await,
+                    None => return Err(BusError::new("read the output of a job", "the connection is closed").into()),
                 },
-                // What was told while the connection was away was not heard.
-                Ok(()) = self.online.changed() => self.look().await,
-                () = sleep(left.min(self.bus.settings().output_recheck)) => self.look().await,
+                // Chunks that were published while the connection was lost were missed.
+                Ok(()) = self.online.changed() => self.try_catch_up().await,
+                () = sleep(left.min(self.bus.settings().output_recheck)) => self.try_catch_up().await,
             }
         }
     }
 
-    async fn hear(&mut self, message: &async_nats::Message) {
+    async fn handle_message(&mut self, message: &async_nats::Message) {
         let sequence = number(message, header::NATS_SEQUENCE.as_ref()).unwrap_or(0);
         if sequence <= self.last {
             return;
         }
-        // The server names the chunk before it on the same subject: another one than our last was lost on its way.
+        // The server names the previous chunk of the subject. If it is not our last one, a chunk was lost.
         if number(message, header::NATS_LAST_SEQUENCE.as_ref()).unwrap_or(0) > self.last {
-            return self.look().await;
+            return self.try_catch_up().await;
         }
         self.last = sequence;
         self.ready.extend(read(sequence, &message.payload));
     }
 
-    /// Catches up if the server is there; if not, patience decides.
-    async fn look(&mut self) {
+    /// Catches up if the server is reachable. If not, the caller's timeout decides.
+    async fn try_catch_up(&mut self) {
         let is_online = *self.online.borrow_and_update();
         if is_online && let Err(error) = self.catch_up().await {
-            warn!(job = %self.job, %error, "what was missed cannot be read yet");
+            warn!(job = %self.job, %error, "missed chunks cannot be read yet");
         }
     }
 
     async fn catch_up(&mut self) -> Result<(), BusError> {
         let missed = self.bus.stored_output(&self.tenant, &self.job, self.last + 1).await?;
-        if let Some(committed) = missed.last() {
-            self.last = committed.sequence;
+        if let Some(stored) = missed.last() {
+            self.last = stored.sequence;
         }
         self.ready.extend(missed);
         Ok(())

@@ -1,7 +1,7 @@
-//! Plan and apply: what would change on the server so that it has the topology.
+//! Plan and apply: the changes that bring a server to the topology.
 //!
-//! Streams are made and updated. None is ever deleted or made anew: a difference that the server cannot take over in
-//! place is an error that says so.
+//! Streams are created and updated, never deleted or recreated. A difference that the server cannot change in place is an
+//! error.
 
 use std::fmt;
 
@@ -13,38 +13,38 @@ use async_nats::jetstream::{
 
 use crate::{Bus, BusLimits, StreamSpec, Topology};
 
-/// What would change.
+/// Changes that bring a server to the topology.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
-    /// In the order of the topology.
+    /// Changes in the order of the topology.
     pub changes: Vec<Change>,
 }
 
-/// One stream that is missing or differs.
+/// Change of one stream.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// It is not there.
+    /// The stream is missing and will be created.
     Create(StreamSpec),
-    /// It differs.
+    /// The stream differs and will be updated.
     Update {
-        /// What the server has, whole.
+        /// Complete configuration on the server.
         have: Box<Config>,
-        /// What it should have.
+        /// Desired settings.
         want: StreamSpec,
-        /// Each setting that differs, in words.
+        /// Differing settings, in plain text.
         differences: Vec<String>,
     },
 }
 
-/// A server that could not be brought to the topology.
+/// Failure to bring a server to the topology.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// The server did not answer about a stream.
-    #[error("failed to look at stream {stream}: {cause}")]
-    Look {
-        /// Which.
+    /// The configuration of a stream could not be read.
+    #[error("failed to read the configuration of stream {stream}: {cause}")]
+    Read {
+        /// Name of the stream.
         stream: String,
-        /// What the server said.
+        /// Error of the server.
         cause: String,
     },
     /// The server refused a change.
@@ -55,28 +55,27 @@ pub enum PlanError {
     Refused {
         /// `create` or `update`.
         action: &'static str,
-        /// Which.
+        /// Name of the stream.
         stream: String,
-        /// What the server said.
+        /// Error of the server.
         cause: String,
     },
 }
 
 impl Plan {
-    /// Compares the topology with what the server has. The limits of streams that are there stay as they are: they are the
-    /// queens' to say.
+    /// Compares the topology with the server. Existing streams keep their limits, because only queens set limits.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer.
     pub async fn compute(bus: &Bus) -> Result<Self, PlanError> {
         let want = Topology::new(bus.namespace()).streams;
         Self::compare(bus, want, |want, have| want.limited_as(have)).await
     }
 
-    /// The same with these limits, for streams that are there too.
+    /// Compares the topology with these limits with the server. The limits apply to existing streams too.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer.
     pub async fn with_limits(bus: &Bus, limits: &BusLimits) -> Result<Self, PlanError> {
         let want = Topology::with_limits(bus.namespace(), limits).streams;
         Self::compare(bus, want, |want, _| want).await
@@ -95,10 +94,10 @@ impl Plan {
         Ok(Self { changes })
     }
 
-    /// Makes the changes.
+    /// Applies the changes in order.
     ///
     /// # Errors
-    /// When the server refuses one; those before it are made.
+    /// The server refuses a change. The changes before it are applied.
     pub async fn apply(&self, bus: &Bus) -> Result<(), PlanError> {
         let refused =
             |action, stream: &str, cause: String| PlanError::Refused { action, stream: stream.to_owned(), cause };
@@ -106,7 +105,7 @@ impl Plan {
             match change {
                 Change::Create(want) => match bus.jetstream().create_stream(want.create()).await {
                     Ok(_) => {}
-                    // Another process made it meanwhile.
+                    // Another process created it meanwhile.
                     Err(error) if is_name_in_use(&error) => {}
                     Err(error) => return Err(refused("create", &want.name, error.to_string())),
                 },
@@ -133,7 +132,7 @@ async fn existing(bus: &Bus, name: &str) -> Result<Option<Config>, PlanError> {
         Ok(stream) => Ok(Some(stream.cached_info().config.clone())),
         Err(error) => match error.kind() {
             GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
-            _ => Err(PlanError::Look { stream: name.to_owned(), cause: error.to_string() }),
+            _ => Err(PlanError::Read { stream: name.to_owned(), cause: error.to_string() }),
         },
     }
 }
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_say_about_limits_leaves_them_as_they_are() {
+    fn a_plan_without_limits_keeps_those_of_existing_streams() {
         let limits = "queued=5,jobs_size=1GiB,redelivery=20s,duplicates=1m".parse().expect("limits");
         let limited = Topology::with_limits(&Namespace::default(), &limits).streams.remove(0);
         let have = Config { description: Some("another".to_owned()), ..limited.create() };
@@ -222,13 +221,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_has_the_settings_is_left_alone() {
+    fn a_stream_with_the_desired_settings_is_not_changed() {
         let have = Config { num_replicas: 3, ..jobs().create() };
         assert_eq!(compare(jobs(), Some(have), as_wanted), None);
     }
 
     #[test]
-    fn a_difference_is_named_and_the_operators_settings_stay() {
+    fn a_difference_is_named_and_settings_of_the_operator_stay() {
         let have = Config { num_replicas: 3, duplicate_window: Duration::from_secs(1), ..jobs().create() };
         let Some(Change::Update { have, want, differences }) = compare(jobs(), Some(have), as_wanted) else {
             panic!("an update");

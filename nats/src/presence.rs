@@ -1,10 +1,10 @@
-//! Connections that have ended, as the server tells it within milliseconds: sooner than any heartbeat can be missed; and
-//! those that it has refused.
+//! Advisories of the server about connections that ended, which arrive within milliseconds, long before a heartbeat is
+//! missed; and about logins that it refused.
 //!
-//! The server tells of them in its system account. The configurations in `nats/server`, and that of the embedded server,
-//! export those of the fleet's own account to it, as `sys.disconnect`; where a server does not, nothing comes, and
-//! heartbeats alone say who is there. Anybody in the account could forge one, so that it is a hint and no proof.
-//! Shape: <https://docs.nats.io/running-a-nats-service/configuration/sys_accounts>.
+//! The server publishes them in its system account. The configurations in `nats/server`, and that of the embedded server,
+//! export those of the fleet's account to it as `sys.disconnect`. Without this export no advisories arrive, and presence
+//! depends on heartbeats alone. Any client in the account can forge an advisory, so it is a hint and not a proof.
+//! Format: <https://docs.nats.io/running-a-nats-service/configuration/sys_accounts>.
 
 use async_nats::{Message, Subscriber};
 use rbee_schema::{HiveName, QueenName, WorkerName};
@@ -12,65 +12,65 @@ use serde::Deserialize;
 
 use crate::{Bus, BusError};
 
-/// Where the server's configuration brings them.
+/// Subject of advisories about ended connections, as the server's configuration maps it.
 const SUBJECT: &str = "sys.disconnect";
 
-/// Where it brings connections that were refused.
+/// Subject of advisories about refused logins.
 const REFUSED: &str = "sys.$SYS.SERVER.*.CLIENT.AUTH.ERR";
 
-/// The longest name of a user or a machine that is told: somebody who is refused has chosen it.
+/// Longest user or machine name that is reported, in characters. The refused client chose it, so it may be anything.
 const LONGEST: usize = 64;
 
-/// Somebody who was not let in.
+/// Login that the server refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedLogin {
-    /// Who it pretended to be.
+    /// User name that the client gave.
     pub user: String,
-    /// From where.
+    /// Address of the client.
     pub host: String,
-    /// Why, in the server's words.
+    /// Reason in the server's words.
     pub why: String,
 }
 
-/// Whose connection has ended.
+/// Role whose connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disconnected {
-    /// That of a queen.
+    /// A queen.
     Queen(QueenName),
-    /// That of a hive.
+    /// A hive.
     Hive(HiveName),
-    /// That of a worker.
+    /// A worker.
     Worker(HiveName, WorkerName),
 }
 
-/// What the connection of a queen is to be called, so that its end is known for what it is.
+/// Name of a queen's connection, which identifies the queen when the connection ends.
 pub fn queen_connection(queen: &QueenName) -> String {
     format!("queen/{queen}")
 }
 
-/// The same of a hive.
+/// Name of a hive's connection.
 pub fn hive_connection(hive: &HiveName) -> String {
     format!("hive/{hive}")
 }
 
-/// The same of a worker.
+/// Name of a worker's connection.
 pub fn worker_connection(hive: &HiveName, worker: &WorkerName) -> String {
     format!("worker/{hive}/{worker}")
 }
 
 impl Bus {
-    /// Connections that end, from now on.
+    /// Subscribes to advisories about connections that end.
     ///
     /// # Errors
-    /// When the connection is closed.
+    /// The connection is closed.
     pub async fn watch_disconnects(&self) -> Result<Subscriber, BusError> {
         self.subscribe(SUBJECT.to_owned()).await
     }
 
-    /// Connections that the server refuses, from now on.
+    /// Subscribes to advisories about logins that the server refuses.
     ///
     /// # Errors
-    /// When the connection is closed.
+    /// The connection is closed.
     pub async fn watch_refused_logins(&self) -> Result<Subscriber, BusError> {
         self.subscribe(REFUSED.to_owned()).await
     }
@@ -94,7 +94,7 @@ struct Client {
 }
 
 impl RefusedLogin {
-    /// Reads what the server tells.
+    /// Parses an advisory about a refused login. `None` for any other message.
     pub fn read(message: &Message) -> Option<Self> {
         let Advisory { client, reason } = serde_json::from_slice(&message.payload).ok()?;
         let short = |text: String| text.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
@@ -103,10 +103,10 @@ impl RefusedLogin {
 }
 
 impl Disconnected {
-    /// Reads what the server tells; `None` where the connection is of neither.
+    /// Parses an advisory about an ended connection. `None` if the connection is not one of a queen, hive or worker.
     pub fn read(message: &Message) -> Option<Self> {
-        let told: Advisory = serde_json::from_slice(&message.payload).ok()?;
-        Self::named(&told.client.name)
+        let advisory: Advisory = serde_json::from_slice(&message.payload).ok()?;
+        Self::named(&advisory.client.name)
     }
 
     fn named(name: &str) -> Option<Self> {
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_is_known_by_its_name_and_others_are_passed_over() {
+    fn a_connection_is_identified_by_its_name() {
         let (hive, worker): (HiveName, WorkerName) = ("h".parse().expect("a name"), "w".parse().expect("a name"));
         assert_eq!(Disconnected::named(&hive_connection(&hive)), Some(Disconnected::Hive(hive.clone())));
         let queen: QueenName = "q".parse().expect("a name");

@@ -1,4 +1,4 @@
-//! Registries: key-value buckets of typed documents, read whole and then followed.
+//! Registries: key-value buckets of typed documents, read completely and then watched for changes.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -17,10 +17,10 @@ use tracing::warn;
 
 use crate::{Bus, BusError, Outbox, bus::json, recovery::Recovery};
 
-/// The notice of a key that was removed lapses after this long. Whoever watches has heard of it at once.
+/// Time to live of the marker of a removed key. Watchers receive it at once; a minute covers those that are reconnecting.
 const MARKER_TIME_TO_LIVE: Duration = Duration::from_secs(60);
 
-/// A bucket of documents of one kind.
+/// Registry: a bucket of documents of one type.
 #[derive(Debug, Clone)]
 pub struct Registry<T> {
     bus: Bus,
@@ -28,65 +28,65 @@ pub struct Registry<T> {
     kind: PhantomData<fn() -> T>,
 }
 
-/// What a watcher is told.
+/// Item of a watch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Entry<T> {
-    /// A key has a document.
+    /// A key has this document.
     Set {
-        /// The key.
+        /// Key in the bucket.
         key: String,
-        /// What it has.
+        /// Document of the key.
         document: T,
-        /// Which write of the bucket this was: later ones have higher numbers.
+        /// Revision: number of the write in the bucket. Later writes have higher numbers.
         revision: u64,
-        /// When the server stored it.
+        /// Time at which the server stored the document.
         stored: SystemTime,
     },
-    /// A key has something that is no such document: what is wrong with it.
+    /// A key has an invalid document. Holds the key and the error.
     Unreadable(String, String),
-    /// A key is gone: deleted, or lapsed.
+    /// A key was deleted or expired.
     Removed(String),
-    /// Everything that was there at the beginning has been told.
+    /// All keys that existed when the watch started have been returned.
     Synced,
 }
 
 impl Registry<HiveRecord> {
-    /// The hives that are there.
+    /// Registry of hives.
     pub fn hives(bus: &Bus) -> Self {
         Self::new(bus, "hives")
     }
 }
 
 impl Registry<WorkerRecord> {
-    /// The workers, as their hives know them.
+    /// Registry of workers, written by their hives.
     pub fn workers(bus: &Bus) -> Self {
         Self::new(bus, "workers")
     }
 }
 
 impl Registry<FileRecord> {
-    /// The model files that hives have fetched.
+    /// Registry of model files that hives have fetched.
     pub fn files(bus: &Bus) -> Self {
         Self::new(bus, "files")
     }
 }
 
 impl Registry<ModelSpec> {
-    /// The models to be served.
+    /// Registry of declared models.
     pub fn models(bus: &Bus) -> Self {
         Self::new(bus, "models")
     }
 }
 
 impl Registry<LeaderRecord> {
-    /// Which queen leads; see [`crate::LeaderLease`] to become her.
+    /// Registry of the leading queen. [`LeaderLease`](crate::LeaderLease) takes the lease.
     pub fn leader(bus: &Bus) -> Self {
         Self::new(bus, "queen")
     }
 }
 
 impl Registry<PortLease> {
-    /// Who holds which port; see [`crate::PortLeases`] to claim one.
+    /// Registry of port leases. [`PortLeases`](crate::PortLeases) claims a port.
     pub fn ports(bus: &Bus) -> Self {
         Self::new(bus, "ports")
     }
@@ -97,16 +97,16 @@ impl<T: Serialize + DeserializeOwned> Registry<T> {
         Self { bus: bus.clone(), bucket: bus.namespace().resource(bucket), kind: PhantomData }
     }
 
-    /// Sets a key. With a time to live it lapses unless it is set again.
+    /// Sets a key.
     ///
     /// # Errors
-    /// When the server does not store it.
+    /// The server does not store the document.
     pub async fn put(&self, key: &str, document: &T) -> Result<(), BusError> {
         let stored = self.bus.store(self.subject(key), PublishMessage::build().payload(json(document))).await;
         stored.map(drop).map_err(|error| BusError::new(format!("write {key} to {}", self.bucket), error))
     }
 
-    /// Sets a key in the order of an outbox.
+    /// Sets a key in the order of an outbox. With a time to live, the key expires unless it is set again.
     pub fn put_ordered(&self, outbox: &Outbox, key: &str, document: &T, time_to_live: Option<Duration>) {
         let message = PublishMessage::build().payload(json(document));
         let message = match time_to_live {
@@ -125,7 +125,7 @@ impl<T: Serialize + DeserializeOwned> Registry<T> {
     /// Removes a key.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer.
     pub async fn remove(&self, key: &str) -> Result<(), BusError> {
         let doing = || format!("remove {key} from {}", self.bucket);
         let store = self.bus.jetstream().get_key_value(&self.bucket).await;
@@ -133,10 +133,10 @@ impl<T: Serialize + DeserializeOwned> Registry<T> {
         store.purge(key).await.map_err(|error| BusError::new(doing(), error))
     }
 
-    /// The document of a key.
+    /// Document of a key. `None` if the key does not exist.
     ///
     /// # Errors
-    /// When the server does not answer, or what is there is no such document.
+    /// The server does not answer, or the document is invalid.
     pub async fn get(&self, key: &str) -> Result<Option<T>, BusError> {
         let failed = |cause: String| BusError::new(format!("read {key} from {}", self.bucket), cause);
         let store =
@@ -145,10 +145,10 @@ impl<T: Serialize + DeserializeOwned> Registry<T> {
         found.map(|value| serde_json::from_slice(&value).map_err(|error| failed(error.to_string()))).transpose()
     }
 
-    /// All keys and documents, as they stand now; what cannot be read is left out.
+    /// Current keys and documents. Invalid documents are left out.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer.
     pub async fn all(&self) -> Result<Vec<(String, T)>, BusError> {
         let mut watch = self.watch(">").await?;
         let mut all = Vec::new();
@@ -161,10 +161,11 @@ impl<T: Serialize + DeserializeOwned> Registry<T> {
         }
     }
 
-    /// What is there under `keys` (a filter), then each change as it comes, also after a restart of the server.
+    /// Watches the keys that match the filter `keys`: returns the current documents, and then every change. The watch survives
+    /// restarts of the server.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer.
     pub async fn watch(&self, keys: &str) -> Result<RegistryWatch<T>, BusError> {
         let recovery = Recovery::new(&self.bus);
         let (reader, is_empty) = self.read(keys).await?;
@@ -173,9 +174,9 @@ impl<T: Serialize + DeserializeOwned> Registry<T> {
             keys: keys.to_owned(),
             reader: None,
             recovery,
-            told: BTreeSet::new(),
-            to_be_told_again: BTreeSet::new(),
-            was_current: false,
+            known: BTreeSet::new(),
+            unconfirmed: BTreeSet::new(),
+            is_synced: false,
             ready: VecDeque::new(),
         };
         watch.opened(reader, is_empty);
@@ -188,7 +189,7 @@ impl<T> Registry<T> {
         format!("$KV.{}.{key}", self.bucket)
     }
 
-    /// Begins to read, and says whether there is nothing yet.
+    /// Starts to read. The flag is true if no key exists yet.
     async fn read(&self, keys: &str) -> Result<(Watch, bool), BusError> {
         let failed = |cause: String| BusError::new(format!("watch {}", self.bucket), cause);
         let store =
@@ -200,30 +201,30 @@ impl<T> Registry<T> {
     }
 }
 
-/// What a registry holds, and what becomes of it.
+/// Watch of a registry.
 pub struct RegistryWatch<T> {
     registry: Registry<T>,
     keys: String,
-    /// None while it has to be opened anew.
+    /// `None` while the reader must be reopened.
     reader: Option<Watch>,
     recovery: Recovery,
-    /// The keys that are there, as far as was told.
-    told: BTreeSet<String>,
-    /// Those of them that were not told again since the reader was opened anew: the notice that they are gone may have
-    /// come and lapsed meanwhile.
-    to_be_told_again: BTreeSet<String>,
-    /// Whether everything was told that was there when the reader was opened for the first time.
-    was_current: bool,
+    /// Keys that exist, as far as they were returned.
+    known: BTreeSet<String>,
+    /// Known keys that were not returned again since the reader was reopened. Their removal may have been missed.
+    unconfirmed: BTreeSet<String>,
+    /// True once all keys that existed at the start were returned.
+    is_synced: bool,
     ready: VecDeque<Entry<T>>,
 }
 
 impl<T: DeserializeOwned> RegistryWatch<T> {
-    /// The next entry. May be awaited in a `select!`: nothing is lost when it is not the one that comes.
+    /// Next entry. Cancel-safe: dropping the future loses no entry.
     ///
-    /// After an interruption, what is there is told again, and what went meanwhile is told as gone.
+    /// After an interruption, the existing documents are returned again, and keys that disappeared meanwhile are returned as
+    /// removed.
     ///
     /// # Errors
-    /// When the connection stands and the bucket cannot be read for half a minute.
+    /// The connection is established, and the server has refused the reader for the time of the setting `reader`.
     pub async fn next(&mut self) -> Result<Entry<T>, BusError> {
         loop {
             if let Some(entry) = self.ready.pop_front() {
@@ -239,9 +240,9 @@ impl<T: DeserializeOwned> RegistryWatch<T> {
             tokio::select! {
                 () = self.recovery.interrupted() => self.reader = None,
                 entry = reader.next() => match entry {
-                    Some(Ok(entry)) => self.hear(entry),
+                    Some(Ok(entry)) => self.handle_entry(entry),
                     Some(Err(error)) => {
-                        warn!(bucket = self.registry.bucket, %error, "the bucket is read anew");
+                        warn!(bucket = self.registry.bucket, %error, "reading the bucket failed; reopening the reader");
                         self.reader = None;
                     }
                     None => self.reader = None,
@@ -253,40 +254,40 @@ impl<T: DeserializeOwned> RegistryWatch<T> {
     fn opened(&mut self, reader: Watch, is_empty: bool) {
         self.reader = Some(reader);
         self.recovery.succeeded();
-        self.to_be_told_again.clone_from(&self.told);
+        self.unconfirmed.clone_from(&self.known);
         if is_empty {
-            self.is_current();
+            self.synced();
         }
     }
 
-    fn hear(&mut self, entry: kv::Entry) {
+    fn handle_entry(&mut self, entry: kv::Entry) {
         let kv::Entry { key, value, operation, seen_current, revision, created, .. } = entry;
-        self.to_be_told_again.remove(&key);
+        self.unconfirmed.remove(&key);
         self.ready.push_back(match operation {
             Operation::Put => {
-                self.told.insert(key.clone());
+                self.known.insert(key.clone());
                 match serde_json::from_slice(&value) {
                     Ok(document) => Entry::Set { key, document, revision, stored: created.into() },
                     Err(error) => Entry::Unreadable(key, error.to_string()),
                 }
             }
             Operation::Delete | Operation::Purge => {
-                self.told.remove(&key);
+                self.known.remove(&key);
                 Entry::Removed(key)
             }
         });
         if seen_current {
-            self.is_current();
+            self.synced();
         }
     }
 
-    /// Everything that is there has been told.
-    fn is_current(&mut self) {
-        for key in std::mem::take(&mut self.to_be_told_again) {
-            self.told.remove(&key);
+    /// All existing keys have been returned: removes those that were not returned again, and reports the first time.
+    fn synced(&mut self) {
+        for key in std::mem::take(&mut self.unconfirmed) {
+            self.known.remove(&key);
             self.ready.push_back(Entry::Removed(key));
         }
-        if !std::mem::replace(&mut self.was_current, true) {
+        if !std::mem::replace(&mut self.is_synced, true) {
             self.ready.push_back(Entry::Synced);
         }
     }

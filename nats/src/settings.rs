@@ -1,4 +1,4 @@
-//! What an operator may set about the bus: how a process deals with its connection, and what the bus keeps.
+//! Settings of the connection to the bus, and limits of the streams.
 
 use std::time::Duration;
 
@@ -9,43 +9,43 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Workers say several times within it that they go on with a job.
+/// Shortest redelivery timeout: workers send several keep-alives within it.
 const SHORTEST_REDELIVERY: Duration = SECOND;
 
 rbee_schema::settings! {
-    /// How a process deals with its connection to the bus. A hive hands its own on to its workers.
+    /// Settings of a connection to the bus. A hive passes its own to its workers.
     ConnectionSettings, each "setting of the connection" {
-        /// How long one server may take until it lets us in. Where one of several is cut off it may be the first that is
-        /// tried, and whoever waits for us has to hear of us within 10 s: six until we notice, and this.
+        /// Time limit for connecting to one server. If one of several is cut off, it may be tried first, and the queen must
+        /// receive a heartbeat within 10 s: 6 s until the loss is noticed, and this.
         connect: Duration = 2 * SECOND,
-        /// The longest that one request to the server may take. A round trip takes under a millisecond; a leader election
-        /// 5 s.
+        /// Time limit of a request to the server. A round trip takes less than a millisecond, a leader election 5 s.
         request: Duration = 8 * SECOND,
-        /// Three missed pings mean a dead connection: a partition is noticed within 6 s, where the client's own default is
-        /// 2 min.
+        /// Ping interval. Three missed pings mean a lost connection, so a network partition is noticed within 6 s. The default of
+        /// the client library is 2 min.
         ping: Duration = 2 * SECOND,
-        /// How long a reader whose place at the server is gone is opened anew before it is given up, where the server
-        /// refuses it: somebody has deleted a stream. What it cannot answer for now does not count.
+        /// Time for which a reader is reopened that the server refuses, for example because its stream was deleted. Time in which
+        /// the server cannot answer does not count.
         reader: Duration = 30 * SECOND,
-        /// Who follows an answer and hears nothing for this long looks at the stream: the last chunk may have been lost on
-        /// its way.
+        /// Time without a chunk after which a reader of an answer reads the stream, because the last chunk may have been lost.
         output_recheck: Duration = 5 * SECOND,
-        /// A command of this process that nobody took for this long is stale: the queen has long planned anew.
+        /// Time after which an untaken command expires. By then the queen has planned again.
         command: Duration = MINUTE,
-        /// How long queens have to say that they are there when a verb asks.
+        /// Time that a command-line verb waits for the answers of all queens.
         discovery: Duration = SECOND / 2,
-        /// So many events are kept here while the bus is away; beyond it the newest is dropped and said so.
+        /// Number of events that wait while the bus is unreachable. Further events are dropped, with an error in the log.
         outbox: u32 = 10_000,
-        /// How long the server that `rbee up` starts may take: 15 ms, and seconds where a large store is recovered.
+        /// Time limit for the start of the server by `rbee up`. It takes 15 ms, or seconds if it recovers a large store.
         server_start: Duration = 30 * SECOND,
-        /// How long it may take to end. It syncs its files first.
+        /// Time limit for the stop of that server, which syncs its files first.
         server_stop: Duration = 10 * SECOND,
     }
 }
 
 impl ConnectionSettings {
+    /// Checks that the settings fit together.
+    ///
     /// # Errors
-    /// What does not fit together.
+    /// A message that names the settings in conflict.
     pub fn check(&self) -> Result<(), String> {
         check_whole_seconds("command", self.command)?;
         check_at_least(("request", self.request), ("connect", self.connect))
@@ -53,46 +53,47 @@ impl ConnectionSettings {
 }
 
 rbee_schema::settings! {
-    /// What the bus keeps, for how long, and how much of it. Queens bring its streams to this; everybody else leaves them as
-    /// they are.
+    /// Limits of the streams: age, size and number of messages. Queens apply them; other roles keep those of existing streams.
     BusLimits, each "limit of the bus" {
-        /// Jobs of one model, class and tenant that may wait: back-pressure begins here.
+        /// Maximum number of waiting jobs of one model, class and tenant. Further jobs are refused with `queue-full`.
         queued: u32 = 10_000,
-        /// The size of all jobs that wait or run. The server reserves such room.
+        /// Maximum size of all waiting and running jobs. The server reserves this disk space.
         jobs_size: Option<ByteSize> = None,
-        /// A delivery that its worker does not speak of for this long goes to another worker: the backstop where no hive
-        /// gives it back. Workers that run keep to what held when they started.
+        /// Redelivery timeout: a job without a keep-alive for this long goes to another worker. It is the fallback if no hive
+        /// returns the job. Running workers keep the value that applied when they started.
         redelivery: Duration = 10 * SECOND,
-        /// How long what a job has answered can be read.
+        /// Maximum age of the output of jobs.
         output_age: Duration = HOUR,
-        /// And how much of it is kept. The oldest goes first. The server reserves such room.
+        /// Maximum size of the output of jobs. The oldest is deleted first. The server reserves this disk space.
         output_size: ByteSize = ByteSize(4 << 30),
-        /// How long events are kept, the audit trail among them.
+        /// Maximum age of events, including the audit trail.
         events_age: Duration = 30 * DAY,
-        /// And how much of them is kept. The oldest go first.
+        /// Maximum size of events. The oldest are deleted first.
         events_size: ByteSize = ByteSize(1 << 30),
-        /// How long jobs that were given up are kept.
+        /// Maximum age of dead letters: jobs that were given up.
         dead_age: Duration = 30 * DAY,
-        /// And how much of them is kept. The oldest go first.
+        /// Maximum size of dead letters. The oldest are deleted first.
         dead_size: ByteSize = ByteSize(256 << 20),
-        /// How long a command is kept at most, whatever its own time to live.
+        /// Maximum age of a command, whatever its own time to live.
         commands_age: Duration = HOUR,
-        /// How long the id of a job or an event is remembered: within it the same one is stored once.
+        /// Time for which ids of jobs and events are remembered. A repeated one within it is stored once.
         duplicates: Duration = 2 * MINUTE,
     }
 }
 
 impl BusLimits {
+    /// Checks that the settings fit together.
+    ///
     /// # Errors
-    /// What does not fit together.
+    /// A message that names the settings in conflict.
     pub fn check(&self) -> Result<(), String> {
-        // The server takes no stream that remembers ids for longer than messages.
+        // The server refuses a stream that remembers ids for longer than messages.
         let duplicates = ("duplicates", self.duplicates);
         check_at_least(("output_age", self.output_age), duplicates)?;
         check_at_least(("events_age", self.events_age), duplicates)?;
         check_at_least(("dead_age", self.dead_age), duplicates)?;
         check_at_least(("commands_age", self.commands_age), duplicates)?;
-        check_at_least(("redelivery", self.redelivery), ("the shortest", SHORTEST_REDELIVERY))
+        check_at_least(("redelivery", self.redelivery), ("the minimum", SHORTEST_REDELIVERY))
     }
 }
 
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_that_do_not_fit_each_other_or_the_server_are_refused() {
+    fn settings_in_conflict_are_refused() {
         for (wrong, words) in [
             ("command=1500ms", "expected whole seconds"),
             ("request=1s", "`request=1s`: expected at least as long as connect, which is 2s"),
@@ -114,7 +115,7 @@ mod tests {
             ("events_age=1m", "events_age"),
             ("dead_age=1m", "dead_age"),
             ("commands_age=1m", "commands_age"),
-            ("redelivery=500ms", "`redelivery=500ms`: expected at least as long as the shortest, which is 1s"),
+            ("redelivery=500ms", "`redelivery=500ms`: expected at least as long as the minimum, which is 1s"),
             ("event_age=7d", "did you mean `events_age`?"),
         ] {
             let error = wrong.parse::<BusLimits>().expect_err(wrong);

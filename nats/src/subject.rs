@@ -1,15 +1,15 @@
-//! Every subject of the bus: built and parsed here and nowhere else.
+//! Subjects of the bus. They are written and parsed here and nowhere else.
 
 use std::{fmt, str::FromStr};
 
 use rbee_schema::{AlertKind, HiveName, JobClass, JobId, ModelName, QueenName, Tenant, WorkerName};
 
-/// The first token of every subject and the prefix of every stream and bucket; `rbee` unless several fleets share a
-/// server.
+/// Namespace: the first token of every subject and the prefix of every stream and bucket. Default `rbee`; different if several
+/// fleets share a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace(String);
 
-/// A text that cannot be a namespace.
+/// Text that is not a valid namespace.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a namespace: expected 1 to 32 characters of A-Z a-z 0-9 _ -")]
 pub struct InvalidNamespace(String);
@@ -36,20 +36,20 @@ impl fmt::Display for Namespace {
     }
 }
 
-/// What a message is about: a subject, taken apart.
+/// Parsed subject of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
-    /// `submit.<model>`: the short form of an interactive job of the default tenant.
+    /// `submit.<model>`: submission in the short form, of an interactive job of the default tenant.
     Submit(ModelName),
-    /// `job.<model>.<class>.<tenant>`: a job.
+    /// `job.<model>.<class>.<tenant>`: submission of a job.
     Job(ModelName, JobClass, Tenant),
-    /// `queued.<model>.<class>.<tenant>`: a job was stored; headers only.
+    /// `queued.<model>.<class>.<tenant>`: notice of a stored job, headers only.
     Queued(ModelName, JobClass, Tenant),
-    /// `tok.<tenant>.<job>`: where a worker appends output chunks.
+    /// `tok.<tenant>.<job>`: chunks as a worker appends them.
     Output(Tenant, JobId),
-    /// `out.<tenant>.<job>`: committed output chunks, for whoever listens.
+    /// `out.<tenant>.<job>`: stored chunks, republished for subscribers.
     Published(Tenant, JobId),
-    /// `cancel.<tenant>.<job>`: the job is no longer wanted.
+    /// `cancel.<tenant>.<job>`: cancellation of a job.
     Cancel(Tenant, JobId),
     /// `evt.queen.<queen>.<event>`.
     QueenEvent(QueenName, String),
@@ -63,26 +63,26 @@ pub enum Subject {
     ModelEvent(ModelName, String),
     /// `evt.job.<tenant>.<job>.<event>`.
     JobEvent(Tenant, JobId, String),
-    /// `evt.alert.<kind>.<event>`: what an operator should look at.
+    /// `evt.alert.<kind>.<event>`: alerts for operators.
     AlertEvent(AlertKind, String),
-    /// `evt.audit.<event>`: about the trail of events itself.
+    /// `evt.audit.<event>`: seals of the audit trail.
     AuditEvent(String),
-    /// `beat.<hive>`: a hive's heartbeat.
+    /// `beat.<hive>`: heartbeat of a hive.
     HiveHeartbeat(HiveName),
-    /// `beat.<hive>.<worker>`: a worker's heartbeat.
+    /// `beat.<hive>.<worker>`: heartbeat of a worker.
     WorkerHeartbeat(HiveName, WorkerName),
     /// `cmd.hive.<hive>`: commands to a hive.
     HiveCommand(HiveName),
-    /// `ctl.worker.<hive>.<worker>`: what a worker is told.
+    /// `ctl.worker.<hive>.<worker>`: control messages to a worker.
     WorkerControl(HiveName, WorkerName),
-    /// `ctl.queen`: what every queen is told.
+    /// `ctl.queen`: control messages to all queens.
     QueenControl,
-    /// `dead.<model>`: jobs given up.
+    /// `dead.<model>`: dead letters, jobs that were given up.
     Dead(ModelName),
 }
 
 impl Subject {
-    /// The subject as it is written in `namespace`.
+    /// Text of the subject in `namespace`.
     pub fn name(&self, namespace: &Namespace) -> String {
         let tail = match self {
             Self::Submit(model) => format!("submit.{model}"),
@@ -109,7 +109,7 @@ impl Subject {
         format!("{namespace}.{tail}")
     }
 
-    /// Takes a subject of `namespace` apart; `None` for any other.
+    /// Parses a subject of `namespace`. `None` for any other subject.
     pub fn parse(namespace: &Namespace, subject: &str) -> Option<Self> {
         let tail = subject.strip_prefix(&namespace.0)?.strip_prefix('.')?;
         let tokens: Vec<&str> = tail.split('.').collect();
@@ -145,9 +145,9 @@ fn name<T: FromStr>(token: &str) -> Option<T> {
     token.parse().ok()
 }
 
-/// Filters: subjects with wildcards.
+/// Filters: subjects with wildcards, and names of streams.
 impl Namespace {
-    /// What the stream of jobs takes in its short form.
+    /// All submissions in the short form.
     pub fn all_submissions(&self) -> String {
         format!("{self}.submit.*")
     }
@@ -172,12 +172,12 @@ impl Namespace {
         format!("{self}.queued.>")
     }
 
-    /// All appended output.
+    /// All chunks as workers append them.
     pub fn all_output(&self) -> String {
         format!("{self}.tok.>")
     }
 
-    /// All committed output.
+    /// All republished chunks.
     pub fn all_published(&self) -> String {
         format!("{self}.out.>")
     }
@@ -192,32 +192,32 @@ impl Namespace {
         format!("{self}.evt.>")
     }
 
-    /// The events of one hive's workers.
+    /// Events of the workers of one hive.
     pub fn worker_events_of(&self, hive: &HiveName) -> String {
         format!("{self}.evt.worker.{hive}.>")
     }
 
-    /// The events of all hives themselves.
+    /// Events of all hives.
     pub fn all_hive_events(&self) -> String {
         format!("{self}.evt.hive.>")
     }
 
-    /// The events of all workers.
+    /// Events of all workers.
     pub fn all_worker_events(&self) -> String {
         format!("{self}.evt.worker.>")
     }
 
-    /// What queens say of workers that they order.
+    /// Placements of all queens.
     pub fn all_placements(&self) -> String {
         format!("{self}.evt.queen.*.placed")
     }
 
-    /// The heartbeats of all hives and workers.
+    /// Heartbeats of all hives and workers.
     pub fn all_heartbeats(&self) -> String {
         format!("{self}.beat.>")
     }
 
-    /// The heartbeats of one hive's workers.
+    /// Heartbeats of the workers of one hive.
     pub fn worker_heartbeats_of(&self, hive: &HiveName) -> String {
         format!("{self}.beat.{hive}.*")
     }
@@ -227,17 +227,17 @@ impl Namespace {
         format!("{self}.cmd.>")
     }
 
-    /// All jobs given up.
+    /// All dead letters.
     pub fn all_dead(&self) -> String {
         format!("{self}.dead.*")
     }
 
-    /// The service's operations.
+    /// Prefix of the service's operations.
     pub fn api(&self) -> String {
         format!("{self}.api")
     }
 
-    /// A stream or bucket of this namespace.
+    /// Name of a stream or bucket in this namespace.
     pub fn resource(&self, name: &str) -> String {
         format!("{self}_{name}")
     }
@@ -285,14 +285,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_subject_is_parsed_back(subject in subject(), namespace in "[a-z]{1,8}") {
+        fn every_subject_is_parsed_as_it_was_written(subject in subject(), namespace in "[a-z]{1,8}") {
             let namespace: Namespace = namespace.parse().expect("a namespace");
             prop_assert_eq!(Subject::parse(&namespace, &subject.name(&namespace)), Some(subject));
         }
     }
 
     #[test]
-    fn a_subject_of_another_namespace_or_shape_is_none() {
+    fn other_subjects_are_not_parsed() {
         let namespace = Namespace::default();
         for other in ["rbee2.submit.m", "rbee.submit", "rbee.submit.a b", "rbee.job.m.urgent.t", "rbee", "_INBOX.x", ""]
         {

@@ -1,7 +1,7 @@
-//! Which streams and buckets there are: one table of data.
+//! Topology: all streams and buckets, as one table of data.
 //!
-//! [`crate::Plan`] compares it with what a server has. A bucket is a stream with the shape that NATS gives to
-//! key-value stores (<https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-8.md>).
+//! [`Plan`](crate::Plan) compares it with a server. A bucket is a stream with the configuration that NATS defines for key-value
+//! stores (<https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-8.md>).
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,71 +10,71 @@ use rbee_schema::{ByteSize, MAX_BODY_BYTES, ModelName, SettingValue as _};
 
 use crate::{BusLimits, Namespace};
 
-/// All streams and buckets of a namespace.
+/// Streams and buckets of a namespace.
 #[derive(Debug, Clone)]
 pub struct Topology {
-    /// In the order in which they are made.
+    /// Streams in the order in which they are created.
     pub streams: Vec<StreamSpec>,
 }
 
-/// One stream: the settings that are ours. What is not here (replicas, placement) is the operator's.
+/// Settings of a stream that rbee controls. The operator controls all others, such as replicas and placement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamSpec {
-    /// Its name on the server.
+    /// Name of the stream on the server.
     pub name: String,
-    /// What it is for, in words.
+    /// Description of the stream.
     pub description: String,
-    /// What it takes.
+    /// Subjects that the stream stores.
     pub subjects: Vec<String>,
-    /// When messages go.
+    /// Retention policy.
     pub retention: RetentionPolicy,
-    /// The age at which messages go; zero for never.
+    /// Maximum age of messages. Zero for no limit.
     pub max_age: Duration,
-    /// The size at which it is full; -1 for never.
+    /// Maximum size of the stream in bytes. -1 for no limit.
     pub max_bytes: i64,
-    /// Messages for each subject; -1 for any number.
+    /// Maximum number of messages per subject. -1 for no limit.
     pub max_messages_per_subject: i64,
-    /// The largest message, in bytes; -1 for what the server takes.
+    /// Maximum size of a message in bytes. -1 for the limit of the server.
     pub max_message_size: i32,
-    /// What goes when it is full.
+    /// Policy of a full stream: discard the oldest messages, or refuse new ones.
     pub discard: DiscardPolicy,
-    /// Whether a full subject refuses, where new messages are discarded.
+    /// With discard policy `new`: a full subject refuses new messages too.
     pub discard_new_per_subject: bool,
-    /// For how long a message id is remembered.
+    /// Time for which message ids are remembered to detect duplicates.
     pub duplicate_window: Duration,
-    /// How a stored message is told to plain subscribers.
+    /// Republishing of stored messages to subscribers.
     pub republish: Option<Republish>,
-    /// How a subject is rewritten before it is stored.
+    /// Rewriting of subjects before messages are stored.
     pub subject_transform: Option<SubjectTransform>,
-    /// Whether a message may take the place of all others on its subject, and none may be deleted alone (buckets).
+    /// Bucket: a message may replace all others of its subject (rollup), and single messages cannot be deleted.
     pub key_value: bool,
-    /// Whether a message may carry its own time to live.
+    /// Messages may carry their own time to live.
     pub allow_message_ttl: bool,
-    /// How long the notice of an expired key stays (buckets).
+    /// Bucket: time to live of the marker of an expired key.
     pub subject_delete_marker_ttl: Option<Duration>,
-    /// What we have written on it, for whoever uses it. What others have is theirs.
+    /// Metadata of rbee, whose names begin with `rbee.`. Metadata of others is not touched.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// How long a bucket keeps the notice of a key that has expired: whoever watches has heard of it at once.
+/// Time to live of the marker of an expired key. Watchers receive it at once; a minute covers those that are reconnecting.
 const MARKER: Duration = Duration::from_secs(60);
 
-/// Where our metadata begin.
+/// Prefix of the metadata of rbee.
 const OURS: &str = "rbee.";
 
-/// What the stream of jobs says of how long a worker may be silent about one.
+/// Metadata of the stream `jobs` with the redelivery timeout, which workers read.
 const REDELIVERY: &str = "rbee.redelivery";
 
-/// Room for the headers of a job beside its body.
-const HEADER_ROOM: usize = 4 * 1024;
+/// Space for the headers of a job in addition to its body, in bytes.
+const HEADER_BYTES: usize = 4 * 1024;
 
 impl Topology {
-    /// The table as it is where nobody says otherwise.
+    /// Topology with the default limits.
     pub fn new(namespace: &Namespace) -> Self {
         Self::with_limits(namespace, &BusLimits::default())
     }
 
-    /// The table with these limits.
+    /// Topology with these limits.
     pub fn with_limits(namespace: &Namespace, limits: &BusLimits) -> Self {
         let stream = |name: &str, description: &str, subjects: Vec<String>| StreamSpec {
             name: namespace.resource(name),
@@ -115,7 +115,7 @@ impl Topology {
                 max_messages_per_subject: i64::from(limits.queued),
                 max_bytes: limits.jobs_size.map_or(-1, bytes),
                 metadata: [(REDELIVERY.to_owned(), limits.redelivery.to_text())].into(),
-                max_message_size: i32::try_from(MAX_BODY_BYTES + HEADER_ROOM).unwrap_or(i32::MAX),
+                max_message_size: i32::try_from(MAX_BODY_BYTES + HEADER_BYTES).unwrap_or(i32::MAX),
                 republish: Some(Republish {
                     source: namespace.all_jobs(),
                     destination: namespace.all_queued(),
@@ -127,7 +127,7 @@ impl Topology {
                 }),
                 ..stream(
                     "jobs",
-                    "Jobs that wait or run. A job goes when it is answered.",
+                    "Waiting and running jobs. A job is removed when it is answered.",
                     vec![namespace.all_submissions(), namespace.all_jobs()],
                 )
             },
@@ -139,12 +139,12 @@ impl Topology {
                     destination: namespace.all_published(),
                     headers_only: false,
                 }),
-                ..stream("output", "What jobs answered, for replay and resume.", vec![namespace.all_output()])
+                ..stream("output", "Output of jobs, for replay and resume.", vec![namespace.all_output()])
             },
             StreamSpec {
                 max_age: limits.events_age,
                 max_bytes: bytes(limits.events_size),
-                ..stream("events", "What happened: lifecycle and audit trail.", vec![namespace.all_events()])
+                ..stream("events", "Lifecycle events and the audit trail.", vec![namespace.all_events()])
             },
             StreamSpec {
                 retention: RetentionPolicy::WorkQueue,
@@ -152,35 +152,36 @@ impl Topology {
                 allow_message_ttl: true,
                 ..stream(
                     "commands",
-                    "What hives are to do; each expires when nobody takes it.",
+                    "Commands to hives. A command expires if its hive does not take it.",
                     vec![namespace.all_commands()],
                 )
             },
             StreamSpec {
                 max_age: limits.dead_age,
                 max_bytes: bytes(limits.dead_size),
-                ..stream("dead", "Jobs that were given up, with the reason.", vec![namespace.all_dead()])
+                ..stream("dead", "Dead letters: jobs that were given up, with the reason.", vec![namespace.all_dead()])
             },
-            bucket("ports", "Port leases: <host>.<port>. A lease lapses when nobody renews it."),
-            bucket("hives", "Hives that are there: <hive>. A key lapses when its hive is gone."),
-            bucket("workers", "Workers as their hive knows them: <hive>.<worker>."),
+            bucket("ports", "Port leases: <host>.<port>. A lease expires unless it is renewed."),
+            bucket("hives", "Hives: <hive>. A key expires when its hive is gone."),
+            bucket("workers", "Workers, written by their hives: <hive>.<worker>."),
             bucket("files", "Model files that hives have fetched: <hive>.<digest of the reference>."),
-            bucket("queen", "Which queen leads: leader. The key lapses when she does not renew it."),
-            bucket("models", "Models to be served: <model>. Put a key to deploy, delete it to withdraw."),
+            bucket("queen", "The leading queen: leader. The key expires unless the queen renews it."),
+            bucket("models", "Declared models: <model>. Put a key to deploy a model, delete it to withdraw the model."),
         ];
         Self { streams }
     }
 
-    /// The durable consumer from which workers pull the jobs of `model` and `class`.
+    /// Name of the durable consumer from which workers pull the jobs of `model` and `class`.
     pub(crate) fn job_consumer(model: &ModelName, class: rbee_schema::JobClass) -> String {
         format!("{model}-{class}")
     }
 }
 
-/// How long a worker may be silent about a job, as the stream of jobs says. One that an earlier version has made says nothing.
+/// Redelivery timeout from the configuration of the stream `jobs`. A stream that an earlier version created has none, and the
+/// default applies.
 pub(crate) fn redelivery(jobs: &Config) -> Duration {
-    let said = jobs.metadata.get(REDELIVERY).and_then(|text| Duration::read(text));
-    said.unwrap_or(BusLimits::default().redelivery)
+    let configured = jobs.metadata.get(REDELIVERY).and_then(|text| Duration::read(text));
+    configured.unwrap_or(BusLimits::default().redelivery)
 }
 
 fn bytes(size: ByteSize) -> i64 {
@@ -188,7 +189,7 @@ fn bytes(size: ByteSize) -> i64 {
 }
 
 impl StreamSpec {
-    /// The same settings, read from a server's configuration.
+    /// Reads the settings from a server's configuration.
     pub fn read(config: &Config) -> Self {
         Self {
             name: config.name.clone(),
@@ -211,7 +212,7 @@ impl StreamSpec {
         }
     }
 
-    /// The same with the limits that another one has: what [`BusLimits`] says is not ours to change.
+    /// These settings with the limits of `other`, which are those that [`BusLimits`] sets.
     #[must_use]
     pub fn limited_as(self, other: &Self) -> Self {
         Self {
@@ -224,7 +225,7 @@ impl StreamSpec {
         }
     }
 
-    /// Writes the settings into a server's configuration, and leaves the rest of it as it is.
+    /// Writes the settings into a server's configuration and keeps the rest of it.
     pub fn write(&self, config: Config) -> Config {
         let foreign = config.metadata.iter().filter(|(name, _)| !name.starts_with(OURS));
         let metadata = foreign.chain(&self.metadata).map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -252,13 +253,13 @@ impl StreamSpec {
         }
     }
 
-    /// The configuration of a stream that is new: these settings, and defaults for an operator to change.
+    /// Configuration of a new stream: these settings, and defaults that the operator may change.
     pub fn create(&self) -> Config {
         self.write(Config {
             storage: StorageType::File,
             num_replicas: 1,
             max_messages: -1,
-            // A server allows 1,000 consumers on a stream unless told; each model needs two and each reader one.
+            // The default of the server is 1,000 consumers per stream. Each model needs two and each reader one.
             max_consumers: 100_000,
             ..Config::default()
         })
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_is_set_where_it_belongs() {
+    fn each_limit_applies_to_its_stream() {
         let stream = table(
             "queued=7,jobs_size=1MiB,redelivery=20s,output_age=2h,output_size=2MiB,events_age=3h,events_size=3MiB,\
              dead_age=4h,dead_size=4MiB,commands_age=5h,duplicates=6m",
@@ -299,13 +300,13 @@ mod tests {
     }
 
     #[test]
-    fn without_a_word_a_delivery_is_kept_as_long_as_by_default_and_jobs_have_no_bound_in_size() {
+    fn without_settings_the_default_redelivery_and_no_size_limit_apply() {
         assert_eq!(redelivery(&Config::default()), BusLimits::default().redelivery);
         assert_eq!(table("")("rbee_jobs").max_bytes, -1);
     }
 
     #[test]
-    fn what_others_have_written_on_a_stream_stays_there() {
+    fn metadata_of_others_is_kept() {
         let foreign = [("_nats.level".to_owned(), "2".to_owned()), ("rbee.gone".to_owned(), "1".to_owned())];
         let have = Config { metadata: foreign.into(), ..Config::default() };
         let jobs = table("redelivery=20s")("rbee_jobs");

@@ -7,7 +7,7 @@ use rbee_schema::AuditEvent;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
-/// Number of unsealed events that are sealed at once, without waiting for the delay. Bounds the events that a seal covers.
+/// Number of pending events that are sealed at once, without waiting for the delay. Bounds the events that a seal covers.
 const MAX_UNSEALED: u64 = 1024;
 
 /// Pause after an error before the stream is read again, so that servers without a leader are not flooded.
@@ -26,27 +26,27 @@ pub(crate) async fn seal(bus: Bus, delay: Duration) {
 
 /// Seals until another queen has written a seal. Then the events since that seal must be read again.
 async fn seal_until_overtaken(bus: &Bus, delay: Duration) -> Result<(), BusError> {
-    let link = bus.last_seal().await?;
-    let mut events = EventReader::after(bus, link.sealed).await?;
-    let mut unsealed = link.begin();
+    let head = bus.last_seal().await?;
+    let mut events = EventReader::after(bus, head.sealed).await?;
+    let mut pending = head.next_seal();
     let mut due: Option<Instant> = None;
     loop {
         let is_due = tokio::select! {
             event = events.next() => {
                 let Some(event) = event? else { return Ok(()) };
-                unsealed.add(&event);
+                pending.add(&event);
                 // A seal alone needs no other seal.
                 if !is_seal(bus, &event.subject) {
                     due.get_or_insert_with(|| Instant::now() + delay);
                 }
-                due.is_some() && unsealed.events() >= MAX_UNSEALED
+                due.is_some() && pending.events() >= MAX_UNSEALED
             }
             // Timer: delay of a seal, so that it covers many events.
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => true,
         };
         if is_due {
-            let Some(link) = bus.seal(&unsealed).await? else { return Ok(()) };
-            (unsealed, due) = (link.begin(), None);
+            let Some(head) = bus.seal(&pending).await? else { return Ok(()) };
+            (pending, due) = (head.next_seal(), None);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Requests and replies of the NATS service `rbee` on `rbee.api.<operation>`.
 //!
-//! A request that fails is answered with a [`Failure`](crate::Failure) in `error`, and with the service error headers.
+//! A request that fails is answered with `{"error": ...}`, which holds a [`Failure`](crate::Failure), and with the error headers
+//! of NATS services.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,178 +11,178 @@ use crate::{
     QueenName, StopMode, Tenant, WorkerName, WorkerRecord,
 };
 
-/// Reply of `rbee.api.status`: the fleet in numbers.
+/// Reply of `rbee.api.status`: a summary of the fleet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
-    /// Who answers.
+    /// Queen that answers.
     pub queen: QueenName,
-    /// The version of its program.
+    /// Version of the queen's program.
     pub version: String,
-    /// Whether she is the one who leads.
+    /// True if this queen is the leader.
     #[serde(default)]
     pub leads: bool,
-    /// Hives that are there.
+    /// Number of hives.
     pub hives: u32,
-    /// Declared models.
+    /// Number of declared models.
     pub models: u32,
-    /// Workers that take jobs.
+    /// Number of workers that are ready.
     pub workers_ready: u32,
-    /// Workers with a process that is not ready.
+    /// Number of workers with a process that are not ready.
     pub workers_starting: u32,
-    /// Jobs that run.
+    /// Number of running jobs.
     pub jobs_running: u32,
-    /// Jobs that wait.
+    /// Number of waiting jobs.
     pub jobs_queued: u64,
 }
 
-/// Request of `rbee.api.models`, `hives` and `workers`: a page of them. Without a body it is the first one.
+/// Request of `rbee.api.models`, `rbee.api.hives` and `rbee.api.workers`: one page. Without a body: the first page.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PageRequest {
-    /// What the page before said in `next`.
+    /// Value of `next` in the previous page. Absent for the first page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
 
-/// Reply of `rbee.api.models`: some of them, by their names.
+/// Reply of `rbee.api.models`: one page of models, sorted by name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Models {
     /// Declared models.
     pub models: Vec<Model>,
-    /// Declarations that have no effect, with the first page.
+    /// Invalid declarations, which have no effect. Only on the first page.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<RefusedModel>,
-    /// Where the next page begins, for `after` of the next request; nothing where this is the last one.
+    /// Start of the next page: pass it as `after` of the next request. Absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
-/// A declaration that has no effect.
+/// Invalid declaration of a model. It has no effect.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RefusedModel {
-    /// Its name.
+    /// Name of the model.
     pub name: ModelName,
-    /// Why it has none.
+    /// Reason of the refusal.
     pub failure: Failure,
 }
 
-/// Request of `rbee.api.model` and `rbee.api.explain`.
+/// Request of `rbee.api.model` and `rbee.api.explain`: one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelRequest {
-    /// Which model.
+    /// Name of the model.
     pub model: ModelName,
 }
 
-/// Reply of `rbee.api.explain`: where another worker of a model would go, and why.
+/// Reply of `rbee.api.explain`: the placement of another worker of a model, and the reason for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Explanation {
-    /// Which model.
+    /// Name of the model.
     pub model: ModelName,
-    /// Where; nowhere if this is left out.
+    /// Hive that the worker would be placed on. Absent if no hive can run it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hive: Option<HiveName>,
-    /// Why there, or why nowhere.
+    /// Reason for this hive, or for none, in plain text.
     pub why: String,
-    /// What is thought of each hive, the best first.
+    /// Every hive with its assessment, best candidate first.
     pub hives: Vec<PlacementCandidate>,
 }
 
-/// What is thought of a hive for another worker.
+/// Assessment of a hive for another worker of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlacementCandidate {
-    /// Which hive.
+    /// Name of the hive.
     pub hive: HiveName,
-    /// Whether it can take it.
+    /// True if the hive can run the worker.
     pub fits: bool,
-    /// How well it is fits, or why it is not.
+    /// Ranking of the hive, or the reason why it cannot run the worker, in plain text.
     pub why: String,
 }
 
-/// One declared model and what serves it.
+/// Declared model with the state of its workers and jobs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Model {
-    /// Its name.
+    /// Name of the model.
     pub name: ModelName,
-    /// Its declaration.
+    /// Declaration of the model.
     pub spec: ModelSpec,
-    /// Workers that take its jobs.
+    /// Number of workers that are ready.
     pub ready: u32,
-    /// Workers that will.
+    /// Number of workers that are starting.
     pub starting: u32,
-    /// Jobs that run.
+    /// Number of running jobs.
     pub jobs_running: u32,
-    /// Jobs that wait.
+    /// Number of waiting jobs.
     pub jobs_queued: u64,
 }
 
-/// Reply of `rbee.api.hives`.
+/// Reply of `rbee.api.hives`: one page of hives, sorted by name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Hives {
-    /// Hives that are there.
+    /// Hives of the fleet.
     pub hives: Vec<Hive>,
-    /// Where the next page begins, for `after` of the next request; nothing where this is the last one.
+    /// Start of the next page: pass it as `after` of the next request. Absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
-/// One hive.
+/// Hive with its state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Hive {
-    /// Its name.
+    /// Name of the hive.
     pub name: HiveName,
-    /// What it says about itself.
+    /// Record that the hive publishes about itself.
     pub record: HiveRecord,
-    /// Workers that it runs.
+    /// Number of workers that the hive runs.
     pub workers: u32,
-    /// `online`, `suspect` (silent for a few seconds) or `lost`.
+    /// Presence: `online`, `suspect` (no heartbeat for a few seconds) or `lost`.
     #[serde(default)]
     pub presence: String,
-    /// What it has left, where it says.
+    /// Resources that are free for further workers, if the hive reports them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free: Option<FreeResources>,
 }
 
-/// Reply of `rbee.api.workers`.
+/// Reply of `rbee.api.workers`: one page of workers, sorted by hive and name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Workers {
-    /// Workers, by hive and name.
+    /// Workers of the fleet.
     pub workers: Vec<Worker>,
-    /// Where the next page begins, for `after` of the next request; nothing where this is the last one.
+    /// Start of the next page: pass it as `after` of the next request. Absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
-/// One worker.
+/// Worker with its state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Worker {
-    /// Where it runs.
+    /// Hive of the worker.
     pub hive: HiveName,
-    /// Its name.
+    /// Name of the worker.
     pub name: WorkerName,
-    /// What its hive says about it.
+    /// Record that the hive publishes about the worker.
     pub record: WorkerRecord,
-    /// Jobs that it runs.
+    /// Jobs that the worker runs.
     pub jobs: Vec<JobId>,
-    /// Tokens made since it started.
+    /// Number of tokens generated since the worker started.
     pub tokens: u64,
     /// Resident memory in bytes.
     pub memory_bytes: u64,
-    /// What it remembers of prompts, where its engine does.
+    /// Statistics of the prompt cache, if the worker's engine has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<PromptCacheStats>,
-    /// Since when it is in its phase, by the server's clock (RFC 3339).
+    /// Start of the worker's current phase, by the server's clock (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
-    /// Whether it is heard: nothing is known of the workers of a hive that is lost.
+    /// True if the state is current. False while the hive of the worker is lost.
     #[serde(default)]
     pub known: bool,
 }
 
-/// Request of `rbee.api.worker` and `rbee.api.reset`.
+/// Request of `rbee.api.worker` and `rbee.api.reset`: one worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerRequest {
-    /// Which worker.
+    /// Name of the worker.
     pub worker: WorkerName,
-    /// Where it runs; may be left out where one hive alone has a worker of that name.
+    /// Hive of the worker. Optional if only one hive has a worker of this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hive: Option<HiveName>,
 }
@@ -189,32 +190,32 @@ pub struct WorkerRequest {
 /// Request of `rbee.api.spawn`: start another worker of a declared model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Spawn {
-    /// Of which model.
+    /// Name of the model.
     pub model: ModelName,
-    /// Where; default: where it is placed best.
+    /// Hive to start the worker on. Default: the best candidate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hive: Option<HiveName>,
 }
 
-/// Request of `rbee.api.stop`: end a worker.
+/// Request of `rbee.api.stop`: stop a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Stop {
-    /// Which worker.
+    /// Name of the worker.
     pub worker: WorkerName,
-    /// Where it runs; may be left out where one hive alone has a worker of that name.
+    /// Hive of the worker. Optional if only one hive has a worker of this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hive: Option<HiveName>,
-    /// The way in which the worker is stopped; default `drain`.
+    /// Stop mode; default `drain`.
     #[serde(default)]
     pub mode: StopMode,
 }
 
-/// Request of `rbee.api.drain`: let a hive finish its jobs and take no more, or take workers again.
+/// Request of `rbee.api.drain`: drain a hive, or let it take workers again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Drain {
-    /// Which hive.
+    /// Name of the hive.
     pub hive: HiveName,
-    /// Whether it takes workers again.
+    /// True to end the drain: the hive takes workers again; default false.
     #[serde(default)]
     pub undo: bool,
 }
@@ -222,41 +223,41 @@ pub struct Drain {
 /// Request of `rbee.api.pull` and `rbee.api.rm`: fetch or delete a model file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FileRequest {
-    /// Which, such as `hf:owner/repo/file.gguf`.
+    /// Model file, such as `hf:owner/repo/file.gguf`.
     pub reference: ModelReference,
-    /// On which hive; default: on every one.
+    /// Hive that fetches or deletes the file. Default: every hive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hive: Option<HiveName>,
 }
 
-/// Reply of the operations that command hives: the commands are stored; what becomes of them is told by events.
+/// Reply of the operations that command hives. The commands are stored; events report their outcome.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CommandReply {
-    /// Which hives were commanded.
+    /// Hives that were commanded.
     pub hives: Vec<HiveName>,
-    /// Which worker it is about, where it is about one.
+    /// Worker that the command is about, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerName>,
-    /// Where to listen for what becomes of it.
+    /// Subject of the events that report the outcome.
     pub events: String,
-    /// Why it was commanded thus, in words, where that was chosen.
+    /// Reason for the choice of the hive, in plain text. Empty if the request named the hive.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
 }
 
-/// Request of `rbee.api.cancel`.
+/// Request of `rbee.api.cancel`: cancel a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Cancel {
-    /// Whose job it is.
+    /// Tenant that owns the job; default `default`.
     #[serde(default)]
     pub tenant: Tenant,
-    /// Which job.
+    /// Id of the job.
     pub job: JobId,
 }
 
-/// Reply of `rbee.api.cancel`: the cancellation is under way, and the job's output will end with an `error` chunk.
+/// Reply of `rbee.api.cancel`. The job is being cancelled; its output will end with an `error` chunk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CancelReply {
-    /// Which job.
+    /// Id of the job.
     pub job: JobId,
 }

@@ -1,96 +1,96 @@
-//! What a job answers: chunks, appended in order to `rbee.tok.<tenant>.<job>` and republished as `rbee.out...`.
+//! Output of jobs: chunks, appended in order to `rbee.tok.<tenant>.<job>` and republished on `rbee.out.<tenant>.<job>`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Failure, HiveName, ModelName, ToolCall, WorkerName};
 
-/// One appended piece of a job's output.
+/// Chunk: one appended piece of a job's output.
 ///
-/// A job's output is `started`, any number of `tokens` (and of `resumed`, where a worker was lost or has paused), then
-/// one of `done` or `error`, after which nothing comes. Token indices count the answer's tokens from 0 and never repeat or skip.
-/// Where vectors were asked for, `embeddings` stand in the place of `tokens`, and indices count the inputs.
+/// The output of a job is `started`, any number of `tokens`, and one of `done` or `error`, which is the last. If a worker
+/// was lost or returned the job, `resumed` follows in between. Indices count the tokens of the answer from 0 and never
+/// repeat or skip. The output of an embeddings job has `embeddings` in place of `tokens`; its indices count the inputs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Chunk {
-    /// A worker has taken the job.
+    /// A worker took the job.
     Started {
-        /// The model that answers.
+        /// Model that answers.
         model: ModelName,
-        /// Where it runs.
+        /// Hive of the worker.
         hive: HiveName,
-        /// Which worker it is.
+        /// Name of the worker.
         worker: WorkerName,
-        /// The seed of its random draws: the request's, or one that was drawn for it; 0 where nothing is drawn.
+        /// Seed of the random draws: the seed of the request, or a drawn one. 0 for embeddings, which draw nothing.
         seed: u64,
-        /// Tokens of the rendered prompt, or of all inputs.
+        /// Number of tokens of the rendered prompt, or of all inputs.
         prompt_tokens: u32,
     },
-    /// Another worker goes on where the last one stopped.
+    /// Another worker continues where the previous one stopped.
     Resumed {
-        /// Where it runs.
+        /// Hive of the worker.
         hive: HiveName,
-        /// Which worker it is.
+        /// Name of the worker.
         worker: WorkerName,
-        /// The delivery that it works on, from 2 up.
+        /// Attempt: number of this delivery of the job, from 2.
         attempt: u64,
-        /// The index of the next token or input.
+        /// Index of the next token or input.
         index: u32,
     },
-    /// Its worker has given it back in good order, and another goes on. Without this word before a `resumed` the worker
-    /// before was lost.
+    /// The worker returned the job to the queue, and another worker will continue it. A `resumed` without a preceding
+    /// `paused` means that the previous worker was lost.
     Paused {
-        /// The index of the next token or input.
+        /// Index of the next token or input.
         index: u32,
     },
     /// Tokens of the answer.
     Tokens {
-        /// The index of the first of them.
+        /// Index of the first token.
         index: u32,
-        /// Their ids in the model's vocabulary.
+        /// Token ids in the model's vocabulary.
         ids: Vec<u32>,
-        /// The text that is certain now. It may lag behind the ids: a character is never split, and what could become
-        /// a stop string is held back.
+        /// Text that is final. It may lag behind the ids: a character is never split, and text that may turn out to be
+        /// the start of a stop string is held back.
         text: String,
-        /// What the model thought there, before it answered; certain as `text` is.
+        /// Reasoning of the model before its answer. Final, as `text` is.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         reasoning: String,
-        /// Calls of tools that are complete there. What they were read from is in no text.
+        /// Tool calls that are complete. The tokens that they were parsed from are not part of any text.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         calls: Vec<ToolCall>,
-        /// How probable each of them was; empty where nobody has asked for it.
+        /// Log probability of each token. Empty unless the request asks for `logprobs`.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         logprobs: Vec<TokenLogprob>,
     },
-    /// Vectors of inputs, in their order, one in one of the two lists for each.
+    /// Vectors of consecutive inputs: one entry per input, all in one of the two lists.
     Embeddings {
-        /// The index of the first of these inputs.
+        /// Index of the first input.
         index: u32,
-        /// The vectors, as numbers.
+        /// Vectors as lists of numbers.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         vectors: Vec<Vec<f32>>,
-        /// The vectors, as 32-bit floats, little-endian, in base64: where that was asked for.
+        /// Vectors as 32-bit little-endian floats in base64, if the request asks for `base64`.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         base64: Vec<String>,
     },
     /// The answer is complete.
     Done {
-        /// How many tokens were made, or inputs answered.
+        /// Number of tokens generated, or of inputs answered.
         index: u32,
-        /// Why it ended.
+        /// Reason for the end of the answer.
         finish_reason: FinishReason,
-        /// What it took.
+        /// Tokens used.
         usage: Usage,
     },
-    /// There will be no (further) answer.
+    /// The job failed. Nothing follows.
     Error {
-        /// Why.
+        /// Reason of the failure.
         error: Failure,
     },
 }
 
 impl Chunk {
-    /// Tokens and their text, with nothing besides.
+    /// Chunk of tokens with their text and nothing else.
     pub fn tokens(index: u32, ids: Vec<u32>, text: impl Into<String>) -> Self {
         Self::Tokens {
             index,
@@ -102,7 +102,7 @@ impl Chunk {
         }
     }
 
-    /// Whether nothing comes after it.
+    /// True for `done` and `error`, which end the output.
     pub fn is_last(&self) -> bool {
         match self {
             Self::Done { .. } | Self::Error { .. } => true,
@@ -115,32 +115,32 @@ impl Chunk {
     }
 }
 
-/// How probable a token was, by the model alone: before temperature, penalties, biases and whatever else was asked for.
+/// Log probability of a token as the model computed it: before temperature, penalties, biases and other adjustments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenLogprob {
     /// The token.
     pub token: TokenScore,
-    /// The likeliest tokens there, as many as were asked for, likeliest first.
+    /// Most likely tokens at this position, most likely first; as many as `top_logprobs` asks for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub top: Vec<TokenScore>,
 }
 
-/// A token with its probability.
+/// Token with its log probability.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenScore {
-    /// Its id in the model's vocabulary.
+    /// Token id in the model's vocabulary.
     pub id: u32,
-    /// Its text; U+FFFD stands for bytes that are none by themselves. Empty for a control token.
+    /// Text of the token. U+FFFD replaces bytes that are not valid UTF-8 on their own. Empty for a control token.
     pub text: String,
-    /// Its bytes, where the text does not tell them.
+    /// Bytes of the token, if they are not valid UTF-8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bytes: Vec<u8>,
-    /// The natural logarithm of its probability.
+    /// Natural logarithm of the probability.
     pub logprob: f32,
 }
 
 impl TokenScore {
-    /// A token that stands for `bytes`.
+    /// Score of the token that stands for `bytes`.
     pub fn new(id: u32, bytes: &[u8], logprob: f32) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self { id, text: text.to_owned(), bytes: Vec::new(), logprob },
@@ -148,37 +148,37 @@ impl TokenScore {
         }
     }
 
-    /// What it stands for: any part of a text, not always whole characters.
+    /// Bytes that the token stands for. They are not always whole characters.
     pub fn bytes(&self) -> &[u8] {
         if self.bytes.is_empty() { self.text.as_bytes() } else { &self.bytes }
     }
 }
 
-/// Why an answer ended (the words of the OpenAI API).
+/// Reason for the end of an answer, as in the OpenAI API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// The model ended it, or a stop string was met.
+    /// The model ended the answer, or a stop string occurred.
     Stop,
-    /// The limit of tokens was reached.
+    /// The token limit was reached.
     Length,
-    /// The model ended it, and called tools.
+    /// The model ended the answer and called tools.
     ToolCalls,
 }
 
-/// Tokens counted for a job (the names of the OpenAI API).
+/// Tokens used by a job, as in the OpenAI API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Usage {
-    /// Tokens of the rendered prompt.
+    /// Number of tokens of the rendered prompt.
     pub prompt_tokens: u32,
-    /// Tokens of the answer.
+    /// Number of tokens of the answer.
     pub completion_tokens: u32,
-    /// Both together.
+    /// Sum of both.
     pub total_tokens: u32,
 }
 
 impl Usage {
-    /// Counts a prompt and its answer.
+    /// Usage of a prompt and its answer.
     pub fn new(prompt_tokens: u32, completion_tokens: u32) -> Self {
         Self { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
     }
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scored_token_keeps_its_bytes_whether_they_are_text_or_not() {
+    fn a_token_score_keeps_bytes_that_are_not_utf_8() {
         for bytes in [" bee".as_bytes(), b"\xE2\x82", b"", "\u{FFFD}".as_bytes()] {
             let json = serde_json::to_string(&TokenScore::new(7, bytes, -0.5)).expect("serializes");
             let read: TokenScore = serde_json::from_str(&json).expect("reads");
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_without_anything_besides_are_written_as_ever() {
+    fn empty_fields_of_tokens_are_left_out() {
         let chunk = Chunk::tokens(3, vec![1, 2], "a");
         let json = r#"{"type":"tokens","index":3,"ids":[1,2],"text":"a"}"#;
         assert_eq!(serde_json::to_string(&chunk).expect("serializes"), json);

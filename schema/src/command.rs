@@ -1,73 +1,73 @@
-//! Commands: what the queen wants a hive to do, and what a worker is told.
+//! Commands to hives, and control messages to workers and queens.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{ModelName, ModelReference, ModelSpec, WorkerName};
 
-/// A command to a hive, on `rbee.cmd.hive.<hive>`; durable, and expired when nobody took it for a minute.
+/// Command to a hive, on `rbee.cmd.hive.<hive>`. Stored, and expired if the hive does not take it within a minute.
 ///
-/// The header `Rbee-Term` holds the term of the queen who commands: a hive refuses a term that is over. A command without
-/// it is a person's.
+/// The header `Rbee-Term` holds the term of the queen that issued the command. A hive refuses commands of an earlier term
+/// than it knows. A command without the header comes from a person.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum HiveCommand {
-    /// Start a worker. Answered by its `spawned` or `failed` event. Idempotent by the worker's name.
+    /// Start a worker. Answered by its event `spawned` or `failed`. Repeating the command with the same name has no effect.
     Spawn {
-        /// Its name, chosen by who commands.
+        /// Name of the worker, chosen by the sender.
         worker: WorkerName,
-        /// The model's name.
+        /// Name of the model.
         model: ModelName,
-        /// How to serve it.
+        /// Declaration of the model.
         spec: ModelSpec,
     },
-    /// End a worker for good. Answered by its `removed` event.
+    /// Stop a worker for good. Answered by its event `removed`.
     Stop {
-        /// Which worker.
+        /// Name of the worker.
         worker: WorkerName,
-        /// Why, in words.
+        /// Reason in plain text.
         #[serde(default)]
         why: String,
-        /// The way in which the worker is stopped; default `drain`.
+        /// Stop mode; default `drain`.
         #[serde(default)]
         mode: StopMode,
     },
-    /// Start a worker anew that was given up or waits for its next try. Answered by its `spawned` event.
+    /// Restart a worker at once that was given up or waits for its restart backoff. Answered by its event `spawned`.
     Reset {
-        /// Which worker.
+        /// Name of the worker.
         worker: WorkerName,
     },
-    /// Take no further workers, let those that run finish their jobs, and end them. Answered by `draining`, then one
-    /// `drained` for each worker; the hive stays.
+    /// Drain the hive: take no further workers, let the running ones finish their jobs, and stop them. Answered by
+    /// `draining`, and by one `drained` for each worker. The hive itself continues.
     Drain {
-        /// Why, in words.
+        /// Reason in plain text.
         #[serde(default)]
         why: String,
     },
     /// Take workers again after a drain. Answered by `resumed`.
     Resume,
-    /// End the hive, after its workers. Answered by `stopped`.
+    /// Stop the hive after its workers. Answered by `stopped`.
     Shutdown {
-        /// Why, in words.
+        /// Reason in plain text.
         #[serde(default)]
         why: String,
-        /// Which run of the hive is meant: a later one is not ended by what came too late. Any, where this is left out.
+        /// Epoch (run number) of the hive that is meant, so that a late command does not stop a later run. Default: any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         epoch: Option<u64>,
     },
     /// Fetch a model file into the hive's store. Answered by `fetched` or `fetch-failed`.
     Fetch {
-        /// Which.
+        /// Model file.
         reference: ModelReference,
     },
     /// Delete a model file from the hive's store. Answered by `file-removed` or `refused`.
     RemoveFile {
-        /// Which.
+        /// Model file.
         reference: ModelReference,
     },
 }
 
-/// The way in which workers are stopped. Each mode is stronger than the one before it; default `drain`.
+/// Mode of stopping workers. Each mode is stronger than the one before it; default `drain`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StopMode {
@@ -80,21 +80,21 @@ pub enum StopMode {
     Kill,
 }
 
-/// What a worker is told, on `rbee.ctl.worker.<hive>.<worker>`; not stored.
+/// Control message to a worker, on `rbee.ctl.worker.<hive>.<worker>`. Not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "control", rename_all = "kebab-case")]
 pub enum WorkerControl {
-    /// Take no further jobs, finish what runs, and end.
+    /// Take no further jobs, finish the running ones, and end.
     Drain,
 }
 
-/// What every queen is told, on `rbee.ctl.queen`; not stored.
+/// Control message to all queens, on `rbee.ctl.queen`. Not stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "control", rename_all = "kebab-case")]
 pub enum QueenControl {
-    /// End. Hives and workers are not touched by that.
+    /// Stop. Hives and workers continue.
     Stop {
-        /// Why, in words.
+        /// Reason in plain text.
         #[serde(default)]
         why: String,
     },

@@ -1,4 +1,4 @@
-//! The list of all documents that cross the bus, each with its JSON Schema: what the generated files are made from.
+//! List of all documents that cross the bus, with their JSON Schemas. The generated files in `schemas/` are made from it.
 
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 
@@ -8,12 +8,12 @@ use crate::{
     QueenControl, QueenEvent, WorkerControl, WorkerEvent, WorkerHeartbeat, WorkerRecord, api,
 };
 
-/// A kind of document and its JSON Schema (draft 2020-12, every definition inlined or in `$defs`).
+/// Kind of document with its JSON Schema (draft 2020-12; every definition is inlined or in `$defs`).
 #[derive(Debug, Clone)]
 pub struct Document {
-    /// Its name in kebab case: the file `schemas/<name>.json` and the message in the AsyncAPI document.
+    /// Name in kebab case: the file `schemas/<name>.json`, and the message in the AsyncAPI document.
     pub name: &'static str,
-    /// Its schema.
+    /// JSON Schema of the document.
     pub schema: Schema,
 }
 

@@ -1,6 +1,6 @@
-//! A job for vectors of texts: the request body of the OpenAI embeddings API, where `model` is optional (the subject names it).
+//! Embeddings jobs: the request body of the OpenAI embeddings API. `model` is optional, because the subject names the model.
 //!
-//! Shapes: <https://platform.openai.com/docs/api-reference/embeddings/create>. Fields that are not listed here are tolerated.
+//! Format: <https://platform.openai.com/docs/api-reference/embeddings/create>. Unknown fields are tolerated.
 
 use std::fmt;
 
@@ -12,80 +12,80 @@ use serde::{
 
 use crate::{Failure, FailureCode, job::read};
 
-/// Inputs of one request.
+/// Maximum number of inputs of one request, as in the OpenAI API.
 const MAX_INPUTS: usize = 2048;
 
-/// Texts whose vectors are wanted.
+/// Request for the embeddings of texts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EmbeddingsRequest {
-    /// The model's name. Where the subject names it, this may be left out.
+    /// Name of the model. Optional if the subject names the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The texts: one or a list of them, each as text or as tokens of the model. At most 2,048.
+    /// Input texts: one, or a list of at most 2,048. Each is a text or a list of token ids.
     #[serde(deserialize_with = "inputs")]
     #[schemars(schema_with = "inputs_schema")]
     pub input: Vec<EmbeddingInput>,
-    /// How many numbers of each vector are wanted, for models that were made to be cut; default: all.
+    /// Number of dimensions of each vector, for models whose vectors may be shortened. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub dimensions: Option<u32>,
-    /// How vectors are written; default `float`.
+    /// Encoding of the vectors; default `float`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding_format: Option<EncodingFormat>,
 }
 
-/// One text.
+/// One input text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EmbeddingInput {
-    /// As text.
+    /// Plain text.
     Text(String),
-    /// As tokens of the model, without those that stand before and behind every text.
+    /// Token ids of the model, without the special tokens that surround every text.
     Tokens(Vec<u32>),
 }
 
-/// How vectors are written.
+/// Encoding of vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum EncodingFormat {
-    /// As lists of numbers.
+    /// Lists of numbers.
     #[default]
     Float,
-    /// As 32-bit floats, little-endian, in base64.
+    /// 32-bit little-endian floats in base64.
     Base64,
 }
 
 impl EmbeddingsRequest {
-    /// Reads and checks a body.
+    /// Parses and checks a body.
     ///
     /// # Errors
-    /// `body-too-large`, `invalid-json`, or `invalid-request` with the path of the field that is wrong.
+    /// `body-too-large`, `invalid-json`, or `invalid-request` with the path of the invalid field.
     pub fn from_json(body: &[u8]) -> Result<Self, Failure> {
-        let meant = |failure| match Self::is_chat(body) {
+        let hint = |failure| match Self::is_chat(body) {
             true => invalid("the body is a chat with `messages`: the model computes embeddings, which have `input`"),
             false => failure,
         };
-        let request: Self = read(body).map_err(meant)?;
+        let request: Self = read(body).map_err(hint)?;
         request.check()?;
         Ok(request)
     }
 
-    /// Whether a body is meant as one of these: it has an `input`, and no chat.
+    /// True if a body is meant as an embeddings request: it has `input` and no `messages`.
     pub fn matches(body: &[u8]) -> bool {
-        Fields::of(body).is_some_and(|fields| fields.input.is_some() && fields.messages.is_none())
+        Fields::parse(body).is_some_and(|fields| fields.input.is_some() && fields.messages.is_none())
     }
 
     fn is_chat(body: &[u8]) -> bool {
-        Fields::of(body).is_some_and(|fields| fields.input.is_none() && fields.messages.is_some())
+        Fields::parse(body).is_some_and(|fields| fields.input.is_none() && fields.messages.is_some())
     }
 
     fn check(&self) -> Result<(), Failure> {
         match self.input.len() {
             0 => return Err(invalid("input is empty: send at least one text")),
             1..=MAX_INPUTS => {}
-            count => return Err(invalid(format!("input has {count} texts: at most {MAX_INPUTS} are possible"))),
+            count => return Err(invalid(format!("input has {count} texts: at most {MAX_INPUTS} are allowed"))),
         }
         if self.input.iter().any(|input| matches!(input, EmbeddingInput::Tokens(ids) if ids.is_empty())) {
-            return Err(invalid("input holds a list of no tokens: leave it out"));
+            return Err(invalid("input contains an empty list of tokens: leave it out"));
         }
         if self.dimensions == Some(0) {
             return Err(invalid("dimensions is 0: expected at least 1, or leave it out"));
@@ -94,7 +94,7 @@ impl EmbeddingsRequest {
     }
 }
 
-/// What tells requests apart.
+/// Fields that distinguish an embeddings request from a chat.
 #[derive(Deserialize)]
 struct Fields {
     input: Option<IgnoredAny>,
@@ -102,7 +102,7 @@ struct Fields {
 }
 
 impl Fields {
-    fn of(body: &[u8]) -> Option<Self> {
+    fn parse(body: &[u8]) -> Option<Self> {
         serde_json::from_slice(body).ok()
     }
 }
@@ -120,7 +120,7 @@ impl Serialize for EmbeddingInput {
     }
 }
 
-/// A text, a list of texts, a list of tokens, or a list of lists of tokens.
+/// Parses a text, a list of texts, a list of tokens, or a list of lists of tokens.
 fn inputs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EmbeddingInput>, D::Error> {
     struct Inputs;
 
@@ -128,7 +128,7 @@ fn inputs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EmbeddingInp
         type Value = Vec<EmbeddingInput>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a text, a list of texts, a list of tokens or a list of those")
+            f.write_str("a text, a list of texts, a list of tokens, or a list of lists of tokens")
         }
         fn visit_str<E: de::Error>(self, one: &str) -> Result<Self::Value, E> {
             Ok(vec![EmbeddingInput::Text(one.to_owned())])
@@ -142,7 +142,7 @@ fn inputs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EmbeddingInp
                 }
             }
             match (inputs.is_empty(), tokens.is_empty()) {
-                (false, false) => Err(de::Error::custom("tokens beside texts: expected the one or the other")),
+                (false, false) => Err(de::Error::custom("mixes tokens and texts: expected one kind")),
                 (true, false) => Ok(vec![EmbeddingInput::Tokens(tokens)]),
                 (_, true) => Ok(inputs),
             }
@@ -152,7 +152,7 @@ fn inputs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EmbeddingInp
     deserializer.deserialize_any(Inputs)
 }
 
-/// What stands in the list.
+/// One element of the list.
 enum Item {
     Input(EmbeddingInput),
     Token(u32),
@@ -172,7 +172,7 @@ impl<'de> Deserialize<'de> for Item {
                 Ok(Item::Input(EmbeddingInput::Text(text.to_owned())))
             }
             fn visit_u64<E: de::Error>(self, token: u64) -> Result<Item, E> {
-                let token = u32::try_from(token).map_err(|_| E::custom(format!("{token} is no token")))?;
+                let token = u32::try_from(token).map_err(|_| E::custom(format!("{token} is not a token id")))?;
                 Ok(Item::Token(token))
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut tokens: A) -> Result<Item, A::Error> {
@@ -191,7 +191,7 @@ impl<'de> Deserialize<'de> for Item {
 fn inputs_schema(_: &mut SchemaGenerator) -> Schema {
     let tokens = serde_json::json!({ "type": "array", "items": { "type": "integer", "minimum": 0 } });
     json_schema!({
-        "description": "The texts: one or a list of them, each as text or as tokens of the model. At most 2,048.",
+        "description": "Input texts: one, or a list of at most 2,048. Each is a text or a list of token ids.",
         "anyOf": [
             { "type": "string" },
             { "type": "array", "items": { "type": "string" } },
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_and_tokens_come_alone_or_in_lists() {
+    fn input_is_a_text_or_tokens_or_a_list_of_either() {
         let text = |text: &str| EmbeddingInput::Text(text.to_owned());
         for (input, expected) in [
             (r#""a""#, vec![text("a")]),
@@ -224,14 +224,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_request_is_refused_by_field() {
+    fn an_invalid_request_is_refused_by_field() {
         let many = format!("[{}]", vec!["\"a\""; MAX_INPUTS + 1].join(","));
         for (input, words) in [
             ("[]", "input is empty"),
-            ("[[]]", "a list of no tokens"),
-            (r#"["a",1]"#, "input: tokens beside texts"),
+            ("[[]]", "an empty list of tokens"),
+            (r#"["a",1]"#, "input: mixes tokens and texts"),
             ("[-1]", "input[0]"),
-            ("[4294967296]", "is no token"),
+            ("[4294967296]", "is not a token id"),
             ("{}", "expected a text, a list of texts"),
             (many.as_str(), "2049 texts"),
         ] {
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_read_as_it_was_written() {
+    fn a_request_is_parsed_as_it_was_written() {
         let request = EmbeddingsRequest {
             model: None,
             input: vec![EmbeddingInput::Text("a".into()), EmbeddingInput::Tokens(vec![1])],

@@ -1,20 +1,20 @@
-//! What a model takes of a machine, reckoned before any of it is taken.
+//! Memory estimates of models.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The memory that a worker reckons to need for its model, in bytes.
+/// Memory that a worker expects to use for its model, in bytes. It is computed before any of it is allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct MemoryEstimate {
-    /// The program with its tokenizer and chat template.
+    /// The program with the tokenizer and the chat template.
     pub program_bytes: u64,
-    /// The weights, packed for products.
+    /// The weights, packed for matrix products.
     pub weights_bytes: u64,
-    /// Keys and values of tokens: all that the cache may take.
+    /// The KV cache at its full capacity.
     pub cache_bytes: u64,
-    /// What a step of all sequences writes between products.
+    /// Intermediate results of one step over all sequences.
     pub workspace_bytes: u64,
-    /// The most of it at any time. Some of the file is part of it while the model is loaded, and cache and workspace are
-    /// afterwards.
+    /// Peak memory. The peak may be during loading, when part of the model file is in memory, or afterwards, with cache and
+    /// workspace.
     pub total_bytes: u64,
 }

@@ -1,77 +1,77 @@
-//! Failures on the wire: a stable code, a message in words, and whether a retry can help.
+//! Failures on the wire: a stable code, a message for people, and a retry hint.
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Why something could not be done. Codes are stable; messages are for people.
+/// Code of a failure. Codes are stable; messages are for people and may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum FailureCode {
     /// The body is not JSON.
     InvalidJson,
-    /// The body is JSON, but not a valid request.
+    /// The body is JSON but not a valid request.
     InvalidRequest,
-    /// The body is larger than a job may be.
+    /// The body is larger than a job may be (512 KiB).
     BodyTooLarge,
-    /// No model of that name is declared.
+    /// No model with this name is declared.
     UnknownModel,
-    /// No job of that id is known.
+    /// No job with this id is known.
     UnknownJob,
-    /// No worker of that name is known.
+    /// No worker with this name is known.
     UnknownWorker,
-    /// Prompt and answer together do not fit the model's context.
+    /// Prompt and answer together exceed the context length of the model.
     ContextExceeded,
-    /// Somebody cancelled the job.
+    /// The job was cancelled.
     Cancelled,
-    /// The job was tried too often; each try ended its worker.
+    /// The job was attempted too often: each attempt ended its worker.
     TriedTooOften,
-    /// Too many jobs of this kind are waiting.
+    /// Too many jobs of this model, class and tenant are waiting.
     QueueFull,
-    /// The model's file is not there or cannot be read.
+    /// The model file does not exist or cannot be read.
     ModelMissing,
-    /// The model's file is damaged or is not what its name says.
+    /// The model file is damaged, or its content does not match its name.
     ModelInvalid,
-    /// The model is of a kind that the worker cannot run.
+    /// The worker does not support this kind of model.
     ModelUnsupported,
-    /// Every port of the hive's range is leased or held by others.
+    /// Every port of the hive's range is leased, or bound by another process.
     PortsExhausted,
-    /// The machine has too little memory for another worker of this size.
+    /// The machine has too little free memory for another worker of this size.
     MemoryShort,
-    /// The disk has too little room for the model file.
+    /// The disk has too little free space for the model file.
     DiskFull,
-    /// The machine lacks the device that the model asks for.
+    /// The machine lacks the device that the model requires.
     DeviceMissing,
-    /// The hive runs as many workers as it may.
+    /// The hive runs its maximum number of workers.
     HiveFull,
-    /// The hive drains and takes no further workers.
+    /// The hive is draining and takes no further workers.
     HiveDraining,
-    /// The model file could not be fetched: the network or the hub failed.
+    /// The model file could not be fetched: the network or the Hub failed.
     FetchFailed,
-    /// The hub refuses access to the model file.
+    /// The Hub denies access to the model file.
     AccessDenied,
     /// The worker could not be started.
     SpawnFailed,
     /// The worker did not become ready in time.
     ReadyTimeout,
-    /// The worker needed more memory than its limit.
+    /// The worker exceeded its memory limit.
     OutOfMemory,
-    /// The worker ended too often; it is tried again only rarely.
+    /// The worker is in a crash loop: it exited too often and is retried rarely.
     CrashLoop,
-    /// There is no hive that could run the model.
+    /// No hive can run the model.
     NoCapacity,
-    /// A command was older than what the hive knows.
+    /// The command is outdated: it names an earlier term or epoch than the hive knows.
     StaleCommand,
-    /// The answer did not come in time.
+    /// No answer arrived in time.
     TimedOut,
-    /// Something that must not happen. A defect: please report it.
+    /// An internal error. It is a bug in rbee; please report it.
     Internal,
 }
 
 impl FailureCode {
-    /// The code as it stands on the wire.
+    /// Code as it is written on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InvalidJson => "invalid-json",
@@ -106,7 +106,7 @@ impl FailureCode {
         }
     }
 
-    /// Whether the same request may succeed later without a change.
+    /// True if the same request may succeed later without a change.
     pub fn is_retryable(self) -> bool {
         match self {
             Self::QueueFull
@@ -148,21 +148,21 @@ impl fmt::Display for FailureCode {
     }
 }
 
-/// A failure as it is told to whoever asked.
+/// Failure as it is reported to the requester.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{message} ({code})")]
 pub struct Failure {
-    /// What kind of failure it is.
+    /// Stable code of the failure.
     pub code: FailureCode,
-    /// What was tried, what was found, what to do.
+    /// Message for people: what was attempted, what was found, and what to do.
     pub message: String,
-    /// Whether the same request may succeed later without a change.
+    /// True if the same request may succeed later without a change.
     #[serde(default)]
     pub retryable: bool,
 }
 
 impl Failure {
-    /// A failure; whether a retry can help follows from the code.
+    /// Failure with this code and message; `retryable` follows from the code.
     pub fn new(code: FailureCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), retryable: code.is_retryable() }
     }

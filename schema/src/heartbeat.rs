@@ -1,64 +1,65 @@
-//! Heartbeats: what a hive and a worker tell about themselves, whole each time. Not stored.
+//! Heartbeats of hives and workers, on `rbee.beat.<hive>` and `rbee.beat.<hive>.<worker>`. Each is complete and not stored.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{JobId, ModelName, Tenant};
 
-/// A worker's heartbeat: every second, and at once when a job comes or goes.
+/// Heartbeat of a worker, sent every second, and at once when a job starts or ends.
 ///
-/// It is also the worker's claim on its jobs: the hive gives back what the last beat of a dead worker names.
+/// A heartbeat is also the worker's claim on its jobs: when the worker ends, its hive returns the jobs that the last
+/// heartbeat named to the queue.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerHeartbeat {
-    /// The model that it serves.
+    /// Model that the worker serves.
     pub model: ModelName,
-    /// Which run of the worker this is.
+    /// Epoch: number of this run of the worker.
     pub epoch: u64,
-    /// How many jobs it can run at a time.
+    /// Number of jobs that the worker runs at once.
     pub slots: u32,
-    /// The jobs that it runs.
+    /// Jobs that the worker runs.
     #[serde(default)]
     pub jobs: Vec<JobInFlight>,
-    /// Tokens made since it started, or read, where it computes embeddings.
+    /// Tokens generated since the worker started. For an embeddings model: tokens read.
     #[serde(default)]
     pub tokens: u64,
-    /// Steps of the engine since it started, those that read a prompt too; a counter that stands still with jobs in
-    /// flight means that it hangs.
+    /// Steps of the engine since the worker started, including those that read prompts. A worker with jobs whose counter
+    /// does not change is hung.
     #[serde(default)]
     pub steps: u64,
     /// Resident memory in bytes.
     #[serde(default)]
     pub memory_bytes: u64,
-    /// What it remembers of prompts, where its engine does.
+    /// Statistics of the prompt cache, if the worker's engine has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<PromptCacheStats>,
 }
 
-/// What a worker remembers of prompts and answers, so that those which begin alike are not computed again. What was unused
-/// for the longest time is forgotten first.
+/// Statistics of a worker's prompt cache, which keeps the keys and values of earlier prompts and answers for requests that
+/// begin alike. The least recently used entries are evicted first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PromptCacheStats {
-    /// Tokens with which jobs began, since it started: prompts, and answers that were resumed.
+    /// Tokens looked up since the worker started: the prompts of jobs, and the answers that jobs resumed.
     pub lookup_tokens: u64,
-    /// How many of them were remembered.
+    /// Tokens among `lookup_tokens` that were found in the cache.
     pub hit_tokens: u64,
-    /// The memory that it may take, in bytes.
+    /// Capacity of the cache in bytes.
     pub limit_bytes: u64,
-    /// What jobs that run use of it.
+    /// Bytes used by running jobs.
     pub used_bytes: u64,
-    /// What is remembered for others besides.
+    /// Bytes kept for later jobs.
     pub idle_bytes: u64,
-    /// What was forgotten to make room, since it started.
+    /// Bytes evicted since the worker started.
     pub evicted_bytes: u64,
 }
 
 impl PromptCacheStats {
-    /// The share of tokens that were remembered, from 0 to 1; `None` where none was asked for yet.
+    /// Share of looked-up tokens that were found, from 0 to 1. `None` before the first lookup.
     pub fn hit_rate(&self) -> Option<f64> {
         (self.lookup_tokens > 0).then(|| self.hit_tokens as f64 / self.lookup_tokens as f64)
     }
 
-    /// Those of several workers together.
+    /// Sum of the statistics of several workers.
     pub fn sum(caches: impl IntoIterator<Item = Self>) -> Self {
         caches.into_iter().fold(Self::default(), |sum, next| Self {
             lookup_tokens: sum.lookup_tokens + next.lookup_tokens,
@@ -74,41 +75,41 @@ impl PromptCacheStats {
 /// A job that a worker runs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct JobInFlight {
-    /// Whose it is.
+    /// Tenant that owns the job.
     pub tenant: Tenant,
-    /// Which it is.
+    /// Id of the job.
     pub job: JobId,
-    /// The JetStream acknowledgement subject of this delivery: `-NAK` to it gives the job back.
+    /// JetStream acknowledgement subject of this delivery. Publishing `-NAK` to it returns the job to the queue.
     pub ack: String,
 }
 
-/// A hive's heartbeat: every second.
+/// Heartbeat of a hive, sent every second.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HiveHeartbeat {
-    /// Which run of the hive this is.
+    /// Epoch: number of this run of the hive.
     pub epoch: u64,
-    /// Workers with a process.
+    /// Number of workers that have a process.
     pub workers: u32,
-    /// Ports that it has leased.
+    /// Number of ports that the hive has leased.
     pub ports_leased: u32,
-    /// Ports that it may lease.
+    /// Number of ports that the hive may lease.
     pub ports_total: u32,
-    /// By how much its own clock ticks late, in milliseconds: how overloaded its machine is.
+    /// Delay of the hive's own timers in milliseconds: a measure of how overloaded its machine is.
     #[serde(default)]
     pub late_ms: u64,
-    /// What it has left for further workers, where it knows.
+    /// Resources that are free for further workers, if the hive knows them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free: Option<FreeResources>,
 }
 
-/// What a hive has left for further workers, in bytes.
+/// Resources of a hive that are free for further workers, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct FreeResources {
-    /// Memory, without what running workers have yet to touch.
+    /// Memory. Memory that running workers have reserved and not used yet does not count as free.
     pub memory: u64,
-    /// Disk for model files.
+    /// Disk space for model files.
     pub disk: u64,
-    /// Memory of the graphics card that has most of it, where there is one.
+    /// Memory of the GPU that has the most free, if the machine has a GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_memory: Option<u64>,
 }

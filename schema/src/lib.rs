@@ -1,10 +1,9 @@
 //! The vocabulary of the bus: every message, name and failure code that crosses it.
 //!
-//! Serde types only: nothing here knows a socket, a clock or a task. Each document is one readable JSON object;
-//! readers tolerate fields they do not know, and every field that a reader can fill in itself is optional.
-//! What identifies a message (which hive, which worker, which job) stands in its subject; its time is the broker's.
+//! The crate holds serde types only: no sockets, clocks or tasks. Each document is one readable JSON object. Readers
+//! tolerate unknown fields, and every field that a reader can fill in by itself is optional. The subject of a message
+//! identifies its source (hive, worker, job); the time of a message is the time at which the broker stored it.
 
-mod alert;
 pub mod api;
 mod chunk;
 mod command;
@@ -17,21 +16,21 @@ mod heartbeat;
 mod job;
 mod model;
 mod name;
-mod parse;
 mod protocol;
 mod record;
-mod seal;
 mod settings;
 mod size;
 mod worker_settings;
 
-pub use alert::{AlertEvent, AlertKind};
 pub use chunk::{Chunk, FinishReason, TokenLogprob, TokenScore, Usage};
 pub use command::{HiveCommand, QueenControl, StopMode, WorkerControl};
 pub use document::{Document, documents};
 pub use embedding::{EmbeddingInput, EmbeddingsRequest, EncodingFormat};
 pub use estimate::MemoryEstimate;
-pub use event::{Event, ExitClass, HiveEvent, JobEvent, ModelEvent, PortEvent, QueenEvent, WorkerEvent};
+pub use event::{
+    AlertEvent, AlertKind, AuditEvent, Event, ExitClass, HiveEvent, JobEvent, ModelEvent, PortEvent, QueenEvent,
+    WorkerEvent,
+};
 pub use failure::{Failure, FailureCode};
 pub use heartbeat::{FreeResources, HiveHeartbeat, JobInFlight, PromptCacheStats, WorkerHeartbeat};
 pub use job::{
@@ -40,14 +39,13 @@ pub use job::{
 };
 pub use model::{
     Device, HubFile, Labels, Limits, ModelKind, ModelReference, ModelSpec, PlacementStrategy, Replicas, check_labels,
+    parse_cores, parse_hub_reference, parse_label,
 };
 pub use name::{HiveName, HostName, InvalidName, JobClass, JobId, ModelName, QueenName, Tenant, WorkerName};
-pub use parse::{parse_cores, parse_hub_reference, parse_label};
 pub use protocol::Protocol;
 pub use record::{
     DeadJob, EffectiveLimits, FileRecord, HiveRecord, LeaderRecord, LimitMethod, PortLease, WorkerPhase, WorkerRecord,
 };
-pub use seal::AuditEvent;
 pub use settings::{
     SettingInfo, SettingValue, Settings, check_at_least, check_longer, check_whole_seconds, nearest_name,
     parse_duration, parse_setting, parse_settings, unknown_setting,

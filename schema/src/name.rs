@@ -6,10 +6,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use uuid::Uuid;
 
-/// What every name must match; also the `pattern` of its JSON Schema.
+/// Pattern of every name, as it is written into its JSON Schema.
 const NAME_PATTERN: &str = "^[A-Za-z0-9_-]{1,64}$";
 
-/// A text that is no name.
+/// Text that is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} `{found}` is not a name: expected 1 to 64 characters of A-Z a-z 0-9 _ -")]
 pub struct InvalidName {
@@ -28,12 +28,12 @@ macro_rules! names {
         pub struct $name(String);
 
         impl $name {
-            /// The name as it stands in subjects and keys.
+            /// Name as it is written in subjects and keys.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
-            /// The nearest valid name: characters that a name cannot hold become `-`, and it is cut to 64.
+            /// Nearest valid name of any text: invalid characters become `-`, and the text is cut to 64 characters.
             pub fn from_lossy(text: &str) -> Self {
                 let name: String = text
                     .chars()
@@ -90,36 +90,36 @@ macro_rules! names {
 }
 
 names! {
-    /// A model as people call it: the key of its declaration and the token in job subjects.
+    /// Name of a model: the key of its declaration, and the token in the subjects of its jobs.
     ModelName: "model";
-    /// One hive: the agent of one machine.
+    /// Name of a hive, the agent of one machine.
     HiveName: "hive";
-    /// A machine: the space in which port numbers are unique. Several hives may share one.
+    /// Name of a machine, on which port numbers are unique. Several hives may share a machine.
     HostName: "host";
-    /// One worker over all its restarts; its epoch tells the runs apart.
+    /// Name of a worker over all its restarts. The epoch distinguishes its runs.
     WorkerName: "worker";
-    /// One queen process.
+    /// Name of a queen process.
     QueenName: "queen";
-    /// Whose job it is; output and back-pressure are per tenant.
+    /// Name of the tenant that owns a job. Output and back-pressure are per tenant.
     Tenant: "tenant";
-    /// One job: its `Nats-Msg-Id` where that is a name, else its sequence in the stream.
+    /// Id of a job: its `Nats-Msg-Id` if that is a valid name, else its sequence in the stream.
     JobId: "job";
 }
 
 impl JobId {
-    /// A new id, sortable by time (UUIDv7). Clients choose it themselves, so that they can listen before they publish.
+    /// New id, sortable by time (UUIDv7). Clients choose the id, so that they can subscribe to the output before they publish.
     pub fn generate() -> Self {
         Self(Uuid::now_v7().to_string())
     }
 
-    /// The id of a job that was published without one: its stream sequence, which the publish acknowledgement told.
+    /// Id of a job that was published without one: its stream sequence, as the publish acknowledgement reports it.
     pub fn from_sequence(sequence: u64) -> Self {
         Self(sequence.to_string())
     }
 }
 
 impl WorkerName {
-    /// A new name for a worker of `model`: the model's name, for people, and eight characters against collisions.
+    /// New name for a worker of `model`: the name of the model, for people, and eight characters against collisions.
     pub fn generate(model: &ModelName) -> Self {
         let unique = Uuid::new_v7(uuid::Timestamp::now(uuid::NoContext)).simple().to_string();
         let stem: String = model.as_str().chars().take(55).collect();
@@ -133,22 +133,22 @@ impl Default for Tenant {
     }
 }
 
-/// How urgent a job is. Workers look for interactive jobs first.
+/// Class of a job. Workers take interactive jobs before batch jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobClass {
-    /// Somebody waits for it.
+    /// A person or program waits for the answer.
     #[default]
     Interactive,
-    /// Nobody waits; it may stand behind every interactive job.
+    /// Nobody waits for the answer. Every interactive job goes first.
     Batch,
 }
 
 impl JobClass {
-    /// Both classes, most urgent first.
+    /// Both classes, interactive first.
     pub const ALL: [Self; 2] = [Self::Interactive, Self::Batch];
 
-    /// The class as it stands in subjects.
+    /// Class as it is written in subjects.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Interactive => "interactive",
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_one_to_64_word_characters() {
+    fn a_name_has_1_to_64_word_characters() {
         for good in ["a", "smollm2", "A_b-9", &"x".repeat(64)] {
             assert!(good.parse::<ModelName>().is_ok(), "{good}");
         }
@@ -193,13 +193,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_nearest_name_of_any_text_is_a_name(text in ".*") {
+        fn the_nearest_name_of_any_text_is_valid(text in ".*") {
             prop_assert!(HostName::from_lossy(&text).as_str().parse::<HostName>().is_ok());
         }
     }
 
     #[test]
-    fn a_generated_worker_name_holds_its_model_and_is_new() {
+    fn a_generated_worker_name_is_valid_and_unique() {
         let model: ModelName = "m".repeat(64).parse().expect("name");
         let (one, two) = (WorkerName::generate(&model), WorkerName::generate(&model));
         assert_ne!(one, two);

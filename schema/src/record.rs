@@ -1,4 +1,4 @@
-//! What is kept in key-value buckets and in the dead-letter stream.
+//! Documents in key-value buckets and in the dead-letter stream.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,34 +8,34 @@ use crate::{
     ModelSpec, Protocol, QueenName, Tenant, WorkerName,
 };
 
-/// Where a worker is in its life. `hive/decide/worker` holds the state machine.
+/// Phase of a worker. `hive/src/decide/worker` holds the state machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WorkerPhase {
-    /// Wanted; nothing is done yet.
+    /// The worker is requested. Its process does not exist yet.
     Requested,
-    /// Its process is being started.
+    /// The hive is starting the process.
     Spawning,
-    /// Its process reads the model.
+    /// The process is loading the model.
     Loading,
-    /// It takes jobs. Busy or idle follows from its slots.
+    /// The worker takes jobs. Busy and idle are not phases: they follow from the jobs that it runs.
     Ready,
-    /// It took jobs, and is silent or frozen. It may come back.
+    /// The worker was ready and now sends no heartbeats or is frozen. It may recover.
     Suspect,
-    /// It takes no further jobs and finishes what runs.
+    /// The worker takes no further jobs and finishes those that it runs.
     Draining,
-    /// Its process was told to end.
+    /// The process was asked to end, or killed.
     Stopping,
-    /// It ended and will be started again.
+    /// The process ended. The hive restarts it after a backoff.
     Backoff,
-    /// It ended too often and is tried again only rarely.
+    /// The process ended too often. The hive retries it rarely.
     CrashLoop,
-    /// It ended and will not be started again.
+    /// The process ended and is not restarted.
     Failed,
 }
 
 impl WorkerPhase {
-    /// The phase in one word.
+    /// Phase as it is written on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Requested => "requested",
@@ -52,47 +52,47 @@ impl WorkerPhase {
     }
 }
 
-/// One worker, as its hive knows it: bucket `workers`, key `<hive>.<worker>`.
+/// Record of a worker, written by its hive: bucket `workers`, key `<hive>.<worker>`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerRecord {
-    /// What it serves.
+    /// Model that the worker serves.
     pub model: ModelName,
-    /// Where it is in its life.
+    /// Phase of the worker.
     pub phase: WorkerPhase,
-    /// Which run this is, from 1.
+    /// Epoch: number of this run of the worker, from 1.
     pub epoch: u64,
-    /// Its process.
+    /// Process id, while a process exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// Its port.
+    /// TCP port, while the worker has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// How many jobs it can run at a time.
+    /// Number of jobs that the worker runs at once.
     pub slots: u32,
-    /// Exits in a row without a stable run between them.
+    /// Number of consecutive exits without a stable run in between.
     #[serde(default)]
     pub exits: u32,
-    /// What it may use, and who enforces that.
+    /// Limits that apply to the worker, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<EffectiveLimits>,
-    /// Why it ended, where it failed.
+    /// Reason of the failure, if the worker failed or is in a crash loop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// The declaration that it was started with.
+    /// Declaration that the worker was started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<ModelSpec>,
 }
 
-/// What a worker may use, and who sees to it.
+/// Limits that apply to a worker, and the mechanism that enforces them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EffectiveLimits {
-    /// What it may use.
+    /// The limits.
     pub limits: Limits,
-    /// Who limits its memory and processor time.
+    /// Mechanism that enforces the limits on memory and CPU time.
     pub method: LimitMethod,
 }
 
-/// Who limits memory and processor time. Open files are always limited by RLIMIT_NOFILE.
+/// Mechanism that enforces limits on memory and CPU time. Open files are always limited by RLIMIT_NOFILE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LimitMethod {
@@ -100,12 +100,12 @@ pub enum LimitMethod {
     CgroupV2,
     /// The memory and cpu controllers of cgroup v1.
     CgroupV1,
-    /// RLIMIT_DATA, for memory alone: no cgroup may be made here, and processor time is not limited.
+    /// RLIMIT_DATA, for memory alone. The hive cannot create cgroups here, and CPU time is not limited.
     RlimitData,
 }
 
 impl LimitMethod {
-    /// Its name on the wire.
+    /// Name of this mechanism on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CgroupV2 => "cgroup-v2",
@@ -115,117 +115,117 @@ impl LimitMethod {
     }
 }
 
-/// One hive: bucket `hives`, key `<hive>`; it lapses when the hive is gone.
+/// Record of a hive: bucket `hives`, key `<hive>`. The key expires when the hive is gone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HiveRecord {
-    /// Which run of the hive this is.
+    /// Epoch: number of this run of the hive.
     pub epoch: u64,
-    /// The version of its program.
+    /// Version of the hive's program.
     pub version: String,
-    /// Its machine.
+    /// Name of the hive's machine.
     pub host: HostName,
-    /// The first port that it may lease.
+    /// First port that the hive may lease.
     pub first_port: u16,
-    /// The last port that it may lease.
+    /// Last port that the hive may lease.
     pub last_port: u16,
-    /// Its process.
+    /// Process id of the hive.
     #[serde(default)]
     pub pid: u32,
-    /// Its state folder, as a random name: two hives of one name with different folders are two hives.
+    /// Random id of the hive's state folder. Two hives with the same name and different ids are different hives.
     #[serde(default)]
     pub state_id: String,
-    /// Whether it takes further workers.
+    /// True while the hive drains and takes no further workers.
     #[serde(default)]
     pub draining: bool,
-    /// Why load is better placed elsewhere, where it is.
+    /// Reason why the hive is degraded and other hives are preferred. Absent if it is not degraded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub degraded: Option<String>,
-    /// The machine's memory.
+    /// Memory of the machine.
     #[serde(default)]
     pub memory: ByteSize,
-    /// The machine's cores.
+    /// Number of CPU cores of the machine.
     #[serde(default)]
     pub cores: u32,
-    /// Who limits its workers.
+    /// Mechanism that enforces the limits of the hive's workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_method: Option<LimitMethod>,
-    /// Where its metrics are served.
+    /// URL of the hive's metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,
-    /// Which versions of this vocabulary it understands.
+    /// Protocol versions that the hive supports.
     #[serde(default)]
     pub protocol: Protocol,
-    /// What it is called by, for declarations that ask for it.
+    /// Labels of the hive, matched against the labels of a model.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
-    /// What its workers can run on; the first is what they run on by themselves. None where it does not say.
+    /// Devices that the hive's workers can compute on, the default device first. Empty if unknown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,
-    /// What its workers can do. None where it does not say.
+    /// Kinds of models that the hive's workers support. Empty if unknown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<ModelKind>,
-    /// How many workers it runs at most.
+    /// Maximum number of workers of the hive. Absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_workers: Option<u32>,
-    /// By how many milliseconds its clock is ahead of the server's, as it was when the hive began.
+    /// Clock skew in milliseconds, measured when the hive started: positive if the hive's clock is ahead of the server's.
     #[serde(default)]
     pub clock_skew_ms: i64,
 }
 
-/// Which queen leads: bucket `queen`, key `leader`; it lapses when she does not renew it.
+/// Record of the leading queen: bucket `queen`, key `leader`. The key is the lease: it expires unless the queen renews it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeaderRecord {
-    /// Her name.
+    /// Name of the leading queen.
     pub queen: QueenName,
-    /// The version of her program.
+    /// Version of the queen's program.
     pub version: String,
-    /// Which versions of this vocabulary she understands.
+    /// Protocol versions that the queen supports.
     #[serde(default)]
     pub protocol: Protocol,
-    /// The revision with which she took the lease: what fences the commands of queens before her. Left out in that very
-    /// write, whose revision it is.
+    /// Term: the revision with which the queen took the lease. It fences the commands of earlier leaders. Absent in the
+    /// write that takes the lease, whose revision becomes the term.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub term: Option<u64>,
-    /// For how many milliseconds a hive may be silent before she calls it suspect: hives must beat more often.
+    /// Time without a heartbeat after which the queen suspects a hive, in milliseconds. Hives must send heartbeats more often.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspect_ms: Option<u64>,
 }
 
-/// A model file in a hive's store: bucket `files`, key `<hive>.<digest of the reference>`.
+/// Record of a model file in a hive's store: bucket `files`, key `<hive>.<digest of the reference>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileRecord {
-    /// What it is.
+    /// Model file.
     pub reference: ModelReference,
-    /// Where it is on the hive's machine.
+    /// Path of the file on the hive's machine.
     pub path: String,
-    /// Its size.
+    /// Size of the file in bytes.
     pub bytes: u64,
-    /// Its SHA-256 in hexadecimal.
+    /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
 }
 
-/// Who holds a port: bucket `ports`, key `<host>.<port>`.
+/// Lease of a port: bucket `ports`, key `<host>.<port>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PortLease {
-    /// The hive that leased it.
+    /// Hive that leased the port.
     pub hive: HiveName,
-    /// Which run of the hive.
+    /// Epoch (run number) of the hive when it leased the port.
     pub hive_epoch: u64,
-    /// The worker that listens on it.
+    /// Worker that listens on the port.
     pub worker: WorkerName,
 }
 
-/// A job that was given up: stream `dead`.
+/// Dead letter: a job that was given up, in the stream `dead`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeadJob {
-    /// Whose it was.
+    /// Tenant that owns the job.
     pub tenant: Tenant,
-    /// Which it was.
+    /// Id of the job.
     pub job: JobId,
-    /// How often it was tried.
+    /// Number of attempts.
     pub attempts: u64,
-    /// Why it was given up.
+    /// Reason for giving the job up.
     pub failure: Failure,
-    /// Its body, where it is text.
+    /// Body of the job, if it is text.
     pub body: String,
 }

@@ -1,16 +1,16 @@
-//! Values that an operator may change: each declared once, with its default and its reason, and changed by a text.
+//! Settings: values that an operator may change. Each is declared once, with its default and the reason for it.
 //!
-//! What belongs here and what does not says docs/adr/0015-what-is-a-setting.md.
+//! `docs/adr/0015-what-is-a-setting.md` defines which values are settings.
 
 use std::time::Duration;
 
 use crate::ByteSize;
 
-/// Declares the settings of a role: each with its type, its default and the reason why it is that much.
+/// Declares the settings of a role, each with its type, its default and the reason for the default.
 ///
-/// The type has a public field for each setting, a default, and is read from `NAME=VALUE` pairs with commas between them,
-/// such as `silent=20s,hang=1m`, which change some of the defaults. It is written as the pairs that differ from them.
-/// `check`, which is written by hand beside the declaration, says what is wrong about the values together.
+/// The declared type has a public field for each setting and implements `Default`. It is parsed from `NAME=VALUE` pairs,
+/// separated by commas, such as `silent=20s,hang=1m`, which override defaults; it is written as the pairs that differ from
+/// the defaults. The method `check`, written by hand beside the declaration, reports values that do not fit together.
 #[macro_export]
 macro_rules! settings {
     (
@@ -79,59 +79,60 @@ macro_rules! settings {
     };
 }
 
-/// What [`settings!`] declares.
+/// Settings that [`settings!`](crate::settings) declares.
 pub trait Settings: Default {
-    /// What one of them is called, such as `timer`.
+    /// Kind of one setting in error messages, such as `timer`.
     const KIND: &'static str;
-    /// The names of all.
+    /// Names of all settings.
     const NAMES: &'static [&'static str];
 
-    /// Changes one of them.
+    /// Sets one setting from a text.
     ///
     /// # Errors
-    /// There is none of that name, or it cannot have that value: what was given, and what is possible.
+    /// The name is unknown, or the value is invalid. The message states what was found and what is expected.
     fn set(&mut self, name: &str, text: &str) -> Result<(), String>;
 
-    /// Says what is wrong about the values together.
+    /// Checks that the values fit together.
     ///
     /// # Errors
-    /// Which of them do not fit each other, and how they would.
+    /// Two values conflict. The message names both and states the expected relation.
     fn check(&self) -> Result<(), String>;
 
-    /// All of them, for whoever documents them.
+    /// Descriptions of all settings, for documentation.
     fn describe() -> Vec<SettingInfo>;
 }
 
-/// One setting, for people.
+/// Description of one setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingInfo {
-    /// Its name.
+    /// Name of the setting.
     pub name: &'static str,
-    /// What it is where nobody says otherwise.
+    /// Default value as text.
     pub default: String,
-    /// Possible values, in words.
+    /// Description of the valid values.
     pub expected: &'static str,
-    /// What it is for, and why the default is that much.
+    /// Purpose of the setting, and the reason for its default.
     pub reason: &'static str,
 }
 
-/// What a setting may be.
+/// Type of a setting's value.
 pub trait SettingValue: Sized {
-    /// What is possible, in words.
+    /// Description of the valid values, for error messages.
     const EXPECTED: &'static str;
 
-    /// Reads one; none where the text is none, or the value is not possible.
+    /// Parses a value. `None` if the text is malformed or the value is out of range.
     fn read(text: &str) -> Option<Self>;
 
-    /// The text that it is read from.
+    /// Text that parses to this value.
     fn to_text(&self) -> String;
 }
 
-/// Shorter than a clock tick is no time that anybody waits; longer than the bound would end the arithmetic of clocks.
+/// Shortest duration of a setting: timers do not tick faster.
 const SHORTEST: Duration = Duration::from_millis(1);
+/// Longest duration of a setting. Adding a much longer one to an instant would overflow.
 const LONGEST: Duration = Duration::from_secs(10 * 31_557_600);
 
-/// More than any disk holds, and few enough for the signed numbers of the server.
+/// Largest size of a setting: larger than any disk, and within the signed 64-bit numbers of the NATS server.
 const LARGEST: ByteSize = ByteSize(1 << 50);
 
 impl SettingValue for Duration {
@@ -170,7 +171,7 @@ impl SettingValue for ByteSize {
     }
 }
 
-/// What may be without a bound.
+/// Size that may be unlimited.
 impl SettingValue for Option<ByteSize> {
     const EXPECTED: &'static str = "a size from 1B to 1024TiB, or `none`";
 
@@ -183,7 +184,7 @@ impl SettingValue for Option<ByteSize> {
     }
 }
 
-/// Reads `NAME=VALUE` pairs with commas between them.
+/// Parses `NAME=VALUE` pairs, separated by commas.
 ///
 /// # Errors
 /// See [`Settings::set`] and [`Settings::check`].
@@ -197,10 +198,10 @@ pub fn parse_settings<S: Settings>(text: &str) -> Result<S, String> {
     Ok(settings)
 }
 
-/// Reads the value of one setting.
+/// Parses the value of one setting.
 ///
 /// # Errors
-/// What was given, and what is possible.
+/// The value is invalid. The message states what was found and what is expected.
 pub fn parse_setting<S: Settings, T: SettingValue>(name: &str, text: &str, default: T) -> Result<T, String> {
     T::read(text).ok_or_else(|| {
         let (kind, possible, default) = (S::KIND, T::EXPECTED, default.to_text());
@@ -208,47 +209,47 @@ pub fn parse_setting<S: Settings, T: SettingValue>(name: &str, text: &str, defau
     })
 }
 
-/// Why a name is none, and which was probably meant.
+/// Error message for an unknown name, with the most similar known name.
 pub fn unknown_setting<S: Settings>(name: &str) -> String {
     let meant = nearest_name(name, S::NAMES.iter().map(|known| (*known, *known)));
     let meant = meant.map(|known| format!("did you mean `{known}`? ")).unwrap_or_default();
     format!("there is no {} `{name}`: {meant}known are {}", S::KIND, S::NAMES.join(", "))
 }
 
-/// What stands beside the name that a word is a misspelling of.
+/// Value that belongs to the known name most similar to `word`. `None` if no name is similar enough to be a misspelling.
 pub fn nearest_name<'a, T>(word: &str, known: impl IntoIterator<Item = (&'a str, T)>) -> Option<T> {
     let plain = |name: &str| name.trim_start_matches('-').replace('_', "-").to_lowercase();
     let word = plain(word);
-    // Further away it is another word: half of the options are within three letters of each other.
+    // A larger distance would match unrelated names: half of the options are within three letters of each other.
     let most = (word.chars().count() / 3).clamp(1, 3);
     let distances = known.into_iter().map(|(name, what)| (strsim::damerau_levenshtein(&word, &plain(name)), what));
     let near = distances.filter(|(distance, _)| *distance <= most);
     near.min_by_key(|(distance, _)| *distance).map(|(_, what)| what)
 }
 
-/// Whether a time to live is one that the server keeps to: it counts in whole seconds, and takes none below one.
+/// Checks that a time to live is in whole seconds, because the NATS server truncates it.
 ///
 /// # Errors
-/// What was given, and what is possible.
+/// The value has a fraction of a second.
 pub fn check_whole_seconds(name: &str, value: Duration) -> Result<(), String> {
     if value.subsec_nanos() == 0 {
         return Ok(());
     }
-    Err(format!("`{name}={}`: expected whole seconds, as the server counts these", value.to_text()))
+    Err(format!("`{name}={}`: expected whole seconds, because the server truncates fractions", value.to_text()))
 }
 
-/// Whether one duration is longer than another.
+/// Checks that the first duration is longer than the second.
 ///
 /// # Errors
-/// Both, and how they must be.
+/// It is not. The message names both.
 pub fn check_longer((long, longer): (&str, Duration), (short, shorter): (&str, Duration)) -> Result<(), String> {
     if longer > shorter { Ok(()) } else { Err(refusal((long, longer), "longer than", (short, shorter))) }
 }
 
-/// Whether one duration is at least as long as another.
+/// Checks that the first duration is at least as long as the second.
 ///
 /// # Errors
-/// Both, and how they must be.
+/// It is shorter. The message names both.
 pub fn check_at_least((long, longer): (&str, Duration), (short, shorter): (&str, Duration)) -> Result<(), String> {
     if longer >= shorter { Ok(()) } else { Err(refusal((long, longer), "at least as long as", (short, shorter))) }
 }
@@ -257,10 +258,10 @@ fn refusal((long, longer): (&str, Duration), relation: &str, (short, shorter): (
     format!("`{long}={}`: expected {relation} {short}, which is {}", longer.to_text(), shorter.to_text())
 }
 
-/// Reads a duration that is an option of its own.
+/// Parses a duration given as a command-line option.
 ///
 /// # Errors
-/// What was given, and what is possible.
+/// The value is invalid. The message states what was found and what is expected.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let read = <Duration as SettingValue>::read(text);
     read.ok_or_else(|| format!("`{text}`: expected {}, such as 90s or 5m", Duration::EXPECTED))
@@ -270,64 +271,64 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 mod tests {
     use super::*;
 
-    #[expect(unreachable_pub, reason = "settings are public wherever they are declared")]
+    #[expect(unreachable_pub, reason = "the macro declares public settings")]
     mod declared {
         use std::time::Duration;
 
         use crate::ByteSize;
 
         crate::settings! {
-            /// What a test may be told.
-            Told, each "setting of a test" {
-                /// How long it waits,
-                /// at most.
+            /// Settings of a test.
+            TestSettings, each "setting of a test" {
+                /// Time limit of a wait,
+                /// in all.
                 patience: Duration = Duration::from_secs(10),
-                /// How often it looks.
+                /// Interval between checks.
                 period: Duration = Duration::from_millis(1500),
-                /// How many tries it has.
+                /// Number of attempts.
                 tries: u32 = 3,
-                /// What it may write.
+                /// Maximum size of the output.
                 room: ByteSize = ByteSize(8 << 20),
-                /// What it may read.
+                /// Maximum size of the input.
                 reading: Option<ByteSize> = None,
             }
         }
 
-        impl Told {
+        impl TestSettings {
             fn check(&self) -> Result<(), String> {
                 crate::check_longer(("patience", self.patience), ("period", self.period))
             }
         }
     }
 
-    use self::declared::Told;
+    use self::declared::TestSettings;
 
     #[test]
-    fn a_text_changes_what_it_names_and_nothing_else() {
-        let told: Told = "tries=4, patience=1m,room=1MiB,reading=2KiB,".parse().expect("valid");
-        let expected = Told {
+    fn a_text_changes_only_the_settings_that_it_names() {
+        let settings: TestSettings = "tries=4, patience=1m,room=1MiB,reading=2KiB,".parse().expect("valid");
+        let expected = TestSettings {
             tries: 4,
             patience: Duration::from_secs(60),
             room: ByteSize(1 << 20),
             reading: Some(ByteSize(2048)),
-            ..Told::default()
+            ..TestSettings::default()
         };
-        assert_eq!(told, expected);
-        assert_eq!("".parse(), Ok(Told::default()));
-        assert_eq!("reading=none,tries=3".parse(), Ok(Told::default()));
+        assert_eq!(settings, expected);
+        assert_eq!("".parse(), Ok(TestSettings::default()));
+        assert_eq!("reading=none,tries=3".parse(), Ok(TestSettings::default()));
     }
 
     #[test]
-    fn what_is_written_is_what_differs_and_is_read_back() {
-        assert_eq!(Told::default().to_string(), "");
+    fn only_changed_settings_are_written() {
+        assert_eq!(TestSettings::default().to_string(), "");
         for text in ["patience=1m", "patience=2s 500ms,tries=7", "room=1MiB,reading=1000B"] {
-            let told: Told = text.parse().expect("valid");
-            assert_eq!(told.to_string(), text);
+            let settings: TestSettings = text.parse().expect("valid");
+            assert_eq!(settings.to_string(), text);
         }
     }
 
     #[test]
-    fn a_wrong_text_is_refused_with_what_was_given_and_what_is_possible() {
+    fn an_invalid_text_is_refused_with_what_is_expected() {
         for (wrong, words) in [
             (
                 "tryes=1",
@@ -349,24 +350,24 @@ mod tests {
             ("reading=0B", "expected a size from 1B to 1024TiB, or `none`, such as reading=none"),
             ("patience=1s", "`patience=1s`: expected longer than period, which is 1s 500ms"),
         ] {
-            let error = wrong.parse::<Told>().expect_err(wrong);
+            let error = wrong.parse::<TestSettings>().expect_err(wrong);
             assert!(error.contains(words), "{error}");
         }
     }
 
     #[test]
-    fn every_setting_has_a_default_that_is_possible_and_a_reason() {
-        let declared = Told::describe();
+    fn every_default_is_valid_and_documented() {
+        let declared = TestSettings::describe();
         let names: Vec<&str> = declared.iter().map(|setting| setting.name).collect();
-        assert_eq!(names, Told::NAMES);
-        assert_eq!(declared[0].reason, "How long it waits, at most.");
+        assert_eq!(names, TestSettings::NAMES);
+        assert_eq!(declared[0].reason, "Time limit of a wait, in all.");
         for SettingInfo { name, default, .. } in declared {
-            assert_eq!(format!("{name}={default}").parse(), Ok(Told::default()));
+            assert_eq!(format!("{name}={default}").parse(), Ok(TestSettings::default()));
         }
     }
 
     #[test]
-    fn durations_are_compared_and_times_to_live_are_whole_seconds() {
+    fn durations_are_compared_and_time_to_live_has_whole_seconds() {
         let (one, two) = (("one", Duration::from_secs(1)), ("two", Duration::from_secs(2)));
         assert_eq!((check_longer(two, one), check_at_least(one, one)), (Ok(()), Ok(())));
         assert_eq!(check_longer(one, one), Err("`one=1s`: expected longer than one, which is 1s".to_owned()));
@@ -381,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_name_is_recognised_and_another_word_is_not() {
+    fn a_misspelt_name_is_recognized_and_an_unrelated_word_is_not() {
         let known = ["ports", "max-workers", "worker-memory", "http", "first_word"];
         for (word, expected) in [
             ("max-worker", Some("max-workers")),

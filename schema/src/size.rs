@@ -1,4 +1,4 @@
-//! Sizes in bytes, written as people write them and read back to the byte.
+//! Sizes in bytes, written with a unit and without rounding.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -7,12 +7,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 const UNITS: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// A number of bytes: `4 GiB`, `512MiB`, `1.5 GB`, `1000`.
+/// Number of bytes, written as `4 GiB`, `512MiB`, `1.5 GB` or `1000`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ByteSize(pub u64);
 
 impl ByteSize {
-    /// The number.
+    /// Size in bytes.
     pub fn bytes(self) -> u64 {
         self.0
     }
@@ -22,7 +22,7 @@ impl FromStr for ByteSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no size: expected a number with B, KiB, MiB, GiB or TiB, such as 4GiB");
+        let wrong = || format!("`{text}` is not a size: expected a number with B, KiB, MiB, GiB or TiB, such as 4GiB");
         text.trim().parse::<bytesize::ByteSize>().map(|size| Self(size.as_u64())).map_err(|_| wrong())
     }
 }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_is_read_in_any_unit_and_written_to_the_byte() {
+    fn a_size_is_parsed_in_any_unit_and_written_exactly() {
         for (text, bytes, written) in [
             ("4GiB", 4 << 30, "4 GiB"),
             ("512 MiB", 512 << 20, "512 MiB"),

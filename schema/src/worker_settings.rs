@@ -1,4 +1,4 @@
-//! What a hive tells its workers to wait for and to bear: it hands the pairs over as they were given.
+//! Settings of workers. A hive passes them to its workers unchanged.
 
 use std::time::Duration;
 
@@ -8,39 +8,39 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 crate::settings! {
-    /// The settings of a worker.
+    /// Settings of a worker.
     WorkerSettings, each "setting of a worker" {
-        /// How often it says that it is there. Its hive takes silence of several of these for its end.
+        /// Heartbeat interval of a worker. Three missed heartbeats of 1 s make it suspect (`suspect` of the hive's timers).
         beat: Duration = SECOND,
-        /// A worker whose hive is gone serves on for this long: a hive that restarts finds it.
+        /// Time for which a worker continues to serve after its hive is gone. A restarted hive adopts it within this time.
         grace: Duration = 10 * MINUTE,
-        /// A batch job is looked for when no interactive one has come for this long. A worker that is told to end when it
-        /// is idle needs as long.
+        /// Time without an interactive job after which a worker asks for a batch job. Stopping an idle worker takes up to
+        /// this long too.
         batch_wait: Duration = SECOND,
-        /// How long its last events may take to be stored when it ends.
+        /// Time that a stopping worker waits until its last events are stored.
         final_flush: Duration = 3 * SECOND,
-        /// A job that was delivered more often than this without a word of its output is given up: it ends its workers
-        /// before they can say that they have begun.
+        /// Deliveries of a job without any output before it is given up. Such a job ends each worker before it can answer.
         attempts: u32 = 10,
-        /// A job that was running when so many workers were lost is given up: it would end one model after the other.
-        /// Fewer than make a crash loop, so that one such job does not take its model down.
+        /// Workers lost while they ran a job (strikes) before the job is given up. Fewer than a crash loop needs, so that
+        /// one bad job does not take its model down.
         lost_workers: u32 = 3,
-        /// The most tokens of an answer whose request names no limit.
+        /// Maximum number of tokens of an answer whose request sets no limit.
         answer_tokens: u32 = 1024,
-        /// Instructions that the rendering of a chat may take. The longest body has some ten thousand messages, and
-        /// templates take about a hundred for each.
+        /// Instructions that rendering a chat template may execute. The largest body has about ten thousand messages, and
+        /// templates need about a hundred instructions for each.
         template_steps: u32 = 10_000_000,
-        /// Nested calls and loops of a chat template. Those of known models stay below 20.
+        /// Nesting depth of calls and loops in a chat template. Known models stay below 20.
         template_depth: u32 = 100,
-        /// What the rendering of a chat may write: eight times the largest body. Templates add some dozen bytes to each
-        /// message.
+        /// Size of a rendered chat: eight times the largest body. Templates add a few dozen bytes to each message.
         template_size: ByteSize = ByteSize(8 * crate::MAX_BODY_BYTES as u64),
     }
 }
 
 impl WorkerSettings {
+    /// Checks that the settings fit together.
+    ///
     /// # Errors
-    /// What does not fit together.
+    /// A message that names the settings in conflict.
     pub fn check(&self) -> Result<(), String> {
         crate::check_longer(("grace", self.grace), ("beat", self.beat))
     }

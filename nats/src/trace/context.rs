@@ -1,4 +1,7 @@
-//! Where in which trace something belongs, as W3C Trace Context writes it (<https://www.w3.org/TR/trace-context/>).
+//! Trace context: the position of a message or process in a trace, by W3C Trace Context (<https://www.w3.org/TR/trace-context/>).
+//!
+//! OpenTelemetry's `TraceContextPropagator` is not used for parsing. It accepts ids and flags of the wrong length and a leading
+//! `+`, it drops the flag for random trace ids, and it cannot tell a repeated header from a single one.
 
 use std::{
     env, fmt,
@@ -6,50 +9,52 @@ use std::{
     str::FromStr,
 };
 
+use opentelemetry_sdk::trace::{IdGenerator as _, RandomIdGenerator};
 use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
 
 use super::state;
 
-/// The header that holds a context, in messages and in HTTP requests.
+/// Header that holds a trace context, in messages and HTTP requests.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// The header beside it that holds what other tracing systems have written.
+/// Header that holds data of other tracing systems.
 pub const TRACESTATE: &str = "tracestate";
 
-/// The variable that holds the context in which a process was started.
+/// Environment variable that holds the trace context in which a process was started.
 pub const TRACEPARENT_VARIABLE: &str = "TRACEPARENT";
 
-/// The variable beside it.
+/// Environment variable that holds data of other tracing systems.
 pub const TRACESTATE_VARIABLE: &str = "TRACESTATE";
 
-/// The flags that are defined: sampled, and that the trace's id is random. Others are not handed on.
+/// Defined flags: sampled, and random trace id. Other flags are not passed on.
 const KNOWN_FLAGS: u8 = 0b11;
 
 const SAMPLED: u8 = 0b01;
 
-/// A trace, and the span in it that comes before.
+/// Trace context: a trace and the parent span in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext {
     trace: NonZeroU128,
     parent: NonZeroU64,
     flags: u8,
-    /// What other tracing systems have written beside it; mostly nothing.
+    /// Data of other tracing systems, usually empty.
     state: String,
 }
 
-/// A text that is no `traceparent`.
+/// Text that is not a valid `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected `00-TRACE-PARENT-FLAGS` with 32, 16 and 2 lower-case hexadecimal digits, and neither id all zero")]
-pub struct NoTraceparent;
+pub struct InvalidTraceparent;
 
 impl TraceContext {
-    /// A trace of its own.
+    /// New trace with random ids.
     pub fn random() -> Self {
-        Self::from_bits(Uuid::new_v4().as_u128(), Uuid::new_v4().as_u64_pair().1)
+        let ids = RandomIdGenerator::default();
+        let (trace, parent) = (ids.new_trace_id().to_bytes(), ids.new_span_id().to_bytes());
+        Self::from_bits(u128::from_be_bytes(trace), u64::from_be_bytes(parent))
     }
 
-    /// The trace of something that has a name and no context: whoever asks comes to the same.
+    /// Trace derived from a name. The same name always gives the same trace.
     pub fn from_name(name: &str) -> Self {
         let digest = Sha256::digest(name.as_bytes());
         let bits = |bytes: &[u8]| bytes.iter().fold(0_u128, |bits, byte| (bits << 8) | u128::from(*byte));
@@ -57,34 +62,34 @@ impl TraceContext {
         Self::from_bits(bits(&digest[..16]), u64::try_from(parent).unwrap_or(u64::MAX))
     }
 
-    /// What a header holds; none where there is no such header, or it holds something else.
+    /// Parses a header. `None` if there is no header or it is malformed.
     pub fn read(header: Option<&str>) -> Option<Self> {
         header?.parse().ok()
     }
 
-    /// The same context with what the header beside it holds. What is malformed is left out.
+    /// This context with the data of a `tracestate` header. A malformed header is ignored.
     #[must_use]
     pub fn with_state(self, tracestate: &str) -> Self {
         Self { state: state::read(tracestate), ..self }
     }
 
-    /// The one that this process was started in.
+    /// Trace context in which this process was started, from its environment.
     pub fn from_env() -> Option<Self> {
         let context = Self::read(env::var(TRACEPARENT_VARIABLE).ok().as_deref())?;
         Some(context.with_state(&env::var(TRACESTATE_VARIABLE).unwrap_or_default()))
     }
 
-    /// What is handed on in the header beside it, where there is something.
+    /// Value of the `tracestate` header to pass on, if any.
     pub fn state(&self) -> Option<&str> {
         Some(self.state.as_str()).filter(|state| !state.is_empty())
     }
 
-    /// The trace's id, for log lines.
+    /// Id of the trace, for log lines.
     pub fn id(&self) -> String {
         format!("{:032x}", self.trace)
     }
 
-    /// The parts: trace, span, and whether it is exported.
+    /// Trace id, span id and flags.
     pub(crate) fn parts(&self) -> (u128, u64, u8) {
         (self.trace.get(), self.parent.get(), self.flags)
     }
@@ -94,7 +99,7 @@ impl TraceContext {
         Some(Self { trace, parent, flags: flags & KNOWN_FLAGS, state: String::new() })
     }
 
-    /// Neither is ever zero in practice; where it were, one is as good a number.
+    /// Context from random or hashed ids. A zero id is invalid and practically impossible; 1 replaces it.
     fn from_bits(trace: u128, parent: u64) -> Self {
         let (trace, parent) =
             (NonZeroU128::new(trace).unwrap_or(NonZeroU128::MIN), NonZeroU64::new(parent).unwrap_or(NonZeroU64::MIN));
@@ -109,10 +114,10 @@ impl fmt::Display for TraceContext {
 }
 
 impl FromStr for TraceContext {
-    type Err = NoTraceparent;
+    type Err = InvalidTraceparent;
 
-    /// A later version may have more behind; what stands in front of it is the same.
-    fn from_str(text: &str) -> Result<Self, NoTraceparent> {
+    /// Parses `VERSION-TRACE-PARENT-FLAGS`. A later version may append fields, which are ignored.
+    fn from_str(text: &str) -> Result<Self, InvalidTraceparent> {
         let mut parts = text.trim().split('-');
         let mut next = |digits: usize| {
             let part = parts.next().filter(|part| part.len() == digits)?;
@@ -120,13 +125,13 @@ impl FromStr for TraceContext {
             if is_hex { u128::from_str_radix(part, 16).ok() } else { None }
         };
         let read = (next(2), next(32), next(16), next(2));
-        let (Some(version), Some(trace), Some(parent), Some(flags)) = read else { return Err(NoTraceparent) };
+        let (Some(version), Some(trace), Some(parent), Some(flags)) = read else { return Err(InvalidTraceparent) };
         if version == 0xff || (version == 0 && parts.next().is_some()) {
-            return Err(NoTraceparent);
+            return Err(InvalidTraceparent);
         }
-        let parent = u64::try_from(parent).map_err(|_| NoTraceparent)?;
-        let flags = u8::try_from(flags).map_err(|_| NoTraceparent)?;
-        Self::from_parts(trace, parent, flags).ok_or(NoTraceparent)
+        let parent = u64::try_from(parent).map_err(|_| InvalidTraceparent)?;
+        let flags = u8::try_from(flags).map_err(|_| InvalidTraceparent)?;
+        Self::from_parts(trace, parent, flags).ok_or(InvalidTraceparent)
     }
 }
 
@@ -139,26 +144,26 @@ mod tests {
     const EXAMPLE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn a_context_is_written_as_it_was_read() {
+    fn a_context_is_written_as_it_was_parsed() {
         let context: TraceContext = EXAMPLE.parse().expect("the example of the recommendation");
         assert_eq!(context.to_string(), EXAMPLE);
         assert_eq!(context.id(), "4bf92f3577b34da6a3ce929d0e0e4736");
     }
 
     #[test]
-    fn what_others_have_written_beside_it_stays_beside_it() {
+    fn tracestate_is_kept() {
         let context: TraceContext = EXAMPLE.parse().expect("the example of the recommendation");
         assert_eq!(context.state(), None);
-        let beside = context.clone().with_state("rojo=00f067aa0ba902b7, congo=t61rcWkgMzE");
+        let with_state = context.clone().with_state("rojo=00f067aa0ba902b7, congo=t61rcWkgMzE");
         assert_eq!(
-            (beside.to_string().as_str(), beside.state()),
+            (with_state.to_string().as_str(), with_state.state()),
             (EXAMPLE, Some("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"))
         );
-        assert_eq!(beside.with_state("malformed"), context);
+        assert_eq!(with_state.with_state("malformed"), context);
     }
 
     #[test]
-    fn a_later_version_may_say_more() {
+    fn a_later_version_may_have_more_fields() {
         let later = format!("cc{}-what-the-future-will-be-like", &EXAMPLE[2..]);
         assert_eq!(TraceContext::read(Some(&later)).expect("readable").to_string(), EXAMPLE);
         let unknown_flags = format!("{}ff", &EXAMPLE[..53]);
@@ -169,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_no_context() {
+    fn a_malformed_header_is_not_a_context() {
         for wrong in [
             "",
             "-",
@@ -189,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_has_one_trace_and_another_name_another() {
+    fn different_names_have_different_traces() {
         assert_eq!(TraceContext::from_name("rbee/default/a"), TraceContext::from_name("rbee/default/a"));
         assert_ne!(TraceContext::from_name("rbee/default/a").id(), TraceContext::from_name("rbee/default/b").id());
         assert_ne!(TraceContext::random().id(), TraceContext::random().id());
@@ -197,13 +202,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_context_comes_back(trace in 1_u128.., parent in 1_u64.., flags in 0_u8..4) {
+        fn every_context_is_parsed_as_it_was_written(trace in 1_u128.., parent in 1_u64.., flags in 0_u8..4) {
             let context = TraceContext::from_parts(trace, parent, flags).expect("neither is zero");
             prop_assert_eq!(context.to_string().parse(), Ok(context));
         }
 
         #[test]
-        fn no_text_does_harm(text in "\\PC{0,80}") {
+        fn any_text_is_parsed_without_panic(text in "\\PC{0,80}") {
             if let Some(context) = TraceContext::read(Some(&text)) {
                 prop_assert_eq!(context.to_string().parse(), Ok(context));
             }

@@ -1,4 +1,4 @@
-//! Spans to a collector: OTLP over HTTP (<https://opentelemetry.io/docs/specs/otlp/>).
+//! Export of spans to a collector: OTLP over HTTP (<https://opentelemetry.io/docs/specs/otlp/>).
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -22,51 +22,53 @@ use url::Url;
 
 use super::STEPS;
 
-/// Spans are sent together, this often: who is killed loses no more than those.
+/// Interval between exports. Spans are sent in batches; a killed process loses the spans of at most one interval.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How long a collector may take for what it is sent.
+/// Time limit for a collector to accept a batch. A slower collector loses spans, and the process must not wait for it.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How long the last spans may keep a process from ending.
+/// Time for which the last spans may delay the end of a process. Losing spans is better than a process that does not stop.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
-/// Where every one of our programs' targets begins.
+/// Prefix of the targets of all rbee crates.
 const OURS: &str = "rbee";
 
-/// A collector that cannot be used.
+/// Failure to start the export.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// It has no address that we understand.
-    #[error("`{url}` is no collector: {why}; expected http://HOST:PORT, such as http://127.0.0.1:4318 (--otlp)")]
+    /// The address of the collector is invalid.
+    #[error(
+        "`{url}` is not the address of a collector: {why}; expected http://HOST:PORT, such as http://127.0.0.1:4318 (--otlp)"
+    )]
     NoUrl {
-        /// What was given.
+        /// Address that was given.
         url: String,
-        /// What is wrong with it.
+        /// Error in the address.
         why: String,
     },
-    /// There is no client to reach it with.
-    #[error("failed to export spans to {url}: {cause}; leave out --otlp to go on without")]
+    /// The HTTP client could not be created.
+    #[error("failed to export spans to {url}: {cause}; leave out --otlp to run without export")]
     NoClient {
-        /// The collector.
+        /// Address of the collector.
         url: String,
-        /// What the library says.
+        /// Error of the library.
         cause: String,
     },
 }
 
-/// Sends the spans of this process to a collector.
+/// Exporter of this process's spans to a collector.
 #[derive(Debug)]
 pub struct Exporter {
     provider: SdkTracerProvider,
 }
 
 impl Exporter {
-    /// Sends to the collector at `url` from now on; `service` is what this process is called there. To be called within the
-    /// runtime of tokio. A collector that is away costs its spans and nothing else.
+    /// Starts the export to the collector at `url` under the service name `service`. Must be called within a tokio runtime. An
+    /// unreachable collector loses spans and has no other effect.
     ///
     /// # Errors
-    /// When `url` is none that a collector may have.
+    /// `url` is not a valid address of a collector.
     pub fn start(url: &str, service: &'static str) -> Result<Self, ExportError> {
         let endpoint = endpoint(url)?;
         let failed = |cause: String| ExportError::NoClient { url: url.to_owned(), cause };
@@ -88,7 +90,7 @@ impl Exporter {
         Ok(Self { provider })
     }
 
-    /// What hands it the spans of this process.
+    /// Layer that passes the spans of this process to the exporter.
     pub fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
@@ -97,9 +99,9 @@ impl Exporter {
         tracing_opentelemetry::layer().with_tracer(self.provider.tracer(OURS)).with_filter(ours)
     }
 
-    /// Sends what is left.
+    /// Exports the remaining spans.
     pub async fn finish(self) {
-        // It blocks its thread until the collector has answered; what it sends is sent by the runtime.
+        // It blocks its thread until the collector has answered. The runtime sends the request.
         let finished = spawn_blocking(move || self.provider.shutdown_with_timeout(LAST_SPANS));
         if !matches!(finished.await, Ok(Ok(()))) {
             warn!("the last spans were not exported");
@@ -107,7 +109,7 @@ impl Exporter {
     }
 }
 
-/// Where a collector takes spans: below its address.
+/// URL for traces below the collector's address.
 fn endpoint(url: &str) -> Result<String, ExportError> {
     let wrong = |why: String| ExportError::NoUrl { url: url.to_owned(), why };
     let mut address = Url::parse(url).map_err(|error| wrong(error.to_string()))?;
@@ -119,12 +121,12 @@ fn endpoint(url: &str) -> Result<String, ExportError> {
     Ok(address.into())
 }
 
-/// The exporter has a thread of its own; what it sends is sent by the runtime.
+/// HTTP client that sends on the tokio runtime, because the exporter runs on a thread of its own.
 #[derive(Debug)]
 struct OnRuntime {
     client: Client,
     runtime: Handle,
-    /// Whether the last batch was lost: that is said once, not every second.
+    /// True if the last batch was lost. Only changes are logged, not every failure.
     fails: AtomicBool,
 }
 
@@ -134,17 +136,17 @@ impl HttpClient for OnRuntime {
         let sent = self.runtime.spawn(send(self.client.clone(), request)).await.map_err(HttpError::from).flatten();
         let wrong = match &sent {
             Ok(answer) if answer.status().is_success() => None,
-            Ok(answer) => Some(format!("it answers {}", answer.status())),
+            Ok(answer) => Some(format!("the collector answered {}", answer.status())),
             Err(error) => Some(error.to_string()),
         };
         match (wrong, self.fails.load(Ordering::Relaxed)) {
             (Some(why), false) => {
                 self.fails.store(true, Ordering::Relaxed);
-                warn!(why, "the collector does not take spans; they are lost until it does");
+                warn!(why, "the collector does not accept spans; they are lost until it does");
             }
             (None, true) => {
                 self.fails.store(false, Ordering::Relaxed);
-                info!("the collector takes spans again");
+                info!("the collector accepts spans again");
             }
             (Some(_), true) | (None, false) => {}
         }
@@ -166,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_collector_is_named_by_its_address() {
+    fn spans_are_sent_below_the_address_of_the_collector() {
         for (url, expected) in [
             ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
             ("http://127.0.0.1:4318/", "http://127.0.0.1:4318/v1/traces"),

@@ -1,4 +1,4 @@
-//! The trace that a message belongs to, in its headers.
+//! The trace context in the headers of messages.
 
 use crate::trace::{TRACEPARENT, TRACESTATE, TraceContext};
 use async_nats::{HeaderMap, jetstream::message::PublishMessage};
@@ -6,11 +6,12 @@ use rbee_schema::{JobId, Tenant};
 
 use crate::Namespace;
 
-/// The context that the headers hold. Some clients write the names in capitals; where there are two, nobody knows which one
-/// was meant. What others have written beside it may stand in several headers, one after the other.
+/// Trace context of a message. Header names are matched in any case, because some clients capitalize them. With two
+/// `traceparent` headers there is no context, because it is unclear which one is meant. `tracestate` may have several headers,
+/// whose values are joined in order.
 pub(crate) fn trace(headers: Option<&HeaderMap>) -> Option<TraceContext> {
-    let named = |wanted: &'static str| {
-        let is_it = move |name: &str| name.eq_ignore_ascii_case(wanted);
+    let named = |expected: &'static str| {
+        let is_it = move |name: &str| name.eq_ignore_ascii_case(expected);
         headers
             .into_iter()
             .flat_map(HeaderMap::iter)
@@ -19,22 +20,22 @@ pub(crate) fn trace(headers: Option<&HeaderMap>) -> Option<TraceContext> {
     };
     let mut parents = named(TRACEPARENT);
     let (only, None) = (parents.next()?, parents.next()) else { return None };
-    let beside: Vec<&str> = named(TRACESTATE).map(|value| value.as_str()).collect();
-    Some(TraceContext::read(Some(only.as_str()))?.with_state(&beside.join(",")))
+    let states: Vec<&str> = named(TRACESTATE).map(|value| value.as_str()).collect();
+    Some(TraceContext::read(Some(only.as_str()))?.with_state(&states.join(",")))
 }
 
-/// The headers of a message that belongs to a trace.
+/// Headers that carry a trace context.
 pub(crate) fn headers(trace: &TraceContext) -> impl Iterator<Item = (&'static str, String)> {
-    let beside = trace.state().map(|state| (TRACESTATE, state.to_owned()));
-    std::iter::once((TRACEPARENT, trace.to_string())).chain(beside)
+    let state = trace.state().map(|state| (TRACESTATE, state.to_owned()));
+    std::iter::once((TRACEPARENT, trace.to_string())).chain(state)
 }
 
-/// A message that belongs to a trace.
-pub(crate) fn within(trace: &TraceContext, message: PublishMessage) -> PublishMessage {
+/// Adds a trace context to a message.
+pub(crate) fn with_trace(trace: &TraceContext, message: PublishMessage) -> PublishMessage {
     headers(trace).fold(message, |message, (name, value)| message.header(name, value.as_str()))
 }
 
-/// The trace of a job that came without one: the same for whoever asks.
+/// Trace of a job that was published without one. It is derived from the job's id, so that every role gets the same.
 pub(crate) fn trace_of_job(namespace: &Namespace, tenant: &Tenant, job: &JobId) -> TraceContext {
     TraceContext::from_name(&format!("{namespace}/{tenant}/{job}"))
 }
@@ -44,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_is_found_however_it_is_written_and_only_where_it_is_one() {
+    fn a_single_traceparent_header_is_found_in_any_case() {
         let written = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         for name in ["traceparent", "Traceparent", "TRACEPARENT"] {
             let mut headers = HeaderMap::new();
@@ -60,10 +61,10 @@ mod tests {
     }
 
     #[test]
-    fn what_others_have_written_is_found_in_all_of_its_headers_and_handed_on() {
+    fn tracestate_headers_are_joined_and_passed_on() {
         let mut found = HeaderMap::new();
         found.insert("Tracestate", "a=1,b=2");
-        assert_eq!(trace(Some(&found)), None, "beside nothing");
+        assert_eq!(trace(Some(&found)), None, "without traceparent");
         found.insert("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
         found.append("Tracestate", "c=3");
         let read = trace(Some(&found)).expect("a context");

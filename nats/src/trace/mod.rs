@@ -1,7 +1,6 @@
-//! One trace across processes: the context that messages carry in their headers, the spans of each process that belong to
-//! it, and their way to a collector where somebody wants them there.
+//! Distributed tracing: the trace context in message headers, the spans of each process, and their export to a collector.
 //!
-//! A context is handed on whether or not anything is exported, so that a trace that others have begun goes through.
+//! The context is passed on even if nothing is exported, so that a trace of a client continues through the fleet.
 
 mod context;
 mod export;
@@ -11,5 +10,5 @@ mod state;
 
 pub use context::{TRACEPARENT, TRACEPARENT_VARIABLE, TRACESTATE, TRACESTATE_VARIABLE, TraceContext};
 pub use export::{ExportError, Exporter};
-pub(crate) use headers::{trace, trace_of_job, within};
+pub(crate) use headers::{trace, trace_of_job, with_trace};
 pub use span::{STEPS, continue_trace, start_trace};

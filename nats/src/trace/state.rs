@@ -1,22 +1,24 @@
-//! What the tracing systems of others have written beside a trace: `tracestate` of W3C Trace Context
-//! (<https://www.w3.org/TR/trace-context/#tracestate-header>). We add nothing to it and hand it on.
+//! `tracestate` of W3C Trace Context (<https://www.w3.org/TR/trace-context/#tracestate-header>): data of other tracing systems,
+//! which is validated and passed on unchanged. The type of OpenTelemetry does not apply the limits of the recommendation.
 
-/// As many entries as it may have.
+/// Maximum number of entries, by the recommendation.
 const MOST_ENTRIES: usize = 32;
 
-/// As many bytes are handed on: where there are more, the recommendation has large entries go first, and then the oldest.
+/// Maximum size that is passed on, in bytes. By the recommendation, large entries are dropped first, and then the oldest.
 const MOST_BYTES: usize = 512;
+
+/// Size above which an entry is large, in bytes.
 const LARGE_ENTRY: usize = 128;
 
-/// What of a header is handed on: its entries in their order; nothing where it is malformed.
+/// Entries of a header that are passed on, in their order. Empty if the header is malformed.
 pub(crate) fn read(header: &str) -> String {
     let entries: Vec<&str> =
         header.split(',').map(|entry| entry.trim_matches([' ', '\t'])).filter(|it| !it.is_empty()).collect();
-    let is_right = entries.len() <= MOST_ENTRIES && entries.iter().all(|entry| is_entry(entry)) && are_unique(&entries);
-    if is_right { within_bounds(entries).join(",") } else { String::new() }
+    let is_valid = entries.len() <= MOST_ENTRIES && entries.iter().all(|entry| is_entry(entry)) && are_unique(&entries);
+    if is_valid { within_limits(entries).join(",") } else { String::new() }
 }
 
-fn within_bounds(mut entries: Vec<&str>) -> Vec<&str> {
+fn within_limits(mut entries: Vec<&str>) -> Vec<&str> {
     let size = |entries: &[&str]| entries.iter().map(|entry| entry.len() + 1).sum::<usize>().saturating_sub(1);
     while size(&entries) > MOST_BYTES
         && let Some(large) = entries.iter().rposition(|entry| entry.len() > LARGE_ENTRY)
@@ -57,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_are_kept_in_their_order() {
+    fn entries_keep_their_order() {
         for (header, kept) in [
             ("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"),
             (" a=1 ,\t,b=2,", "a=1,b=2"),
@@ -69,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_not_handed_on() {
+    fn a_malformed_header_is_dropped() {
         let many: Vec<String> = (0..33).map(|number| format!("k{number}=v")).collect();
         for wrong in ["a", "=1", "a=", "A=1", "a=1=2", "a=1,a=2", "a b=1", "a=\u{e9}", "_a=1", &many.join(",")] {
             assert_eq!(read(wrong), "", "{wrong}");
@@ -78,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn large_entries_go_first_and_then_the_oldest() {
+    fn large_entries_are_dropped_first_and_then_the_oldest() {
         let entry = |key: &str, size: usize| format!("{key}={}", "v".repeat(size - key.len() - 1));
         let (small, medium, large) = (entry("a", 100), entry("b", 120), entry("c", 200));
         assert_eq!(read(&format!("{small},{large},{medium}")), format!("{small},{large},{medium}"));

@@ -1,13 +1,13 @@
-//! A job: the request body of the OpenAI chat API, where `model` is optional (the subject names it).
+//! Chat jobs: the request body of the OpenAI chat API. `model` is optional, because the subject names the model.
 //!
-//! Shapes: <https://platform.openai.com/docs/api-reference/chat/create>. Fields that are not listed here are tolerated.
+//! Format: <https://platform.openai.com/docs/api-reference/chat/create>. Unknown fields are tolerated.
 
-mod check;
+mod deserialize;
 mod message;
 mod output_format;
-mod reading;
 mod sampling;
 mod tool;
+mod validate;
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use self::{
-    check::invalid,
-    reading::{by_token, null_is_default, one_or_many, one_or_many_schema},
+    deserialize::{by_token, null_is_default, one_or_many, one_or_many_schema},
+    validate::invalid,
 };
 pub use self::{
     message::{Message, Role},
@@ -27,116 +27,116 @@ pub use self::{
 };
 use crate::{EmbeddingsRequest, Failure, FailureCode};
 
-/// The largest body that a job may have. A NATS message holds 1 MiB; half of it leaves room for the rendered prompt.
+/// Largest body of a job in bytes. A NATS message holds 1 MiB; half of it leaves space for the rendered prompt.
 pub const MAX_BODY_BYTES: usize = 512 * 1024;
 
-/// A chat to be continued by the model.
+/// Request to continue a chat.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct JobRequest {
-    /// The model's name. Where the subject names it, this may be left out.
+    /// Name of the model. Optional if the subject names the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The chat so far; at least one message.
+    /// Messages of the chat, at least one.
     pub messages: Vec<Message>,
-    /// The most tokens that the answer may have; default: what the context leaves, at most 1,024.
+    /// Maximum number of tokens of the answer. Default: what the context leaves, at most 1,024.
     #[serde(default, skip_serializing_if = "Option::is_none", alias = "max_completion_tokens")]
     #[schemars(range(min = 1))]
     pub max_tokens: Option<u32>,
-    /// How random the choice is: 0 always takes the likeliest token; default 0.7.
+    /// Sampling temperature: 0 always chooses the most likely token; default 0.7.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 2.0))]
     pub temperature: Option<f32>,
-    /// Draw from the fewest tokens whose probabilities reach this sum; default 0.95.
+    /// Nucleus sampling: draw from the fewest tokens whose probabilities reach this sum; default 0.95.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1.0))]
     pub top_p: Option<f32>,
-    /// Draw from this many of the likeliest tokens; 0 means all; default 0.
+    /// Draw from this number of most likely tokens; default 0, which means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_k: Option<u32>,
-    /// Draw only from tokens at least this likely, relative to the likeliest; default 0.
+    /// Draw only from tokens whose probability is at least this share of the most likely token's; default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_p: Option<f32>,
-    /// Makes tokens of the last 64 less likely; 1 does nothing; default 1.
+    /// Penalty on tokens that occur among the last 64; default 1, which means none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.1, max = 10.0))]
     pub repetition_penalty: Option<f32>,
-    /// Taken off the logit of every token that the answer has already; default 0.
+    /// Penalty subtracted from the logit of every token that occurs in the answer; default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -2.0, max = 2.0))]
     pub presence_penalty: Option<f32>,
-    /// Taken off the logit of a token once for each time that the answer has it already; default 0.
+    /// Penalty subtracted from the logit of a token for each of its occurrences in the answer; default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -2.0, max = 2.0))]
     pub frequency_penalty: Option<f32>,
-    /// Added to the logits of single tokens, by their ids: -100 forbids a token, 100 all others. At most 1,024.
+    /// Bias added to the logits of tokens, by token id: -100 forbids a token, 100 forbids all others. At most 1,024 tokens.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "by_token")]
     pub logit_bias: BTreeMap<u32, f32>,
-    /// Whether each token comes with the logarithm of its probability; default false.
+    /// Return the log probability of each token; default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<bool>,
-    /// How many of the likeliest tokens come with theirs; needs `logprobs`; default 0.
+    /// Number of most likely tokens to return at each position; needs `logprobs`; default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 20))]
     pub top_logprobs: Option<u32>,
-    /// The seed of the random draws: the same request with the same seed gets the same answer.
+    /// Seed of the random draws. The same request with the same seed gets the same answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Texts that end the answer; they are not part of it. At most 4, none empty.
+    /// Texts that end the answer and are not part of it. At most 4, none empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
     #[schemars(schema_with = "one_or_many_schema")]
     pub stop: Vec<String>,
-    /// Tokens that end the answer, besides the model's own; they are not part of it. At most 64.
+    /// Token ids that end the answer and are not part of it, in addition to the model's own. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub stop_token_ids: Vec<u32>,
-    /// The fewest tokens that the answer may have: before, no token ends it; default 0.
+    /// Minimum number of tokens of the answer: until then no token ends it; default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_tokens: Option<u32>,
-    /// Whether the answer goes on after the model has ended it, for measurements; default false.
+    /// Continue the answer after the model ended it, for benchmarks; default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignore_eos: Option<bool>,
-    /// What form the answer has: `text`, `json_object`, or `json_schema`; default `text`.
+    /// Output format of the answer: `text`, `json_object` or `json_schema`; default `text`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_format: Option<ResponseFormat>,
-    /// The same in other words: a JSON Schema, a regular expression, a choice of texts, or a grammar.
+    /// Output format as in vLLM: a JSON Schema, a regular expression, a choice of texts, or a grammar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structured_outputs: Option<StructuredOutputs>,
-    /// What the model may call instead of answering; at most 128. A model whose template has no place for tools refuses.
+    /// Tools that the model may call; at most 128. A model whose chat template does not support tools refuses the job.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub tools: Vec<Tool>,
-    /// Whether it is to call one: `none`, `auto`, `required`, or which; default `auto`.
+    /// Use of the tools: `none`, `auto`, `required`, or one tool that must be called; default `auto`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_choice: Option<ToolChoice>,
-    /// Whether one answer may call several times; default true.
+    /// Allow several tool calls in one answer; default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel_tool_calls: Option<bool>,
-    /// What the model's chat template is told besides, such as `enable_thinking`. What a template does not know does nothing.
+    /// Additional variables of the model's chat template, such as `enable_thinking`. Unknown variables have no effect.
     #[serde(default, skip_serializing_if = "Map::is_empty", deserialize_with = "null_is_default")]
     pub chat_template_kwargs: Map<String, Value>,
-    /// Whether the HTTP answer is a stream of events. On the bus every answer is one.
+    /// Stream the answer of the HTTP gateway as server-sent events; default false. On the bus every answer is streamed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
-    /// How many answers. A job has one; the HTTP gateway makes as many jobs, at most 8.
+    /// Number of answers. A job has exactly one. The HTTP gateway accepts up to 8 and submits a job for each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1))]
     pub n: Option<u32>,
 }
 
 impl JobRequest {
-    /// Reads and checks a body.
+    /// Parses and checks a body.
     ///
     /// # Errors
-    /// `body-too-large`, `invalid-json`, or `invalid-request` with the path of the field that is wrong.
+    /// `body-too-large`, `invalid-json`, or `invalid-request` with the path of the invalid field.
     pub fn from_json(body: &[u8]) -> Result<Self, Failure> {
         let request: Self = Self::read_as(body)?;
         request.check()?;
         Ok(request)
     }
 
-    /// Reads the body of a chat as a type that holds more than the job, unchecked.
+    /// Parses the body of a chat into `T`, which may have more fields than a job, without checking it further.
     ///
     /// # Errors
-    /// `body-too-large`, `invalid-json`, or `invalid-request` with the path of the field that is wrong.
+    /// `body-too-large`, `invalid-json`, or `invalid-request` with the path of the invalid field.
     pub fn read_as<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
         read(body).map_err(|failure| match EmbeddingsRequest::matches(body) {
             true => {
@@ -146,12 +146,12 @@ impl JobRequest {
         })
     }
 
-    /// Whether a token that ends answers is taken as one that does not.
+    /// True if the answer continues after an end-of-sequence token.
     pub fn ignores_eos(&self) -> bool {
         self.ignore_eos == Some(true)
     }
 
-    /// How to choose tokens; `seed` is used where the request names none.
+    /// Sampling parameters of the request with their defaults. `seed` applies if the request names none.
     pub fn sampling(&self, seed: u64) -> Sampling {
         Sampling {
             temperature: self.temperature.unwrap_or(0.7),
@@ -170,15 +170,15 @@ impl JobRequest {
     }
 }
 
-/// Reads a body, unchecked.
+/// Parses a body without checking it further.
 ///
 /// # Errors
-/// `body-too-large`, `invalid-json`, or `invalid-request` with the path of the field that is wrong.
+/// `body-too-large`, `invalid-json`, or `invalid-request` with the path of the invalid field.
 pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     if body.len() > MAX_BODY_BYTES {
         return Err(Failure::new(
             FailureCode::BodyTooLarge,
-            format!("the body has {} bytes; a job may have {MAX_BODY_BYTES}: send a shorter chat", body.len()),
+            format!("the body has {} bytes: at most {MAX_BODY_BYTES} are allowed; send a shorter chat", body.len()),
         ));
     }
     let mut json = serde_json::Deserializer::from_slice(body);

@@ -1,38 +1,38 @@
-//! How tokens are chosen.
+//! Sampling parameters.
 
 use std::collections::BTreeMap;
 
-/// How the next token is chosen; every field set. See [`super::JobRequest`] for the meaning of each.
+/// Sampling parameters of a job, with all defaults filled in. [`JobRequest`](super::JobRequest) describes each of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
-    /// 0 for the likeliest token.
+    /// Temperature. 0 always chooses the most likely token.
     pub temperature: f32,
-    /// In (0, 1].
+    /// Nucleus sampling threshold, in (0, 1].
     pub top_p: f32,
-    /// 0 for all.
+    /// Number of most likely tokens to draw from. 0 for all.
     pub top_k: u32,
-    /// In [0, 1].
+    /// Minimum probability relative to the most likely token, in [0, 1].
     pub min_p: f32,
-    /// 1 for none.
+    /// Repetition penalty. 1 for none.
     pub repetition_penalty: f32,
-    /// 0 for none.
+    /// Presence penalty. 0 for none.
     pub presence_penalty: f32,
-    /// 0 for none.
+    /// Frequency penalty. 0 for none.
     pub frequency_penalty: f32,
-    /// What is added to the logits of single tokens.
+    /// Biases added to the logits of tokens, by token id.
     pub logit_bias: BTreeMap<u32, f32>,
-    /// `None` where nobody asks for the probability of a token, else of how many others besides.
+    /// Number of most likely tokens whose log probabilities are returned beside the chosen one's. `None` to return none.
     pub logprobs: Option<u32>,
-    /// Before the answer has so many tokens, none of `eos_tokens` is taken.
+    /// Minimum number of tokens: until then none of `eos_tokens` is chosen.
     pub min_tokens: u32,
-    /// The tokens that would end the answer, where `min_tokens` is more than 0. The model knows them, not the request.
+    /// End-of-sequence tokens of the model. Set if `min_tokens` is more than 0.
     pub eos_tokens: Vec<u32>,
-    /// Of the random draws.
+    /// Seed of the random draws.
     pub seed: u64,
 }
 
 impl Sampling {
-    /// The likeliest token, always.
+    /// Greedy sampling: always the most likely token.
     pub const GREEDY: Self = Self {
         temperature: 0.0,
         top_p: 1.0,

@@ -10,7 +10,7 @@ fn the_shortest_job_is_one_message() {
 }
 
 #[test]
-fn the_shapes_of_the_openai_api_are_understood() {
+fn alternative_forms_of_the_openai_api_are_accepted() {
     let job = JobRequest::from_json(
         br#"{"model":"m","messages":[{"role":"developer","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],
              "max_completion_tokens":5,"stop":"\n","stream":true,"seed":3,"user":"x","logit_bias":{}}"#,
@@ -21,7 +21,7 @@ fn the_shapes_of_the_openai_api_are_understood() {
 }
 
 #[test]
-fn what_is_asked_of_single_tokens_is_read() {
+fn settings_of_single_tokens_are_parsed() {
     let job = JobRequest::from_json(
         br#"{"messages":[{"role":"user","content":"Hi"}],"logit_bias":{"50256":-100,"7":2.5},"stop_token_ids":[3,4],
              "logprobs":true,"top_logprobs":5,"min_tokens":2,"presence_penalty":0.5,"frequency_penalty":-1}"#,
@@ -34,7 +34,7 @@ fn what_is_asked_of_single_tokens_is_read() {
 }
 
 #[test]
-fn the_form_of_an_answer_is_said_as_in_the_openai_api_or_as_in_vllm() {
+fn output_format_is_set_as_in_the_openai_api_or_as_in_vllm() {
     let schema = json!({ "type": "integer" });
     for (fields, expected) in [
         (json!({ "response_format": { "type": "text" } }), None),
@@ -67,7 +67,7 @@ fn the_form_of_an_answer_is_said_as_in_the_openai_api_or_as_in_vllm() {
 }
 
 #[test]
-fn a_field_that_is_null_is_left_out() {
+fn a_null_field_counts_as_absent() {
     let job = JobRequest::from_json(
         br#"{"messages":[{"role":"user","content":"Hi"}],"logit_bias":null,"stop":null,"stop_token_ids":null,
              "logprobs":null,"top_logprobs":null,"n":null,"seed":null}"#,
@@ -77,7 +77,7 @@ fn a_field_that_is_null_is_left_out() {
 }
 
 #[test]
-fn a_bad_body_is_refused_with_the_place_and_what_is_expected() {
+fn an_invalid_body_is_refused_by_field() {
     let chat = r#""messages":[{"role":"user","content":"Hi"}]"#;
     for (body, code, words) in [
         ("{".to_owned(), FailureCode::InvalidJson, "not JSON"),
@@ -126,7 +126,7 @@ fn a_bad_body_is_refused_with_the_place_and_what_is_expected() {
         (
             format!("{{{chat},\"structured_outputs\":{{\"regex\":\"a\",\"choice\":[\"a\"]}}}}"),
             FailureCode::InvalidRequest,
-            "names 2 forms",
+            "sets 2 formats",
         ),
         (
             format!(
@@ -145,7 +145,7 @@ fn a_bad_body_is_refused_with_the_place_and_what_is_expected() {
 }
 
 #[test]
-fn what_is_written_is_read_back() {
+fn a_request_is_parsed_as_it_was_written() {
     let job = JobRequest {
         model: Some("m".into()),
         messages: vec![Message::new(Role::User, "Hi")],
@@ -157,7 +157,7 @@ fn what_is_written_is_read_back() {
     assert_eq!(JobRequest::from_json(&json).expect("valid"), job);
 }
 
-fn tools_and(fields: serde_json::Value) -> Result<JobRequest, Failure> {
+fn request_with_tools(fields: serde_json::Value) -> Result<JobRequest, Failure> {
     let mut body = json!({
         "messages": [{ "role": "user", "content": "Hi" }],
         "tools": [{ "type": "function", "function": { "name": "sun", "strict": true, "parameters": { "type": "object" } } }],
@@ -167,26 +167,27 @@ fn tools_and(fields: serde_json::Value) -> Result<JobRequest, Failure> {
 }
 
 #[test]
-fn tools_are_offered_and_demanded_as_in_the_openai_api() {
+fn tool_choice_selects_available_and_required_tools() {
     let named = json!({ "type": "function", "function": { "name": "sun" } });
-    for (choice, offered, demanded) in
+    for (choice, available, required) in
         [(json!(null), 1, 0), (json!("auto"), 1, 0), (json!("none"), 0, 0), (json!("required"), 1, 1), (named, 1, 1)]
     {
-        let job = tools_and(json!({ "tool_choice": choice })).expect("valid");
-        assert_eq!((job.available_tools().len(), job.required_tools().len()), (offered, demanded), "{choice}");
+        let job = request_with_tools(json!({ "tool_choice": choice })).expect("valid");
+        assert_eq!((job.available_tools().len(), job.required_tools().len()), (available, required), "{choice}");
         assert_eq!(JobRequest::from_json(&serde_json::to_vec(&job).expect("serializes")), Ok(job));
     }
 }
 
 #[test]
-fn an_assistant_that_calls_tools_may_say_nothing_and_others_may_not() {
+fn only_an_assistant_with_tool_calls_may_have_no_content() {
     let call = json!([{ "id": "abc123xyz", "function": { "name": "sun", "arguments": "{\"a\":1}" } }]);
-    let said = |message: serde_json::Value| tools_and(json!({ "messages": [message] }));
+    let request_with = |message: serde_json::Value| request_with_tools(json!({ "messages": [message] }));
     for content in [json!(null), json!(""), json!("Hm.")] {
-        let job = said(json!({ "role": "assistant", "content": content, "tool_calls": call })).expect("valid");
+        let job = request_with(json!({ "role": "assistant", "content": content, "tool_calls": call })).expect("valid");
         assert_eq!(job.messages[0].tool_calls[0].arguments().expect("an object")["a"], 1);
     }
-    let result = said(json!({ "role": "tool", "content": "6:42", "tool_call_id": "abc123xyz" })).expect("valid");
+    let result =
+        request_with(json!({ "role": "tool", "content": "6:42", "tool_call_id": "abc123xyz" })).expect("valid");
     assert_eq!(result.messages[0].tool_call_id.as_deref(), Some("abc123xyz"));
     for (message, words) in [
         (json!({ "role": "user" }), "messages[0] has no content"),
@@ -197,13 +198,13 @@ fn an_assistant_that_calls_tools_may_say_nothing_and_others_may_not() {
             "messages[0].tool_calls[0].function.arguments",
         ),
     ] {
-        let failure = said(message).expect_err(words);
+        let failure = request_with(message).expect_err(words);
         assert!(failure.code == FailureCode::InvalidRequest && failure.message.contains(words), "{failure}");
     }
 }
 
 #[test]
-fn tools_that_cannot_be_offered_are_refused_by_the_field() {
+fn invalid_tools_are_refused_by_field() {
     let tool = |name: &str| json!({ "type": "function", "function": { "name": name } });
     for (fields, words) in [
         (json!({ "tools": [tool("a b")] }), "tools[0].function.name"),
@@ -219,7 +220,7 @@ fn tools_that_cannot_be_offered_are_refused_by_the_field() {
         ),
         (json!({ "tool_choice": "required", "ignore_eos": true }), "leave one of the two out"),
     ] {
-        let failure = tools_and(fields).expect_err(words);
+        let failure = request_with_tools(fields).expect_err(words);
         assert!(failure.code == FailureCode::InvalidRequest && failure.message.contains(words), "{failure}");
     }
 }

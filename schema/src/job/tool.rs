@@ -1,7 +1,7 @@
-//! Functions that a model may call, and its calls of them.
+//! Tools: functions that a model may call, and its calls of them.
 //!
-//! Shapes: <https://platform.openai.com/docs/guides/function-calling>. A call is an answer: whoever asked runs the function
-//! and says its result in a message of the role `tool`.
+//! Format: <https://platform.openai.com/docs/guides/function-calling>. A tool call is an answer: the client runs the function
+//! and sends its result in a message with the role `tool`.
 
 use std::collections::BTreeSet;
 
@@ -11,24 +11,26 @@ use serde_json::{Map, Value};
 
 use super::{
     JobRequest, Message, Role,
-    check::{at_most, invalid},
+    validate::{check_count, invalid},
 };
 use crate::Failure;
 
-/// Tools that a request may offer, and the longest name of one (the bounds of the OpenAI API).
+/// Maximum number of tools of a request, as in the OpenAI API.
 const MAX_TOOLS: usize = 128;
+
+/// Longest name of a tool, as in the OpenAI API.
 const LONGEST_NAME: usize = 64;
 
-/// Something that the model may ask for. Functions are the only kind.
+/// Tool that the model may call. Functions are the only kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
-    /// Always `function`.
+    /// Kind of the tool, always `function`.
     pub r#type: ToolKind,
-    /// The function.
+    /// Function to call.
     pub function: Function,
 }
 
-/// What kind of tool it is.
+/// Kind of a tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ToolKind {
@@ -37,89 +39,89 @@ pub enum ToolKind {
     Function,
 }
 
-/// A function that the model may call.
+/// Function that the model may call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Function {
-    /// Its name: letters, digits, `_`, `-` and `.`, at most 64.
+    /// Name of the function: at most 64 letters, digits, `_`, `-` and `.`.
     pub name: String,
-    /// What it does and when to call it, for the model.
+    /// Description for the model: the purpose of the function and when to call it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The JSON Schema of its arguments, which are an object; left out for any object.
+    /// JSON Schema of the arguments object. Default: any object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<Map<String, Value>>,
 }
 
-/// Whether the model is to call a tool.
+/// Use of the tools by the model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     expecting = "expected \"none\", \"auto\", \"required\", or {\"type\":\"function\",\"function\":{\"name\":\"...\"}}"
 )]
 pub enum ToolChoice {
-    /// As the word says.
+    /// One of the modes.
     Mode(ToolMode),
-    /// This one.
+    /// The model must call this tool.
     Named {
-        /// Always `function`.
+        /// Kind of the tool, always `function`.
         r#type: ToolKind,
-        /// Which function.
+        /// Function that must be called.
         function: FunctionName,
     },
 }
 
-/// Whether the model is to call a tool, in one word.
+/// Mode of tool use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ToolMode {
-    /// It hears of none.
+    /// The model does not see the tools.
     None,
-    /// As it sees fit.
+    /// The model decides.
     Auto,
-    /// At least one, whichever.
+    /// The model must call at least one tool.
     Required,
 }
 
-/// Names a function.
+/// Reference to a function by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FunctionName {
-    /// Its name.
+    /// Name of the function.
     pub name: String,
 }
 
-/// A call that the model has made.
+/// Tool call that the model made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolCall {
-    /// By which the result names it: nine letters and digits, from the job and the number of the call.
+    /// Id of the call, which its result refers to: nine letters and digits, derived from the job and the number of the call.
     pub id: String,
-    /// Always `function`.
+    /// Kind of the tool, always `function`.
     #[serde(default)]
     pub r#type: ToolKind,
-    /// Which function, with which arguments.
+    /// Function with its arguments.
     pub function: CalledFunction,
 }
 
-/// A function with arguments.
+/// Function that was called, with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CalledFunction {
-    /// Its name.
+    /// Name of the function.
     pub name: String,
-    /// Its arguments: a JSON object, written as a text.
+    /// Arguments: a JSON object, written as a text.
     pub arguments: String,
 }
 
 impl ToolCall {
-    /// The arguments, read.
+    /// Arguments as a JSON object.
     ///
     /// # Errors
-    /// When they are no JSON object.
+    /// The arguments are not a JSON object.
     pub fn arguments(&self) -> Result<Map<String, Value>, serde_json::Error> {
         serde_json::from_str(&self.function.arguments)
     }
 }
 
 impl JobRequest {
-    /// The tools that the model hears of.
+    /// Tools that the model sees.
     pub fn available_tools(&self) -> &[Tool] {
         match self.tool_choice {
             Some(ToolChoice::Mode(ToolMode::None)) => &[],
@@ -127,7 +129,7 @@ impl JobRequest {
         }
     }
 
-    /// The tools of which the model must call one; none where it need not.
+    /// Tools of which the model must call one. Empty if it need not call any.
     pub fn required_tools(&self) -> Vec<&Tool> {
         match &self.tool_choice {
             Some(ToolChoice::Mode(ToolMode::Required)) => self.tools.iter().collect(),
@@ -136,7 +138,7 @@ impl JobRequest {
         }
     }
 
-    /// Whether the answer has one call at most: where that was asked for, or where the tool was named.
+    /// True if the answer has at most one tool call: the request disables parallel calls, or names the tool.
     pub fn allows_one_call(&self) -> bool {
         self.parallel_tool_calls == Some(false) || matches!(self.tool_choice, Some(ToolChoice::Named { .. }))
     }
@@ -146,7 +148,7 @@ impl JobRequest {
     }
 
     pub(super) fn check_tools(&self) -> Result<(), Failure> {
-        at_most("tools", self.tools.len(), MAX_TOOLS, "tools")?;
+        check_count("tools", self.tools.len(), MAX_TOOLS, "tools")?;
         let mut names = BTreeSet::new();
         for (index, Tool { function: Function { name, .. }, .. }) in self.tools.iter().enumerate() {
             let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
@@ -156,7 +158,9 @@ impl JobRequest {
                 )));
             }
             if !names.insert(name) {
-                return Err(invalid(format!("tools[{index}].function.name is {name:?}, as that of a tool before it")));
+                return Err(invalid(format!(
+                    "tools[{index}].function.name is {name:?}, which an earlier tool has already"
+                )));
             }
         }
         self.check_tool_choice()?;
@@ -167,7 +171,7 @@ impl JobRequest {
         match &self.tool_choice {
             None | Some(ToolChoice::Mode(ToolMode::None | ToolMode::Auto)) => return Ok(()),
             Some(ToolChoice::Mode(ToolMode::Required)) if self.tools.is_empty() => {
-                return Err(invalid("tool_choice is \"required\" and there are no tools: offer one in `tools`"));
+                return Err(invalid("tool_choice is \"required\" and there are no tools: add one to `tools`"));
             }
             Some(ToolChoice::Named { function, .. }) if self.tool(&function.name).is_none() => {
                 return Err(invalid(format!("tool_choice names {:?}, which is none of the tools", function.name)));
@@ -176,12 +180,12 @@ impl JobRequest {
         }
         if self.output_format().is_some() {
             return Err(invalid(
-                "tool_choice demands a call, and a form of the answer is asked for: leave one of the two out",
+                "tool_choice requires a call, and the request sets an output format: leave one of the two out",
             ));
         }
         if self.ignores_eos() {
             return Err(invalid(
-                "ignore_eos goes on where the call that tool_choice demands is complete: leave one of the two out",
+                "ignore_eos continues after the call that tool_choice requires: leave one of the two out",
             ));
         }
         Ok(())
@@ -201,7 +205,7 @@ fn check_message(index: usize, message: &Message) -> Result<(), Failure> {
     for (number, call) in tool_calls.iter().enumerate() {
         if let Err(cause) = call.arguments() {
             return Err(invalid(format!(
-                "messages[{index}].tool_calls[{number}].function.arguments is no JSON object written as a text: {cause}"
+                "messages[{index}].tool_calls[{number}].function.arguments is not a JSON object written as a text: {cause}"
             )));
         }
     }

@@ -10,5 +10,6 @@ mod leader;
 mod output;
 mod ports;
 mod registry;
+mod server_errors;
 mod settings;
 mod topology;

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Folders with circles that are still to be removed.
-const NOT_YET: &[&str] = &["bench", "cli", "worker", "nats", "schema", "tests"];
+const NOT_YET: &[&str] = &[];
 
 fn loaded(files: &[SourceFile]) -> Vec<Crate> {
     let by_path = files.iter().map(|file| (file.path.as_str(), file)).collect();

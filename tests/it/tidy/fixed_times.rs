@@ -14,7 +14,7 @@ use super::{
 const ROLES: [&str; 5] = ["nats", "queen", "hive", "worker", "cli"];
 
 /// Folders whose constants have no reasons yet.
-const NOT_YET: &[&str] = &["nats", "worker", "cli"];
+const NOT_YET: &[&str] = &[];
 
 /// Units that longer times are made of.
 const UNITS: [&str; 4] = ["SECOND", "MINUTE", "HOUR", "DAY"];

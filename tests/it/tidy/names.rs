@@ -7,7 +7,7 @@ use super::source::{SourceFile, Violation, assert_none, rust_files};
 const LONGEST: usize = 70;
 
 /// Folders with longer names.
-const NOT_YET: &[&str] = &["bench", "cli", "worker", "nats", "schema", "tests"];
+const NOT_YET: &[&str] = &[];
 
 /// Every name of a file, those in macros such as `proptest!` included.
 fn violations(file: &SourceFile) -> Vec<Violation> {

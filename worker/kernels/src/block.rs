@@ -14,7 +14,7 @@ pub(crate) struct WeightBlock {
     pub(crate) quants: [u8; TILES * COLUMNS],
     /// Scale of every 32 columns; with factors, only the first is used, for all columns.
     pub(crate) scales: [f16; TILES],
-    /// Minimums, in the same way.
+    /// Minimum of every 32 columns; with factors, only the first is used, for all columns.
     pub(crate) minimums: [f16; TILES],
     /// Factors of the scale, for every 16 or 32 columns.
     pub(crate) scale_factors: [i8; 2 * TILES],

@@ -6,7 +6,7 @@ use rbee_schema::Failure;
 
 use crate::sample::Mask;
 
-/// Says which tokens may come next in one answer, given the tokens so far.
+/// Limits which tokens may come next in one answer, given the tokens so far.
 pub trait Constraint: fmt::Debug + Send {
     /// The tokens that may come next. When the answer is complete, these are the end tokens.
     ///

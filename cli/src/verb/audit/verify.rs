@@ -19,12 +19,12 @@ pub(super) async fn verify(context: &Context, bus: &Bus, expect: Option<&str>) -
         expect.is_none_or(|expected| body["hash"].as_str() == Some(expected))
     };
     let found_expected = expect.is_none() || records.iter().any(|record| is_seal(record) && has_expected_hash(record));
-    let mut inspection = TrailVerifier::default();
+    let mut verifier = TrailVerifier::default();
     for record in records {
         let is_seal = is_seal(&record);
-        inspection.look_at(record, is_seal);
+        verifier.check(record, is_seal);
     }
-    let TrailReport { events, seals, unsealed, hash, mut breaks } = inspection.end();
+    let TrailReport { events, seals, unsealed, hash, mut breaks } = verifier.finish();
     if !found_expected {
         breaks.push(format!("no seal has the hash {}", expect.unwrap_or_default()));
     }

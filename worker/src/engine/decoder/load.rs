@@ -100,7 +100,7 @@ fn read_weights(
         None => Ok(weights),
         Some(name) => Err(Failure::new(
             FailureCode::ModelUnsupported,
-            format!("the tensor {name} is not part of its architecture as rbee knows it"),
+            format!("the model has the tensor {name}, which is not part of its architecture in rbee"),
         )),
     }
 }

@@ -1,32 +1,32 @@
-//! Alerts, on `rbee.evt.alert.<kind>.<event>`: what an operator should look at.
+//! Alerts for operators, on `rbee.evt.alert.<kind>.<event>`.
 //!
-//! The queen who leads raises an alert when it begins to hold and clears it when it holds no longer. A queen who begins to lead
-//! raises again what holds then.
+//! The leading queen raises an alert when its condition begins to hold, and clears it when the condition no longer holds.
+//! A newly elected leader raises the alerts that hold at that time again.
 
 use std::{fmt, str::FromStr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::event::event_names;
+use super::names::event_names;
 
-/// What an alert is about.
+/// Kind of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AlertKind {
-    /// A hive is gone.
+    /// A hive is lost.
     HiveLost,
-    /// A hive says that its workers end too often.
+    /// A hive reports that its workers exit too often.
     HiveDegraded,
-    /// A hive has little room on its disk.
+    /// A hive has little free disk space.
     DiskLow,
-    /// A worker ends again and again.
+    /// A worker is in a crash loop.
     CrashLoop,
     /// A model is in demand and no hive can run it.
     Unplaceable,
-    /// A job was given up and kept. Never cleared.
+    /// A job was given up and stored in the stream `dead`. Never cleared.
     DeadLetter,
-    /// Another queen leads. Never cleared.
+    /// Another queen became the leader. Never cleared.
     LeaderChanged,
 }
 
@@ -42,7 +42,7 @@ impl AlertKind {
         Self::LeaderChanged,
     ];
 
-    /// Its token in the subject.
+    /// Token of this kind in subjects and documents.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::HiveLost => "hive-lost",
@@ -70,26 +70,26 @@ impl FromStr for AlertKind {
         Self::ALL
             .into_iter()
             .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| format!("`{text}` is no kind of alert: expected one of {}", known()))
+            .ok_or_else(|| format!("`{text}` is not a kind of alert: expected one of {}", known()))
     }
 }
 
-/// What became of an alert.
+/// Event of an alert.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum AlertEvent {
-    /// It holds.
+    /// The condition holds.
     Raised {
-        /// Whom it is about: a hive, `hive/worker`, a model, or a queen.
+        /// Object of the alert: a hive, `hive/worker`, a model, or a queen.
         about: String,
-        /// What is so, in words.
+        /// Description of the problem, in plain text.
         message: String,
-        /// What to do, in words.
+        /// Recommended action, in plain text.
         remedy: String,
     },
-    /// It holds no longer.
+    /// The condition no longer holds.
     Cleared {
-        /// Whom it was about.
+        /// Object of the alert, as in `raised`.
         about: String,
     },
 }
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kind_is_read_as_it_is_written() {
+    fn an_alert_kind_is_parsed_from_its_token() {
         for kind in AlertKind::ALL {
             assert_eq!(kind.as_str().parse(), Ok(kind));
             assert_eq!(serde_json::to_value(kind).expect("serializes"), kind.as_str());

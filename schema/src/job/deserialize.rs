@@ -1,4 +1,4 @@
-//! Fields that the API writes in more than one way.
+//! Deserialization of fields that clients of the OpenAI API write in more than one way.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -7,23 +7,24 @@ use serde::{
     de::{self, SeqAccess, Visitor},
 };
 
-/// Clients of the API write `null` for what they leave out.
+/// Reads `null` as the default: some clients write `null` for a field that they leave out.
 pub(super) fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// Numbers by token. The ids are keys, and keys of JSON are texts.
+/// Reads numbers by token id. The ids are keys of a JSON object, and therefore texts.
 pub(super) fn by_token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<u32, f32>, D::Error> {
     let numbers: BTreeMap<String, f32> = null_is_default(deserializer)?;
     let of_token = |(key, number): (String, f32)| match key.parse() {
         Ok(token) => Ok((token, number)),
-        Err(_) => Err(de::Error::custom(format!("`{key}` is not the id of a token: expected a whole number"))),
+        Err(_) => Err(de::Error::custom(format!("`{key}` is not a token id: expected a whole number"))),
     };
     numbers.into_iter().map(of_token).collect()
 }
 
+/// Reads a text or a list of texts.
 pub(super) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     struct OneOrMany;
 
@@ -51,6 +52,7 @@ pub(super) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     deserializer.deserialize_any(OneOrMany)
 }
 
+/// Reads a text or a list of text parts, which are joined.
 pub(super) fn text_or_parts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     struct TextOrParts;
 
@@ -93,7 +95,7 @@ pub(super) fn text_or_parts<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
 
 pub(super) fn one_or_many_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
-        "description": "Texts that end the answer; they are not part of it. At most 4, none empty.",
+        "description": "Texts that end the answer and are not part of it. At most 4, none empty.",
         "oneOf": [
             { "type": "string", "minLength": 1 },
             { "type": "array", "items": { "type": "string", "minLength": 1 }, "maxItems": 4 },
@@ -103,8 +105,8 @@ pub(super) fn one_or_many_schema(_: &mut schemars::SchemaGenerator) -> schemars:
 
 pub(super) fn text_or_parts_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
-        "description": "What is said: a text, or a list of parts of type `text`, which are joined. \
-            An assistant that calls tools may leave it out.",
+        "description": "Content: a text, or a list of parts of type `text`, which are joined. Optional for an assistant that calls \
+            tools.",
         "oneOf": [
             { "type": ["string", "null"] },
             {

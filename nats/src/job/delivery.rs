@@ -1,0 +1,82 @@
+//! One delivery of a job to a worker: an attempt.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{self, AckKind};
+use bytes::Bytes;
+use rbee_schema::{JobId, JobInFlight, Tenant};
+
+use super::id::{MESSAGE_ID, job_id};
+use crate::{
+    Bus, BusError, Subject,
+    bus::header,
+    trace::{TraceContext, trace},
+};
+
+/// Job that was delivered to this worker and is not acknowledged yet.
+#[derive(Debug)]
+pub struct Delivery {
+    message: jetstream::Message,
+    /// Tenant that owns the job.
+    pub tenant: Tenant,
+    /// Id of the job.
+    pub job: JobId,
+    /// Attempt: number of this delivery of the job, from 1.
+    pub attempt: u64,
+    /// Trace of the job: the client's, or the job's own.
+    pub trace: TraceContext,
+    /// Redelivery timeout. The worker sends several keep-alives within it; without one the job goes to another worker.
+    pub redelivery: Duration,
+}
+
+impl Delivery {
+    pub(super) fn read(bus: &Bus, message: &jetstream::Message, redelivery: Duration) -> Option<Self> {
+        let info = message.info().ok()?;
+        let Some(Subject::Job(_, _, tenant)) = bus.parse(&message.subject) else { return None };
+        let job = job_id(header(message.headers.as_ref(), MESSAGE_ID), info.stream_sequence);
+        let attempt = u64::try_from(info.delivered).unwrap_or(1);
+        let trace = trace(message.headers.as_ref()).unwrap_or_else(|| bus.trace_of(&tenant, &job));
+        Some(Self { message: message.clone(), tenant, job, attempt, trace, redelivery })
+    }
+
+    /// Request as it was published.
+    pub fn body(&self) -> &Bytes {
+        &self.message.payload
+    }
+
+    /// Entry of this job in the worker's heartbeat.
+    pub fn in_flight(&self) -> JobInFlight {
+        let ack = self.message.reply.as_ref().map(ToString::to_string).unwrap_or_default();
+        JobInFlight { tenant: self.tenant.clone(), job: self.job.clone(), ack }
+    }
+
+    /// Sends a keep-alive, which restarts the redelivery timeout.
+    ///
+    /// # Errors
+    /// The connection is closed.
+    pub async fn keep_alive(&self) -> Result<(), BusError> {
+        self.acknowledge(AckKind::Progress).await
+    }
+
+    /// Naks the delivery: returns the job to the queue, for any worker.
+    ///
+    /// # Errors
+    /// The connection is closed.
+    pub async fn nak(&self) -> Result<(), BusError> {
+        self.acknowledge(AckKind::Nak(None)).await
+    }
+
+    async fn acknowledge(&self, kind: AckKind) -> Result<(), BusError> {
+        let sent = self.message.ack_with(kind).await;
+        sent.map_err(|error| BusError::new(format!("acknowledge job {}", self.job), error))
+    }
+
+    /// Acknowledges the job, which removes it from the queue. Only after its last chunk is stored.
+    ///
+    /// # Errors
+    /// The server does not confirm. The job is delivered again, and its output shows that it is answered.
+    pub async fn ack(&self) -> Result<(), BusError> {
+        let confirmed = self.message.double_ack().await;
+        confirmed.map_err(|error| BusError::new(format!("acknowledge job {}", self.job), error))
+    }
+}

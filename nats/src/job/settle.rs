@@ -1,0 +1,55 @@
+//! The end of jobs without an answer: cancelled, returned to the queue, or given up.
+
+use async_nats::jetstream::message::PublishMessage;
+use bytes::Bytes;
+use rbee_schema::{DeadJob, Event, HiveName, JobEvent, JobId, JobInFlight, ModelName, Tenant, WorkerName};
+use tracing::warn;
+
+use crate::{Bus, BusError, Outbox, Subject, bus::json};
+
+impl Bus {
+    /// Requests the cancellation of a job. The worker that runs the job, or the queen if none does, answers the job with an
+    /// `error` chunk.
+    ///
+    /// # Errors
+    /// The connection is closed.
+    pub async fn cancel(&self, tenant: &Tenant, job: &JobId) -> Result<(), BusError> {
+        let subject = self.subject(&Subject::Cancel(tenant.clone(), job.clone()));
+        let published = self.client().publish(subject, Bytes::new()).await;
+        published.map_err(|error| BusError::new(format!("cancel job {job}"), error))?;
+        self.flush().await
+    }
+
+    /// Naks a job on behalf of a worker that is gone, which returns the job to the queue. At most once for each delivery: a
+    /// second nak would end the next worker's delivery. The server does not confirm it. If the nak is lost, the job returns
+    /// after the redelivery timeout.
+    ///
+    /// # Errors
+    /// The connection is closed.
+    pub async fn nak(&self, job: &JobInFlight) -> Result<(), BusError> {
+        let published = self.client().publish(job.ack.clone(), "-NAK".into()).await;
+        published.map_err(|error| BusError::new(format!("return job {} to the queue", job.job), error))
+    }
+
+    /// Returns the jobs of a worker that is gone to the queue, and publishes an event for each.
+    pub async fn return_to_queue(&self, outbox: &Outbox, hive: &HiveName, worker: &WorkerName, jobs: Vec<JobInFlight>) {
+        for job in jobs {
+            if let Err(error) = self.nak(&job).await {
+                warn!(job = %job.job, %error, "the job returns to the queue only after the redelivery timeout");
+            }
+            let returned = JobEvent::Returned { hive: hive.clone(), worker: worker.clone() };
+            outbox.publish(&Event::Job(job.tenant, job.job, returned));
+        }
+    }
+
+    /// Stores a job that was given up in the dead-letter stream.
+    ///
+    /// # Errors
+    /// The server does not store it.
+    pub async fn store_dead_job(&self, model: &ModelName, dead: &DeadJob) -> Result<(), BusError> {
+        let subject = self.subject(&Subject::Dead(model.clone()));
+        let message = PublishMessage::build().payload(json(dead)).message_id(format!("{}-{}", dead.tenant, dead.job));
+        let stored = self.store(subject, message).await;
+        stored.map(drop).map_err(|error| BusError::new(format!("store dead job {}", dead.job), error))
+    }
+}

@@ -1,0 +1,82 @@
+//! Submission of jobs.
+
+use async_nats::jetstream::{
+    context::{PublishError, PublishErrorKind},
+    message::PublishMessage,
+};
+use bytes::Bytes;
+use rbee_schema::{Failure, FailureCode, JobClass, JobId, MAX_BODY_BYTES, ModelName, Tenant};
+use tracing::{Instrument as _, field::Empty, info_span};
+
+use crate::{
+    Bus, Subject, server_error,
+    trace::{TraceContext, continue_trace, start_trace, with_trace},
+};
+
+/// Job to be queued.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// Model that answers the job.
+    pub model: ModelName,
+    /// Class of the job.
+    pub class: JobClass,
+    /// Tenant that owns the job.
+    pub tenant: Tenant,
+    /// Id of the job. The server stores a repeated submission with the same id once.
+    pub job: JobId,
+    /// Request as JSON. The worker validates it.
+    pub body: Bytes,
+}
+
+impl Bus {
+    /// Queues a job. When this returns, the job is stored.
+    ///
+    /// # Errors
+    /// `body-too-large`, `queue-full`, or `timed-out` if the server does not answer. After `timed-out` the job may be stored
+    /// or not; submitting it again with the same id is safe.
+    pub async fn submit(&self, submission: Submission) -> Result<(), Failure> {
+        self.submit_in(submission, None).await
+    }
+
+    /// Queues a job within the trace of the client. Without one, the job starts its own trace.
+    ///
+    /// # Errors
+    /// Those of [`Bus::submit`].
+    pub async fn submit_in(&self, submission: Submission, client: Option<TraceContext>) -> Result<(), Failure> {
+        let Submission { model, job, tenant, .. } = &submission;
+        let span = info_span!(parent: None, "submit", %model, %job, %tenant, trace = Empty);
+        let trace = match client {
+            Some(client) => continue_trace(&span, &client),
+            None => start_trace(&span, &self.trace_of(tenant, job)),
+        };
+        span.record("trace", trace.id());
+        self.queue(submission, trace).instrument(span).await
+    }
+
+    async fn queue(&self, submission: Submission, trace: TraceContext) -> Result<(), Failure> {
+        let Submission { model, class, tenant, job, body } = submission;
+        if body.len() > MAX_BODY_BYTES {
+            let found = body.len();
+            return Err(Failure::new(
+                FailureCode::BodyTooLarge,
+                format!("the body has {found} bytes: at most {MAX_BODY_BYTES} are allowed; send a shorter chat"),
+            ));
+        }
+        let subject = self.subject(&Subject::Job(model.clone(), class, tenant.clone()));
+        let message = PublishMessage::build().payload(body).message_id(job.as_str());
+        let stored = self.store(subject, with_trace(&trace, message)).await;
+        stored.map(drop).map_err(|error| refusal(&error, &model, class, &tenant))
+    }
+}
+
+fn refusal(error: &PublishError, model: &ModelName, class: JobClass, tenant: &Tenant) -> Failure {
+    let cause = error.to_string();
+    if server_error::is_full(&cause) {
+        let message = format!("too many {class} jobs of tenant {tenant} wait for model {model}: submit the job later");
+        Failure::new(FailureCode::QueueFull, message)
+    } else if error.kind() == PublishErrorKind::MaxPayloadExceeded {
+        Failure::new(FailureCode::BodyTooLarge, cause)
+    } else {
+        Failure::new(FailureCode::TimedOut, format!("the job was not accepted: {cause}"))
+    }
+}
