@@ -18,10 +18,9 @@ use std::{
     time::Instant,
 };
 
-use rbee_schema::{
-    Failure, FreeResources, HiveName, HiveRecord, ModelName, ModelReference, ModelSpec, QueenEvent, WorkerName,
-};
+use rbee_schema::{Failure, FreeResources, HiveName, HiveRecord, ModelName, ModelReference, ModelSpec, QueenEvent};
 
+pub use self::table::WorkerKey;
 use self::table::WorkerTable;
 pub use self::worker::{PendingSpawn, RunningJobs, Worker, WorkerUsage};
 use crate::decide::{
@@ -32,9 +31,6 @@ use crate::decide::{
     queue::Queue,
     timers::Timers,
 };
-
-/// Hive and name of a worker.
-pub type WorkerKey = (HiveName, WorkerName);
 
 /// Everything the queen knows at one moment.
 #[derive(Debug, Clone, Default)]
