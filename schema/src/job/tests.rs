@@ -1,9 +1,6 @@
-use std::collections::BTreeMap;
-
 use serde_json::json;
 
 use super::*;
-use crate::{Failure, FailureCode};
 
 #[test]
 fn the_shortest_job_is_one_message() {

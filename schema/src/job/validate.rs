@@ -1,10 +1,7 @@
 //! Checks of a request that its types cannot express.
 
-use super::{
-    refusal::{check_count, invalid},
-    request::JobRequest,
-};
-use crate::Failure;
+use super::JobRequest;
+use crate::{Failure, FailureCode};
 
 /// Maximum number of biased tokens of a request: each costs time for every generated token.
 const MAX_BIASES: usize = 1024;
@@ -73,6 +70,17 @@ impl JobRequest {
         }
         Ok(())
     }
+}
+
+pub(super) fn invalid(message: impl Into<String>) -> Failure {
+    Failure::new(FailureCode::InvalidRequest, message)
+}
+
+pub(super) fn check_count(field: &str, count: usize, most: usize, what: &str) -> Result<(), Failure> {
+    if count > most {
+        return Err(invalid(format!("{field} has {count} {what}: at most {most} are allowed")));
+    }
+    Ok(())
 }
 
 fn check_range(field: &str, value: Option<f32>, low: f32, high: f32) -> Result<(), Failure> {
