@@ -1,11 +1,24 @@
-//! Start and end of leading, and what depends on them.
+//! State that belongs to leading, and what starts and ends with it.
 
-use rbee_schema::{AlertEvent, AlertKind, Event as BusEvent, QueenEvent};
+use std::collections::BTreeMap;
+
+use rbee_schema::{AlertEvent, AlertKind, Event as BusEvent, Failure, ModelName, QueenEvent};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::Controller;
-use crate::{leader::Leadership, metrics, sealer};
+use crate::{decide::alert::Alerts, leader::Leadership, metrics, sealer};
+
+/// State of a queen that leads. A follower keeps none but its [`Leadership`].
+#[derive(Default)]
+pub(super) struct Leading {
+    pub(super) leadership: Leadership,
+    /// Models that were reported as unplaceable, with the failure.
+    pub(super) unplaceable: BTreeMap<ModelName, Failure>,
+    pub(super) alerts: Alerts,
+    /// Task that seals the trail of events.
+    sealer: Option<AbortOnDropHandle<()>>,
+}
 
 impl Controller {
     /// This queen started or stopped leading.

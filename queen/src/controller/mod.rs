@@ -16,7 +16,6 @@ mod planning;
 mod queue_count;
 mod recovery;
 mod registries;
-mod state;
 mod subscriptions;
 mod trace;
 
@@ -37,7 +36,8 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{error, info, warn};
 
 use self::{
-    state::{Leading, QueueCount},
+    leading::Leading,
+    queue_count::QueueCount,
     subscriptions::{Messages, REGISTRIES, Registries},
     trace::Traces,
 };

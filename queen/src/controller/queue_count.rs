@@ -5,7 +5,15 @@ use std::time::Instant;
 use rbee_schema::ModelName;
 use tracing::{debug, warn};
 
-use super::{Controller, Report, state::QueueCount};
+use super::{Controller, Report};
+
+/// State of counting.
+#[derive(Debug, Default)]
+pub(super) struct QueueCount {
+    /// Start of the last count.
+    started: Option<Instant>,
+    is_running: bool,
+}
 
 impl Controller {
     /// Counts the queue now, unless a count is running or the registries were not read yet.
