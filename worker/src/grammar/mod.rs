@@ -13,7 +13,6 @@ use llguidance::{Matcher, ParserFactory, api::TopLevelGrammar};
 use rbee_schema::{Failure, FailureCode};
 
 pub use self::constraint::GrammarConstraint;
-use self::constraint::first_line;
 use crate::contract::{Constraint as _, Text};
 
 /// The grammars of one model's answers.
@@ -47,6 +46,11 @@ impl Grammars {
         emitted.iter().try_for_each(|token| constraint.accept(*token))?;
         Ok(constraint)
     }
+}
+
+/// First line of a message of `llguidance`. The other lines are debug output.
+fn first_line(cause: &str) -> String {
+    cause.lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

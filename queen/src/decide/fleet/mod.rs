@@ -18,9 +18,10 @@ use std::{
     time::Instant,
 };
 
-use rbee_schema::{Failure, FreeResources, HiveName, HiveRecord, ModelName, ModelReference, ModelSpec, QueenEvent};
+use rbee_schema::{
+    Failure, FreeResources, HiveName, HiveRecord, ModelName, ModelReference, ModelSpec, QueenEvent, WorkerName,
+};
 
-pub use self::table::WorkerKey;
 use self::table::WorkerTable;
 pub use self::worker::{PendingSpawn, RunningJobs, Worker, WorkerUsage};
 use crate::decide::{
@@ -31,6 +32,9 @@ use crate::decide::{
     queue::Queue,
     timers::Timers,
 };
+
+/// Hive and name of a worker.
+pub type WorkerKey = (HiveName, WorkerName);
 
 /// Everything the queen knows at one moment.
 #[derive(Debug, Clone, Default)]

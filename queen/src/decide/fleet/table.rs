@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rbee_schema::{HiveName, ModelName, WorkerName};
 
-use super::worker::{PendingSpawn, Worker};
-
-/// Hive and name of a worker.
-pub type WorkerKey = (HiveName, WorkerName);
+use super::{
+    WorkerKey,
+    worker::{PendingSpawn, Worker},
+};
 
 /// Workers and pending spawns with an index by model. Every change goes through this type, so that the index cannot differ.
 #[derive(Debug, Clone, Default)]

@@ -9,12 +9,11 @@ mod run;
 pub mod settings;
 mod vocabulary;
 
-use std::{sync::Arc, thread};
+use std::{sync::Arc, thread, time::Duration};
 
 use rbee_schema::Failure;
 
 use self::{
-    fault::FOREVER,
     run::MockEngine,
     settings::{LoadFault, ModelSettings},
     vocabulary::Vocabulary,
@@ -23,6 +22,8 @@ use crate::contract::{LoadOptions, LoadProgress, Loaded};
 
 /// Size that the mock model reports while it loads. Similar to that of a small real model.
 const TOTAL_BYTES: u64 = 100 << 20;
+/// Duration of one sleep of a hang, which is repeated until the process is killed. Any long time serves.
+const FOREVER: Duration = Duration::from_secs(60 * 60);
 /// Number of progress reports of a load. Enough that a stall halfway is visible as one.
 const LOAD_STEPS: u32 = 20;
 
