@@ -10,7 +10,7 @@ use serde::{
     de::{self, IgnoredAny, SeqAccess, Visitor},
 };
 
-use crate::{Failure, FailureCode, job::read};
+use crate::{Failure, FailureCode, body::read};
 
 /// Maximum number of inputs of one request, as in the OpenAI API.
 const MAX_INPUTS: usize = 2048;

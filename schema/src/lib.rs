@@ -5,6 +5,7 @@
 //! identifies its source (hive, worker, job); the time of a message is the time at which the broker stored it.
 
 pub mod api;
+mod body;
 mod chunk;
 mod command;
 mod document;
@@ -22,6 +23,7 @@ mod settings;
 mod size;
 mod worker_settings;
 
+pub use body::MAX_BODY_BYTES;
 pub use chunk::{Chunk, FinishReason, TokenLogprob, TokenScore, Usage};
 pub use command::{HiveCommand, QueenControl, StopMode, WorkerControl};
 pub use document::{Document, documents};
@@ -34,8 +36,8 @@ pub use event::{
 pub use failure::{Failure, FailureCode};
 pub use heartbeat::{FreeResources, HiveHeartbeat, JobInFlight, PromptCacheStats, WorkerHeartbeat};
 pub use job::{
-    CalledFunction, Function, FunctionName, JobRequest, MAX_BODY_BYTES, Message, NamedSchema, OutputFormat,
-    ResponseFormat, Role, Sampling, StructuredOutputs, Tool, ToolCall, ToolChoice, ToolKind, ToolMode,
+    CalledFunction, Function, FunctionName, JobRequest, Message, NamedSchema, OutputFormat, ResponseFormat, Role,
+    Sampling, StructuredOutputs, Tool, ToolCall, ToolChoice, ToolKind, ToolMode,
 };
 pub use model::{
     Device, HubFile, Labels, Limits, ModelKind, ModelReference, ModelSpec, PlacementStrategy, Replicas, check_labels,

@@ -1,24 +1,11 @@
 //! State that belongs to leading, and what starts and ends with it.
 
-use std::collections::BTreeMap;
-
-use rbee_schema::{AlertEvent, AlertKind, Event as BusEvent, Failure, ModelName, QueenEvent};
+use rbee_schema::{AlertEvent, AlertKind, Event as BusEvent, QueenEvent};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::Controller;
-use crate::{decide::alert::Alerts, leader::Leadership, metrics, sealer};
-
-/// State of a queen that leads. A follower keeps none but its [`Leadership`].
-#[derive(Default)]
-pub(super) struct Leading {
-    pub(super) leadership: Leadership,
-    /// Models that were reported as unplaceable, with the failure.
-    pub(super) unplaceable: BTreeMap<ModelName, Failure>,
-    pub(super) alerts: Alerts,
-    /// Task that seals the trail of events.
-    sealer: Option<AbortOnDropHandle<()>>,
-}
+use crate::{leader::Leadership, metrics, sealer};
 
 impl Controller {
     /// This queen started or stopped leading.

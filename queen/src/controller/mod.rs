@@ -16,6 +16,7 @@ mod planning;
 mod queue_count;
 mod recovery;
 mod registries;
+mod state;
 mod subscriptions;
 mod trace;
 
@@ -36,8 +37,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{error, info, warn};
 
 use self::{
-    leading::Leading,
-    queue_count::QueueCount,
+    state::{Leading, QueueCount},
     subscriptions::{Messages, REGISTRIES, Registries},
     trace::Traces,
 };

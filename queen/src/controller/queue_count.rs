@@ -5,15 +5,7 @@ use std::time::Instant;
 use rbee_schema::ModelName;
 use tracing::{debug, warn};
 
-use super::{Controller, Report};
-
-/// State of counting.
-#[derive(Debug, Default)]
-pub(super) struct QueueCount {
-    /// Start of the last count.
-    started: Option<Instant>,
-    is_running: bool,
-}
+use super::{Controller, Report, state::QueueCount};
 
 impl Controller {
     /// Counts the queue now, unless a count is running or the registries were not read yet.

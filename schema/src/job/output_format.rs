@@ -6,10 +6,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{JobRequest, deserialize::null_is_default, validate::invalid};
-use crate::Failure;
+use super::deserialize::null_is_default;
 
 /// Output format, as in the OpenAI API.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -66,40 +65,8 @@ pub enum OutputFormat {
     Grammar(String),
 }
 
-impl JobRequest {
-    /// Output format of the answer. `None` for any text.
-    pub fn output_format(&self) -> Option<OutputFormat> {
-        match &self.response_format {
-            None | Some(ResponseFormat::Text) => {
-                self.structured_outputs.as_ref().and_then(StructuredOutputs::output_format)
-            }
-            Some(ResponseFormat::JsonObject) => Some(OutputFormat::Json(json!({ "type": "object" }))),
-            Some(ResponseFormat::JsonSchema { json_schema }) => Some(OutputFormat::Json(json_schema.schema.clone())),
-        }
-    }
-
-    pub(super) fn check_output_format(&self) -> Result<(), Failure> {
-        if self.ignores_eos() && self.output_format().is_some() {
-            return Err(invalid("ignore_eos continues after the output format is complete: leave one of the two out"));
-        }
-        let Some(outputs) = &self.structured_outputs else { return Ok(()) };
-        let StructuredOutputs { json, regex, choice, grammar } = outputs;
-        let formats = [json.is_some(), regex.is_some(), !choice.is_empty(), grammar.is_some()];
-        match formats.into_iter().filter(|is_there| *is_there).count() {
-            0 => Err(invalid("structured_outputs is empty: expected one of json, regex, choice and grammar")),
-            1 if !matches!(self.response_format, None | Some(ResponseFormat::Text)) => {
-                Err(invalid("response_format and structured_outputs both set an output format: leave one out"))
-            }
-            1 => Ok(()),
-            count => Err(invalid(format!(
-                "structured_outputs sets {count} formats: expected one of json, regex, choice and grammar"
-            ))),
-        }
-    }
-}
-
 impl StructuredOutputs {
-    fn output_format(&self) -> Option<OutputFormat> {
+    pub(super) fn output_format(&self) -> Option<OutputFormat> {
         let Self { json, regex, choice, grammar } = self.clone();
         let choice = (!choice.is_empty()).then_some(OutputFormat::Choice(choice));
         json.map(OutputFormat::Json)

@@ -1,6 +1,9 @@
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::*;
+use crate::{Failure, FailureCode, MAX_BODY_BYTES};
 
 #[test]
 fn the_shortest_job_is_one_message() {

@@ -1,13 +1,29 @@
 //! Checks of a request that its types cannot express.
 
-use super::JobRequest;
-use crate::{Failure, FailureCode};
+use std::collections::BTreeSet;
+
+use super::{
+    message::{Message, Role},
+    output_format::{ResponseFormat, StructuredOutputs},
+    request::JobRequest,
+    tool::{Function, Tool, ToolChoice, ToolMode},
+};
+use crate::{
+    Failure,
+    body::{check_count, invalid},
+};
 
 /// Maximum number of biased tokens of a request: each costs time for every generated token.
 const MAX_BIASES: usize = 1024;
 
 /// Maximum number of stop tokens of a request: each generated token is compared with all of them.
 const MAX_STOP_TOKENS: usize = 64;
+
+/// Maximum number of tools of a request, as in the OpenAI API.
+const MAX_TOOLS: usize = 128;
+
+/// Longest name of a tool, as in the OpenAI API.
+const LONGEST_NAME: usize = 64;
 
 impl JobRequest {
     /// Checks what the types cannot express.
@@ -70,15 +86,87 @@ impl JobRequest {
         }
         Ok(())
     }
+
+    fn check_tools(&self) -> Result<(), Failure> {
+        check_count("tools", self.tools.len(), MAX_TOOLS, "tools")?;
+        let mut names = BTreeSet::new();
+        for (index, Tool { function: Function { name, .. }, .. }) in self.tools.iter().enumerate() {
+            let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+            if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(is_usual) {
+                return Err(invalid(format!(
+                    "tools[{index}].function.name is {name:?}: expected 1 to {LONGEST_NAME} letters, digits, `_`, `-` and `.`"
+                )));
+            }
+            if !names.insert(name) {
+                return Err(invalid(format!(
+                    "tools[{index}].function.name is {name:?}, which an earlier tool has already"
+                )));
+            }
+        }
+        self.check_tool_choice()?;
+        self.messages.iter().enumerate().try_for_each(|(index, message)| check_message(index, message))
+    }
+
+    fn check_tool_choice(&self) -> Result<(), Failure> {
+        match &self.tool_choice {
+            None | Some(ToolChoice::Mode(ToolMode::None | ToolMode::Auto)) => return Ok(()),
+            Some(ToolChoice::Mode(ToolMode::Required)) if self.tools.is_empty() => {
+                return Err(invalid("tool_choice is \"required\" and there are no tools: add one to `tools`"));
+            }
+            Some(ToolChoice::Named { function, .. }) if self.tool(&function.name).is_none() => {
+                return Err(invalid(format!("tool_choice names {:?}, which is none of the tools", function.name)));
+            }
+            Some(ToolChoice::Mode(ToolMode::Required) | ToolChoice::Named { .. }) => {}
+        }
+        if self.output_format().is_some() {
+            return Err(invalid(
+                "tool_choice requires a call, and the request sets an output format: leave one of the two out",
+            ));
+        }
+        if self.ignores_eos() {
+            return Err(invalid(
+                "ignore_eos continues after the call that tool_choice requires: leave one of the two out",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_output_format(&self) -> Result<(), Failure> {
+        if self.ignores_eos() && self.output_format().is_some() {
+            return Err(invalid("ignore_eos continues after the output format is complete: leave one of the two out"));
+        }
+        let Some(outputs) = &self.structured_outputs else { return Ok(()) };
+        let StructuredOutputs { json, regex, choice, grammar } = outputs;
+        let formats = [json.is_some(), regex.is_some(), !choice.is_empty(), grammar.is_some()];
+        match formats.into_iter().filter(|is_there| *is_there).count() {
+            0 => Err(invalid("structured_outputs is empty: expected one of json, regex, choice and grammar")),
+            1 if !matches!(self.response_format, None | Some(ResponseFormat::Text)) => {
+                Err(invalid("response_format and structured_outputs both set an output format: leave one out"))
+            }
+            1 => Ok(()),
+            count => Err(invalid(format!(
+                "structured_outputs sets {count} formats: expected one of json, regex, choice and grammar"
+            ))),
+        }
+    }
 }
 
-pub(super) fn invalid(message: impl Into<String>) -> Failure {
-    Failure::new(FailureCode::InvalidRequest, message)
-}
-
-pub(super) fn check_count(field: &str, count: usize, most: usize, what: &str) -> Result<(), Failure> {
-    if count > most {
-        return Err(invalid(format!("{field} has {count} {what}: at most {most} are allowed")));
+fn check_message(index: usize, message: &Message) -> Result<(), Failure> {
+    let Message { role, content, tool_calls, .. } = message;
+    if content.is_none() && (*role != Role::Assistant || tool_calls.is_empty()) {
+        return Err(invalid(format!(
+            "messages[{index}] has no content: only an assistant that calls tools may leave it out"
+        )));
+    }
+    if *role != Role::Assistant && !tool_calls.is_empty() {
+        return Err(invalid(format!("messages[{index}].tool_calls: only an assistant calls tools")));
+    }
+    for (number, call) in tool_calls.iter().enumerate() {
+        if let Err(cause) = call.arguments() {
+            return Err(invalid(format!(
+                "messages[{index}].tool_calls[{number}].function.arguments is not a JSON object written as a text: {cause}"
+            )));
+        }
     }
     Ok(())
 }

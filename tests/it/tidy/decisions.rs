@@ -1,9 +1,6 @@
 //! Code in a `decide/` folder does no I/O, reads no clock and draws no random numbers: time, names and draws are arguments.
 
-use std::collections::BTreeSet;
-
 use proc_macro2::{TokenStream, TokenTree};
-use syn::Item;
 
 use super::{
     paths::{Paths, WrittenPath},
@@ -29,13 +26,12 @@ const FORBIDDEN_WORDS: [&str; 7] = ["async", "await", "print", "println", "eprin
 fn violations(file: &SourceFile) -> Vec<Violation> {
     let parsed = file.parse();
     let paths = Paths::of_file(&parsed);
-    let children = child_modules(&parsed);
+    let modules = child_modules(&parsed);
     let mut found: Vec<Violation> = paths
         .resolved()
         .iter()
-        .filter(|path| !children.contains(&path.segments[0]))
         .filter_map(|path| {
-            Some(file.violation(path.line, format!("`{}`: {}", path.segments.join("::"), refused(path)?)))
+            Some(file.violation(path.line, format!("`{}`: {}", path.segments.join("::"), refused(path, &modules)?)))
         })
         .collect();
     for (word, line) in words(&file.text, &parsed) {
@@ -46,17 +42,17 @@ fn violations(file: &SourceFile) -> Vec<Violation> {
     found
 }
 
-/// The modules that a file declares: a path that begins with one of them names no crate.
-fn child_modules(parsed: &syn::File) -> BTreeSet<String> {
-    let name = |item: &Item| match item {
-        Item::Mod(module) => Some(module.ident.to_string()),
+/// Names of the modules that a file declares.
+fn child_modules(parsed: &syn::File) -> Vec<String> {
+    let name = |item: &syn::Item| match item {
+        syn::Item::Mod(module) => Some(module.ident.to_string()),
         _ => None,
     };
     parsed.items.iter().filter_map(name).collect()
 }
 
-/// The reason why a decision must not use a path.
-fn refused(path: &WrittenPath) -> Option<&'static str> {
+/// The reason why a decision must not use a path. Paths into child `modules` are checked in the files of these modules.
+fn refused(path: &WrittenPath, modules: &[String]) -> Option<&'static str> {
     let text = path.segments.join("::");
     let is_below =
         |folder: &str| text.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
@@ -67,7 +63,7 @@ fn refused(path: &WrittenPath) -> Option<&'static str> {
     if path.segments.len() > 1 && FORBIDDEN_CALLS.contains(&last.as_str()) {
         return Some("a decision reads no clock and draws nothing at random");
     }
-    let is_ours = matches!(first.as_str(), "crate" | "self" | "super" | "Self");
+    let is_ours = matches!(first.as_str(), "crate" | "self" | "super" | "Self") || modules.contains(first);
     let names_a_crate = path.segments.len() > 1 && first.starts_with(|c: char| c.is_ascii_lowercase());
     (names_a_crate && !is_ours && !CRATES.contains(&first.as_str()) && !is_primitive(first))
         .then_some("a decision uses no crate that may do I/O")
@@ -148,8 +144,8 @@ fn each_kind_of_io_in_a_decision_is_found() {
 
 #[test]
 fn plain_code_and_tests_of_a_decision_are_left_alone() {
-    let fine = "mod child;\nuse std::time::{Duration, Instant};\nuse rbee_schema::Event;\nuse super::place;\n\
-                fn f(now: Instant) -> u32 { place::choose(now, u32::MAX, child::limit(crate::decide::x)) }\n\
+    let fine = "use std::time::{Duration, Instant};\nuse rbee_schema::Event;\nuse super::place;\n\
+                fn f(now: Instant) -> u32 { place::choose(now, u32::MAX, crate::decide::x) }\n\
                 #[cfg(test)]\nmod tests { fn f() { std::fs::read(Instant::now()); } async fn g() {} }";
     assert_eq!(violations(&SourceFile::sample("a.rs", fine)), []);
 }

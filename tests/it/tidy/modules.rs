@@ -25,7 +25,7 @@ pub(super) struct Module {
     items: BTreeSet<String>,
 }
 
-/// Destination of a path.
+/// Target of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
     /// An item that this module defines, or that a macro defines there.

@@ -5,7 +5,6 @@ use std::fmt;
 use llguidance::Matcher;
 use rbee_schema::{Failure, FailureCode};
 
-use super::first_line;
 use crate::{contract::Constraint, sample::Mask};
 
 /// Computes the allowed next tokens of one answer from its tokens so far.
@@ -47,4 +46,9 @@ impl fmt::Debug for GrammarConstraint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GrammarConstraint").field("stopped", &self.matcher.is_stopped()).finish_non_exhaustive()
     }
+}
+
+/// First line of a message of `llguidance`. The other lines are debug output.
+pub(super) fn first_line(cause: &str) -> String {
+    cause.lines().next().unwrap_or_default().to_owned()
 }

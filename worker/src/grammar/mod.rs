@@ -39,18 +39,13 @@ impl Grammars {
     pub fn constraint(&self, grammar: TopLevelGrammar, emitted: &[u32]) -> Result<GrammarConstraint, Failure> {
         let factory = self.factory.get_or_init(|| vocabulary::factory(self.text.as_ref())).as_ref();
         let parser = factory.map_err(Clone::clone)?.create_parser(grammar).map_err(|cause| {
-            let reason = first_line(&cause.to_string());
+            let reason = constraint::first_line(&cause.to_string());
             Failure::new(FailureCode::InvalidRequest, format!("the requested output format cannot be used: {reason}"))
         })?;
         let mut constraint = GrammarConstraint::new(Matcher::new(Ok(parser)));
         emitted.iter().try_for_each(|token| constraint.accept(*token))?;
         Ok(constraint)
     }
-}
-
-/// First line of a message of `llguidance`. The other lines are debug output.
-fn first_line(cause: &str) -> String {
-    cause.lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

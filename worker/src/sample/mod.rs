@@ -51,7 +51,7 @@ pub fn sample(
         ));
     }
     let id = if sampling.temperature <= 0.0 {
-        first_with(&adjusted, highest)
+        nucleus::first_with(&adjusted, highest)
     } else {
         nucleus::draw(&adjusted, highest, sampling, index)
     };
@@ -71,11 +71,6 @@ fn check(logits: &[f32]) -> Result<(), Failure> {
         FailureCode::ModelInvalid,
         format!("{found}: the model file may be damaged; compare its checksum"),
     ))
-}
-
-/// The lowest id with this logit.
-fn first_with(logits: &[f32], value: f32) -> u32 {
-    logits.iter().position(|logit| *logit == value).unwrap_or(0) as u32
 }
 
 #[cfg(test)]

@@ -147,5 +147,10 @@ fn pick_of_all(logits: &[f32], highest: f32, temperature: f32, drawn: f64) -> u3
         }
         return last;
     }
-    super::first_with(logits, highest)
+    first_with(logits, highest)
+}
+
+/// Lowest token id with this logit.
+pub(super) fn first_with(logits: &[f32], value: f32) -> u32 {
+    logits.iter().position(|logit| *logit == value).unwrap_or(0) as u32
 }

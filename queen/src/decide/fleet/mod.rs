@@ -18,12 +18,10 @@ use std::{
     time::Instant,
 };
 
-use rbee_schema::{
-    Failure, FreeResources, HiveName, HiveRecord, ModelName, ModelReference, ModelSpec, QueenEvent, WorkerName,
-};
+use rbee_schema::{Failure, FreeResources, HiveName, HiveRecord, ModelName, ModelReference, ModelSpec, QueenEvent};
 
 use self::table::WorkerTable;
-pub use self::worker::{PendingSpawn, RunningJobs, Worker, WorkerUsage};
+pub use self::worker::{PendingSpawn, RunningJobs, Worker, WorkerKey, WorkerUsage};
 use crate::decide::{
     backoff::Backoffs,
     dirty::{Dirty, Scope},
@@ -32,9 +30,6 @@ use crate::decide::{
     queue::Queue,
     timers::Timers,
 };
-
-/// Hive and name of a worker.
-pub type WorkerKey = (HiveName, WorkerName);
 
 /// Everything the queen knows at one moment.
 #[derive(Debug, Clone, Default)]

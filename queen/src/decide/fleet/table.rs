@@ -4,10 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rbee_schema::{HiveName, ModelName, WorkerName};
 
-use super::{
-    WorkerKey,
-    worker::{PendingSpawn, Worker},
-};
+use super::worker::{PendingSpawn, Worker, WorkerKey};
 
 /// Workers and pending spawns with an index by model. Every change goes through this type, so that the index cannot differ.
 #[derive(Debug, Clone, Default)]

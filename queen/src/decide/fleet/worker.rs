@@ -6,8 +6,12 @@ use std::{
 };
 
 use rbee_schema::{
-    Failure, FailureCode, JobId, JobInFlight, ModelName, PromptCacheStats, Tenant, WorkerPhase, WorkerRecord,
+    Failure, FailureCode, HiveName, JobId, JobInFlight, ModelName, PromptCacheStats, Tenant, WorkerName, WorkerPhase,
+    WorkerRecord,
 };
+
+/// Hive and name of a worker.
+pub type WorkerKey = (HiveName, WorkerName);
 
 /// One worker.
 #[derive(Debug, Clone, PartialEq)]

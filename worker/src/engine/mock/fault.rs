@@ -1,10 +1,11 @@
 //! Faults that the mock engine injects on request.
 
-use std::{hint::black_box, process, thread};
+use std::{hint::black_box, process, thread, time::Duration};
 
 use rbee_schema::{Failure, FailureCode};
 
-use super::FOREVER;
+/// Duration of one sleep of a hang, which is repeated until the process is killed. Any long time serves.
+pub(super) const FOREVER: Duration = Duration::from_secs(60 * 60);
 
 /// Size of the blocks in which memory is allocated.
 const BLOCK: usize = 64 << 20;

@@ -22,8 +22,6 @@ use crate::contract::{LoadOptions, LoadProgress, Loaded};
 
 /// Size that the mock model reports while it loads. Similar to that of a small real model.
 const TOTAL_BYTES: u64 = 100 << 20;
-/// Duration of one sleep of a hang, which is repeated until the process is killed. Any long time serves.
-const FOREVER: Duration = Duration::from_secs(60 * 60);
 /// Number of progress reports of a load. Enough that a stall halfway is visible as one.
 const LOAD_STEPS: u32 = 20;
 
@@ -58,7 +56,7 @@ fn inject(fault: LoadFault) -> Result<(), Failure> {
         LoadFault::Fail(code) => Err(Failure::new(code, "the mock engine failed to load, as configured by load-fail")),
         LoadFault::Crash => std::process::abort(),
         LoadFault::Stall => loop {
-            thread::sleep(FOREVER);
+            thread::sleep(fault::FOREVER);
         },
     }
 }
