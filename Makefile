@@ -4,7 +4,9 @@
 SHELL := bash
 CARGO := cargo
 
-.PHONY: help setup run up build test check bench bench-fleet bench-engine chaos fuzz generate clean
+PREFIX ?= $(HOME)/.local
+
+.PHONY: help setup run up install build test check bench bench-fleet bench-engine chaos fuzz generate clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,6 +26,11 @@ up: ## Build rbee and run a fleet with a small model until Ctrl-C
 	@scripts/setup run
 	$(CARGO) build $(PROGRAMS)
 	@scripts/demo --stay
+
+install: ## Build optimized programs and copy rbee and rbee-worker to PREFIX/bin (default ~/.local/bin)
+	$(CARGO) build --release $(PROGRAMS)
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install $${CARGO_TARGET_DIR:-target}/release/rbee $${CARGO_TARGET_DIR:-target}/release/rbee-worker "$(DESTDIR)$(PREFIX)/bin"
 
 build: ## Build every program
 	$(CARGO) build --workspace

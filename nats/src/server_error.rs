@@ -9,8 +9,8 @@ const TOO_MANY_MESSAGES: &str = "maximum messages per subject";
 /// Text of a publish that the stream `jobs` refuses because the stream is as large as it may be.
 const TOO_MANY_BYTES: &str = "maximum bytes";
 
-/// Text of the deletion of a message that does not exist.
-const NO_MESSAGE: &str = "no message found";
+/// Texts of the deletion of a message that does not exist: it was deleted before, or its sequence was never reached.
+const NO_MESSAGE: [&str; 2] = ["no message found", "stream store EOF"];
 
 /// Text of a pull from a consumer that no server answers for.
 const NO_CONSUMER: &str = "messages from the stream: 503";
@@ -27,7 +27,7 @@ pub fn is_full(cause: &str) -> bool {
 
 /// True if the deletion of a message failed because the message does not exist.
 pub fn is_no_message(cause: &str) -> bool {
-    cause.contains(NO_MESSAGE)
+    NO_MESSAGE.iter().any(|text| cause.contains(text))
 }
 
 /// True if a pull failed because no server answers for the consumer. In a cluster, a consumer may have been created on a

@@ -45,5 +45,5 @@ async fn nats_py_gets_an_answer_by_request_and_reply() {
     assert!(requested.ends_with("\n4 tokens\n"), "{requested}");
     let refused = nats_py(&fleet, "request", "nobody", "Hi").await;
     let stderr = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success() && stderr.contains("known: m"), "{stderr}");
+    assert!(!refused.status.success() && stderr.contains("declared models: m"), "{stderr}");
 }

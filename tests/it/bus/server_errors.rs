@@ -41,9 +41,13 @@ async fn deleting_a_missing_message_is_recognized() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let stream = bus.jetstream().get_stream("rbee_jobs").await.expect("the stream exists");
-    let error = stream.delete_message(42).await.expect_err("there is no such message").to_string();
-    assert!(server_error::is_no_message(&error), "{error}");
-    bus.drop_job(42).await.expect("a missing job is removed already");
+    let stored = bus.jetstream().publish("rbee.submit.m", "{}".into()).await.expect("sent").await.expect("stored");
+    stream.delete_message(stored.sequence).await.expect("deleted");
+    for sequence in [stored.sequence, 42] {
+        let error = stream.delete_message(sequence).await.expect_err("there is no such message").to_string();
+        assert!(server_error::is_no_message(&error), "{sequence}: {error}");
+        bus.drop_job(sequence).await.expect("a missing job is removed already");
+    }
 }
 
 #[tokio::test]

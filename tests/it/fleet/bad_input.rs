@@ -58,7 +58,7 @@ async fn invalid_body_is_answered_with_the_reason() {
             "max_tokens is 0",
         ),
         (r#"{"messages":[{"role":"user","content":"Hi"}],"seed":"x"}"#, FailureCode::InvalidRequest, "seed"),
-        (&greedy.to_string(), FailureCode::ContextExceeded, "ask for at most"),
+        (&greedy.to_string(), FailureCode::ContextExceeded, "request at most"),
         (&long, FailureCode::ContextExceeded, "shorten the chat"),
     ] {
         let failure = failure(&fleet, "m", body).await;

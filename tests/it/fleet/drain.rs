@@ -38,7 +38,7 @@ async fn draining_hive_finishes_its_jobs_until_the_drain_is_undone() {
 
     let (_, mut output) = fleet.submit("m", chat("Hi")).await;
     let events = || async { stdout(&fleet.rbee(&["events", "evt.queen.>", "--since", "10m"]).await) };
-    eventually("the model is unplaceable", PATIENCE, async || events().await.contains("one drains")).await;
+    eventually("the model is unplaceable", PATIENCE, async || events().await.contains("one is draining")).await;
     let undone = fleet.rbee(&["drain", "one", "--undo"]).await;
     assert!(undone.status.success(), "{}", stderr(&undone));
     assert!(matches!(whole(&mut output).await.last(), Some(Chunk::Done { .. })));
@@ -88,9 +88,9 @@ async fn unknown_or_unsuitable_target_error_says_what_exists() {
     let worker = fleet.ready(1).await.remove(0).name.to_string();
     for (arguments, code, words) in [
         (&["stop", "nobody"][..], 1, format!("hives: one; workers: one/{worker}")),
-        (&["drain", &worker, "--undo"], 2, "only the drain of a hive".to_owned()),
+        (&["drain", &worker, "--undo"], 2, "--undo works for hives only".to_owned()),
         (&["reset", "one"], 1, "only a worker can be reset".to_owned()),
-        (&["reset", &worker], 1, "is ready: only a worker that is crash-loop".to_owned()),
+        (&["reset", &worker], 1, "is ready: only a worker in crash-loop".to_owned()),
     ] {
         let output = fleet.rbee(arguments).await;
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));

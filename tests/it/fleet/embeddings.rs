@@ -198,8 +198,8 @@ async fn request_to_a_model_of_another_kind_is_refused() {
 
     let hi = chat("Hi")["messages"].clone();
     for (operation, body, words) in [
-        ("embed", json!({ "model": "mock", "input": "Hi" }), "mock continues chats and computes no embeddings"),
-        ("infer", json!({ "model": "minilm", "messages": hi }), "minilm computes embeddings and continues no chat"),
+        ("embed", json!({ "model": "mock", "input": "Hi" }), "mock is a chat model and computes no embeddings"),
+        ("infer", json!({ "model": "minilm", "messages": hi }), "minilm is an embedding model and answers no chats"),
         ("embed", json!({ "model": "minilm", "messages": hi }), "the body is a chat"),
         ("infer", json!({ "model": "minilm", "input": "Hi" }), "the body asks for embeddings"),
         ("embed", json!({ "input": "Hi" }), "model is missing"),

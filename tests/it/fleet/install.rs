@@ -119,7 +119,7 @@ async fn upgrade_keeps_workers_and_is_rolled_back_when_it_does_not_join() {
     let failed = upgrade(&fleet, &there, &no_hive).await;
     assert_eq!(failed.status.code(), Some(1));
     let message = stderr(&failed);
-    assert!(message.contains("ended before it had joined") && message.contains("runs there again"), "{message}");
+    assert!(message.contains("exited before it joined") && message.contains("is running again"), "{message}");
     let back = Registry::hives(&fleet.bus).get("one").await.expect("the server answers").expect("it exists");
     assert!(back.epoch > second.epoch, "{back:?}");
     assert_eq!(fleet.ready_in("w", 1).await.pid, worker.pid);
@@ -160,7 +160,7 @@ async fn rollback_restores_options_and_unit_of_a_hive() {
     let no_hive = programs(&fleet, "no-hive", Path::new("/bin/true"));
     let failed = upgrade(&fleet, &there, &no_hive).await;
     let message = stderr(&failed);
-    assert!(failed.status.code() == Some(1) && message.contains("runs there again"), "{message}");
+    assert!(failed.status.code() == Some(1) && message.contains("is running again"), "{message}");
     assert_eq!(written(&there), before);
     let second = Registry::hives(&fleet.bus).get("one").await.expect("the server answers").expect("it exists");
     assert!(second.epoch > first.epoch, "{second:?}");
@@ -169,7 +169,7 @@ async fn rollback_restores_options_and_unit_of_a_hive() {
     let wrong = [&install[..], &["--variable", "RBEE_TIMERS=hush=1s"]].concat();
     let failed = there.hive(&fleet, "install", &wrong).await;
     let message = stderr(&failed);
-    assert!(message.contains("known are first_word") && message.contains("runs there again"), "{message}");
+    assert!(message.contains("known are first_word") && message.contains("is running again"), "{message}");
     assert_eq!(written(&there), before);
     let third = Registry::hives(&fleet.bus).get("one").await.expect("the server answers").expect("it exists");
     assert!(third.epoch > second.epoch, "{third:?}");
@@ -222,11 +222,11 @@ async fn unreachable_machine_error_comes_at_once_with_a_remedy() {
     let unused = Port::take();
     let target = there.target();
     for (target, ssh, code, words) in [
-        (target.as_str(), there.ssh_to(&unused), 1, "Connection refused; see whether sshd runs there"),
+        (target.as_str(), there.ssh_to(&unused), 1, "Connection refused; check that sshd runs there"),
         (&target, there.ssh_with_unknown_key(), 1, "ssh-copy-id"),
-        ("no-such-host.invalid", there.ssh(), 1, "its name is right"),
+        ("no-such-host.invalid", there.ssh(), 1, "check the host name"),
         (&target, "/nowhere/ssh".to_owned(), 1, "install an SSH client"),
-        (&target, "ssh 'open".to_owned(), 2, "is no command"),
+        (&target, "ssh 'open".to_owned(), 2, "is not a command"),
         ("-oProxyCommand=x", there.ssh(), 2, "USER@HOST"),
     ] {
         for verb in ["install", "remove"] {
@@ -246,7 +246,7 @@ async fn hive_that_cannot_join_is_not_left_behind() {
     let there = fleet.sshd().await;
     let unreachable = format!("nats://127.0.0.1:{}", Port::take().number());
     for (arguments, words) in [
-        (["--hive-nats", unreachable.as_str()], "does not reach the bus"),
+        (["--hive-nats", unreachable.as_str()], "cannot reach the bus"),
         (["--variable", "RBEE_TIMERS=hush=1s"], "known are first_word"),
         (["--prefix", "a b"], "cannot be used"),
     ] {

@@ -63,19 +63,19 @@ async fn local_hive_outlives_its_queen_and_is_found_by_the_next_one() {
     let worker = fleet.ready(1).await.remove(0).record;
     fleet.kill_role("queen");
     let same = queen_with_hive(&mut fleet).await;
-    logged(&fleet, "runs already and is looked after", 1).await;
+    logged(&fleet, "watching the local hive that is already running", 1).await;
     assert_eq!((same.pid, same.epoch), (first.pid, first.epoch));
     let expected: BTreeSet<u32> = [fleet.role_pid("queen"), first.pid].into_iter().chain(worker.pid).collect();
     assert_eq!(fleet.processes().into_iter().collect::<BTreeSet<_>>(), expected, "no second hive runs");
     // The hive is no child of the second queen, which still notices its exit.
     signal(first.pid, "KILL");
     let second = next_run(&fleet, first.epoch).await;
-    logged(&fleet, "end=CutShort", 1).await;
+    logged(&fleet, "end=Unknown", 1).await;
     assert_eq!(fleet.ready(1).await.remove(0).record, worker, "it was adopted");
     // A queen also terminates a hive that it has not started.
     fleet.kill_role("queen");
     assert_eq!(queen_with_hive(&mut fleet).await.pid, second.pid);
-    logged(&fleet, "runs already and is looked after", 2).await;
+    logged(&fleet, "watching the local hive that is already running", 2).await;
     assert!(fleet.stop_role("queen").await, "the queen exits with code 0");
     assert_eq!(fleet.processes(), Vec::<u32>::new(), "its hive and the worker have exited");
 }
@@ -89,11 +89,11 @@ async fn stopped_local_hive_is_not_restarted() {
         if is_found {
             fleet.kill_role("queen");
             queen_with_hive(&mut fleet).await;
-            logged(&fleet, "runs already and is looked after", 1).await;
+            logged(&fleet, "watching the local hive that is already running", 1).await;
         }
         let stopped = fleet.rbee(&["stop", "one"]).await;
         assert!(stopped.status.success(), "{}", String::from_utf8_lossy(&stopped.stderr));
-        logged(&fleet, "was told to end and is not started again", 1).await;
+        logged(&fleet, "was told to stop and is not restarted", 1).await;
         assert_eq!(fleet.processes(), [fleet.role_pid("queen")]);
         assert!(fleet.stop_role("queen").await, "the queen exits with code 0");
     }

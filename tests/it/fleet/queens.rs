@@ -292,7 +292,7 @@ async fn workers_are_started_inspected_and_stopped_by_request() {
         .request::<_, CommandReply>("spawn", &model("m"))
         .await
         .expect_err("the model has its maximum of workers");
-    assert!(again.message.contains("1 workers of at most 1"), "{again}");
+    assert!(again.message.contains("runs its maximum of workers, 1"), "{again}");
     let unknown =
         fleet.bus.request::<_, CommandReply>("spawn", &model("n")).await.expect_err("the model does not exist");
     assert_eq!(unknown.code, FailureCode::UnknownModel);
@@ -369,7 +369,7 @@ async fn apply_declares_models_of_a_file_and_plan_shows_changes() {
     assert!(fleet.workers().await.is_empty(), "a plan changes nothing");
     assert_eq!(run(&["apply", &path]).await.0, Some(0));
     fleet.ready(1).await;
-    assert!(run(&["apply", &path]).await.1.contains("nothing changes"));
+    assert!(run(&["apply", &path]).await.1.contains("no changes"));
     write("[models.m]\nreference = \"mock:\"\nslots = 4\n");
     let (_, text) = run(&["plan", &path, "--prune"]).await;
     assert!(text.contains("~ m:") && text.contains("slots 2 -> 4") && text.contains("- n:"), "{text}");
