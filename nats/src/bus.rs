@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_nats::{
-    Client, ConnectOptions, Event as ConnectionEvent, HeaderMap, Message, Subscriber,
+    Client, ConnectErrorKind, ConnectOptions, Event as ConnectionEvent, HeaderMap, Message, Subscriber,
     jetstream::{
         self,
         context::{PublishError, PublishErrorKind, traits::Publisher as _},
@@ -55,11 +55,19 @@ pub struct Bus {
 /// Failure to connect to the bus.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// No server answers.
+    /// The server refuses the login.
     #[error(
-        "no nats-server answers at {url}: {cause}. Start one (`rbee up` starts one, or run `nats-server -js`), or name \
-         another with --nats"
+        "the nats-server at {url} refused the login: {cause}. Give user and password, or a token, in the address, such as \
+         --nats nats://USER:PASSWORD@HOST:4222"
     )]
+    LoginRefused {
+        /// Server address.
+        url: String,
+        /// Error of the client.
+        cause: String,
+    },
+    /// No server answers.
+    #[error("no nats-server answers at {url}: {cause}. Start one (`rbee up` does), or name another with --nats")]
     Unreachable {
         /// Server address.
         url: String,
@@ -144,7 +152,12 @@ impl Bus {
         let client = timeout(request, options.connect(servers))
             .await
             .map_err(|_| unreachable("no answer in time".to_owned()))?
-            .map_err(|error| unreachable(error.to_string()))?;
+            .map_err(|error| match error.kind() {
+                ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+                    ConnectError::LoginRefused { url: shown.clone(), cause: error.to_string() }
+                }
+                _ => unreachable(error.to_string()),
+            })?;
         check_server(&client, &url)?;
         let jetstream =
             jetstream::context::ContextBuilder::new().timeout(request).ack_timeout(request).build(client.clone());

@@ -40,19 +40,25 @@ pub struct Options {
     #[arg(long, env = "RBEE_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) threads: Option<u32>,
     /// Memory for the KV cache, such as 2GiB; default: a full context for each slot, and one more for the prompt cache.
-    #[arg(long, env = "RBEE_CACHE_MEMORY")]
+    #[arg(long, env = "RBEE_CACHE_MEMORY", value_name = "SIZE")]
     pub(crate) cache_memory: Option<ByteSize>,
     /// Memory limit of the whole process, such as 8GiB. A model that needs more is refused before it is loaded.
-    #[arg(long, env = "RBEE_MEMORY")]
+    #[arg(long, env = "RBEE_MEMORY", value_name = "SIZE")]
     pub(crate) memory: Option<ByteSize>,
     /// Compute device: cpu, cuda:N (N is the index of the GPU) or metal. The program must be built with support for it.
     #[arg(long, env = "RBEE_DEVICE", default_value = "cpu")]
     pub(crate) device: ComputeDevice,
     /// Use huge pages for weights and KV cache, if the kernel offers them.
-    #[arg(long, env = "RBEE_HUGE_PAGES", default_value = "on")]
+    #[arg(long, env = "RBEE_HUGE_PAGES", default_value = "on", value_name = "ON|OFF")]
     pub(crate) huge_pages: HugePages,
     /// URL of the NATS server.
-    #[arg(long, env = "RBEE_NATS", default_value = "nats://127.0.0.1:4222")]
+    #[arg(
+        long,
+        env = "RBEE_NATS",
+        hide_env_values = true,
+        default_value = "nats://127.0.0.1:4222",
+        value_name = "URL"
+    )]
     pub(crate) nats: String,
     /// First token of all subjects.
     #[arg(long, env = "RBEE_NAMESPACE", default_value = "rbee")]

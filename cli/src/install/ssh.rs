@@ -21,7 +21,7 @@ pub(super) struct Machine {
     #[arg(value_parser = host, value_name = "USER@HOST")]
     host: String,
     /// ssh command, such as `ssh -p 2222 -i key`. Words are split as a shell does.
-    #[arg(long, env = "RBEE_SSH", default_value = "ssh", value_name = "COMMAND")]
+    #[arg(long, env = "RBEE_SSH", hide_env_values = true, default_value = "ssh", value_name = "COMMAND")]
     ssh: String,
 }
 

@@ -1,7 +1,7 @@
 //! Streams and buckets on the server, brought to the state that this version needs.
 
 use rbee_nats::{Bus, BusLimits, Plan};
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::error::CliError;
 
@@ -17,7 +17,8 @@ pub(crate) async fn prepare_streams(bus: &Bus, limits: Option<&BusLimits>) -> Re
     };
     if !plan.changes.is_empty() {
         plan.apply(bus).await?;
-        info!(changes = plan.changes.len(), %plan, "streams and buckets are up to date");
+        info!(changes = plan.changes.len(), "created or updated streams and buckets");
+        debug!(%plan, "changes of streams and buckets");
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ pub(crate) struct Queen {
     /// Also keep a hive running on this machine, as a process of its own that is restarted when it ends. It takes its
     /// options from the environment and the configuration file, like `rbee hive`. A hive that is already running is
     /// adopted. The hive survives a queen that is killed; a queen that is stopped by a signal stops the hive first.
-    #[arg(long)]
+    #[arg(long, help_heading = "Queen")]
     hive: bool,
 }
 

@@ -185,7 +185,7 @@ impl Controller {
             warn!(%error, "the leader lease could not be released; it expires");
         }
         self.outbox.drained(self.fleet.timers().final_flush).await;
-        info!("the queen has stopped; hives and workers keep running");
+        info!("the queen has stopped");
         Ok(())
     }
 

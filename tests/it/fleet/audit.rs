@@ -90,7 +90,7 @@ async fn refused_login_is_published_as_an_event() {
     let url = |login: &str| fleet.server.url().replace("nats://", &format!("nats://{login}@"));
     assert!(rbee_tests::nats::connect(&url("rbee:rbe%65"), "rbee").await.is_ok(), "the password is right");
     let refused = rbee_tests::nats::connect(&url("eve:wrong"), "rbee").await.expect_err("the password is wrong");
-    assert!(refused.to_string().contains("authorization violation"), "{refused}");
+    assert!(refused.to_string().contains("refused the login: authorization violation"), "{refused}");
     eventually("the event is published", PATIENCE, async || {
         let events =
             recent_events(&fleet.bus, "rbee.evt.queen.*.login-refused", std::time::SystemTime::UNIX_EPOCH).await;

@@ -127,7 +127,7 @@ async fn upgrade_keeps_workers_and_is_rolled_back_when_it_does_not_join() {
     // This program fails to start, so the running hive is not touched.
     let broken = programs(&fleet, "broken", Path::new("/bin/false"));
     let failed = upgrade(&fleet, &there, &broken).await;
-    assert!(stderr(&failed).contains("run the programs that were copied"), "{}", stderr(&failed));
+    assert!(stderr(&failed).contains("run the copied programs"), "{}", stderr(&failed));
     alone(&fleet, &[back.pid, worker.pid.expect("a worker has a process")]).await;
 }
 

@@ -375,7 +375,7 @@ async fn apply_declares_models_of_a_file_and_plan_shows_changes() {
     assert!(text.contains("~ m:") && text.contains("slots 2 -> 4") && text.contains("- n:"), "{text}");
     write("[models.m]\nreference = \"mock:\"\nslot = 4\n");
     let (code, text) = run(&["apply", &path]).await;
-    assert!(code == Some(2) && text.contains("`slot` is not known"), "{text}");
+    assert!(code == Some(2) && text.contains("unknown key `slot`"), "{text}");
 }
 
 #[tokio::test]
