@@ -72,7 +72,7 @@ pub(crate) async fn stop_hive<T>(
 /// The stop mode after another signal; none after the last.
 fn stronger(mode: StopMode) -> Option<StopMode> {
     match mode {
-        StopMode::Drain => Some(StopMode::Terminate),
+        StopMode::Finish | StopMode::Drain => Some(StopMode::Terminate),
         StopMode::Terminate => Some(StopMode::Kill),
         StopMode::Kill => None,
     }
@@ -81,7 +81,7 @@ fn stronger(mode: StopMode) -> Option<StopMode> {
 /// Message for the user: what happens now, and what the next Ctrl-C does.
 fn announcement(mode: StopMode) -> &'static str {
     match mode {
-        StopMode::Drain => {
+        StopMode::Finish | StopMode::Drain => {
             "the hive stops when its workers have finished their jobs; press Ctrl-C again to return the jobs to the queue \
              at once"
         }

@@ -4,8 +4,9 @@ use std::io::Read as _;
 
 use bytes::Bytes;
 use clap::Args;
-use rbee_nats::Submission;
-use rbee_schema::{JobClass, JobId, ModelName, Tenant};
+use rbee_nats::{Bus, Submission, duplicate_job, trace::TraceContext};
+use rbee_queen::declared;
+use rbee_schema::{JobClass, JobId, ModelKind, ModelName, Tenant};
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -16,7 +17,7 @@ pub(crate) struct SubmissionOptions {
     /// Run the job only while no interactive job of the model waits.
     #[arg(long)]
     batch: bool,
-    /// Id of the job. A second submission with the same id is dropped as a duplicate.
+    /// Id of the job. A second submission with the same id is refused.
     #[arg(long, value_name = "ID")]
     id: Option<JobId>,
     /// Tenant that owns the job.
@@ -35,6 +36,20 @@ impl SubmissionOptions {
             body: Bytes::from(serde_json::to_vec(body).map_err(CliError::failed)?),
         })
     }
+}
+
+/// Queues a job in the trace of this process.
+///
+/// # Errors
+/// The model is not declared or is of another kind, a job with this id was submitted before, or the queue refuses the job.
+pub(crate) async fn submit(bus: &Bus, submission: Submission, kind: ModelKind) -> Result<(), CliError> {
+    let Submission { model, tenant, job, .. } = &submission;
+    declared(bus, model.as_str(), kind).await.map_err(|failure| CliError::job(&failure))?;
+    // The server notices an id that is used again only within minutes.
+    if bus.last_chunk(tenant, job).await?.is_some() {
+        return Err(duplicate_job(tenant, job).into());
+    }
+    Ok(bus.submit_in(submission, TraceContext::from_env()).await?)
 }
 
 /// The argument itself, or the content of standard input if it is `-`.

@@ -1,19 +1,22 @@
 //! The NATS service `rbee`: operations by request and reply. `nats micro ls` lists it.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use crate::trace::TraceContext;
 use async_nats::{
-    HeaderMap, header,
+    HeaderMap, StatusCode, Subscriber, header,
     service::{self, PingResponse, Service, ServiceExt as _, endpoint::Endpoint},
 };
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::SelectAll};
-use rbee_schema::{Failure, QueenName};
+use rbee_schema::{Chunk, Failure, JobId, QueenName, Tenant};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::{Bus, BusError, bus::json, trace::trace};
+use crate::{Bus, BusError, bus::json, job::chosen_id, trace::trace};
 
 /// Operations of the service, by the last token of their subject.
 pub const OPERATIONS: [&str; 16] = [
@@ -36,6 +39,22 @@ pub struct Api {
     // Dropping this stops the service.
     _service: Service,
 }
+
+/// Header of every reply to `infer` and `embed`: the id of the job.
+const JOB_ID: &str = "Rbee-Job-Id";
+
+/// Subject that nobody subscribes to. The client library counts a request when it responds, and a reply that the library
+/// cannot send is counted by a response to this subject.
+const COUNTED: &str = "_INBOX.rbee-counted";
+
+/// Number of messages of a reply that can be sent again: more than are sent until the first report that one was not received.
+const KEPT: usize = 64;
+
+/// Time that a requester has to connect again. The client libraries of NATS wait for 2 s between two tries.
+const RECONNECTION: Duration = Duration::from_secs(6);
+
+/// Pause between two tries to reach a requester: many round trips, and not noticed by a person.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// Request to the service.
 #[derive(Debug)]
@@ -82,25 +101,36 @@ impl ApiRequest {
         &self.request.message.payload
     }
 
-    /// Replies with a document. An operation that streams replies several times, and then calls [`ApiRequest::end`].
-    pub async fn reply<T: Serialize>(&self, document: &T) {
+    /// Replies with a document.
+    pub async fn reply<T: Serialize>(self, document: &T) {
         // A request without a reply subject gets no reply.
         let _ = self.request.respond(Ok(json(document))).await;
     }
 
     /// Replies with a failure: as the document `{"error": ...}`, and in the error headers of NATS services.
-    pub async fn refuse(&self, failure: &Failure) {
+    pub async fn refuse(self, failure: &Failure) {
         let Some(reply) = self.request.message.reply.clone() else { return };
-        let mut headers = HeaderMap::new();
-        headers.insert("Nats-Service-Error", failure.message.replace(['\r', '\n'], " ").as_str());
-        headers.insert("Nats-Service-Error-Code", failure.code.as_str());
         let body = json(&serde_json::json!({ "error": failure }));
-        let _ = self.bus.client().publish_with_headers(reply, headers, body).await;
+        let _ = self.bus.client().publish_with_headers(reply, error_headers(failure), body).await;
+        self.count_error(failure).await;
     }
 
-    /// Ends a stream of replies with an empty one (`nats request --wait-for-empty`).
-    pub async fn end(&self) {
-        let _ = self.request.respond(Ok(Bytes::new())).await;
+    /// Begins a reply that consists of the chunks of a job.
+    ///
+    /// # Errors
+    /// The connection is closed.
+    pub async fn stream(self, job: &JobId) -> Result<ReplyStream, BusError> {
+        let inbox = self.bus.client().new_inbox();
+        let undelivered = self.bus.client().subscribe(format!("{inbox}.*")).await;
+        let undelivered = undelivered.map_err(|error| BusError::new("reply to a request", error))?;
+        Ok(ReplyStream { request: self, job: job.clone(), inbox, undelivered, sent: VecDeque::new() })
+    }
+
+    async fn count_error(mut self, failure: &Failure) {
+        self.request.message.reply = Some(COUNTED.into());
+        let error =
+            service::error::Error { status: failure.message.clone(), code: usize::from(failure.code.http_status()) };
+        let _ = self.request.respond(Err(error)).await;
     }
 
     /// Header of the request.
@@ -113,10 +143,114 @@ impl ApiRequest {
         trace(self.request.message.headers.as_ref())
     }
 
-    /// Job id that the client chose, if any.
-    pub fn message_id(&self) -> Option<&str> {
-        self.header(header::NATS_MESSAGE_ID.as_ref())
+    /// Job id that the client chose, if any: the header `Nats-Msg-Id`.
+    ///
+    /// # Errors
+    /// The id is invalid.
+    pub fn job_id(&self, tenant: &Tenant) -> Option<Result<JobId, Failure>> {
+        self.header(header::NATS_MESSAGE_ID.as_ref()).map(|id| chosen_id(id, tenant))
     }
+}
+
+/// Reply that consists of the chunks of a job, followed by an empty message (`nats request --wait-for-empty`).
+#[derive(Debug)]
+pub struct ReplyStream {
+    request: ApiRequest,
+    job: JobId,
+    /// Each message names this inbox with its number as its own reply subject. The server reports there that nobody receives
+    /// the message.
+    inbox: String,
+    undelivered: Subscriber,
+    /// Last messages, the newest last.
+    sent: VecDeque<Sent>,
+}
+
+/// Message of a reply.
+#[derive(Debug)]
+struct Sent {
+    number: u64,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl ReplyStream {
+    /// Replies with a chunk.
+    pub async fn send(&mut self, chunk: &Chunk) {
+        self.publish(HeaderMap::new(), json(chunk)).await;
+    }
+
+    /// Ends the reply.
+    pub async fn end(mut self) {
+        self.publish(HeaderMap::new(), Bytes::new()).await;
+        let mut request = self.request.request;
+        request.message.reply = Some(COUNTED.into());
+        let _ = request.respond(Ok(Bytes::new())).await;
+    }
+
+    /// Ends the reply with a failure: as an `error` chunk, and in the error headers of NATS services.
+    pub async fn fail(mut self, failure: &Failure) {
+        let chunk = Chunk::Error { error: failure.clone() };
+        self.publish(error_headers(failure), json(&chunk)).await;
+        self.publish(error_headers(failure), Bytes::new()).await;
+        self.request.count_error(failure).await;
+    }
+
+    async fn publish(&mut self, mut headers: HeaderMap, body: Bytes) {
+        headers.insert(JOB_ID, self.job.as_str());
+        let number = self.sent.back().map_or(0, |last| last.number + 1);
+        let sent = Sent { number, headers, body };
+        self.publish_again(&sent).await;
+        self.sent.push_back(sent);
+        if self.sent.len() > KEPT {
+            self.sent.pop_front();
+        }
+    }
+
+    async fn publish_again(&self, Sent { number, headers, body }: &Sent) {
+        let Some(reply) = self.request.request.message.reply.clone() else { return };
+        let (client, report_to) = (self.request.bus.client(), format!("{}.{number}", self.inbox));
+        let _ = client.publish_with_reply_and_headers(reply, report_to, headers.clone(), body.clone()).await;
+    }
+
+    /// Sends the messages from number `missed` on again, until the requester receives them: its connection may have been lost for
+    /// a moment. Returns false if the requester stays away.
+    pub async fn send_again(&mut self, mut missed: u64) -> bool {
+        let deadline = Instant::now() + RECONNECTION;
+        while Instant::now() < deadline {
+            // Timer: pause between two tries to reach the requester.
+            sleep(RETRY_PAUSE).await;
+            for sent in self.sent.iter().filter(|sent| sent.number >= missed) {
+                self.publish_again(sent).await;
+            }
+            match timeout(RETRY_PAUSE, self.next_undelivered()).await {
+                Ok(number) => missed = missed.min(number),
+                Err(_) => return true,
+            }
+        }
+        false
+    }
+
+    /// Number of the next message that nobody received. Cancel-safe.
+    pub async fn next_undelivered(&mut self) -> u64 {
+        loop {
+            match self.undelivered.next().await {
+                Some(message) if message.status == Some(StatusCode::NO_RESPONDERS) => {
+                    let number = message.subject.rsplit('.').next().and_then(|number| number.parse().ok());
+                    return number.unwrap_or(0);
+                }
+                Some(_) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// Error headers of NATS services.
+fn error_headers(failure: &Failure) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Service-Error", failure.message.replace(['\r', '\n'], " ").as_str());
+    headers.insert("Nats-Service-Error-Code", failure.code.as_str());
+    headers
 }
 
 impl Bus {

@@ -47,6 +47,16 @@ impl Bus {
         };
         (self.subject(&subject), body)
     }
+
+    /// Stores an event at once. The server stores it once for each `id`.
+    ///
+    /// # Errors
+    /// The server does not store it.
+    pub(crate) async fn store_event(&self, event: &Event, id: &str) -> Result<(), BusError> {
+        let (subject, body) = self.event_message(event);
+        let stored = self.store(subject.clone(), PublishMessage::build().payload(body).message_id(id)).await;
+        stored.map(drop).map_err(|error| BusError::new(format!("store event {subject}"), error))
+    }
 }
 
 /// Outbox: publishes events and registry entries in the order in which they are added, each until the server has stored it.

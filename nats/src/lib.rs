@@ -7,6 +7,7 @@ mod address;
 mod api;
 pub mod asyncapi;
 mod audit;
+mod batch;
 mod bus;
 mod cell;
 mod command;
@@ -28,15 +29,18 @@ mod topology;
 pub mod trace;
 
 pub use address::without_secrets;
-pub use api::{Api, ApiRequest, OPERATIONS};
+pub use api::{Api, ApiRequest, OPERATIONS, ReplyStream};
 pub use async_nats::{Message, Subscriber};
 pub use audit::{ChainHead, PendingSeal, TrailReport, TrailVerifier};
 pub use bus::{Bus, BusError, ConnectError, Connection, MINIMUM_SERVER};
 pub use command::{CommandIssuer, CommandQueue, IssuedCommand};
 pub use event::{EventReader, EventRecord, Outbox, recent_events};
-pub use job::{Delivery, JobQueue, QueuedJob, Submission};
+pub use job::{
+    Answered, Begun, Delivery, JobFinder, JobQueue, Misnamed, QueueCount, QueuedJob, StoredCancel, Submission,
+    duplicate_job, unknown_job,
+};
 pub use leader::LeaderLease;
-pub use output::{AppendError, OutputReadError, OutputReader, StoredChunk};
+pub use output::{AppendError, LastChunk, OutputReadError, OutputReader, StoredChunk};
 pub use plan::{Change, Plan, PlanError};
 pub use port::{ClaimError, PortClaim, PortLeases};
 pub use presence::{Disconnected, RefusedLogin, hive_connection, queen_connection, worker_connection};

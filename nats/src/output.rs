@@ -3,7 +3,10 @@
 //! Each append names the stream sequence of the previous chunk. A worker that was believed dead and appends again names a
 //! sequence that is no longer the last, and is refused. This is the fence; acknowledgements of jobs do not fence.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime},
+};
 
 use async_nats::{
     Subscriber, header,
@@ -48,6 +51,17 @@ pub struct StoredChunk {
     pub chunk: Chunk,
 }
 
+/// Last stored chunk of a job's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastChunk {
+    /// Sequence in the stream `output`. The next append names it.
+    pub sequence: u64,
+    /// True if the output is complete.
+    pub is_last: bool,
+    /// Time at which the server stored the chunk.
+    pub stored: SystemTime,
+}
+
 /// Failure to append a chunk.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
@@ -90,6 +104,25 @@ impl Bus {
                 }
                 read => return read,
             }
+        }
+    }
+
+    /// Last stored chunk of a job's output. `None` without output.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn last_chunk(&self, tenant: &Tenant, job: &JobId) -> Result<Option<LastChunk>, BusError> {
+        let failed = |cause: String| BusError::new(format!("read the end of the output of job {job}"), cause);
+        let subject = self.subject(&Subject::Output(tenant.clone(), job.clone()));
+        let stream = self.jetstream().get_stream_no_info(self.namespace().resource("output")).await;
+        let stream = stream.map_err(|error| failed(error.to_string()))?;
+        match stream.get_last_raw_message_by_subject(&subject).await {
+            Ok(last) => {
+                let is_last = read(last.sequence, &last.payload).is_some_and(|stored| stored.chunk.is_last());
+                Ok(Some(LastChunk { sequence: last.sequence, is_last, stored: last.time.into() }))
+            }
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(failed(error.to_string())),
         }
     }
 

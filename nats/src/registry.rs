@@ -42,8 +42,15 @@ pub enum Entry<T> {
         /// Time at which the server stored the document.
         stored: SystemTime,
     },
-    /// A key has an invalid document. Holds the key and the error.
-    Unreadable(String, String),
+    /// A key has an invalid document.
+    Unreadable {
+        /// Key in the bucket.
+        key: String,
+        /// Error of the document.
+        error: String,
+        /// Revision: number of the write in the bucket.
+        revision: u64,
+    },
     /// A key was deleted or expired.
     Removed(String),
     /// All keys that existed when the watch started have been returned.
@@ -155,7 +162,7 @@ impl<T: Serialize + DeserializeOwned> Registry<T> {
         loop {
             match watch.next().await? {
                 Entry::Set { key, document, .. } => all.push((key, document)),
-                Entry::Unreadable(..) | Entry::Removed(_) => {}
+                Entry::Unreadable { .. } | Entry::Removed(_) => {}
                 Entry::Synced => return Ok(all),
             }
         }
@@ -268,7 +275,7 @@ impl<T: DeserializeOwned> RegistryWatch<T> {
                 self.known.insert(key.clone());
                 match serde_json::from_slice(&value) {
                     Ok(document) => Entry::Set { key, document, revision, stored: created.into() },
-                    Err(error) => Entry::Unreadable(key, error.to_string()),
+                    Err(error) => Entry::Unreadable { key, error: error.to_string(), revision },
                 }
             }
             Operation::Delete | Operation::Purge => {

@@ -74,6 +74,10 @@ rbee_schema::settings! {
         dead_age: Duration = 30 * DAY,
         /// Maximum size of dead letters. The oldest are deleted first.
         dead_size: ByteSize = ByteSize(256 << 20),
+        /// Maximum age of a cancellation. A job that has waited for longer since it was cancelled is answered after all.
+        cancels_age: Duration = 7 * DAY,
+        /// Maximum size of stored cancellations: the default holds about 100,000. The oldest are deleted first.
+        cancels_size: ByteSize = ByteSize(16 << 20),
         /// Maximum age of a command, whatever its own time to live.
         commands_age: Duration = HOUR,
         /// Time for which ids of jobs and events are remembered. A repeated one within it is stored once.
@@ -92,6 +96,7 @@ impl BusLimits {
         check_at_least(("output_age", self.output_age), duplicates)?;
         check_at_least(("events_age", self.events_age), duplicates)?;
         check_at_least(("dead_age", self.dead_age), duplicates)?;
+        check_at_least(("cancels_age", self.cancels_age), duplicates)?;
         check_at_least(("commands_age", self.commands_age), duplicates)?;
         check_at_least(("redelivery", self.redelivery), ("the minimum", SHORTEST_REDELIVERY))
     }
@@ -114,6 +119,7 @@ mod tests {
             ("output_age=1m", "`output_age=1m`: expected at least as long as duplicates, which is 2m"),
             ("events_age=1m", "events_age"),
             ("dead_age=1m", "dead_age"),
+            ("cancels_age=1m", "cancels_age"),
             ("commands_age=1m", "commands_age"),
             ("redelivery=500ms", "`redelivery=500ms`: expected at least as long as the minimum, which is 1s"),
             ("event_age=7d", "did you mean `events_age`?"),

@@ -157,6 +157,11 @@ impl Namespace {
         format!("{self}.job.>")
     }
 
+    /// Subjects on which jobs are accepted. A publisher on any other subject gets no acknowledgement.
+    pub fn accepted_jobs(&self) -> Vec<String> {
+        JobClass::ALL.iter().map(|class| format!("{self}.job.*.{class}.*")).collect()
+    }
+
     /// All jobs of a model and class.
     pub fn jobs_of(&self, model: &ModelName, class: JobClass) -> String {
         format!("{self}.job.{model}.{class}.*")

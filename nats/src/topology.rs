@@ -128,7 +128,7 @@ impl Topology {
                 ..stream(
                     "jobs",
                     "Waiting and running jobs. A job is removed when it is answered.",
-                    vec![namespace.all_submissions(), namespace.all_jobs()],
+                    [vec![namespace.all_submissions()], namespace.accepted_jobs()].concat(),
                 )
             },
             StreamSpec {
@@ -140,6 +140,16 @@ impl Topology {
                     headers_only: false,
                 }),
                 ..stream("output", "Output of jobs, for replay and resume.", vec![namespace.all_output()])
+            },
+            StreamSpec {
+                max_age: limits.cancels_age,
+                max_bytes: bytes(limits.cancels_size),
+                max_messages_per_subject: 1,
+                ..stream(
+                    "cancels",
+                    "Cancellations, for jobs that nobody runs at present.",
+                    vec![namespace.all_cancels()],
+                )
             },
             StreamSpec {
                 max_age: limits.events_age,
@@ -283,13 +293,13 @@ mod tests {
     fn each_limit_applies_to_its_stream() {
         let stream = table(
             "queued=7,jobs_size=1MiB,redelivery=20s,output_age=2h,output_size=2MiB,events_age=3h,events_size=3MiB,\
-             dead_age=4h,dead_size=4MiB,commands_age=5h,duplicates=6m",
+             dead_age=4h,dead_size=4MiB,cancels_age=7h,cancels_size=5MiB,commands_age=5h,duplicates=6m",
         );
         let hours = |hours: u64| Duration::from_secs(hours * 60 * 60);
         let jobs = stream("rbee_jobs");
         assert_eq!((jobs.max_messages_per_subject, jobs.max_bytes, jobs.max_age), (7, 1 << 20, Duration::ZERO));
         assert_eq!(redelivery(&jobs.create()), Duration::from_secs(20));
-        for (name, age, size) in [("output", 2, 2), ("events", 3, 3), ("dead", 4, 4)] {
+        for (name, age, size) in [("output", 2, 2), ("events", 3, 3), ("dead", 4, 4), ("cancels", 7, 5)] {
             let stream = stream(&format!("rbee_{name}"));
             assert_eq!((stream.max_age, stream.max_bytes), (hours(age), size << 20), "{name}");
         }

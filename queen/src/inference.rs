@@ -6,7 +6,7 @@ use rbee_nats::{Bus, OutputReader, Registry, Submission};
 use rbee_schema::{
     EmbeddingsRequest, Failure, FailureCode, JobClass, JobId, JobRequest, ModelKind, ModelName, ModelSpec, Tenant,
 };
-use tracing::{Span, debug, info_span};
+use tracing::{Span, debug, info_span, warn};
 
 /// A submitted job and its output.
 pub(crate) struct Inference {
@@ -97,6 +97,19 @@ impl ClientJob {
     }
 }
 
+/// Cancels a job whose client receives its answer no longer.
+pub(crate) async fn cancel(bus: &Bus, tenant: &Tenant, job: &JobId) {
+    if let Err(error) = bus.cancel(tenant, job).await {
+        warn!(%job, %error, "a job that nobody waits for could not be cancelled; it runs to its end");
+    }
+}
+
+/// The failure of an answer that ends because its process does.
+pub(crate) fn shutting_down() -> Failure {
+    let message = "the queen that relayed this answer was stopped, and the job is cancelled: send the request again";
+    Failure::new(FailureCode::ShuttingDown, message)
+}
+
 /// Span of a job that is answered without a worker, in the trace of the job.
 pub(crate) fn refusal(tenant: &Tenant, job: &JobId, trace: &TraceContext) -> Span {
     let span = info_span!(parent: None, "refuse", %job, %tenant, trace = trace.id());
@@ -104,8 +117,11 @@ pub(crate) fn refusal(tenant: &Tenant, job: &JobId, trace: &TraceContext) -> Spa
     span
 }
 
-/// The declared model of this name, if it is of the wanted kind.
-async fn declared(bus: &Bus, name: &str, wanted: ModelKind) -> Result<ModelName, Failure> {
+/// The declared model of this name.
+///
+/// # Errors
+/// There is no such model, or it is of another kind than `wanted`. The failure says which models there are.
+pub async fn declared(bus: &Bus, name: &str, wanted: ModelKind) -> Result<ModelName, Failure> {
     let models = Registry::models(bus);
     if let Ok(model) = name.parse::<ModelName>() {
         match models.get(model.as_str()).await {

@@ -68,8 +68,9 @@ struct HeldLease {
 #[derive(Debug, Clone, Copy)]
 struct ForeignLease {
     revision: u64,
-    /// Time at which this queen takes the lease over, if its holder has disconnected.
-    take_over_at: Option<Instant>,
+    /// Time at which this queen takes the lease over: soon after its holder has disconnected, else when the holder has not
+    /// renewed it. The server deletes a lease that is not renewed, unless somebody wrote the key without a time to live.
+    take_over_at: Instant,
 }
 
 /// A queen's campaign for the lease.
@@ -108,7 +109,7 @@ pub(crate) async fn campaign(
     let mut campaign =
         Campaign { bus, lease, timers, record, leadership, held: None, foreign: None, last_leader: None };
     loop {
-        let take_over_at = campaign.foreign.and_then(|foreign| foreign.take_over_at);
+        let take_over_at = campaign.foreign.map(|foreign| foreign.take_over_at);
         let expires_at = campaign.held.map(|held| held.expires_at);
         tokio::select! {
             biased;
@@ -136,7 +137,7 @@ impl Campaign {
                 if self.held.is_some_and(|held| held.term == term) {
                     return; // Written by this queen.
                 }
-                self.foreign = Some(ForeignLease { revision, take_over_at: None });
+                self.foreign = Some(self.foreign_lease(revision));
                 self.last_leader = Some(document.queen.clone());
                 if self.held.is_some_and(|held| held.term < term) {
                     self.stop_leading(&format!("queen {} leads", document.queen));
@@ -148,8 +149,17 @@ impl Campaign {
             }
             Entry::Synced if self.foreign.is_none() => self.take().await,
             Entry::Synced => self.check_leader().await,
-            Entry::Unreadable(key, error) => warn!(key, error, "the record of the leader could not be read"),
+            Entry::Unreadable { key, error, revision } => {
+                warn!(key, error, "the record of the leader could not be read; the lease is taken over");
+                self.stop_leading("the record of the leader was overwritten");
+                self.foreign = Some(self.foreign_lease(revision));
+            }
         }
+    }
+
+    /// The lease as another queen wrote it now.
+    fn foreign_lease(&self, revision: u64) -> ForeignLease {
+        ForeignLease { revision, take_over_at: Instant::now() + self.timers.lease + self.timers.takeover }
     }
 
     /// Asks once, at the start of this queen, whether the holder of the lease runs.
@@ -166,14 +176,15 @@ impl Campaign {
             && self.last_leader.as_ref() == Some(&queen)
             && let Some(foreign) = &mut self.foreign
         {
-            foreign.take_over_at = Some(Instant::now() + self.timers.takeover);
+            foreign.take_over_at = Instant::now() + self.timers.takeover;
         }
     }
 
     /// Takes the lease from a leader that seems to be gone.
     async fn take_over(&mut self) {
         let Some(foreign) = &mut self.foreign else { return };
-        foreign.take_over_at = None;
+        // Tried again later, if the holder neither renews the lease nor loses it.
+        foreign.take_over_at = Instant::now() + self.timers.lease;
         let (revision, asked_at) = (foreign.revision, Instant::now());
         match self.lease.take_over(&self.first_record(), revision).await {
             Ok(Some(term)) => self.start_leading(term, asked_at),

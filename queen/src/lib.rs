@@ -12,6 +12,8 @@ pub mod gateway;
 mod inference;
 mod leader;
 mod metrics;
+mod open_answers;
 mod sealer;
 
 pub use controller::{QueenConfig, QueenError, run};
+pub use inference::declared;

@@ -37,6 +37,7 @@ pub struct Status {
 
 /// Request of `rbee.api.models`, `rbee.api.hives` and `rbee.api.workers`: one page. Without a body: the first page.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct PageRequest {
     /// Value of `next` in the previous page. Absent for the first page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,6 +68,7 @@ pub struct RefusedModel {
 
 /// Request of `rbee.api.model` and `rbee.api.explain`: one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ModelRequest {
     /// Name of the model.
     pub model: ModelName,
@@ -179,6 +181,7 @@ pub struct Worker {
 
 /// Request of `rbee.api.worker` and `rbee.api.reset`: one worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct WorkerRequest {
     /// Name of the worker.
     pub worker: WorkerName,
@@ -189,6 +192,7 @@ pub struct WorkerRequest {
 
 /// Request of `rbee.api.spawn`: start another worker of a declared model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Spawn {
     /// Name of the model.
     pub model: ModelName,
@@ -199,6 +203,7 @@ pub struct Spawn {
 
 /// Request of `rbee.api.stop`: stop a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Stop {
     /// Name of the worker.
     pub worker: WorkerName,
@@ -212,6 +217,7 @@ pub struct Stop {
 
 /// Request of `rbee.api.drain`: drain a hive, or let it take workers again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Drain {
     /// Name of the hive.
     pub hive: HiveName,
@@ -222,6 +228,7 @@ pub struct Drain {
 
 /// Request of `rbee.api.pull` and `rbee.api.rm`: fetch or delete a model file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct FileRequest {
     /// Model file, such as `hf:owner/repo/file.gguf`.
     pub reference: ModelReference,
@@ -247,6 +254,7 @@ pub struct CommandReply {
 
 /// Request of `rbee.api.cancel`: cancel a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Cancel {
     /// Tenant that owns the job; default `default`.
     #[serde(default)]
@@ -255,9 +263,35 @@ pub struct Cancel {
     pub job: JobId,
 }
 
-/// Reply of `rbee.api.cancel`. The job is being cancelled; its output will end with an `error` chunk.
+/// Reply of `rbee.api.cancel`. A queued or running job is being cancelled; its output will end with an `error` chunk. A job that
+/// is not known is refused with `unknown-job`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CancelReply {
     /// Id of the job.
     pub job: JobId,
+    /// State of the job when the request arrived.
+    pub state: JobState,
+}
+
+/// State of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum JobState {
+    /// The job waits for its first worker.
+    Queued,
+    /// A worker has begun the answer, and continues it or another one will.
+    Running,
+    /// The answer is complete, or the job has failed.
+    Finished,
+}
+
+impl JobState {
+    /// State as it is written on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Finished => "finished",
+        }
+    }
 }

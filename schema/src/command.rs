@@ -71,6 +71,9 @@ pub enum HiveCommand {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StopMode {
+    /// The worker takes no further jobs and finishes those that it runs, within the finish timeout of an hour. Then it ends. For
+    /// jobs that no other worker would continue.
+    Finish,
     /// The worker takes no further jobs and finishes those that it runs, within the drain timeout. Then it ends.
     #[default]
     Drain,
@@ -114,6 +117,6 @@ mod tests {
 
     #[test]
     fn each_stop_mode_is_stronger_than_the_one_before() {
-        assert!(StopMode::Drain < StopMode::Terminate && StopMode::Terminate < StopMode::Kill);
+        assert!([StopMode::Finish, StopMode::Drain, StopMode::Terminate, StopMode::Kill].is_sorted_by(|a, b| a < b));
     }
 }

@@ -26,6 +26,8 @@ pub enum FailureCode {
     ContextExceeded,
     /// The job was cancelled.
     Cancelled,
+    /// A job with this id was submitted before.
+    DuplicateJob,
     /// The job was attempted too often: each attempt ended its worker.
     TriedTooOften,
     /// Too many jobs of this model, class and tenant are waiting.
@@ -66,6 +68,8 @@ pub enum FailureCode {
     StaleCommand,
     /// No answer arrived in time.
     TimedOut,
+    /// The process that relayed the answer was stopped.
+    ShuttingDown,
     /// An internal error. It is a bug in rbee; please report it.
     Internal,
 }
@@ -82,6 +86,7 @@ impl FailureCode {
             Self::UnknownWorker => "unknown-worker",
             Self::ContextExceeded => "context-exceeded",
             Self::Cancelled => "cancelled",
+            Self::DuplicateJob => "duplicate-job",
             Self::TriedTooOften => "tried-too-often",
             Self::QueueFull => "queue-full",
             Self::ModelMissing => "model-missing",
@@ -102,6 +107,7 @@ impl FailureCode {
             Self::NoCapacity => "no-capacity",
             Self::StaleCommand => "stale-command",
             Self::TimedOut => "timed-out",
+            Self::ShuttingDown => "shutting-down",
             Self::Internal => "internal",
         }
     }
@@ -121,7 +127,8 @@ impl FailureCode {
             | Self::CrashLoop
             | Self::NoCapacity
             | Self::StaleCommand
-            | Self::TimedOut => true,
+            | Self::TimedOut
+            | Self::ShuttingDown => true,
             Self::InvalidJson
             | Self::InvalidRequest
             | Self::BodyTooLarge
@@ -130,6 +137,7 @@ impl FailureCode {
             | Self::UnknownWorker
             | Self::ContextExceeded
             | Self::Cancelled
+            | Self::DuplicateJob
             | Self::TriedTooOften
             | Self::ModelMissing
             | Self::ModelInvalid
@@ -138,6 +146,42 @@ impl FailureCode {
             | Self::AccessDenied
             | Self::OutOfMemory
             | Self::Internal => false,
+        }
+    }
+}
+
+impl FailureCode {
+    /// HTTP status of a reply with this failure.
+    pub fn http_status(self) -> u16 {
+        match self {
+            Self::InvalidJson | Self::InvalidRequest | Self::ContextExceeded => 400,
+            Self::UnknownModel | Self::UnknownJob | Self::UnknownWorker => 404,
+            Self::DuplicateJob => 409,
+            Self::BodyTooLarge => 413,
+            Self::QueueFull => 429,
+            Self::TimedOut => 504,
+            Self::NoCapacity
+            | Self::PortsExhausted
+            | Self::SpawnFailed
+            | Self::ReadyTimeout
+            | Self::CrashLoop
+            | Self::ModelMissing
+            | Self::ModelInvalid
+            | Self::ModelUnsupported
+            | Self::ShuttingDown => 503,
+            // The fault is one of the server.
+            Self::Cancelled
+            | Self::TriedTooOften
+            | Self::MemoryShort
+            | Self::DiskFull
+            | Self::DeviceMissing
+            | Self::HiveFull
+            | Self::HiveDraining
+            | Self::FetchFailed
+            | Self::AccessDenied
+            | Self::OutOfMemory
+            | Self::StaleCommand
+            | Self::Internal => 500,
         }
     }
 }

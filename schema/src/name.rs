@@ -102,7 +102,7 @@ names! {
     QueenName: "queen";
     /// Name of the tenant that owns a job. Output and back-pressure are per tenant.
     Tenant: "tenant";
-    /// Id of a job: its `Nats-Msg-Id` if that is a valid name, else its sequence in the stream.
+    /// Id of a job: its `Nats-Msg-Id`, without its tenant and a dot in front; without that header, its sequence in the stream.
     JobId: "job";
 }
 
@@ -127,9 +127,14 @@ impl WorkerName {
     }
 }
 
+impl Tenant {
+    /// Tenant of jobs that name none.
+    pub const DEFAULT: &str = "default";
+}
+
 impl Default for Tenant {
     fn default() -> Self {
-        Self("default".to_owned())
+        Self(Self::DEFAULT.to_owned())
     }
 }
 

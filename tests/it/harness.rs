@@ -12,7 +12,7 @@ async fn server_restarts_on_its_port_with_its_data() {
     server.kill().await;
     server.restart().await;
     let after = server.connect("rbee").await;
-    let waiting = after.queued_jobs(&crate::sample::model()).await.expect("the server answers");
+    let waiting = after.queued_jobs(&after.namespace().all_jobs(), 1).await.expect("the server answers");
     assert_eq!(waiting.len(), 1);
 }
 

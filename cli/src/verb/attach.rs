@@ -1,6 +1,7 @@
 //! `rbee attach`: the output of a job.
 
 use clap::Args;
+use rbee_nats::{JobFinder, unknown_job};
 use rbee_schema::{JobId, Tenant};
 
 use crate::{
@@ -22,7 +23,12 @@ pub(crate) struct Attach {
 impl Attach {
     pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
         let bus = context.bus("cli/attach").await?;
-        let mut output = bus.read_output(&self.tenant, &self.job).await?;
+        let Self { job, tenant } = &self;
+        let mut output = bus.read_output(tenant, job).await?;
+        let has_begun = bus.last_chunk(tenant, job).await?.is_some();
+        if !has_begun && JobFinder::start(&bus).find(tenant, job).await?.is_none() {
+            return Err(unknown_job(tenant, job).into());
+        }
         match print_answer(&mut output, &context).await? {
             JobEnd::Done => Ok(()),
             JobEnd::Failed(failure) => Err(CliError::job(&failure)),

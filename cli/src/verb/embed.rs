@@ -1,8 +1,8 @@
 //! `rbee embed`: submits a job that turns texts into vectors. Step 1 of a job's path.
 
 use clap::Args;
-use rbee_nats::{Submission, trace::TraceContext};
-use rbee_schema::{Chunk, EmbeddingInput, EmbeddingsRequest, EncodingFormat, ModelName, Usage};
+use rbee_nats::Submission;
+use rbee_schema::{Chunk, EmbeddingInput, EmbeddingsRequest, EncodingFormat, ModelKind, ModelName, Usage};
 use serde_json::{Value, json};
 use tokio::signal::ctrl_c;
 
@@ -11,7 +11,7 @@ use crate::{
     error::CliError,
     job_output::{Idle, next_chunk},
     output,
-    submission::{SubmissionOptions, text},
+    submission::{SubmissionOptions, submit, text},
 };
 
 /// Options of `rbee embed`.
@@ -40,7 +40,7 @@ impl Embed {
         let bus = context.bus("cli/embed").await?;
         let (tenant, job) = (submission.tenant.clone(), submission.job.clone());
         let mut output = bus.read_output(&tenant, &job).await?;
-        bus.submit_in(submission, TraceContext::from_env()).await?;
+        submit(&bus, submission, ModelKind::Embeddings).await?;
         let mut idle = Idle::new(&context);
         let mut vectors: Vec<Value> = Vec::new();
         loop {

@@ -50,16 +50,15 @@ impl Queen {
             never = keep(keeper.as_mut()) => match never {},
         };
         output::print_line("the queen is stopping; press Ctrl-C again to stop it at once");
-        let result = match keeper_to_stop {
-            // The queen first: it would replace the workers that the hive stops. Then the hive, while answers over HTTP
-            // can still be read.
-            Some(keeper) => {
-                let queen_end = signals.or_at_once(queen.stop()).await;
-                let hive_end = keeper.stop(&mut signals).await;
-                hive_end.and(queen_end).and(signals.or_at_once(gateway.stop()).await)
-            }
-            None => signals.or_at_once(async { queen.stop().await.and(gateway.stop().await) }).await,
+        // The gateway first: its answers may need a worker that the queen has yet to start. Then the queen: it would replace
+        // the workers that the hive stops.
+        let gateway_end = signals.or_at_once(gateway.stop()).await;
+        let queen_end = signals.or_at_once(queen.stop()).await;
+        let hive_end = match keeper_to_stop {
+            Some(keeper) => keeper.stop(&mut signals).await,
+            None => Ok(()),
         };
+        let result = hive_end.and(queen_end).and(gateway_end);
         bus.close().await;
         result
     }

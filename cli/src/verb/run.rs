@@ -1,7 +1,7 @@
 //! `rbee run`: submits a job and prints its answer. Step 1 of a job's path.
 
 use clap::Args;
-use rbee_nats::trace::TraceContext;
+use rbee_schema::ModelKind;
 use tokio::signal::ctrl_c;
 
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
     error::CliError,
     job_output::{JobEnd, print_answer},
     prompt::PromptOptions,
+    submission::submit,
 };
 
 /// Options of `rbee run`.
@@ -24,7 +25,7 @@ impl Run {
         let bus = context.bus("cli/run").await?;
         let (tenant, job) = (submission.tenant.clone(), submission.job.clone());
         let mut output = bus.read_output(&tenant, &job).await?;
-        bus.submit_in(submission, TraceContext::from_env()).await?;
+        submit(&bus, submission, ModelKind::Text).await?;
         tokio::select! {
             end = print_answer(&mut output, &context) => match end? {
                 JobEnd::Done => Ok(()),

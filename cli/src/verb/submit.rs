@@ -1,9 +1,9 @@
 //! `rbee submit`: queues a job and does not wait for its answer.
 
 use clap::Args;
-use rbee_nats::trace::TraceContext;
+use rbee_schema::ModelKind;
 
-use crate::{Context, error::CliError, output, prompt::PromptOptions};
+use crate::{Context, error::CliError, output, prompt::PromptOptions, submission::submit};
 
 /// Options of `rbee submit`.
 #[derive(Debug, Args)]
@@ -17,7 +17,7 @@ impl Submit {
         let submission = self.prompt.submission()?;
         let bus = context.bus("cli/submit").await?;
         let job = submission.job.clone();
-        bus.submit_in(submission, TraceContext::from_env()).await?;
+        submit(&bus, submission, ModelKind::Text).await?;
         if context.json {
             output::json(&serde_json::json!({ "job": job }));
         } else {

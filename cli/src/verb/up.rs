@@ -85,14 +85,14 @@ impl Up {
             }
         };
         output::print_line("rbee is stopping");
-        // The queen first: it would replace the workers that the hive stops.
-        let queen_end = queen.stop().await;
+        // The gateway first: its answers may need a worker that the queen has yet to start. Then the queen: it would replace
+        // the workers that the hive stops.
+        let gateway_end = signals.or_at_once(gateway.stop()).await;
+        let queen_end = signals.or_at_once(queen.stop()).await;
         let hive_end = match hive_ended {
             Some(ended) => ended,
             None => hive.stop(&mut signals).await,
         };
-        // Answers over HTTP may be read to their end, or until the next signal.
-        let gateway_end = signals.or_at_once(gateway.stop()).await;
         for bus in [bus, queen_bus, hive_bus] {
             bus.close().await;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_schema::{WorkerSettings, check_at_least, check_longer, check_whole_seconds};
+use rbee_schema::{StopMode, WorkerSettings, check_at_least, check_longer, check_whole_seconds};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -34,6 +34,9 @@ rbee_schema::settings! {
         health: Duration = 5 * SECOND,
         /// Time for a draining worker to finish its jobs. Most answers are complete within it; the others continue elsewhere.
         drain: Duration = 30 * SECOND,
+        /// Time for a worker to finish its jobs whose model was withdrawn: no other worker would continue them. Longer answers
+        /// than this lose their beginning by the age of the output.
+        finish: Duration = 60 * MINUTE,
         /// Time for the leading queen to replace the workers of a draining hive: as long as it takes to load a model of some GB.
         evacuate: Duration = 30 * SECOND,
         /// Time from SIGTERM to SIGKILL. A worker returns its jobs within a second; the rest is for a slow bus.
@@ -96,6 +99,15 @@ rbee_schema::settings! {
 }
 
 impl Timers {
+    /// Time for a worker to finish its jobs in this stop mode.
+    pub fn time_to_finish(&self, mode: StopMode) -> Duration {
+        match mode {
+            StopMode::Finish => self.finish,
+            StopMode::Drain => self.drain,
+            StopMode::Terminate | StopMode::Kill => Duration::ZERO,
+        }
+    }
+
     /// Checks that the timers fit each other.
     ///
     /// # Errors

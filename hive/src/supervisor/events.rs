@@ -64,7 +64,7 @@ impl Supervisor {
                     self.ports.book.released_by_other(port);
                 }
             }
-            Entry::Unreadable(..) | Entry::Synced => {}
+            Entry::Unreadable { .. } | Entry::Synced => {}
         }
     }
 
@@ -78,7 +78,7 @@ impl Supervisor {
                 }
                 self.ledger.advance_term(document.term.unwrap_or(revision));
             }
-            Entry::Unreadable(key, error) => warn!(key, error, "failed to read the record of the leading queen"),
+            Entry::Unreadable { key, error, .. } => warn!(key, error, "failed to read the record of the leading queen"),
             Entry::Removed(_) => self.availability.has_leader = false,
             Entry::Synced => {}
         }
@@ -92,7 +92,7 @@ impl Supervisor {
                 warn!("the registry key of this hive was deleted or has expired; writing it again");
                 self.publish_presence();
             }
-            Entry::Unreadable(key, error) => {
+            Entry::Unreadable { key, error, .. } => {
                 warn!(key, error, "failed to read what was written over the registry key of this hive");
             }
             Entry::Synced => {}

@@ -27,7 +27,7 @@ impl Supervisor {
         let limit = begun + timers.shutdown;
         while !self.workers.is_empty() && Instant::now() < limit + timers.kill {
             let escalation = match mode {
-                StopMode::Drain => begun + timers.shutdown / 2,
+                StopMode::Finish | StopMode::Drain => begun + timers.shutdown / 2,
                 StopMode::Terminate => limit,
                 StopMode::Kill => limit + timers.kill,
             };
@@ -98,7 +98,7 @@ impl Supervisor {
 /// The stop mode that follows when workers take too long.
 fn escalated(mode: StopMode) -> StopMode {
     match mode {
-        StopMode::Drain => StopMode::Terminate,
+        StopMode::Finish | StopMode::Drain => StopMode::Terminate,
         StopMode::Terminate | StopMode::Kill => StopMode::Kill,
     }
 }

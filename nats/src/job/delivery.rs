@@ -1,15 +1,14 @@
 //! One delivery of a job to a worker: an attempt.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::{self, AckKind};
 use bytes::Bytes;
 use rbee_schema::{JobId, JobInFlight, Tenant};
 
-use super::id::{MESSAGE_ID, job_id};
+use super::{Misnamed, id::JobNames};
 use crate::{
-    Bus, BusError, Subject,
-    bus::header,
+    Bus, BusError,
     trace::{TraceContext, trace},
 };
 
@@ -21,6 +20,12 @@ pub struct Delivery {
     pub tenant: Tenant,
     /// Id of the job.
     pub job: JobId,
+    /// Sequence in the stream `jobs`.
+    pub sequence: u64,
+    /// Set if the message is no valid job.
+    pub misnamed: Option<Misnamed>,
+    /// Time at which the server stored the job.
+    pub stored: SystemTime,
     /// Attempt: number of this delivery of the job, from 1.
     pub attempt: u64,
     /// Trace of the job: the client's, or the job's own.
@@ -32,11 +37,12 @@ pub struct Delivery {
 impl Delivery {
     pub(super) fn read(bus: &Bus, message: &jetstream::Message, redelivery: Duration) -> Option<Self> {
         let info = message.info().ok()?;
-        let Some(Subject::Job(_, _, tenant)) = bus.parse(&message.subject) else { return None };
-        let job = job_id(header(message.headers.as_ref(), MESSAGE_ID), info.stream_sequence);
+        let sequence = info.stream_sequence;
+        let JobNames { tenant, job, misnamed, .. } = bus.names(&message.subject, message.headers.as_ref(), sequence);
         let attempt = u64::try_from(info.delivered).unwrap_or(1);
         let trace = trace(message.headers.as_ref()).unwrap_or_else(|| bus.trace_of(&tenant, &job));
-        Some(Self { message: message.clone(), tenant, job, attempt, trace, redelivery })
+        let stored = info.published.into();
+        Some(Self { message: message.clone(), tenant, job, sequence, misnamed, stored, attempt, trace, redelivery })
     }
 
     /// Request as it was published.

@@ -1,14 +1,17 @@
 //! Inspection of the queue: depths, waiting jobs, and notices of stored jobs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::SystemTime};
 
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
+use async_nats::{HeaderMap, jetstream::stream::Stream};
+use bytes::Bytes;
 use futures::StreamExt as _;
 use rbee_schema::{JobId, ModelName, Tenant};
+use serde_json::json;
 
-use super::id::{MESSAGE_ID, job_id};
+use super::id::{JobNames, MESSAGE_ID, Misnamed};
 use crate::{
     Bus, BusError, Subject,
+    batch::{MANY, StoredMessage},
     bus::{header, number},
     server_error,
     trace::{TraceContext, trace},
@@ -19,12 +22,27 @@ use crate::{
 pub struct QueuedJob {
     /// Sequence in the stream `jobs`.
     pub sequence: u64,
+    /// Model that the job is for. `None` if its subject has no valid one.
+    pub model: Option<ModelName>,
     /// Tenant that owns the job.
     pub tenant: Tenant,
     /// Id of the job.
     pub job: JobId,
+    /// Set if the message is no valid job.
+    pub misnamed: Option<Misnamed>,
+    /// Time at which the server stored the job.
+    pub stored: SystemTime,
     /// Trace of the job.
     pub trace: TraceContext,
+}
+
+/// Content of the queue, by subject.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QueueCount {
+    /// Number of waiting and running jobs by model.
+    pub depths: Vec<(ModelName, u64)>,
+    /// Subjects of messages that are no valid jobs. No worker receives them.
+    pub misnamed: Vec<String>,
 }
 
 impl Bus {
@@ -33,44 +51,56 @@ impl Bus {
     /// # Errors
     /// The server does not answer.
     pub async fn queue_depths(&self) -> Result<Vec<(ModelName, u64)>, BusError> {
+        self.count_queue().await.map(|count| count.depths)
+    }
+
+    /// Counts the messages in the queue.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn count_queue(&self) -> Result<QueueCount, BusError> {
         let failed = |cause: String| BusError::new("read the depths of the queue", cause);
         let stream = self.jobs().await?;
         let mut subjects =
             stream.info_with_subjects(self.namespace().all_jobs()).await.map_err(|error| failed(error.to_string()))?;
-        let mut depths = BTreeMap::new();
+        let (mut depths, mut misnamed) = (BTreeMap::new(), Vec::new());
         while let Some(subject) = subjects.next().await {
             let (subject, count) = subject.map_err(|error| failed(error.to_string()))?;
-            if let Some(Subject::Job(model, ..)) = self.parse(&subject) {
-                *depths.entry(model).or_insert(0) += count as u64;
+            match self.parse(&subject) {
+                Some(Subject::Job(model, ..)) => *depths.entry(model).or_insert(0) += count as u64,
+                _ => misnamed.push(subject),
             }
         }
-        Ok(depths.into_iter().collect())
+        Ok(QueueCount { depths: depths.into_iter().collect(), misnamed })
     }
 
-    /// Waiting and running jobs of `model`, oldest first.
+    /// Waiting and running jobs whose subjects match `filter`, oldest first: some of those from sequence `from` on. None means
+    /// that there are no more.
     ///
     /// # Errors
     /// The server does not answer.
-    pub async fn queued_jobs(&self, model: &ModelName) -> Result<Vec<QueuedJob>, BusError> {
-        let stream = self.jobs().await?;
-        let mut jobs = Vec::new();
-        let mut from = 1;
-        loop {
-            let next =
-                stream.raw_message_builder().sequence(from).next_by_subject(self.namespace().jobs_of_model(model));
-            let message = match next.send().await {
-                Ok(message) => message,
-                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(jobs),
-                Err(error) => return Err(BusError::new("read the queue", error)),
-            };
-            from = message.sequence + 1;
-            if let Some(Subject::Job(_, _, tenant)) = self.parse(&message.subject) {
-                let sequence = message.sequence;
-                let job = job_id(header(Some(&message.headers), MESSAGE_ID), sequence);
-                let trace = trace(Some(&message.headers)).unwrap_or_else(|| self.trace_of(&tenant, &job));
-                jobs.push(QueuedJob { sequence, tenant, job, trace });
-            }
-        }
+    pub async fn queued_jobs(&self, filter: &str, from: u64) -> Result<Vec<QueuedJob>, BusError> {
+        let batch = self.read_batch("jobs", filter, from, MANY).await?;
+        Ok(batch.into_iter().map(|message| self.queued_job(message)).collect())
+    }
+
+    /// The job at a sequence of the stream `jobs`, if it waits or runs.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn queued_job_at(&self, sequence: u64) -> Result<Option<QueuedJob>, BusError> {
+        let batch = self.read_batch("jobs", &self.namespace().all_jobs(), sequence, 1).await?;
+        Ok(batch.into_iter().next().filter(|found| found.sequence == sequence).map(|found| self.queued_job(found)))
+    }
+
+    fn queued_job(&self, StoredMessage { subject, sequence, stored, headers }: StoredMessage) -> QueuedJob {
+        let JobNames { model, tenant, job, misnamed } = self.names(&subject, Some(&headers), sequence);
+        let trace = trace(Some(&headers)).unwrap_or_else(|| self.trace_of(&tenant, &job));
+        QueuedJob { sequence, model, tenant, job, misnamed, stored, trace }
+    }
+
+    pub(super) fn names(&self, subject: &str, headers: Option<&HeaderMap>, sequence: u64) -> JobNames {
+        JobNames::read(self.namespace(), subject, header(headers, MESSAGE_ID), sequence)
     }
 
     /// Removes a job that nobody runs from the queue. Removing a job that does not exist succeeds.
@@ -78,11 +108,18 @@ impl Bus {
     /// # Errors
     /// The server does not answer.
     pub async fn drop_job(&self, sequence: u64) -> Result<(), BusError> {
-        let stream = self.jobs().await?;
-        match stream.delete_message(sequence).await {
-            Ok(_) => Ok(()),
-            Err(error) if server_error::is_no_message(&error.to_string()) => Ok(()),
-            Err(error) => Err(BusError::new(format!("remove job {sequence} from the queue"), error)),
+        let failed = |cause: String| BusError::new(format!("remove job {sequence} from the queue"), cause);
+        let subject = format!("$JS.API.STREAM.MSG.DELETE.{}", self.namespace().resource("jobs"));
+        // Without this the server overwrites the message with random bytes, which takes several times as long.
+        let request = json!({ "seq": sequence, "no_erase": true });
+        let reply = self.client().request(subject, Bytes::from(request.to_string())).await;
+        let reply = reply.map_err(|error| failed(error.to_string()))?;
+        let reply: serde_json::Value =
+            serde_json::from_slice(&reply.payload).map_err(|error| failed(error.to_string()))?;
+        match reply["error"]["description"].as_str() {
+            None => Ok(()),
+            Some(cause) if server_error::is_no_message(cause) => Ok(()),
+            Some(cause) => Err(failed(cause.to_owned())),
         }
     }
 
@@ -93,9 +130,17 @@ impl Bus {
 
     /// Parses the notice of a stored job into its model, sequence, tenant and id. `None` for any other message.
     pub fn queued_notice(&self, message: &async_nats::Message) -> Option<(ModelName, u64, Tenant, JobId)> {
-        let Some(Subject::Queued(model, _, tenant)) = self.parse(&message.subject) else { return None };
+        let Some(Subject::Queued(model, _, _)) = self.parse(&message.subject) else { return None };
         let sequence = number(message, "Nats-Sequence")?;
-        Some((model, sequence, tenant, job_id(header(message.headers.as_ref(), MESSAGE_ID), sequence)))
+        let subject = header(message.headers.as_ref(), "Nats-Subject")?;
+        let JobNames { tenant, job, .. } = self.names(subject, message.headers.as_ref(), sequence);
+        Some((model, sequence, tenant, job))
+    }
+
+    /// Subject of a stored message that is no valid job, from its notice. `None` for a job and for any other message.
+    pub fn misnamed_notice(&self, message: &async_nats::Message) -> Option<String> {
+        let subject = header(message.headers.as_ref(), "Nats-Subject")?;
+        (!matches!(self.parse(subject), Some(Subject::Job(..)))).then(|| subject.to_owned())
     }
 
     /// Trace of a stored job, from its notice. `None` for any other message.

@@ -1,11 +1,24 @@
 //! Jobs: submitted to a durable queue, pulled by workers one at a time, and removed from the queue when they are answered.
 //! Steps 1, 4 and 6 of a job's path.
 
+mod answer;
+mod cancel;
 mod delivery;
+mod finder;
 mod id;
 mod inspect;
 mod pull;
 mod settle;
 mod submit;
 
-pub use self::{delivery::Delivery, inspect::QueuedJob, pull::JobQueue, submit::Submission};
+pub(crate) use self::id::chosen_id;
+pub use self::{
+    answer::{Answered, Begun},
+    cancel::{StoredCancel, unknown_job},
+    delivery::Delivery,
+    finder::JobFinder,
+    id::Misnamed,
+    inspect::{QueueCount, QueuedJob},
+    pull::JobQueue,
+    submit::{Submission, duplicate_job},
+};

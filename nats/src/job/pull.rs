@@ -74,7 +74,7 @@ impl JobQueue {
         match Delivery::read(&self.bus, &message, self.redelivery) {
             Some(delivery) => Ok(Some(delivery)),
             None => {
-                warn!(subject = %message.subject, "a queued message is not a job: its subject has an invalid name; it is dropped");
+                warn!(subject = %message.subject, "a delivered message has no acknowledgement subject; it is dropped");
                 message.ack_with(AckKind::Term).await.map_err(|error| failed(error.to_string()))?;
                 Ok(None)
             }

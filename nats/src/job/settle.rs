@@ -1,25 +1,12 @@
-//! The end of jobs without an answer: cancelled, returned to the queue, or given up.
+//! The end of an attempt without an answer: the job is returned to the queue, or given up.
 
 use async_nats::jetstream::message::PublishMessage;
-use bytes::Bytes;
-use rbee_schema::{DeadJob, Event, HiveName, JobEvent, JobId, JobInFlight, ModelName, Tenant, WorkerName};
+use rbee_schema::{DeadJob, Event, HiveName, JobEvent, JobInFlight, ModelName, WorkerName};
 use tracing::warn;
 
 use crate::{Bus, BusError, Outbox, Subject, bus::json};
 
 impl Bus {
-    /// Requests the cancellation of a job. The worker that runs the job, or the queen if none does, answers the job with an
-    /// `error` chunk.
-    ///
-    /// # Errors
-    /// The connection is closed.
-    pub async fn cancel(&self, tenant: &Tenant, job: &JobId) -> Result<(), BusError> {
-        let subject = self.subject(&Subject::Cancel(tenant.clone(), job.clone()));
-        let published = self.client().publish(subject, Bytes::new()).await;
-        published.map_err(|error| BusError::new(format!("cancel job {job}"), error))?;
-        self.flush().await
-    }
-
     /// Naks a job on behalf of a worker that is gone, which returns the job to the queue. At most once for each delivery: a
     /// second nak would end the next worker's delivery. The server does not confirm it. If the nak is lost, the job returns
     /// after the redelivery timeout.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use rbee_schema::{Failure, FailureCode, JobClass, JobId, MAX_BODY_BYTES, ModelName, Tenant};
 use tracing::{Instrument as _, field::Empty, info_span};
 
+use super::id::message_id;
 use crate::{
     Bus, Subject, server_error,
     trace::{TraceContext, continue_trace, start_trace, with_trace},
@@ -22,7 +23,7 @@ pub struct Submission {
     pub class: JobClass,
     /// Tenant that owns the job.
     pub tenant: Tenant,
-    /// Id of the job. The server stores a repeated submission with the same id once.
+    /// Id of the job, unique within its tenant.
     pub job: JobId,
     /// Request as JSON. The worker validates it.
     pub body: Bytes,
@@ -32,8 +33,8 @@ impl Bus {
     /// Queues a job. When this returns, the job is stored.
     ///
     /// # Errors
-    /// `body-too-large`, `queue-full`, or `timed-out` if the server does not answer. After `timed-out` the job may be stored
-    /// or not; submitting it again with the same id is safe.
+    /// `body-too-large`, `queue-full`, `duplicate-job`, or `timed-out` if the server does not answer. After `timed-out` the job
+    /// may be stored or not; submitting it again with the same id is safe, and `duplicate-job` then says that it is stored.
     pub async fn submit(&self, submission: Submission) -> Result<(), Failure> {
         self.submit_in(submission, None).await
     }
@@ -63,10 +64,20 @@ impl Bus {
             ));
         }
         let subject = self.subject(&Subject::Job(model.clone(), class, tenant.clone()));
-        let message = PublishMessage::build().payload(body).message_id(job.as_str());
+        let message = PublishMessage::build().payload(body).message_id(message_id(&tenant, &job));
         let stored = self.store(subject, with_trace(&trace, message)).await;
-        stored.map(drop).map_err(|error| refusal(&error, &model, class, &tenant))
+        let stored = stored.map_err(|error| refusal(&error, &model, class, &tenant))?;
+        if stored.duplicate { Err(duplicate_job(&tenant, &job)) } else { Ok(()) }
     }
+}
+
+/// The failure for an id that was used before.
+pub fn duplicate_job(tenant: &Tenant, job: &JobId) -> Failure {
+    let message = format!(
+        "a job with the id {job} of tenant {tenant} was submitted before: read its output with \
+         `rbee attach {job} --tenant {tenant}`, or submit this job with another id"
+    );
+    Failure::new(FailureCode::DuplicateJob, message)
 }
 
 fn refusal(error: &PublishError, model: &ModelName, class: JobClass, tenant: &Tenant) -> Failure {

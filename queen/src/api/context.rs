@@ -1,9 +1,9 @@
 //! State from which requests are answered.
 
-use rbee_nats::{Bus, Outbox};
+use rbee_nats::{Bus, JobFinder, Outbox};
 use rbee_schema::QueenName;
 
-use crate::{decide::fleet::Fleet, leader::Leadership};
+use crate::{decide::fleet::Fleet, leader::Leadership, open_answers::OpenAnswers};
 
 /// State from which requests are answered.
 pub(crate) struct Context<'a> {
@@ -11,5 +11,7 @@ pub(crate) struct Context<'a> {
     pub(crate) fleet: &'a Fleet,
     pub(crate) bus: &'a Bus,
     pub(crate) outbox: &'a Outbox,
+    pub(crate) finder: &'a JobFinder,
+    pub(crate) open: &'a OpenAnswers,
     pub(crate) leadership: &'a Leadership,
 }

@@ -10,16 +10,19 @@ mod listing;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rbee_nats::{ApiRequest, Bus};
+use rbee_nats::{ApiRequest, Bus, Outbox, unknown_job};
 use rbee_schema::{
-    Chunk, Failure, FailureCode, JobId, ModelName, Tenant,
-    api::{Cancel, CancelReply, Status},
+    Chunk, Event, Failure, FailureCode, JobEvent, JobId, ModelName, Tenant,
+    api::{Cancel, CancelReply, JobState, Status},
 };
 use tracing::{debug, warn};
 
 pub(crate) use self::context::Context;
 use self::exchange::{read, reply, reply_to};
-use crate::inference::{ClientJob, Inference, Request};
+use crate::{
+    inference::{ClientJob, Inference, Request, cancel as cancel_job, shutting_down},
+    open_answers::OpenAnswers,
+};
 
 /// Answers a request from the state of the fleet. Work that takes time runs in a task of its own.
 pub(crate) fn answer(context: &Context<'_>, request: ApiRequest) {
@@ -53,9 +56,9 @@ pub(crate) fn answer(context: &Context<'_>, request: ApiRequest) {
         "model" => reply_to(request, |query| document::model(fleet, query)),
         "worker" => reply_to(request, |query| document::worker(fleet, query)),
         "explain" => reply_to(request, |query| document::explain(fleet, query)),
-        "cancel" => drop(tokio::spawn(cancel(bus, request))),
-        "infer" => drop(tokio::spawn(infer(bus, request, Request::read_chat, fleet.timers().patience))),
-        "embed" => drop(tokio::spawn(infer(bus, request, Request::read_embeddings, fleet.timers().patience))),
+        "cancel" => cancel(context, request),
+        "infer" => context.open.spawn(infer(Relay::new(context), request, Request::read_chat)),
+        "embed" => context.open.spawn(infer(Relay::new(context), request, Request::read_embeddings)),
         "spawn" | "stop" | "reset" | "drain" | "pull" | "rm" => command::carry_out(context, request),
         other => {
             let failure = Failure::new(
@@ -74,50 +77,97 @@ async fn depths(bus: &Bus) -> Vec<(ModelName, u64)> {
     })
 }
 
-async fn cancel(bus: Bus, request: ApiRequest) {
-    let cancel: Result<Cancel, _> = serde_json::from_slice(request.body());
-    let Cancel { tenant, job } = match cancel {
+/// Requests the cancellation of a job that waits or runs, and replies with its state.
+fn cancel(context: &Context<'_>, request: ApiRequest) {
+    let Cancel { tenant, job } = match read(&request) {
         Ok(cancel) => cancel,
-        Err(error) => {
-            let failure = Failure::new(FailureCode::InvalidRequest, format!("expected {{\"job\":\"ID\"}}: {error}"));
-            return request.refuse(&failure).await;
-        }
+        Err(failure) => return reply::<()>(request, Err(failure)),
     };
-    match bus.cancel(&tenant, &job).await {
-        Ok(()) => request.reply(&CancelReply { job }).await,
-        Err(error) => request.refuse(&Failure::new(FailureCode::TimedOut, error.to_string())).await,
+    let is_running = context.fleet.worker_with(&tenant, &job).is_some();
+    let (bus, finder) = (context.bus.clone(), context.finder.clone());
+    tokio::spawn(async move {
+        let state = if is_running { Ok(Some(JobState::Running)) } else { bus.job_state(&finder, &tenant, &job).await };
+        let cancelled = match state {
+            Ok(None) => return request.refuse(&unknown_job(&tenant, &job)).await,
+            Ok(Some(JobState::Finished)) => Ok(JobState::Finished),
+            Ok(Some(state)) => bus.cancel(&tenant, &job).await.map(|()| state),
+            Err(error) => Err(error),
+        };
+        match cancelled {
+            Ok(state) => request.reply(&CancelReply { job, state }).await,
+            Err(error) => request.refuse(&Failure::new(FailureCode::TimedOut, error.to_string())).await,
+        }
+    });
+}
+
+/// Handles for relaying an answer.
+struct Relay {
+    bus: Bus,
+    outbox: Outbox,
+    open: OpenAnswers,
+    /// Longest time between two chunks.
+    timeout: Duration,
+}
+
+impl Relay {
+    fn new(context: &Context<'_>) -> Self {
+        let timeout = context.fleet.timers().patience;
+        Self { bus: context.bus.clone(), outbox: context.outbox.clone(), open: context.open.clone(), timeout }
     }
 }
 
-/// Submits a job and replies with every chunk of its output, then with an empty message. Fails after `timeout` without a
-/// chunk.
-async fn infer(bus: Bus, request: ApiRequest, read: fn(&Bytes) -> Result<Request, Failure>, timeout: Duration) {
-    let job = request.message_id().and_then(|id| id.parse().ok()).unwrap_or_else(JobId::generate);
-    let client_job = ClientJob { tenant: Tenant::default(), job, trace: request.trace() };
-    let submitted = match read(request.body()) {
+/// Submits a job and replies with every chunk of its output, then with an empty message. Fails after `timeout` without a chunk.
+/// The job is cancelled if its requester is gone, or gets no more of the answer.
+async fn infer(relay: Relay, request: ApiRequest, read: fn(&Bytes) -> Result<Request, Failure>) {
+    let Relay { bus, outbox, open, timeout } = relay;
+    let tenant = Tenant::default();
+    let job = request.job_id(&tenant).unwrap_or_else(|| Ok(JobId::generate()));
+    let client_job =
+        ClientJob { tenant, job: job.clone().unwrap_or_else(|_| JobId::generate()), trace: request.trace() };
+    let submitted = match job.and_then(|_| read(request.body())) {
         Ok(request) => client_job.submit(&bus, request).await,
         Err(failure) => {
             client_job.record_refusal(&bus, &failure);
             Err(failure)
         }
     };
+    let ClientJob { tenant, job, .. } = client_job;
+    let mut replies = match request.stream(&job).await {
+        Ok(replies) => replies,
+        Err(error) => {
+            warn!(%error, "a request for an answer could not be replied to");
+            return cancel_job(&bus, &tenant, &job).await;
+        }
+    };
     let Inference { mut output, .. } = match submitted {
         Ok(inference) => inference,
-        Err(failure) => return refuse(&request, failure).await,
-    };
-    loop {
-        match output.next(timeout).await {
-            Ok(Some(committed)) => request.reply(&committed.chunk).await,
-            Ok(None) => return request.end().await,
-            Err(error) => {
-                return refuse(&request, Failure::new(FailureCode::TimedOut, error.to_string())).await;
-            }
+        Err(failure) => {
+            outbox.publish(&Event::Job(tenant, job, JobEvent::Failed { failure: failure.clone() }));
+            return replies.fail(&failure).await;
         }
-    }
-}
-
-/// Replies to a refused job as to any other: with an `error` chunk and the end.
-async fn refuse(request: &ApiRequest, failure: Failure) {
-    request.reply(&Chunk::Error { error: failure }).await;
-    request.end().await;
+    };
+    let failure = loop {
+        let next = tokio::select! {
+            biased;
+            () = open.must_end() => break shutting_down(),
+            missed = replies.next_undelivered() => {
+                if replies.send_again(missed).await {
+                    continue;
+                }
+                debug!(%job, "the requester of an answer is gone; its job is cancelled");
+                return cancel_job(&bus, &tenant, &job).await;
+            }
+            next = output.next(timeout) => next,
+        };
+        match next {
+            Ok(Some(committed)) => match committed.chunk {
+                Chunk::Error { error } => return replies.fail(&error).await,
+                chunk => replies.send(&chunk).await,
+            },
+            Ok(None) => return replies.end().await,
+            Err(error) => break Failure::new(FailureCode::TimedOut, error.to_string()),
+        }
+    };
+    cancel_job(&bus, &tenant, &job).await;
+    replies.fail(&failure).await;
 }

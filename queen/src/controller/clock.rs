@@ -28,6 +28,7 @@ impl Controller {
     pub(super) fn restart_timeouts(&mut self, why: &str) {
         warn!(why, "nothing was received for a while; the heartbeat timeouts of all hives start again");
         self.fleet.restart_timeouts(Instant::now());
+        self.listening_since = Instant::now();
         self.count_queue();
     }
 

@@ -33,12 +33,13 @@ impl Controller {
         self.command(key, IssuedCommand { command, issuer: CommandIssuer::Leader(term), trace: Some(trace) }, span);
     }
 
-    pub(super) fn stop(&mut self, term: u64, (hive, worker): WorkerKey, why: String, now: Instant) {
+    pub(super) fn stop(&mut self, term: u64, (worker, mode): (WorkerKey, StopMode), why: String, now: Instant) {
+        let (hive, worker) = worker;
         info!(%hive, %worker, why, "a worker is stopped");
         let key = (hive.clone(), worker.clone());
         self.fleet.stop_commanded(&key, now);
         self.publish(QueenEvent::Stopping { hive, worker: worker.clone(), why: why.clone() });
-        let command = HiveCommand::Stop { worker, why, mode: StopMode::Drain };
+        let command = HiveCommand::Stop { worker, why, mode };
         self.command(key, IssuedCommand { command, issuer: CommandIssuer::Leader(term), trace: None }, Span::none());
     }
 

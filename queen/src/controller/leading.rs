@@ -23,6 +23,7 @@ impl Controller {
                 }
                 self.start_leading();
                 self.leading.leadership = leadership;
+                self.read_cancels();
                 self.count_queue();
             }
             (Leadership::Follower { why }, Some(term)) => {

@@ -8,7 +8,7 @@ use rbee_schema::{
 };
 use tracing::{info, warn};
 
-use super::{Controller, registries::ignore_key};
+use super::{Controller, registries::ignore_key, state::Reason};
 use crate::{decide::fleet::HeartbeatOutcome, metrics};
 
 impl Controller {
@@ -26,8 +26,13 @@ impl Controller {
             }
             Some(Subject::WorkerHeartbeat(hive, worker)) => {
                 let Ok(beat) = serde_json::from_slice::<WorkerHeartbeat>(&message.payload) else { return unreadable() };
-                match self.fleet.worker_heartbeat(&(hive, worker), beat, now) {
-                    HeartbeatOutcome::JobsChanged => self.recount_queue(now),
+                let (worker, model) = ((hive, worker), beat.model.clone());
+                match self.fleet.worker_heartbeat(&worker, beat, now) {
+                    HeartbeatOutcome::JobsChanged => {
+                        self.cancels_heard(&worker);
+                        self.answer_begun(Some(&model));
+                        self.recount_queue(now);
+                    }
                     HeartbeatOutcome::UnknownWorker => metrics::ignored("heartbeat of an unknown worker"),
                     HeartbeatOutcome::Unchanged => {}
                 }
@@ -38,7 +43,13 @@ impl Controller {
 
     /// A job was queued.
     pub(super) fn handle_queued(&mut self, message: &Message) {
-        let Some((model, ..)) = self.bus.queued_notice(message) else { return ignore_key("job", &message.subject) };
+        let Some((model, ..)) = self.bus.queued_notice(message) else {
+            ignore_key("job", &message.subject);
+            if let Some(subject) = self.bus.misnamed_notice(message) {
+                self.refuse(subject, Reason::Misnamed);
+            }
+            return;
+        };
         if self.fleet.models().contains_key(&model) {
             let now = Instant::now();
             self.traces.job_queued(&self.fleet, &model, self.bus.queued_trace(message));

@@ -7,7 +7,7 @@
 //!
 //! Every queen receives everything and answers requests; only the leader plans (see [`leader`](crate::leader)).
 
-mod answers;
+mod cancels;
 mod clock;
 mod commands;
 mod leading;
@@ -15,6 +15,7 @@ mod messages;
 mod planning;
 mod queue_count;
 mod recovery;
+mod refusals;
 mod registries;
 mod state;
 mod subscriptions;
@@ -26,7 +27,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use rbee_nats::{Api, Bus, BusError, IssuedCommand, Outbox};
+use rbee_nats::{Api, ApiRequest, Bus, BusError, IssuedCommand, JobFinder, Outbox, QueueCount, StoredCancel};
 use rbee_schema::{Event as BusEvent, ModelName, QueenEvent, QueenName};
 use tokio::{
     sync::watch,
@@ -37,7 +38,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{error, info, warn};
 
 use self::{
-    state::{Leading, QueueCount},
+    state::{Cancels, Counting, Leading, Refusals, Refused},
     subscriptions::{Messages, REGISTRIES, Registries},
     trace::Traces,
 };
@@ -49,6 +50,7 @@ use crate::{
         timers::Timers,
     },
     leader,
+    open_answers::OpenAnswers,
 };
 
 /// Heartbeats handled in a row before another input is handled, if there is one.
@@ -78,8 +80,16 @@ pub enum QueenError {
 
 /// Result of a task that the owner started.
 enum Report {
-    /// Number of queued jobs of each model.
-    QueueDepths(Vec<(ModelName, u64)>),
+    /// The queue was counted. `None` if the server did not answer.
+    Counted(Option<QueueCount>),
+    /// The jobs of a filter were refused.
+    Refused(Refused),
+    /// The queen has listened for long enough to know which jobs run.
+    HeartbeatsKnown,
+    /// Cancellations from before this queen led.
+    StoredCancels(Vec<StoredCancel>),
+    /// Cancelled jobs have left the queue: the model of each.
+    Cancelled(Vec<ModelName>),
     /// The server did not confirm that a command about a worker is stored.
     CommandNotStored(WorkerKey, Box<IssuedCommand>),
     Done,
@@ -97,14 +107,22 @@ struct Controller {
     /// Number of registries that were not read to the end yet. Nothing is planned before that.
     unread_registries: u32,
     leading: Leading,
-    queue_count: QueueCount,
+    queue_count: Counting,
+    finder: JobFinder,
+    /// Answers that this queen relays by request.
+    open: OpenAnswers,
+    cancels: Cancels,
+    refusals: Refusals,
+    /// Start of the time in which this queen has received every heartbeat.
+    listening_since: Instant,
     /// No planning pass starts before this time.
     paused_until: Instant,
     /// Reason of a stop command from the bus.
     stop_reason: Option<String>,
 }
 
-/// Runs a queen until `stop` is cancelled or it is told to stop over the bus. Hives and workers keep running without it.
+/// Runs a queen until `stop` is cancelled or it is told to stop over the bus. Hives and workers keep running without it. After
+/// `stop` it plans on while answers by request are in progress, for at most the time `shutdown`.
 ///
 /// # Errors
 /// If an operation on the bus fails for good, or the campaign for the leader lease ends.
@@ -112,6 +130,7 @@ pub async fn run(config: QueenConfig, bus: Bus, stop: CancellationToken) -> Resu
     let controller = Controller {
         name: config.name,
         outbox: Outbox::start(&bus),
+        finder: JobFinder::start(&bus),
         bus,
         fleet: Fleet::new(config.timers, config.limits),
         events: Vec::new(),
@@ -119,7 +138,11 @@ pub async fn run(config: QueenConfig, bus: Bus, stop: CancellationToken) -> Resu
         tasks: JoinSet::new(),
         unread_registries: REGISTRIES,
         leading: Leading::default(),
-        queue_count: QueueCount::default(),
+        queue_count: Counting::default(),
+        open: OpenAnswers::default(),
+        cancels: Cancels::default(),
+        refusals: Refusals::default(),
+        listening_since: Instant::now(),
         paused_until: Instant::now(),
         stop_reason: None,
     };
@@ -130,7 +153,7 @@ impl Controller {
     async fn run(mut self, stop: CancellationToken) -> Result<(), QueenError> {
         let mut messages = Messages::subscribe(&self.bus).await?;
         self.recover_commands().await?;
-        let mut api = Api::start(&self.bus, &self.name, env!("CARGO_PKG_VERSION")).await?;
+        let mut api = Some(Api::start(&self.bus, &self.name, env!("CARGO_PKG_VERSION")).await?);
         let mut registries = Registries::watch(&self.bus).await?;
         let (leadership_sender, mut leadership) = watch::channel(self.leading.leadership.clone());
         let stop_campaign = CancellationToken::new();
@@ -141,6 +164,8 @@ impl Controller {
         self.publish(QueenEvent::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
         info!(queen = %self.name, "the queen listens");
         let (mut deadline, mut turn) = (None, 0_u32);
+        // End of the time that answers have to end, once this queen stops.
+        let mut answers_end = None;
         while self.stop_reason.is_none() {
             // Planned between two inputs, however many inputs there are.
             if self.may_plan() && Instant::now() >= self.paused_until {
@@ -151,7 +176,12 @@ impl Controller {
             let takes_heartbeats = !turn.is_multiple_of(HEARTBEATS_IN_A_ROW);
             tokio::select! {
                 biased;
-                () = stop.cancelled() => break,
+                () = stop.cancelled(), if answers_end.is_none() => {
+                    answers_end = Some(Instant::now() + self.fleet.timers().shutdown);
+                    api = None;
+                }
+                () = self.open.all_ended(), if answers_end.is_some() => break,
+                () = wait_until(answers_end), if answers_end.is_some() => break,
                 // Without the campaign this queen would never lead again, and nobody would see why.
                 ended = &mut campaign => return Err(QueenError::Campaign(campaign_end(ended))),
                 Ok(()) = leadership.changed() => {
@@ -173,12 +203,14 @@ impl Controller {
                 Some(report) = self.tasks.join_next() => self.handle_report(report),
                 // Notices that were published while the bus was away did not arrive.
                 Ok(()) = online.changed() => self.restart_timeouts("the connection to the bus was lost"),
-                Some(request) = api.next() => api::answer(&self.context(), request),
+                Some(request) = next_request(&mut api) => api::answer(&self.context(), request),
                 () = wait_until(Some(self.paused_until)), if self.may_plan() => {}
                 () = wait_until(deadline) => self.handle_clock(deadline.take()),
                 () = ready(()), if !takes_heartbeats => {}
             }
         }
+        drop(api);
+        self.open.end(self.fleet.timers().final_flush).await;
         self.publish(QueenEvent::Stopped {});
         stop_campaign.cancel();
         if let Err(error) = (&mut campaign).await {
@@ -208,6 +240,8 @@ impl Controller {
             fleet: &self.fleet,
             bus: &self.bus,
             outbox: &self.outbox,
+            finder: &self.finder,
+            open: &self.open,
             leadership: &self.leading.leadership,
         }
     }
@@ -225,7 +259,11 @@ impl Controller {
 
     fn handle_report(&mut self, report: Result<Report, JoinError>) {
         match report {
-            Ok(Report::QueueDepths(depths)) => self.handle_queue_depths(&depths),
+            Ok(Report::Counted(count)) => self.handle_queue_count(count),
+            Ok(Report::Refused(refused)) => self.handle_refused(refused),
+            Ok(Report::HeartbeatsKnown) => self.answer_begun(None),
+            Ok(Report::StoredCancels(stored)) => self.handle_stored_cancels(stored),
+            Ok(Report::Cancelled(jobs)) => self.handle_cancelled(jobs),
             Ok(Report::CommandNotStored(worker, order)) => self.command_again(worker, *order),
             Ok(Report::Done) => {}
             Err(error) => error!(%error, "a task of the queen panicked"),
@@ -239,6 +277,14 @@ fn campaign_end(ended: Result<Result<(), BusError>, JoinError>) -> String {
         Ok(Ok(())) => "the campaign ended without being told to".to_owned(),
         Ok(Err(error)) => error.to_string(),
         Err(panicked) => panicked.to_string(),
+    }
+}
+
+/// Next request to the service, unless this queen takes no more.
+async fn next_request(api: &mut Option<Api>) -> Option<ApiRequest> {
+    match api {
+        Some(api) => api.next().await,
+        None => std::future::pending().await,
     }
 }
 

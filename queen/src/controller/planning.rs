@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rbee_schema::{ModelName, QueenEvent};
 use tracing::{debug, info, warn};
 
-use super::{Controller, Report, answers::answer_all};
+use super::{Controller, state::Reason};
 use crate::{
     decide::{
         dirty::Scope,
@@ -83,16 +83,16 @@ impl Controller {
     fn carry_out(&mut self, term: u64, action: Action, now: Instant) {
         match action {
             Action::Spawn(worker) => self.spawn(term, worker, now),
-            Action::Stop { worker, why } => self.stop(term, worker, why, now),
-            Action::Refuse { model, failure } => {
+            Action::Stop { worker, mode, why } => self.stop(term, (worker, mode), why, now),
+            Action::Refuse { model, class, failure } => {
                 warn!(%model, %failure, "the waiting jobs of a model are refused");
                 metrics::refused();
                 self.fleet.jobs_refused(&model);
-                let bus = self.bus.clone();
-                self.tasks.spawn(async move {
-                    answer_all(&bus, &model, &failure).await;
-                    Report::Done
-                });
+                let namespace = self.bus.namespace();
+                match class {
+                    Some(class) => self.refuse(namespace.jobs_of(&model, class), Reason::Overdue(failure)),
+                    None => self.refuse(namespace.jobs_of_model(&model), Reason::Unserved(failure)),
+                }
             }
             Action::ReportUnplaceable { model, failure } => {
                 let before = self.leading.unplaceable.insert(model.clone(), failure.clone());

@@ -2,10 +2,14 @@
 
 use std::time::Instant;
 
+use rbee_nats::QueueCount;
 use rbee_schema::ModelName;
 use tracing::{debug, warn};
 
-use super::{Controller, Report, state::QueueCount};
+use super::{
+    Controller, Report,
+    state::{Counting, Reason},
+};
 
 impl Controller {
     /// Counts the queue now, unless a count is running or the registries were not read yet.
@@ -13,14 +17,11 @@ impl Controller {
         if self.queue_count.is_running || !self.has_read_registries() {
             return;
         }
-        self.queue_count = QueueCount { started: Some(Instant::now()), is_running: true };
+        self.queue_count = Counting { started: Some(Instant::now()), is_running: true };
         let bus = self.bus.clone();
         self.tasks.spawn(async move {
-            let depths = bus.queue_depths().await;
-            Report::QueueDepths(depths.unwrap_or_else(|error| {
-                warn!(%error, "the job queue could not be counted");
-                Vec::new()
-            }))
+            let counted = bus.count_queue().await;
+            Report::Counted(counted.inspect_err(|error| warn!(%error, "the job queue could not be counted")).ok())
         });
     }
 
@@ -33,21 +34,26 @@ impl Controller {
         }
     }
 
-    pub(super) fn handle_queue_depths(&mut self, depths: &[(ModelName, u64)]) {
+    pub(super) fn handle_queue_count(&mut self, counted: Option<QueueCount>) {
         self.queue_count.is_running = false;
+        let Some(QueueCount { depths, misnamed }) = counted else { return };
         let now = Instant::now();
+        let started = self.queue_count.started.unwrap_or(now);
         let is_empty = |model: &&ModelName| !depths.iter().any(|(found, depth)| found == *model && *depth > 0);
         let emptied: Vec<ModelName> = self.fleet.queues().keys().filter(is_empty).cloned().collect();
         for model in emptied {
-            self.fleet.queue_counted(&model, 0, now);
+            self.fleet.queue_counted(&model, 0, started, now);
         }
         for (model, depth) in depths.iter().filter(|(_, depth)| *depth > 0) {
             debug!(%model, depth, "the queue of a model was counted");
             if self.fleet.models().contains_key(model) {
-                self.fleet.queue_counted(model, *depth, now);
+                self.fleet.queue_counted(model, *depth, started, now);
             } else {
                 self.refuse_unknown(model.clone());
             }
+        }
+        for subject in misnamed {
+            self.refuse(subject, Reason::Misnamed);
         }
     }
 }

@@ -27,7 +27,7 @@ impl Controller {
                 info!(%hive, "the registry key of a hive is gone");
                 self.fleet.hive_key_removed(&hive);
             }
-            Entry::Unreadable(key, error) => {
+            Entry::Unreadable { key, error, .. } => {
                 metrics::ignored("record of a hive");
                 warn!(key, error, "the record of a hive could not be read");
             }
@@ -43,13 +43,17 @@ impl Controller {
                 let effects = self.fleet.worker_updated(worker.clone(), document, Instant::now());
                 self.fleet.worker_recorded_at(&worker, stored);
                 self.apply(effects);
+                if self.fleet.worker(&worker).is_some_and(|worker| !worker.has_process()) {
+                    self.jobs_returned(&worker);
+                }
             }
             Entry::Removed(key) => {
                 let Some(worker) = worker_key(&key) else { return };
                 let effects = self.fleet.worker_removed(&worker);
                 self.apply(effects);
+                self.jobs_returned(&worker);
             }
-            Entry::Unreadable(key, error) => {
+            Entry::Unreadable { key, error, .. } => {
                 metrics::ignored("record of a worker");
                 warn!(key, error, "the record of a worker could not be read");
             }
@@ -67,7 +71,7 @@ impl Controller {
                     Ok(()) => self.model_declared(model, spec, revision),
                 }
             }
-            Entry::Unreadable(key, error) => {
+            Entry::Unreadable { key, error, .. } => {
                 let Ok(model) = key.parse::<ModelName>() else { return ignore_key("model", &key) };
                 self.refuse_declaration(model, Failure::new(FailureCode::InvalidRequest, error));
             }
@@ -77,11 +81,20 @@ impl Controller {
                     self.fleet.models().contains_key(&model) || self.fleet.refused_models().contains_key(&model);
                 self.fleet.model_withdrawn(&model);
                 if was_known {
-                    self.publish_model_event(model, ModelEvent::Withdrawn {});
+                    self.publish_model_event(model.clone(), ModelEvent::Withdrawn {});
+                }
+                if self.has_read_registries() {
+                    self.refuse_unknown(model);
                 }
             }
             Entry::Synced => self.registry_read(),
         }
+    }
+
+    /// A worker has no process any more, and its jobs wait again.
+    fn jobs_returned(&mut self, worker: &WorkerKey) {
+        self.cancels_returned(worker);
+        self.answer_begun(None);
     }
 
     fn model_declared(&mut self, model: ModelName, spec: ModelSpec, revision: u64) {
@@ -123,7 +136,7 @@ impl Controller {
                     self.fleet.file_removed(&hive, &key);
                 }
             }
-            Entry::Unreadable(key, error) => warn!(key, error, "the record of a model file could not be read"),
+            Entry::Unreadable { key, error, .. } => warn!(key, error, "the record of a model file could not be read"),
             Entry::Synced => self.registry_read(),
         }
     }

@@ -1,11 +1,18 @@
 //! Parts of the controller's state that several of its files use.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Instant, SystemTime},
+};
 
-use rbee_schema::{Failure, ModelName};
+use rbee_nats::QueuedJob;
+use rbee_schema::{Failure, JobId, ModelName, Tenant};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{decide::alert::Alerts, leader::Leadership};
+use crate::{
+    decide::{alert::Alerts, fleet::WorkerKey},
+    leader::Leadership,
+};
 
 /// State of a queen that leads. A follower keeps none but its [`Leadership`].
 #[derive(Default)]
@@ -20,8 +27,65 @@ pub(super) struct Leading {
 
 /// State of counting.
 #[derive(Debug, Default)]
-pub(super) struct QueueCount {
+pub(super) struct Counting {
     /// Start of the last count.
     pub(super) started: Option<Instant>,
     pub(super) is_running: bool,
+}
+
+/// Refusals that run and wait, by the filter of the jobs' subjects.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    pub(super) running: BTreeSet<String>,
+    pub(super) waiting: BTreeMap<String, Reason>,
+    /// Jobs that a worker has begun. They are answered when it ends without having answered them.
+    pub(super) begun: BTreeMap<(Tenant, JobId), Unanswered>,
+}
+
+/// Reason why jobs are refused.
+#[derive(Debug, Clone)]
+pub(super) enum Reason {
+    /// Their model is not declared.
+    Undeclared(ModelName),
+    /// Their model cannot be served.
+    Unserved(Failure),
+    /// Their model was not served in time. Jobs of another class wait on.
+    Overdue(Failure),
+    /// Their subject or id is invalid.
+    Misnamed,
+}
+
+/// Job that is to be answered with a failure.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    pub(super) queued: QueuedJob,
+    pub(super) reason: Reason,
+    pub(super) failure: Failure,
+}
+
+/// Result of a refusal.
+pub(super) struct Refused {
+    pub(super) filter: String,
+    /// Jobs that a worker has begun.
+    pub(super) begun: Vec<Unanswered>,
+    /// Jobs of the model may be left, and no refusal waits for them.
+    pub(super) leaves_demand: bool,
+}
+
+/// Cancellations that wait for this queen.
+#[derive(Debug, Default)]
+pub(super) struct Cancels {
+    pub(super) waiting: Vec<Cancelled>,
+    pub(super) is_running: bool,
+    /// Cancelled jobs that a worker runs, and the worker. If it ends before it has answered the job, the job waits again.
+    pub(super) running: BTreeMap<(Tenant, JobId), WorkerKey>,
+}
+
+/// A cancelled job.
+#[derive(Debug)]
+pub(super) struct Cancelled {
+    pub(super) tenant: Tenant,
+    pub(super) job: JobId,
+    /// Time of a cancellation from before this queen led. A job that was queued later is another one of the same id.
+    pub(super) stored: Option<SystemTime>,
 }

@@ -203,7 +203,7 @@ mod tests {
             }
             Input::ModelWithdrawn(model) => fleet.model_withdrawn(&name(model)),
             Input::JobQueued(model) => fleet.job_queued(&name(model), now),
-            Input::QueueCounted(model, depth) => fleet.queue_counted(&name(model), depth, now),
+            Input::QueueCounted(model, depth) => fleet.queue_counted(&name(model), depth, now, now),
         }
     }
 

@@ -13,6 +13,7 @@ const WEIGHT: f64 = 0.2;
 pub struct Queue {
     waiting: u64,
     waiting_since: Option<Instant>,
+    last_queued: Option<Instant>,
     answer_time: Mean,
     start_time: Mean,
 }
@@ -43,6 +44,11 @@ impl Queue {
         self.waiting_since
     }
 
+    /// Time at which the last job was queued.
+    pub fn last_queued(&self) -> Option<Instant> {
+        self.last_queued
+    }
+
     /// Mean time from a worker's taking a job to the end of the answer.
     pub fn answer_time(&self) -> Option<Duration> {
         self.answer_time.get()
@@ -61,6 +67,7 @@ impl Queue {
 
     /// Adds one job that waits.
     pub fn job_queued(&mut self, now: Instant) {
+        self.last_queued = Some(now);
         self.set_waiting(self.waiting + 1, now);
     }
 

@@ -28,6 +28,9 @@ rbee_schema::settings! {
         residency: Duration = 20 * SECOND,
         /// Jobs with a shorter expected wait start no further worker.
         wait: Duration = SECOND,
+        /// Longest wait of an interactive job for the first worker of its model. Then the job is refused with the reason, unless
+        /// a worker is loading for the first time. Most people wait no longer without a word.
+        unserved: Duration = MINUTE,
         /// Expected start time of a worker before one of the model was seen to start.
         start: Duration = 2 * SECOND,
         /// Shortest interval between two counts of the queue while jobs wait.
@@ -48,6 +51,9 @@ rbee_schema::settings! {
         patience: Duration = 10 * MINUTE,
         /// Interval of keep-alive comments in an HTTP stream without output, so that no proxy closes it.
         keep_alive: Duration = 15 * SECOND,
+        /// Time that answers in progress have to end when the queen stops. Most answers are complete within it; the others end
+        /// with the failure `shutting-down`. Until then the queen plans on, because an answer may wait for its model.
+        shutdown: Duration = 30 * SECOND,
         /// Time that the queen's last events have to be stored when it stops.
         final_flush: Duration = 5 * SECOND,
     }

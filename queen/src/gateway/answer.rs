@@ -10,8 +10,9 @@ use tracing::debug;
 
 use super::service::Service;
 use crate::{
-    inference::{ClientJob, Inference, Request},
+    inference::{ClientJob, Inference, Request, cancel, shutting_down},
     metrics,
+    open_answers::OpenAnswers,
 };
 
 /// A submitted job and its answer.
@@ -26,13 +27,13 @@ pub(super) struct Submitted {
 /// # Errors
 /// The reason why the job was not accepted.
 pub(super) async fn submit(service: &Service, headers: &HeaderMap, request: Request) -> Result<Submitted, Failure> {
-    let Service { bus, output_timeout, .. } = service;
+    let Service { bus, output_timeout, open, .. } = service;
     let measured = metrics::Answer::start();
     let client_job = client_job(headers);
     let submitted = client_job.submit(bus, request).await;
     let Inference { model, output } = submitted.inspect_err(|failure| measured.refused(failure))?;
     let ClientJob { tenant, job, .. } = client_job;
-    let guard = CancelOnDrop { bus: bus.clone(), tenant, job: job.clone(), is_done: false };
+    let guard = CancelOnDrop { bus: bus.clone(), open: open.clone(), tenant, job: job.clone(), is_done: false };
     Ok(Submitted { job, model, answer: Answer { output, timeout: *output_timeout, measured, guard } })
 }
 
@@ -53,9 +54,10 @@ fn trace(headers: &HeaderMap) -> Option<TraceContext> {
     Some(TraceContext::read(parent)?.with_state(&state.join(",")))
 }
 
-/// Cancels a job when it is dropped before the job is done: then the client has disconnected.
+/// Cancels a job when it is dropped before the job is done: then the client has disconnected, or gets no more of the answer.
 struct CancelOnDrop {
     bus: Bus,
+    open: OpenAnswers,
     tenant: Tenant,
     job: JobId,
     is_done: bool,
@@ -68,7 +70,7 @@ impl Drop for CancelOnDrop {
         }
         debug!(job = %self.job, "the client has disconnected; its job is cancelled");
         let (bus, tenant, job) = (self.bus.clone(), self.tenant.clone(), self.job.clone());
-        tokio::spawn(async move { bus.cancel(&tenant, &job).await });
+        self.open.spawn(async move { cancel(&bus, &tenant, &job).await });
     }
 }
 
@@ -83,7 +85,12 @@ pub(super) struct Answer {
 impl Answer {
     /// The next chunk. If the output cannot be read, that is an error chunk.
     pub(super) async fn next(&mut self) -> Chunk {
-        let chunk = match self.output.next(self.timeout).await {
+        let next = tokio::select! {
+            biased;
+            () = self.guard.open.must_end() => return Chunk::Error { error: shutting_down() },
+            next = self.output.next(self.timeout) => next,
+        };
+        let chunk = match next {
             Ok(Some(committed)) => committed.chunk,
             Ok(None) => return error_chunk("the output ended without a last chunk".to_owned()),
             Err(error) => return error_chunk(error.to_string()),

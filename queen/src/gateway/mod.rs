@@ -10,7 +10,7 @@ mod reply;
 mod service;
 mod stream;
 
-use std::{io, net::SocketAddr};
+use std::{future::IntoFuture as _, io, net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
@@ -21,12 +21,15 @@ use axum::{
 };
 use rbee_nats::{Bus, Registry};
 use rbee_schema::{Failure, FailureCode, MAX_BODY_BYTES};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use self::service::Service;
-use crate::{decide::timers::Timers, metrics};
+use crate::{decide::timers::Timers, metrics, open_answers::OpenAnswers};
+
+/// Time in which the failure that ends an answer reaches its client: many round trips.
+const LAST_BYTES: Duration = Duration::from_secs(1);
 
 /// Binds an address.
 ///
@@ -36,7 +39,8 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Serves requests until `stop` is cancelled. `prometheus` renders the metrics of this process for `/metrics`.
+/// Serves requests until `stop` is cancelled, and then the answers in progress: for the time `shutdown`, after which they end
+/// with a failure. `prometheus` renders the metrics of this process for `/metrics`.
 ///
 /// # Errors
 /// If the listener fails.
@@ -49,7 +53,8 @@ pub async fn serve(
 ) -> io::Result<()> {
     metrics::describe();
     info!(address = %listener.local_addr()?, "the HTTP gateway listens");
-    let service = Service { bus, output_timeout: timers.patience, keep_alive: timers.keep_alive };
+    let open = OpenAnswers::default();
+    let service = Service { bus, output_timeout: timers.patience, keep_alive: timers.keep_alive, open: open.clone() };
     let router = Router::new()
         .route("/healthz", get(health))
         .route("/metrics", get(move || std::future::ready(prometheus())))
@@ -60,7 +65,24 @@ pub async fn serve(
         // One byte more than a job may have: then reading the job fails with an error that names the limit.
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES + 1))
         .with_state(service);
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let overdue = async {
+        stop.cancelled().await;
+        // Timer: the answers in progress have this time to end.
+        sleep(timers.shutdown).await;
+        open.end(timers.final_flush).await;
+        // Timer: the last bytes are written to clients that read them.
+        sleep(LAST_BYTES).await;
+    };
+    let served = tokio::select! {
+        served = served.into_future() => served,
+        () = overdue => {
+            warn!("some HTTP clients did not read the end of their answers; their connections are closed");
+            Ok(())
+        }
+    };
+    open.end(timers.final_flush).await;
+    served
 }
 
 /// 200 while the bus is connected, else 503.

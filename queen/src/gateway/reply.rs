@@ -1,17 +1,23 @@
 //! Replies that are no answers: errors with the HTTP status of their code, and the list of models.
 
+use std::time::Duration;
+
 use axum::{
     Json,
-    http::StatusCode,
+    http::{HeaderName, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse as _, Response},
 };
 use rbee_schema::{Failure, FailureCode, MAX_BODY_BYTES};
 
 use super::openai::{ErrorBody, ErrorType, ModelList};
 
+/// Time after which a client may repeat a request that was refused for lack of room. A queue that is full has room again when
+/// the next job ends, and a worker starts within seconds.
+const REPEAT_AFTER: Duration = Duration::from_secs(5);
+
 /// An error reply.
 pub(super) fn refuse(failure: &Failure) -> Response {
-    (status(failure.code), Json(error_body(failure))).into_response()
+    (status(failure.code), retry_after(failure), Json(error_body(failure))).into_response()
 }
 
 /// The body of an error reply, and of the event that ends a failed stream.
@@ -40,23 +46,11 @@ pub(super) fn models(names: impl Iterator<Item = String>) -> Response {
 }
 
 fn status(code: FailureCode) -> StatusCode {
-    match code {
-        FailureCode::InvalidJson | FailureCode::InvalidRequest | FailureCode::ContextExceeded => {
-            StatusCode::BAD_REQUEST
-        }
-        FailureCode::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        FailureCode::UnknownModel | FailureCode::UnknownJob | FailureCode::UnknownWorker => StatusCode::NOT_FOUND,
-        FailureCode::QueueFull => StatusCode::TOO_MANY_REQUESTS,
-        FailureCode::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-        FailureCode::NoCapacity
-        | FailureCode::PortsExhausted
-        | FailureCode::SpawnFailed
-        | FailureCode::ReadyTimeout
-        | FailureCode::CrashLoop
-        | FailureCode::ModelMissing
-        | FailureCode::ModelInvalid
-        | FailureCode::ModelUnsupported => StatusCode::SERVICE_UNAVAILABLE,
-        // Every other code is a fault of the server.
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    }
+    StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// Time after which a client may repeat a request, if it may.
+fn retry_after(failure: &Failure) -> Option<[(HeaderName, String); 1]> {
+    let is_temporary = matches!(status(failure.code), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    (failure.retryable && is_temporary).then(|| [(RETRY_AFTER, REPEAT_AFTER.as_secs().to_string())])
 }

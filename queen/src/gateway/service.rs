@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rbee_nats::Bus;
 
+use crate::open_answers::OpenAnswers;
+
 /// State shared by all requests.
 #[derive(Debug, Clone)]
 pub(super) struct Service {
@@ -12,4 +14,6 @@ pub(super) struct Service {
     pub(super) output_timeout: Duration,
     /// Interval of keep-alive comments in a stream without output.
     pub(super) keep_alive: Duration,
+    /// Answers in progress.
+    pub(super) open: OpenAnswers,
 }

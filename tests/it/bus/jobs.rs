@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use async_nats::{HeaderMap, jetstream::stream::Config};
 use bytes::Bytes;
 use futures::{StreamExt as _, future::join_all};
-use rbee_nats::{Bus, Subject, Submission};
+use rbee_nats::{Bus, Submission};
 use rbee_schema::{DeadJob, Failure, FailureCode, JobClass, JobId, MAX_BODY_BYTES, Tenant};
 use rbee_tests::{
     nats::NatsServer,
@@ -45,24 +45,83 @@ async fn job_without_message_id_is_named_by_its_stream_sequence() {
     assert_eq!(pull(&queue(&bus).await).await.job, JobId::from_sequence(sequence));
 }
 
-#[tokio::test]
-async fn invalid_message_id_is_replaced_by_the_stream_sequence() {
-    let server = NatsServer::start().await;
-    let bus = server.bus("rbee").await;
+/// Headers with this id of a job.
+fn with_id(id: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert("Nats-Msg-Id", "no name: it has spaces");
-    let sequence = publish(&bus, "rbee.submit.smollm2", headers).await;
-    assert_eq!(pull(&queue(&bus).await).await.job, JobId::from_sequence(sequence));
+    headers.insert("Nats-Msg-Id", id);
+    headers
 }
 
 #[tokio::test]
-async fn job_submitted_twice_with_one_id_is_stored_once() {
+async fn job_with_an_invalid_id_is_refused_under_its_sequence() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let queue = queue(&bus).await;
+    for id in ["no name: it has spaces", "a.b"] {
+        let sequence = publish(&bus, "rbee.submit.smollm2", with_id(id)).await;
+        let delivery = pull(&queue).await;
+        assert_eq!(delivery.job, JobId::from_sequence(sequence));
+        let refusal = delivery.misnamed.as_ref().expect("refused").failure.clone();
+        assert!(refusal.message.contains(id), "{refusal}");
+        delivery.ack().await.expect("settled");
+    }
+}
+
+#[tokio::test]
+async fn id_is_read_with_and_without_its_tenant_in_front() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let queue = queue(&bus).await;
+    for id in ["default.a", "b"] {
+        publish(&bus, "rbee.submit.smollm2", with_id(id)).await;
+        let delivery = pull(&queue).await;
+        assert_eq!((delivery.job.as_str(), &delivery.misnamed), (id.trim_start_matches("default."), &None));
+        delivery.ack().await.expect("settled");
+    }
+}
+
+#[tokio::test]
+async fn job_submitted_twice_with_one_id_is_refused_and_stored_once() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     bus.submit(submission("same")).await.expect("accepted");
-    bus.submit(submission("same")).await.expect("accepted again");
+    let refusal = bus.submit(submission("same")).await.expect_err("a duplicate");
+    assert_eq!(refusal.code, FailureCode::DuplicateJob, "{refusal}");
+    assert!(refusal.message.contains("rbee attach same"), "{refusal}");
     assert_eq!(depth(&bus).await, 1);
     assert_eq!(pull(&queue(&bus).await).await.job, name("same"));
+}
+
+#[tokio::test]
+async fn equal_ids_of_two_tenants_are_two_jobs() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    bus.submit(submission("same")).await.expect("accepted");
+    bus.submit(Submission { tenant: name("acme"), ..submission("same") }).await.expect("accepted");
+    assert_eq!(depth(&bus).await, 2);
+}
+
+#[tokio::test]
+async fn subject_that_no_worker_reads_is_not_accepted() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    for subject in ["rbee.job.m", "rbee.job.m.batch", "rbee.job.m.urgent.default", "rbee.job.m.batch.a.b"] {
+        let sent = bus.jetstream().publish(subject, CHAT.into()).await.expect("sent");
+        assert!(sent.await.is_err(), "{subject} is stored");
+    }
+    assert_eq!(depth(&bus).await, 0);
+}
+
+#[tokio::test]
+async fn message_with_an_invalid_name_is_counted_as_misnamed() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    for subject in ["rbee.submit.modèle", "rbee.job.m.interactive.té"] {
+        publish(&bus, subject, HeaderMap::new()).await;
+    }
+    let mut misnamed = bus.count_queue().await.expect("the server answers").misnamed;
+    misnamed.sort_unstable();
+    assert_eq!(misnamed, ["rbee.job.m.interactive.té", "rbee.job.modèle.interactive.default"]);
 }
 
 #[tokio::test]
@@ -254,43 +313,13 @@ async fn each_job_goes_to_exactly_one_of_many_pullers() {
 }
 
 #[tokio::test]
-async fn job_with_an_invalid_tenant_is_removed_from_the_queue() {
+async fn job_with_an_invalid_tenant_is_refused_as_the_nearest_one() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     publish(&bus, "rbee.job.smollm2.interactive.not$a$name", HeaderMap::new()).await;
-    bus.submit(submission("a")).await.expect("accepted");
-    let queue = queue(&bus).await;
-    assert!(queue.next(PATIENCE).await.expect("the server answers").is_none());
-    assert_eq!(pull(&queue).await.job, name("a"));
-    assert_eq!(depth(&bus).await, 1);
-}
-
-#[tokio::test]
-async fn waiting_jobs_are_listed_oldest_first_until_dropped() {
-    let server = NatsServer::start().await;
-    let bus = server.bus("rbee").await;
-    bus.submit(submission("a")).await.expect("accepted");
-    bus.submit(Submission { model: name("other"), ..submission("b") }).await.expect("accepted");
-    bus.submit(Submission { class: JobClass::Batch, tenant: name("acme"), ..submission("c") }).await.expect("accepted");
-    let waiting = async || {
-        let jobs = bus.queued_jobs(&model()).await.expect("the server answers");
-        jobs.into_iter().map(|job| (job.sequence, job.tenant, job.job)).collect::<Vec<_>>()
-    };
-    assert_eq!(waiting().await, [(1, Tenant::default(), name("a")), (3, name("acme"), name("c"))]);
-
-    bus.drop_job(1).await.expect("dropped");
-    bus.drop_job(1).await.expect("it is removed already");
-    assert_eq!(waiting().await, [(3, name("acme"), name("c"))]);
-}
-
-#[tokio::test]
-async fn cancellation_reaches_its_subscribers() {
-    let server = NatsServer::start().await;
-    let bus = server.bus("rbee").await;
-    let mut cancels = bus.subscribe(bus.namespace().all_cancels()).await.expect("subscribed");
-    bus.cancel(&name("acme"), &name("a")).await.expect("sent");
-    let received = soon("cancellation", cancels.next()).await.expect("a message");
-    assert_eq!(bus.parse(&received.subject), Some(Subject::Cancel(name("acme"), name("a"))));
+    let delivery = pull(&queue(&bus).await).await;
+    assert_eq!(delivery.tenant.as_str(), "not-a-name");
+    assert!(delivery.misnamed.is_some_and(|misnamed| misnamed.failure.message.contains("not$a$name")));
 }
 
 #[tokio::test]

@@ -13,3 +13,4 @@ mod registry;
 mod server_errors;
 mod settings;
 mod topology;
+mod waiting;

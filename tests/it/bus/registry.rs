@@ -174,7 +174,9 @@ async fn unreadable_document_is_reported_with_the_reason() {
     put_by_hand(&bus, "rbee_models", "good", r#"{"reference":"mock:"}"#).await;
     let mut watch = watch(&models).await;
     for (key, words) in [("bad", "expected"), ("relative", "not an absolute path")] {
-        let Entry::Unreadable(found, why) = next(&mut watch).await else { panic!("{key} is unreadable") };
+        let Entry::Unreadable { key: found, error: why, .. } = next(&mut watch).await else {
+            panic!("{key} is unreadable")
+        };
         assert!(found == key && why.contains(words), "{found}: {why}");
     }
     assert_eq!(next(&mut watch).await, set("good", spec("")));

@@ -1,5 +1,6 @@
 //! The HTTP gateway, as an OpenAI client uses it.
 
+use async_nats::jetstream::stream::Config;
 use futures::StreamExt as _;
 use rbee_tests::{
     fleet::{Fleet, chat},
@@ -164,6 +165,66 @@ async fn job_of_a_disconnected_http_client_is_cancelled() {
     let mut events = post(&fleet, &endless).await.bytes_stream();
     events.next().await.expect("the stream begins").expect("it is read");
     drop(events);
+    eventually("the job has left the queue", PATIENCE, async || {
+        fleet.bus.queue_depths().await.is_ok_and(|depths| depths.is_empty())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn full_queue_is_refused_with_the_time_of_the_next_try() {
+    let mut fleet = Fleet::bare().await;
+    fleet.queen().await;
+    fleet.serve_mock("m", "", 0, 1).await;
+    let stream = fleet.bus.jetstream().get_stream("rbee_jobs").await.expect("the stream exists");
+    let small = Config { max_messages_per_subject: 1, ..stream.cached_info().config.clone() };
+    fleet.bus.jetstream().update_stream(small).await.expect("the server accepts the change");
+    fleet.submit("m", chat("Hi")).await;
+    let response = post(&fleet, &request("Hi")).await;
+    assert_eq!(response.status(), 429);
+    let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    assert!(seconds.is_some_and(|seconds| seconds > 0), "{response:?}");
+}
+
+#[tokio::test]
+async fn stopping_queen_lets_streams_end_and_plans_for_them() {
+    let mut fleet = Fleet::bare().await;
+    fleet.queen().await;
+    fleet.serve_mock("m", "tokens=6", 0, 1).await;
+    fleet.declared(&["m"]).await;
+    let mut streamed = request("Hi");
+    streamed["stream"] = json!(true);
+    let events = post(&fleet, &streamed).await;
+    // Its model has no worker yet, and only a queen that plans starts one.
+    fleet.signal_role("queen", "TERM");
+    eventually("the queen takes no more requests", PATIENCE, async || {
+        reqwest::get(format!("{}/healthz", fleet.http().await)).await.is_err()
+    })
+    .await;
+    let ports = fleet.ports.range();
+    let data = fleet.folder().join("one").display().to_string();
+    let mut hive = fleet.command();
+    hive.args(["hive", "--name", "one", "--ports", &ports, "--data", &data]);
+    fleet.launch("one", hive);
+    let text = events.text().await.expect("a body");
+    assert!(text.trim_end().ends_with("data: [DONE]") && !text.contains("error"), "{text}");
+    assert_eq!(fleet.exit_code("queen").await, Some(0));
+}
+
+#[tokio::test]
+async fn stream_that_outlives_its_queen_ends_with_a_typed_error() {
+    let mut fleet = Fleet::bare().await;
+    fleet.queen_named("queen", "shutdown=100ms").await;
+    fleet.serve_mock("m", "tokens=6", 0, 1).await;
+    let mut streamed = request("Hi");
+    streamed["stream"] = json!(true);
+    let events = post(&fleet, &streamed).await;
+    fleet.signal_role("queen", "TERM");
+    let text = events.text().await.expect("a body");
+    assert!(text.contains("shutting-down") && text.trim_end().ends_with("data: [DONE]"), "{text}");
+    assert_eq!(fleet.exit_code("queen").await, Some(0));
+    // The job was cancelled, and the next queen carries that out.
+    fleet.queen().await;
     eventually("the job has left the queue", PATIENCE, async || {
         fleet.bus.queue_depths().await.is_ok_and(|depths| depths.is_empty())
     })

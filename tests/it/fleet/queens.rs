@@ -398,3 +398,30 @@ async fn invalid_declaration_is_refused_until_it_is_corrected() {
     fleet.serve_mock("m", "tokens=2", 1, 1).await;
     fleet.ready(1).await;
 }
+
+#[tokio::test]
+async fn forged_leader_key_does_not_stop_planning() {
+    let garbage = "garbage".to_owned();
+    let ghost = LeaderRecord {
+        queen: "ghost".parse().expect("a name"),
+        version: "1".to_owned(),
+        protocol: rbee_schema::Protocol::OURS,
+        term: None,
+        suspect_ms: None,
+    };
+    let ghost = serde_json::to_string(&ghost).expect("JSON");
+    for (forged, restarts) in [(&garbage, false), (&garbage, true), (&ghost, false)] {
+        let mut fleet = Fleet::start().await;
+        fleet.serve_mock("m", "tokens=2", 0, 1).await;
+        if restarts {
+            fleet.kill_role("queen");
+        }
+        let bucket = fleet.bus.jetstream().get_key_value("rbee_queen").await.expect("the bucket exists");
+        bucket.put("leader", forged.clone().into()).await.expect("stored");
+        if restarts {
+            fleet.queen().await;
+        }
+        let (_, mut output) = fleet.submit("m", chat("Hi")).await;
+        assert!(matches!(whole(&mut output).await.last(), Some(Chunk::Done { .. })), "{forged}");
+    }
+}

@@ -73,7 +73,11 @@ impl<'a> Attempt<'a> {
         cancelled: CancellationToken,
     ) -> Result<Self, BusError> {
         let started = Instant::now();
-        let stored = shared.bus.stored_output(&delivery.tenant, &delivery.job, 0).await?;
+        let output = shared.bus.stored_output(&delivery.tenant, &delivery.job, 0);
+        let (stored, is_cancelled) = tokio::try_join!(output, shared.bus.is_cancelled(delivery))?;
+        if is_cancelled {
+            cancelled.cancel();
+        }
         let last_sequence = stored.last().map_or(0, |last| last.sequence);
         let output = Output {
             writer: Writer::new(&shared.bus, &delivery.tenant, &delivery.job, last_sequence),
@@ -85,7 +89,12 @@ impl<'a> Attempt<'a> {
 
     /// Answers the job, or continues its answer. Keep-alives are sent meanwhile.
     pub(super) async fn answer(mut self, producer: &dyn Producer) -> Outcome {
-        if self.stored.last().is_some_and(|last| last.chunk.is_last()) {
+        let is_complete = self.stored.last().is_some_and(|last| last.chunk.is_last());
+        // A first attempt finds output only if the id of the job was used before.
+        if (is_complete || self.delivery.attempt == 1 && !self.stored.is_empty()) && self.is_spent().await {
+            return Outcome::Done;
+        }
+        if is_complete {
             return Outcome::Done;
         }
         let delivery = self.delivery;
@@ -98,6 +107,10 @@ impl<'a> Attempt<'a> {
     }
 
     async fn produce(&mut self, producer: &dyn Producer) -> Result<Completion, Interruption> {
+        if self.interrupts.cancelled.is_cancelled() {
+            return Err(Interruption::Cancelled);
+        }
+        self.check_names()?;
         self.check_strikes()?;
         let request = Request {
             job: &self.delivery.job,
@@ -112,6 +125,25 @@ impl<'a> Attempt<'a> {
             production.start().await;
         }
         stream(production.as_mut(), &mut self.output, &self.interrupts).await
+    }
+
+    /// True if the stored output is that of an earlier job with the same id. The client is told.
+    async fn is_spent(&self) -> bool {
+        let (bus, Delivery { tenant, job, sequence, stored, .. }) = (&self.shared.bus, self.delivery);
+        let reported = match bus.last_chunk(tenant, job).await {
+            Ok(Some(last)) if last.stored < *stored => bus.report_spent(tenant, job, *sequence).await.map(|()| true),
+            Ok(_) => Ok(false),
+            Err(error) => Err(error),
+        };
+        reported.unwrap_or_else(|error| {
+            warn!(%job, %error, "failed to check whether the id of the job was used before");
+            false
+        })
+    }
+
+    /// Refuses a job with an invalid name.
+    fn check_names(&self) -> Result<(), Failure> {
+        self.delivery.misnamed.as_ref().map_or(Ok(()), |misnamed| Err(misnamed.failure.clone()))
     }
 
     /// Refuses a job that has ended too many workers.
@@ -176,6 +208,11 @@ impl<'a> Attempt<'a> {
             self.dead_letter(&failure).await;
         }
         self.output.append(&Chunk::Error { error: failure.clone() }).await?;
+        if let Some(misnamed) = &self.delivery.misnamed
+            && let Err(error) = self.shared.bus.report_misnamed(misnamed).await
+        {
+            warn!(job = %self.delivery.job, %error, "failed to tell the client of a misnamed job");
+        }
         self.publish(JobEvent::Failed { failure });
         Ok(Outcome::Failed)
     }

@@ -160,20 +160,22 @@ impl Worker {
                 self.stop(process, why, mode, now, timers)
             }
             (State::Ready { process, .. } | State::Suspect { process, .. }, Event::Stop { why, mode }) => match mode {
-                StopMode::Drain => {
+                StopMode::Finish | StopMode::Drain => {
                     self.goal = Goal::Stop { why: why.clone() };
-                    self.state = State::Draining { process, deadline: now + timers.drain };
+                    self.state = State::Draining { process, deadline: now + timers.time_to_finish(mode) };
                     (self, vec![Effect::Drain, Effect::Publish(WorkerEvent::Draining { why })])
                 }
                 StopMode::Terminate | StopMode::Kill => self.stop(process, why, mode, now, timers),
             },
             (State::Draining { process, deadline }, Event::Stop { why, mode }) => match mode {
-                StopMode::Drain => self.stay(State::Draining { process, deadline }),
+                StopMode::Finish | StopMode::Drain => {
+                    let deadline = deadline.min(now + timers.time_to_finish(mode));
+                    self.stay(State::Draining { process, deadline })
+                }
                 StopMode::Terminate | StopMode::Kill => self.stop(process, why, mode, now, timers),
             },
             (State::Draining { process, .. }, Event::DeadlinePassed) => {
-                let why = format!("it did not finish its jobs within {:?}", timers.drain);
-                self.terminate(process, why, now, timers)
+                self.terminate(process, "it did not finish its jobs in time".to_owned(), now, timers)
             }
             (State::Stopping { process, stage, cause }, Event::Stop { why, mode }) => {
                 self.goal = Goal::Stop { why: why.clone() };
@@ -290,7 +292,7 @@ impl Worker {
     ) -> (Self, Vec<Effect>) {
         self.goal = Goal::Stop { why: why.clone() };
         match mode {
-            StopMode::Drain | StopMode::Terminate => self.terminate(process, why, now, timers),
+            StopMode::Finish | StopMode::Drain | StopMode::Terminate => self.terminate(process, why, now, timers),
             StopMode::Kill => self.kill(process, StopCause::Requested, why, now, timers),
         }
     }

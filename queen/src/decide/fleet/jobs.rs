@@ -1,10 +1,10 @@
 //! Jobs that wait for a model, and the demand that follows from them.
 
-use std::time::Instant;
+use std::{collections::HashSet, time::Instant};
 
-use rbee_schema::ModelName;
+use rbee_schema::{JobId, ModelName, Tenant};
 
-use super::Fleet;
+use super::{Fleet, WorkerKey};
 
 impl Fleet {
     /// A job of a model was queued.
@@ -18,8 +18,8 @@ impl Fleet {
         self.add_demand(model, now);
     }
 
-    /// The queue was counted and holds `depth` jobs of a model, waiting or running.
-    pub fn queue_counted(&mut self, model: &ModelName, depth: u64, now: Instant) {
+    /// The queue was counted from `started` on, and holds `depth` jobs of a model, waiting or running.
+    pub fn queue_counted(&mut self, model: &ModelName, depth: u64, started: Instant, now: Instant) {
         let waiting = if depth == 0 { 0 } else { depth.saturating_sub(self.running(model)) };
         let queue = self.jobs.queues.entry(model.clone()).or_default();
         if depth > 0 || queue.waiting() != waiting {
@@ -29,8 +29,29 @@ impl Fleet {
             self.dirty.mark_room();
         }
         queue.set_waiting(waiting, now);
+        let is_current = queue.last_queued().is_none_or(|queued| queued < started);
         if depth > 0 {
             self.add_demand(model, now);
+        } else if is_current {
+            self.end_demand(model);
+        }
+    }
+
+    /// A waiting job has left the queue without a worker: it was cancelled.
+    pub fn job_left(&mut self, model: &ModelName, now: Instant) {
+        let Some(queue) = self.jobs.queues.get_mut(model) else { return };
+        queue.jobs_taken(1, now);
+        if queue.waiting() == 0 && self.running(model) == 0 {
+            self.end_demand(model);
+        }
+        self.dirty.mark_model(model);
+    }
+
+    /// No job asks for the model any more.
+    fn end_demand(&mut self, model: &ModelName) {
+        if self.jobs.demand.remove(model).is_some() {
+            self.dirty.mark_model(model);
+            self.dirty.mark_room();
         }
     }
 
@@ -48,6 +69,22 @@ impl Fleet {
         self.dirty.mark_room();
         self.jobs.demand.remove(model);
         self.jobs.queues.remove(model);
+    }
+
+    /// True if a heartbeat names a job of a model.
+    pub fn runs(&self, model: &ModelName, tenant: &Tenant, job: &JobId) -> bool {
+        self.workers_for(model).any(|(_, worker)| worker.jobs.contains(tenant, job))
+    }
+
+    /// The worker whose heartbeat names a job.
+    pub fn worker_with(&self, tenant: &Tenant, job: &JobId) -> Option<&WorkerKey> {
+        self.workers().iter().find(|(_, worker)| worker.jobs.contains(tenant, job)).map(|(key, _)| key)
+    }
+
+    /// The jobs that heartbeats name.
+    pub fn running_jobs(&self) -> HashSet<(Tenant, JobId)> {
+        let jobs = self.workers().values().flat_map(|worker| worker.jobs.iter());
+        jobs.map(|job| (job.tenant.clone(), job.job.clone())).collect()
     }
 
     /// Number of running jobs of a model, from heartbeats.

@@ -57,6 +57,16 @@ impl Fleet {
         self.jobs.demand.contains_key(model)
     }
 
+    /// Start of the demand for a model.
+    pub fn in_demand_since(&self, model: &ModelName) -> Option<Instant> {
+        self.jobs.demand.get(model).copied()
+    }
+
+    /// Start of the demand for each model in demand.
+    pub fn demands(&self) -> impl Iterator<Item = Instant> {
+        self.jobs.demand.values().copied()
+    }
+
     /// True if any model is in demand.
     pub fn has_demand(&self) -> bool {
         !self.jobs.demand.is_empty()

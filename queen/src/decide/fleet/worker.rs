@@ -161,6 +161,11 @@ impl RunningJobs {
         self.in_flight.is_empty()
     }
 
+    /// True if the worker runs this job.
+    pub fn contains(&self, tenant: &Tenant, job: &JobId) -> bool {
+        self.in_flight.iter().any(|running| running.job == *job && running.tenant == *tenant)
+    }
+
     /// The jobs, in the order of the heartbeat.
     pub fn iter(&self) -> impl Iterator<Item = &JobInFlight> {
         self.in_flight.iter()

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use rbee_schema::{Failure, HiveName, ModelName, ModelSpec};
+use rbee_schema::{Failure, HiveName, JobClass, ModelName, ModelSpec, StopMode};
 
 use crate::decide::fleet::WorkerKey;
 
@@ -20,10 +20,12 @@ pub struct Plan {
 pub enum Action {
     /// Command a hive to start a worker.
     Spawn(NewWorker),
-    /// Command a hive to drain and stop a worker.
+    /// Command a hive to stop a worker.
     Stop {
         /// Hive and name of the worker.
         worker: WorkerKey,
+        /// Treatment of its running jobs.
+        mode: StopMode,
         /// Reason, for people.
         why: String,
     },
@@ -31,6 +33,8 @@ pub enum Action {
     Refuse {
         /// Name of the model.
         model: ModelName,
+        /// Class of the jobs; `None` for all.
+        class: Option<JobClass>,
         /// Failure to answer with.
         failure: Failure,
     },
@@ -73,8 +77,11 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Spawn(NewWorker { model, hive, why, .. }) => write!(f, "start a worker for {model} on {hive}: {why}"),
-            Self::Stop { worker: (hive, worker), why } => write!(f, "stop worker {worker} on {hive}: {why}"),
-            Self::Refuse { model, failure } => write!(f, "refuse the waiting jobs of {model}: {failure}"),
+            Self::Stop { worker: (hive, worker), why, .. } => write!(f, "stop worker {worker} on {hive}: {why}"),
+            Self::Refuse { model, class: None, failure } => write!(f, "refuse the waiting jobs of {model}: {failure}"),
+            Self::Refuse { model, class: Some(class), failure } => {
+                write!(f, "refuse the waiting {class} jobs of {model}: {failure}")
+            }
             Self::ReportUnplaceable { model, failure } => write!(f, "report {model} as unplaceable: {failure}"),
         }
     }

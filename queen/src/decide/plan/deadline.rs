@@ -19,7 +19,8 @@ pub fn next_deadline(fleet: &Fleet, scope: &Scope, now: Instant) -> Option<Insta
     let workers = workers.filter_map(|worker| worker_deadline(fleet, worker, now));
     let waits = fleet.queues().values().filter(|queue| queue.answer_time().is_none());
     let waits = waits.filter_map(|queue| Some(queue.waiting_since()? + fleet.timers().wait));
-    let deadlines = fleet.backoffs().deadlines().chain(workers).chain(waits).chain(fleet.deadlines());
+    let overdue = fleet.demands().map(|since| since + fleet.timers().unserved);
+    let deadlines = fleet.backoffs().deadlines().chain(workers).chain(waits).chain(overdue).chain(fleet.deadlines());
     deadlines.filter(|at| *at > now).min()
 }
 

@@ -29,6 +29,7 @@ pub fn plan(fleet: &Fleet, scope: &Scope, now: Instant) -> Plan {
         }
         let before = planner.action_count();
         scale::start_missing(&mut planner, model, spec);
+        scale::refuse_overdue(&mut planner, model, spec);
         replace::replace_outdated(&mut planner, model, spec);
         scale::stop_idle(&mut planner, model, spec);
         retire::stop_crash_looping(&mut planner, model, spec);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use rbee_schema::{Failure, ModelName, ModelSpec};
+use rbee_schema::{Failure, JobClass, ModelName, ModelSpec, StopMode};
 
 use super::action::{Action, NewWorker, Plan};
 use crate::decide::{
@@ -50,15 +50,24 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Plans the end of a worker.
+    /// Plans to drain and stop a worker.
     pub(super) fn stop(&mut self, worker: &'a WorkerKey, why: String) {
-        self.overlay.add_stop(worker);
-        self.plan.actions.push(Action::Stop { worker: worker.clone(), why });
+        self.stop_in(StopMode::Drain, worker, why);
     }
 
-    /// Plans to answer the waiting jobs of a model with a failure.
-    pub(super) fn refuse(&mut self, model: &ModelName, failure: Failure) {
-        self.plan.actions.push(Action::Refuse { model: model.clone(), failure });
+    /// Plans to stop a worker that finishes its jobs first.
+    pub(super) fn stop_when_finished(&mut self, worker: &'a WorkerKey, why: String) {
+        self.stop_in(StopMode::Finish, worker, why);
+    }
+
+    fn stop_in(&mut self, mode: StopMode, worker: &'a WorkerKey, why: String) {
+        self.overlay.add_stop(worker);
+        self.plan.actions.push(Action::Stop { worker: worker.clone(), mode, why });
+    }
+
+    /// Plans to answer the waiting jobs of a model and class with a failure; `None` for all classes.
+    pub(super) fn refuse(&mut self, model: &ModelName, class: Option<JobClass>, failure: Failure) {
+        self.plan.actions.push(Action::Refuse { model: model.clone(), class, failure });
     }
 
     /// Plans to report a model that no hive can run.

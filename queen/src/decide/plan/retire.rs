@@ -39,7 +39,7 @@ pub(super) fn stop_undeclared(planner: &mut Planner<'_>, scope: &Scope) {
     for model in undeclared {
         stop_failed(planner, model);
         for key in unstopped(planner, model, |_| true) {
-            planner.stop(key, format!("model {model} is no longer declared"));
+            planner.stop_when_finished(key, format!("model {model} is no longer declared"));
         }
     }
 }

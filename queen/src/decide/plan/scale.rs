@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use rbee_schema::{ModelName, ModelSpec};
+use rbee_schema::{Failure, FailureCode, JobClass, ModelName, ModelSpec, WorkerPhase};
 
 use super::{planner::Planner, preempt::preempt};
 use crate::decide::{
     fleet::{Fleet, Worker, WorkerKey},
     liveness::Presence,
     overlay::Overlay,
-    place::{NoPlacement, Outlook},
+    place::{NoPlacement, Outlook, place},
     plural::plural,
     queue::Queue,
 };
@@ -56,7 +56,7 @@ pub(super) fn start_missing<'a>(planner: &mut Planner<'a>, model: &'a ModelName,
     planner.mark_pending(model);
     if let Some(failure) = planner.fleet().backoffs().of_model(model) {
         if planner.fleet().is_in_demand(model) {
-            planner.refuse(model, failure.clone());
+            planner.refuse(model, None, failure.clone());
         }
         return;
     }
@@ -77,10 +77,31 @@ fn handle_no_placement(planner: &mut Planner<'_>, model: &ModelName, spec: &Mode
     // Jobs are refused only if neither a worker that is starting nor waiting can help.
     let is_hopeless = outlook == Outlook::Permanent && planner.overlay().capacity(model) == 0;
     if in_demand && is_hopeless {
-        planner.refuse(model, failure);
+        planner.refuse(model, None, failure);
     } else {
         planner.report_unplaceable(model, failure);
     }
+}
+
+/// Refuses interactive jobs that have waited for too long for a first worker, so that their clients learn of it. A worker that
+/// loads for the first time is waited for: a large model takes minutes. Batch jobs wait on.
+pub(super) fn refuse_overdue(planner: &mut Planner<'_>, model: &ModelName, spec: &ModelSpec) {
+    let (fleet, now) = (planner.fleet(), planner.now());
+    let patience = fleet.timers().unserved;
+    let is_overdue = fleet.in_demand_since(model).is_some_and(|since| now >= since + patience);
+    let is_new = |worker: &Worker| worker.record.exits == 0 && worker.record.phase < WorkerPhase::Ready;
+    let is_starting =
+        fleet.pending_spawns_of(model) > 0 || planner.overlay().serving(model).any(|(_, worker)| is_new(worker));
+    if !is_overdue || is_starting {
+        return;
+    }
+    let of_worker = fleet.workers_for(model).find_map(|(_, worker)| worker.record.failure.clone());
+    let of_placement = || place(planner.overlay(), model, spec, now).err().map(|none| none.failure);
+    let failure = of_worker.or_else(of_placement).unwrap_or_else(|| {
+        let message = format!("no worker for {model} was ready within {patience:?}: `rbee explain {model}` says why");
+        Failure::new(FailureCode::NoCapacity, message)
+    });
+    planner.refuse(model, Some(JobClass::Interactive), failure);
 }
 
 /// Stops workers beyond the minimum that have been idle for the model's `idle_timeout`.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use rbee_schema::{Failure, FailureCode, ModelSpec, Replicas, WorkerPhase, WorkerRecord};
+use rbee_schema::{Failure, FailureCode, JobClass, ModelSpec, Replicas, StopMode, WorkerPhase, WorkerRecord};
 
 use super::*;
 use crate::decide::{
@@ -123,7 +123,7 @@ fn model_that_cannot_start_is_retried_for_a_new_job() {
     let failure = Failure::new(FailureCode::ModelMissing, "no file");
     let failed = WorkerRecord { failure: Some(failure.clone()), ..record(WorkerPhase::Failed) };
     fleet.worker_updated(key("a", "w"), failed, now);
-    assert_eq!(actions(&fleet, now)[0], Action::Refuse { model: name("m"), failure });
+    assert_eq!(actions(&fleet, now)[0], Action::Refuse { model: name("m"), class: None, failure });
     fleet.stop_commanded(&key("a", "w"), now);
     fleet.jobs_refused(&name("m"));
     assert_eq!(kinds(&actions(&fleet, now)), [""; 0]);
@@ -212,7 +212,7 @@ fn suspect_worker_is_capacity_and_is_not_idle() {
     assert_eq!(kinds(&actions(&fleet, late)), [""; 0]);
     fleet.worker_updated(key("a", "w"), record(WorkerPhase::Ready), late);
     assert_eq!(kinds(&actions(&fleet, late)), [""; 0]);
-    fleet.queue_counted(&name("m"), 0, late);
+    fleet.queue_counted(&name("m"), 0, late, late);
     assert_eq!(next_deadline(&fleet, late), Some(late + Duration::from_secs(300)), "the idle time starts again");
 }
 
@@ -333,9 +333,62 @@ fn waiting_jobs_start_workers_while_the_wait_exceeds_a_start() {
     let later = now + Duration::from_secs(4);
     fleet.worker_heartbeat(&key("a", "w"), beat(0), later);
     fleet.worker_heartbeat(&key("a", "w"), beat(2), later);
-    fleet.queue_counted(&name("m"), 8, later);
+    fleet.queue_counted(&name("m"), 8, later, later);
     let plan = plan(&fleet, &Scope::Everything, later);
     assert_eq!(kinds(&plan.actions), ["spawn"; 3], "{plan}");
     let why = "6 jobs waiting for 2 slots, the last one for about 12.0s; a new worker starts in about 2.0s";
     assert!(plan.to_string().contains(why), "{plan}");
+}
+
+#[test]
+fn withdrawn_model_lets_its_workers_finish() {
+    let (mut fleet, now) = (fleet(ONE), Instant::now());
+    fleet.worker_updated(key("a", "w"), record(WorkerPhase::Ready), now);
+    fleet.model_withdrawn(&name("m"));
+    assert!(matches!(&actions(&fleet, now)[..], [Action::Stop { mode: StopMode::Finish, .. }]));
+}
+
+#[test]
+fn interactive_jobs_are_refused_when_nobody_serves_them_in_time() {
+    let (mut fleet, now) = (fleet(ONE), Instant::now());
+    leaves(&mut fleet, "a");
+    fleet.job_queued(&name("m"), now);
+    let due = now + fleet.timers().unserved;
+    assert_eq!(next_deadline(&fleet, now), Some(now + fleet.timers().wait));
+    assert_eq!(kinds(&actions(&fleet, due - Duration::from_millis(1))), ["unplaceable"]);
+    let refused = actions(&fleet, due);
+    assert!(matches!(&refused[1], Action::Refuse { class: Some(JobClass::Interactive), .. }), "{refused:?}");
+}
+
+#[test]
+fn first_load_of_a_worker_is_waited_for_and_a_repeated_one_is_not() {
+    for (exits, expected) in [(0, vec![]), (1, vec!["refuse"])] {
+        let (mut fleet, now) = (fleet(ONE), Instant::now());
+        fleet.job_queued(&name("m"), now);
+        fleet.worker_updated(key("a", "w"), WorkerRecord { exits, ..record(WorkerPhase::Loading) }, now);
+        assert_eq!(kinds(&actions(&fleet, now + fleet.timers().unserved)), expected, "{exits}");
+    }
+}
+
+#[test]
+fn demand_ends_with_the_last_job_that_asks_for_it() {
+    let now = Instant::now();
+    for by_count in [true, false] {
+        let mut fleet = fleet(ONE);
+        fleet.job_queued(&name("m"), now);
+        let later = now + Duration::from_secs(1);
+        match by_count {
+            true => fleet.queue_counted(&name("m"), 0, later, later),
+            false => fleet.job_left(&name("m"), later),
+        }
+        assert_eq!((fleet.waiting(&name("m")), kinds(&actions(&fleet, later))), (0, vec![]), "{by_count}");
+    }
+}
+
+#[test]
+fn job_that_was_queued_during_a_count_stays_in_demand() {
+    let (mut fleet, now) = (fleet(ONE), Instant::now());
+    fleet.job_queued(&name("m"), now + Duration::from_secs(1));
+    fleet.queue_counted(&name("m"), 0, now, now + Duration::from_secs(2));
+    assert_eq!(kinds(&actions(&fleet, now + Duration::from_secs(2))), ["spawn"]);
 }

@@ -1,0 +1,84 @@
+//! Stored messages, read in batches: one request returns many. A stream that is a work queue allows no second consumer for the
+//! messages of its workers, so the queue is read in this way.
+//!
+//! Protocol: <https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-31.md>.
+
+use std::time::SystemTime;
+
+use async_nats::{HeaderMap, Message, StatusCode};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::{
+    Bus, BusError,
+    bus::{header, number},
+};
+
+/// Number of messages in a batch of which many are wanted.
+pub(crate) const MANY: usize = 500;
+
+/// Maximum size of a batch in bytes, so that large jobs take little memory.
+const BYTES: usize = 4 << 20;
+
+/// Status of the message that ends a batch.
+const END: u16 = 204;
+
+/// Message of a stream.
+#[derive(Debug)]
+pub(crate) struct StoredMessage {
+    pub(crate) subject: String,
+    pub(crate) sequence: u64,
+    /// Time at which the server stored the message.
+    pub(crate) stored: SystemTime,
+    pub(crate) headers: HeaderMap,
+}
+
+impl Bus {
+    /// At most `limit` messages of a stream that match `filter`, the first ones from sequence `from` on. An empty batch means
+    /// that there are none.
+    ///
+    /// # Errors
+    /// The server does not answer, or there is no such stream.
+    pub(crate) async fn read_batch(
+        &self,
+        stream: &str,
+        filter: &str,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredMessage>, BusError> {
+        let failed = |cause: String| BusError::new(format!("read the messages of {filter}"), cause);
+        let inbox = self.client().new_inbox();
+        let mut replies = self.client().subscribe(inbox.clone()).await.map_err(|error| failed(error.to_string()))?;
+        let request = json!({ "seq": from.max(1), "next_by_subj": filter, "batch": limit, "max_bytes": BYTES });
+        let subject = format!("$JS.API.DIRECT.GET.{}", self.namespace().resource(stream));
+        let sent = self.client().publish_with_reply(subject, inbox, Bytes::from(request.to_string())).await;
+        sent.map_err(|error| failed(error.to_string()))?;
+        let mut batch = Vec::new();
+        loop {
+            let reply = timeout(self.settings().request, replies.next()).await;
+            let reply = reply.map_err(|_| failed("timed out: no answer in time".to_owned()))?;
+            let reply = reply.ok_or_else(|| failed("the connection is closed".to_owned()))?;
+            match reply.status {
+                None => batch.extend(read(&reply)),
+                Some(status) if status.as_u16() == END || status == StatusCode::NOT_FOUND => return Ok(batch),
+                Some(StatusCode::NO_RESPONDERS) => return Err(failed("no responders".to_owned())),
+                Some(status) => {
+                    let why = reply.description.unwrap_or_default();
+                    return Err(failed(format!("the server refused the request: {why} ({status})")));
+                }
+            }
+        }
+    }
+}
+
+fn read(message: &Message) -> Option<StoredMessage> {
+    let headers = message.headers.clone()?;
+    Some(StoredMessage {
+        subject: header(Some(&headers), "Nats-Subject")?.to_owned(),
+        sequence: number(message, "Nats-Sequence")?,
+        stored: humantime::parse_rfc3339(header(Some(&headers), "Nats-Time-Stamp")?).ok()?,
+        headers,
+    })
+}

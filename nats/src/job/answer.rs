@@ -1,0 +1,98 @@
+//! Answers of jobs that no worker runs: the job is answered with a failure and removed from the queue.
+
+use rbee_schema::{Chunk, Event, Failure, JobEvent, JobId, Tenant};
+use tracing::warn;
+
+use super::{QueuedJob, submit::duplicate_job};
+use crate::{AppendError, Bus, BusError, LastChunk, Subject, bus::json};
+
+/// Treatment of a job with output that is not complete: a worker has begun it, and may run it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// The job is left alone.
+    Leave,
+    /// The job is answered. For jobs of which it is known that no worker runs them.
+    Answer,
+}
+
+/// Outcome of answering a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answered {
+    /// The job was answered and has left the queue.
+    Yes,
+    /// A worker has begun the job. Nothing was changed.
+    Begun,
+}
+
+impl Bus {
+    /// Answers a queued job with a failure and removes it from the queue. A worker that begins the job at the same time wins or
+    /// loses as a whole: each append names the chunk before it.
+    ///
+    /// # Errors
+    /// The server does not answer. The job may be answered and still be queued; whoever receives it next removes it.
+    pub async fn answer(&self, queued: &QueuedJob, failure: &Failure, begun: Begun) -> Result<Answered, BusError> {
+        let QueuedJob { sequence, tenant, job, misnamed, .. } = queued;
+        let failure = misnamed.as_ref().map_or(failure, |misnamed| &misnamed.failure);
+        let chunk = Chunk::Error { error: failure.clone() };
+        let is_answered = match self.append(tenant, job, &chunk, 0).await {
+            Ok(_) => true,
+            Err(AppendError::Bus(error)) => return Err(error),
+            Err(AppendError::Stale) => match self.last_chunk(tenant, job).await? {
+                Some(last) if last.stored < queued.stored => {
+                    self.report_spent(tenant, job, *sequence).await?;
+                    false
+                }
+                Some(LastChunk { is_last: true, .. }) => false,
+                Some(LastChunk { sequence, .. }) if begun == Begun::Answer => {
+                    match self.append(tenant, job, &chunk, sequence).await {
+                        Ok(_) => true,
+                        Err(AppendError::Stale) => return Ok(Answered::Begun),
+                        Err(AppendError::Bus(error)) => return Err(error),
+                    }
+                }
+                Some(_) | None => return Ok(Answered::Begun),
+            },
+        };
+        let tell = async {
+            if !is_answered {
+                return;
+            }
+            if let Some(misnamed) = misnamed
+                && let Err(error) = self.report_misnamed(misnamed).await
+            {
+                warn!(%job, %error, "the client of a misnamed job could not be told");
+            }
+            if let Err(error) = self.store_failed(tenant, job, *sequence, failure).await {
+                warn!(%job, %error, "the event of a failed job could not be stored");
+            }
+        };
+        let ((), dropped) = tokio::join!(tell, self.drop_job(*sequence));
+        dropped.map(|()| Answered::Yes)
+    }
+
+    /// Answers a job whose id was used before, by a job whose output is stored. That output stays as it is: the failure is
+    /// published to subscribers and not stored.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn report_spent(&self, tenant: &Tenant, job: &JobId, sequence: u64) -> Result<(), BusError> {
+        let failure = duplicate_job(tenant, job);
+        let subject = self.subject(&Subject::Published(tenant.clone(), job.clone()));
+        let published = self.client().publish(subject, json(&Chunk::Error { error: failure.clone() })).await;
+        published.map_err(|error| BusError::new(format!("refuse job {job}"), error))?;
+        self.store_failed(tenant, job, sequence, &failure).await
+    }
+
+    /// Stores the event that a job failed; once, however often the job is refused.
+    async fn store_failed(
+        &self,
+        tenant: &Tenant,
+        job: &JobId,
+        sequence: u64,
+        failure: &Failure,
+    ) -> Result<(), BusError> {
+        let failed = JobEvent::Failed { failure: failure.clone() };
+        let event = Event::Job(tenant.clone(), job.clone(), failed);
+        self.store_event(&event, &format!("failed-{tenant}-{job}-{sequence}")).await
+    }
+}

@@ -1,0 +1,144 @@
+//! The place of a job in the queue, by its tenant and id.
+//!
+//! The queue has no index of ids. One is built when the first job is looked for, and each later look-up reads only what was
+//! queued since. It therefore costs nothing while nobody asks, and about 40 bytes per queued job afterwards.
+
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
+
+use rbee_schema::{JobId, Tenant};
+use tokio::sync::{mpsc, oneshot};
+
+use super::QueuedJob;
+use crate::{Bus, BusError};
+
+/// Number of look-ups that may wait. Each takes a request to the server, or two.
+const WAITING: usize = 256;
+
+/// Number of entries from which on an index is rebuilt when it has doubled since it was built. Below it, entries of jobs that
+/// have left the queue take no memory worth saving.
+const SMALL: usize = 4_096;
+
+/// Finds jobs in the queue. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct JobFinder {
+    requests: mpsc::Sender<LookUp>,
+}
+
+struct LookUp {
+    tenant: Tenant,
+    job: JobId,
+    reply: oneshot::Sender<Result<Option<QueuedJob>, BusError>>,
+}
+
+impl JobFinder {
+    /// Starts the task that owns the index. It ends when every clone of the finder is dropped.
+    pub fn start(bus: &Bus) -> Self {
+        let (requests, mut look_ups) = mpsc::channel::<LookUp>(WAITING);
+        let bus = bus.clone();
+        tokio::spawn(async move {
+            let mut index = JobIndex::default();
+            while let Some(LookUp { tenant, job, reply }) = look_ups.recv().await {
+                let _ = reply.send(find(&bus, &mut index, &tenant, &job).await);
+            }
+        });
+        Self { requests }
+    }
+
+    /// The job with this tenant and id, if it waits or runs.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn find(&self, tenant: &Tenant, job: &JobId) -> Result<Option<QueuedJob>, BusError> {
+        let stopped = || BusError::new(format!("find job {job}"), "the task that looks for jobs has ended");
+        let (reply, found) = oneshot::channel();
+        let look_up = LookUp { tenant: tenant.clone(), job: job.clone(), reply };
+        self.requests.send(look_up).await.map_err(|_| stopped())?;
+        found.await.map_err(|_| stopped())?
+    }
+}
+
+async fn find(bus: &Bus, index: &mut JobIndex, tenant: &Tenant, job: &JobId) -> Result<Option<QueuedJob>, BusError> {
+    index.shrink();
+    loop {
+        let batch = bus.queued_jobs(&bus.namespace().all_jobs(), index.read_to + 1).await?;
+        if batch.is_empty() {
+            break;
+        }
+        for QueuedJob { sequence, tenant, job, .. } in batch {
+            index.insert(&tenant, &job, sequence);
+        }
+    }
+    let Some(sequence) = index.sequence(tenant, job) else { return Ok(None) };
+    let found = bus.queued_job_at(sequence).await?;
+    Ok(found.filter(|found| found.tenant == *tenant && found.job == *job))
+}
+
+/// Sequence of each job, by the hash of its tenant and id. An entry may be of a job that has left the queue.
+#[derive(Debug, Default)]
+struct JobIndex {
+    sequences: HashMap<u64, u64>,
+    /// Sequence up to which the queue was read.
+    read_to: u64,
+    /// Number of entries at which the index is rebuilt.
+    largest: usize,
+}
+
+impl JobIndex {
+    fn insert(&mut self, tenant: &Tenant, job: &JobId, sequence: u64) {
+        self.sequences.insert(hash(tenant, job), sequence);
+        self.read_to = self.read_to.max(sequence);
+    }
+
+    fn sequence(&self, tenant: &Tenant, job: &JobId) -> Option<u64> {
+        self.sequences.get(&hash(tenant, job)).copied()
+    }
+
+    /// Empties an index that has doubled since it was built, so that it is built again without the jobs that have left.
+    fn shrink(&mut self) {
+        let entries = self.sequences.len();
+        if self.largest == 0 {
+            self.largest = (entries * 2).max(SMALL);
+        } else if entries > self.largest {
+            *self = Self::default();
+        }
+    }
+}
+
+fn hash(tenant: &Tenant, job: &JobId) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (tenant, job).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn index_is_rebuilt_when_it_has_doubled() {
+        let (tenant, mut index) = (Tenant::default(), JobIndex::default());
+        let queue = |index: &mut JobIndex, jobs: u64| {
+            for _ in 0..jobs {
+                let sequence = index.read_to + 1;
+                index.insert(&tenant, &JobId::from_sequence(sequence), sequence);
+            }
+            index.shrink();
+            index.sequences.len()
+        };
+        assert_eq!(queue(&mut index, 10_000), 10_000);
+        assert_eq!(queue(&mut index, 10_000), 20_000);
+        assert_eq!(queue(&mut index, 1), 0);
+        assert_eq!(queue(&mut index, 10), 10, "the next look-up reads the queue from its start");
+    }
+
+    #[test]
+    fn job_is_found_under_its_own_tenant_only() {
+        let (mut index, job) = (JobIndex::default(), JobId::from_sequence(1));
+        let other: Tenant = "acme".parse().expect("a name");
+        index.insert(&other, &job, 5);
+        assert_eq!((index.sequence(&other, &job), index.sequence(&Tenant::default(), &job)), (Some(5), None));
+    }
+}
