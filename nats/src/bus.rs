@@ -20,7 +20,9 @@ use serde::Serialize;
 use tokio::{sync::watch, time::timeout};
 use tracing::{info, warn};
 
-use crate::{ConnectionSettings, Namespace, Subject, address, server_error, without_secrets};
+use crate::{
+    ConnectionSettings, Namespace, Subject, address, server_error, topology::MAX_MESSAGE_BYTES, without_secrets,
+};
 
 /// Oldest supported version of nats-server: the first with a time to live per message and with markers for expired keys.
 pub const MINIMUM_SERVER: (u64, u64) = (2, 12);
@@ -92,6 +94,19 @@ pub enum ConnectError {
     NoJetStream {
         /// Server address.
         url: String,
+    },
+    /// The server accepts no messages of the size that a job may have.
+    #[error(
+        "nats-server at {url} accepts messages of up to {found} bytes, and a job may have {needed}: set `max_payload: 1MB` \
+         in its configuration"
+    )]
+    SmallPayload {
+        /// Server address.
+        url: String,
+        /// Largest message of the server in bytes.
+        found: usize,
+        /// Largest message of rbee in bytes.
+        needed: usize,
     },
     /// The streams could not be created or updated.
     #[error("nats-server at {url} could not be prepared: {cause}")]
@@ -257,21 +272,29 @@ impl Bus {
         back.map(drop).ok_or_else(|| failed("the connection is closed".to_owned()))
     }
 
+    /// Time of the server.
+    ///
+    /// # Errors
+    /// The server does not answer, or its answer has no time.
+    pub async fn server_time(&self) -> Result<SystemTime, BusError> {
+        let failed = |cause: String| BusError::new("read the time of the server", cause);
+        let subject = format!("$JS.API.STREAM.INFO.{}", self.namespace.resource("events"));
+        let answer = self.client.request(subject, Bytes::new()).await.map_err(|error| failed(error.to_string()))?;
+        let answer: serde_json::Value =
+            serde_json::from_slice(&answer.payload).map_err(|error| failed(error.to_string()))?;
+        let time = answer["ts"].as_str().and_then(|time| humantime::parse_rfc3339(time).ok());
+        time.ok_or_else(|| failed("the answer has no time".to_owned()))
+    }
+
     /// Clock skew in milliseconds: positive if this machine's clock is ahead of the server's. Half of the round trip counts as
     /// the way to the server. Only for people who compare logs; nothing in rbee depends on it.
     ///
     /// # Errors
     /// The server does not answer, or its answer has no time.
     pub async fn clock_skew_ms(&self) -> Result<i64, BusError> {
-        let failed = |cause: String| BusError::new("read the time of the server", cause);
         let sent = (SystemTime::now(), Instant::now());
-        let subject = format!("$JS.API.STREAM.INFO.{}", self.namespace.resource("events"));
-        let answer = self.client.request(subject, Bytes::new()).await.map_err(|error| failed(error.to_string()))?;
+        let there = self.server_time().await?;
         let here = sent.0 + sent.1.elapsed() / 2;
-        let answer: serde_json::Value =
-            serde_json::from_slice(&answer.payload).map_err(|error| failed(error.to_string()))?;
-        let there = answer["ts"].as_str().and_then(|time| humantime::parse_rfc3339(time).ok());
-        let there = there.ok_or_else(|| failed("the answer has no time".to_owned()))?;
         let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         Ok(match here.duration_since(there) {
             Ok(ahead) => millis(ahead),
@@ -349,5 +372,9 @@ fn check_server(client: &Client, url: &str) -> Result<(), ConnectError> {
     let found = client.server_info().version;
     let mut parts = found.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    if version < MINIMUM_SERVER { Err(ConnectError::TooOld { url: url.to_owned(), found }) } else { Ok(()) }
+    if version < MINIMUM_SERVER {
+        return Err(ConnectError::TooOld { url: url.to_owned(), found });
+    }
+    let (found, needed) = (client.max_payload(), MAX_MESSAGE_BYTES);
+    if found < needed { Err(ConnectError::SmallPayload { url: url.to_owned(), found, needed }) } else { Ok(()) }
 }

@@ -40,7 +40,9 @@ pub use job::{
     duplicate_job, unknown_job,
 };
 pub use leader::LeaderLease;
-pub use output::{AppendError, LastChunk, OutputReadError, OutputReader, StoredChunk};
+pub use output::{
+    AppendError, LastChunk, OutputGone, OutputReadError, OutputReader, OutputUsage, StoredChunk, next_index,
+};
 pub use plan::{Change, Plan, PlanError};
 pub use port::{ClaimError, PortClaim, PortLeases};
 pub use presence::{Disconnected, RefusedLogin, hive_connection, queen_connection, worker_connection};

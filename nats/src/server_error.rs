@@ -9,6 +9,9 @@ const TOO_MANY_MESSAGES: &str = "maximum messages per subject";
 /// Text of a publish that the stream `jobs` refuses because the stream is as large as it may be.
 const TOO_MANY_BYTES: &str = "maximum bytes";
 
+/// Texts of a publish that the server refuses because the message is larger than its limit, or than that of the stream.
+const TOO_LARGE: [&str; 2] = ["message size exceeds maximum", "maximum payload"];
+
 /// Texts of the deletion of a message that does not exist: it was deleted before, or its sequence was never reached.
 const NO_MESSAGE: [&str; 2] = ["no message found", "stream store EOF"];
 
@@ -23,6 +26,11 @@ const TRANSIENT: [&str; 5] = ["code 503", "no responders", "no stream found", "t
 /// True if a publish failed because the stream holds as many messages or bytes as it may.
 pub fn is_full(cause: &str) -> bool {
     cause.contains(TOO_MANY_MESSAGES) || cause.contains(TOO_MANY_BYTES)
+}
+
+/// True if a publish failed because the message is larger than the server or the stream accepts.
+pub fn is_too_large(cause: &str) -> bool {
+    TOO_LARGE.iter().any(|text| cause.contains(text))
 }
 
 /// True if the deletion of a message failed because the message does not exist.

@@ -62,9 +62,10 @@ rbee_schema::settings! {
         /// Redelivery timeout: a job without a keep-alive for this long goes to another worker. It is the fallback if no hive
         /// returns the job. Running workers keep the value that applied when they started.
         redelivery: Duration = 10 * SECOND,
-        /// Maximum age of the output of jobs.
+        /// Age at which the output of answered jobs is deleted. Output of a job in the queue is never deleted.
         output_age: Duration = HOUR,
-        /// Maximum size of the output of jobs. The oldest is deleted first. The server reserves this disk space.
+        /// Maximum size of the output of jobs. Nearly full, output of answered jobs is deleted before its age; full, the stream
+        /// refuses the output of further jobs. The server reserves this disk space.
         output_size: ByteSize = ByteSize(4 << 30),
         /// Maximum age of events, including the audit trail.
         events_age: Duration = 30 * DAY,
@@ -93,7 +94,6 @@ impl BusLimits {
     pub fn check(&self) -> Result<(), String> {
         // The server refuses a stream that remembers ids for longer than messages.
         let duplicates = ("duplicates", self.duplicates);
-        check_at_least(("output_age", self.output_age), duplicates)?;
         check_at_least(("events_age", self.events_age), duplicates)?;
         check_at_least(("dead_age", self.dead_age), duplicates)?;
         check_at_least(("cancels_age", self.cancels_age), duplicates)?;
@@ -116,8 +116,7 @@ mod tests {
             assert!(error.contains(words), "{error}");
         }
         for (wrong, words) in [
-            ("output_age=1m", "`output_age=1m`: expected at least as long as duplicates, which is 2m"),
-            ("events_age=1m", "events_age"),
+            ("events_age=1m", "`events_age=1m`: expected at least as long as duplicates, which is 2m"),
             ("dead_age=1m", "dead_age"),
             ("cancels_age=1m", "cancels_age"),
             ("commands_age=1m", "commands_age"),

@@ -65,8 +65,14 @@ const OURS: &str = "rbee.";
 /// Metadata of the stream `jobs` with the redelivery timeout, which workers read.
 const REDELIVERY: &str = "rbee.redelivery";
 
+/// Metadata of the stream `output` with the age of output, which the leading queen reads.
+const OUTPUT_AGE: &str = "rbee.output-age";
+
 /// Space for the headers of a job in addition to its body, in bytes.
 const HEADER_BYTES: usize = 4 * 1024;
+
+/// Largest message of rbee in bytes: a job with its headers. Chunks and events are smaller.
+pub(crate) const MAX_MESSAGE_BYTES: usize = MAX_BODY_BYTES + HEADER_BYTES;
 
 impl Topology {
     /// Topology with the default limits.
@@ -115,7 +121,7 @@ impl Topology {
                 max_messages_per_subject: i64::from(limits.queued),
                 max_bytes: limits.jobs_size.map_or(-1, bytes),
                 metadata: [(REDELIVERY.to_owned(), limits.redelivery.to_text())].into(),
-                max_message_size: i32::try_from(MAX_BODY_BYTES + HEADER_BYTES).unwrap_or(i32::MAX),
+                max_message_size: i32::try_from(MAX_MESSAGE_BYTES).unwrap_or(i32::MAX),
                 republish: Some(Republish {
                     source: namespace.all_jobs(),
                     destination: namespace.all_queued(),
@@ -132,8 +138,11 @@ impl Topology {
                 )
             },
             StreamSpec {
-                max_age: limits.output_age,
+                // Full, it refuses further chunks: the oldest may belong to a job that still runs. The leading queen deletes
+                // old output.
+                discard: DiscardPolicy::New,
                 max_bytes: bytes(limits.output_size),
+                metadata: [(OUTPUT_AGE.to_owned(), limits.output_age.to_text())].into(),
                 republish: Some(Republish {
                     source: namespace.all_output(),
                     destination: namespace.all_published(),
@@ -192,6 +201,13 @@ impl Topology {
 pub(crate) fn redelivery(jobs: &Config) -> Duration {
     let configured = jobs.metadata.get(REDELIVERY).and_then(|text| Duration::read(text));
     configured.unwrap_or(BusLimits::default().redelivery)
+}
+
+/// Age of output from the configuration of the stream `output`. A stream that an earlier version created has none, and the
+/// default applies.
+pub(crate) fn output_age(output: &Config) -> Duration {
+    let configured = output.metadata.get(OUTPUT_AGE).and_then(|text| Duration::read(text));
+    configured.unwrap_or(BusLimits::default().output_age)
 }
 
 fn bytes(size: ByteSize) -> i64 {
@@ -299,10 +315,11 @@ mod tests {
         let jobs = stream("rbee_jobs");
         assert_eq!((jobs.max_messages_per_subject, jobs.max_bytes, jobs.max_age), (7, 1 << 20, Duration::ZERO));
         assert_eq!(redelivery(&jobs.create()), Duration::from_secs(20));
-        for (name, age, size) in [("output", 2, 2), ("events", 3, 3), ("dead", 4, 4), ("cancels", 7, 5)] {
+        for (name, age, size) in [("output", 0, 2), ("events", 3, 3), ("dead", 4, 4), ("cancels", 7, 5)] {
             let stream = stream(&format!("rbee_{name}"));
             assert_eq!((stream.max_age, stream.max_bytes), (hours(age), size << 20), "{name}");
         }
+        assert_eq!(output_age(&stream("rbee_output").create()), hours(2));
         assert_eq!(stream("rbee_commands").max_age, hours(5));
         for name in ["rbee_jobs", "rbee_output", "rbee_events", "rbee_commands", "rbee_dead", "KV_rbee_hives"] {
             assert_eq!(stream(name).duplicate_window, Duration::from_secs(6 * 60), "{name}");
@@ -312,6 +329,7 @@ mod tests {
     #[test]
     fn without_settings_the_default_redelivery_and_no_size_limit_apply() {
         assert_eq!(redelivery(&Config::default()), BusLimits::default().redelivery);
+        assert_eq!(output_age(&Config::default()), BusLimits::default().output_age);
         assert_eq!(table("")("rbee_jobs").max_bytes, -1);
     }
 

@@ -13,6 +13,7 @@ mod inference;
 mod leader;
 mod metrics;
 mod open_answers;
+mod pruner;
 mod sealer;
 
 pub use controller::{QueenConfig, QueenError, run};

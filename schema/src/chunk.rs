@@ -102,6 +102,32 @@ impl Chunk {
         }
     }
 
+    /// Index at which the chunk begins: that of its first token or input. `None` for a chunk without an index.
+    pub fn index(&self) -> Option<u32> {
+        match self {
+            Self::Resumed { index, .. }
+            | Self::Paused { index }
+            | Self::Tokens { index, .. }
+            | Self::Embeddings { index, .. }
+            | Self::Done { index, .. } => Some(*index),
+            Self::Started { .. } | Self::Error { .. } => None,
+        }
+    }
+
+    /// Number of tokens or inputs in the chunk.
+    pub fn count(&self) -> u32 {
+        let count = match self {
+            Self::Tokens { ids, .. } => ids.len(),
+            Self::Embeddings { vectors, base64, .. } => vectors.len() + base64.len(),
+            Self::Started { .. }
+            | Self::Resumed { .. }
+            | Self::Paused { .. }
+            | Self::Done { .. }
+            | Self::Error { .. } => 0,
+        };
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
     /// True for `done` and `error`, which end the output.
     pub fn is_last(&self) -> bool {
         match self {

@@ -28,6 +28,12 @@ pub enum FailureCode {
     Cancelled,
     /// A job with this id was submitted before.
     DuplicateJob,
+    /// Output of the job is no longer stored: it was deleted while the job ran, or before it was read.
+    OutputGone,
+    /// The stream of output is full.
+    OutputFull,
+    /// A piece of the answer is larger than a message of the bus may be.
+    AnswerTooLarge,
     /// The job was attempted too often: each attempt ended its worker.
     TriedTooOften,
     /// Too many jobs of this model, class and tenant are waiting.
@@ -87,6 +93,9 @@ impl FailureCode {
             Self::ContextExceeded => "context-exceeded",
             Self::Cancelled => "cancelled",
             Self::DuplicateJob => "duplicate-job",
+            Self::OutputGone => "output-gone",
+            Self::OutputFull => "output-full",
+            Self::AnswerTooLarge => "answer-too-large",
             Self::TriedTooOften => "tried-too-often",
             Self::QueueFull => "queue-full",
             Self::ModelMissing => "model-missing",
@@ -116,6 +125,8 @@ impl FailureCode {
     pub fn is_retryable(self) -> bool {
         match self {
             Self::QueueFull
+            | Self::OutputGone
+            | Self::OutputFull
             | Self::PortsExhausted
             | Self::MemoryShort
             | Self::DiskFull
@@ -138,6 +149,7 @@ impl FailureCode {
             | Self::ContextExceeded
             | Self::Cancelled
             | Self::DuplicateJob
+            | Self::AnswerTooLarge
             | Self::TriedTooOften
             | Self::ModelMissing
             | Self::ModelInvalid
@@ -161,6 +173,7 @@ impl FailureCode {
             Self::QueueFull => 429,
             Self::TimedOut => 504,
             Self::NoCapacity
+            | Self::OutputFull
             | Self::PortsExhausted
             | Self::SpawnFailed
             | Self::ReadyTimeout
@@ -171,6 +184,8 @@ impl FailureCode {
             | Self::ShuttingDown => 503,
             // The fault is one of the server.
             Self::Cancelled
+            | Self::OutputGone
+            | Self::AnswerTooLarge
             | Self::TriedTooOften
             | Self::MemoryShort
             | Self::DiskFull

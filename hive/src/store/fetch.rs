@@ -300,7 +300,7 @@ impl Fetch {
             let path = paths.link.display().to_string();
             let record = FileRecord { reference: ModelReference::Hub(file), path, bytes, sha256 };
             context.catalogue.put(&record)?;
-            Ok(record)
+            Ok::<FileRecord, Failure>(record)
         };
         let record = spawn_blocking(link).await.map_err(panicked)??;
         let end = Progress { stage: Stage::Fetching, done_bytes: bytes, total_bytes: bytes };

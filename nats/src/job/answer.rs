@@ -4,7 +4,7 @@ use rbee_schema::{Chunk, Event, Failure, JobEvent, JobId, Tenant};
 use tracing::warn;
 
 use super::{QueuedJob, submit::duplicate_job};
-use crate::{AppendError, Bus, BusError, LastChunk, Subject, bus::json};
+use crate::{AppendError, Bus, BusError, LastChunk};
 
 /// Treatment of a job with output that is not complete: a worker has begun it, and may run it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,9 @@ impl Bus {
         let is_answered = match self.append(tenant, job, &chunk, 0).await {
             Ok(_) => true,
             Err(AppendError::Bus(error)) => return Err(error),
+            Err(AppendError::Full(_) | AppendError::TooLarge { .. }) => {
+                self.answer_unstored(tenant, job, &chunk).await?
+            }
             Err(AppendError::Stale) => match self.last_chunk(tenant, job).await? {
                 Some(last) if last.stored < queued.stored => {
                     self.report_spent(tenant, job, *sequence).await?;
@@ -48,6 +51,10 @@ impl Bus {
                         Ok(_) => true,
                         Err(AppendError::Stale) => return Ok(Answered::Begun),
                         Err(AppendError::Bus(error)) => return Err(error),
+                        Err(AppendError::Full(_) | AppendError::TooLarge { .. }) => {
+                            self.publish_unstored(tenant, job, &chunk).await?;
+                            true
+                        }
                     }
                 }
                 Some(_) | None => return Ok(Answered::Begun),
@@ -77,9 +84,7 @@ impl Bus {
     /// The server does not answer.
     pub async fn report_spent(&self, tenant: &Tenant, job: &JobId, sequence: u64) -> Result<(), BusError> {
         let failure = duplicate_job(tenant, job);
-        let subject = self.subject(&Subject::Published(tenant.clone(), job.clone()));
-        let published = self.client().publish(subject, json(&Chunk::Error { error: failure.clone() })).await;
-        published.map_err(|error| BusError::new(format!("refuse job {job}"), error))?;
+        self.publish_unstored(tenant, job, &Chunk::Error { error: failure.clone() }).await?;
         self.store_failed(tenant, job, sequence, &failure).await
     }
 

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Header that holds the id of a job.
-pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
+pub(crate) const MESSAGE_ID: &str = "Nats-Msg-Id";
 
 /// Message id with which rbee submits a job. It differs for equal ids of different tenants.
 pub(super) fn message_id(tenant: &Tenant, job: &JobId) -> String {
@@ -21,10 +21,10 @@ pub(super) fn message_id(tenant: &Tenant, job: &JobId) -> String {
 
 /// Names of a stored job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct JobNames {
+pub(crate) struct JobNames {
     pub(super) model: Option<ModelName>,
-    pub(super) tenant: Tenant,
-    pub(super) job: JobId,
+    pub(crate) tenant: Tenant,
+    pub(crate) job: JobId,
     pub(super) misnamed: Option<Misnamed>,
 }
 
@@ -40,7 +40,7 @@ pub struct Misnamed {
 
 impl JobNames {
     /// Reads the names from the subject and the message id of a message in the stream `jobs`.
-    pub(super) fn read(namespace: &Namespace, subject: &str, message_id: Option<&str>, sequence: u64) -> Self {
+    pub(crate) fn read(namespace: &Namespace, subject: &str, message_id: Option<&str>, sequence: u64) -> Self {
         let tail = subject.strip_prefix(&format!("{namespace}.")).unwrap_or(subject);
         let tokens: Vec<&str> = tail.split('.').skip(1).collect();
         let given_tenant = tokens.get(2).copied().unwrap_or(Tenant::DEFAULT);

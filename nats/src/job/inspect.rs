@@ -123,7 +123,7 @@ impl Bus {
         }
     }
 
-    async fn jobs(&self) -> Result<Stream<()>, BusError> {
+    pub(crate) async fn jobs(&self) -> Result<Stream<()>, BusError> {
         let stream = self.jetstream().get_stream_no_info(self.namespace().resource("jobs")).await;
         stream.map_err(|error| BusError::new("open the queue", error))
     }

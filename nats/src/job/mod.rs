@@ -11,7 +11,7 @@ mod pull;
 mod settle;
 mod submit;
 
-pub(crate) use self::id::chosen_id;
+pub(crate) use self::id::{JobNames, MESSAGE_ID, chosen_id};
 pub use self::{
     answer::{Answered, Begun},
     cancel::{StoredCancel, unknown_job},

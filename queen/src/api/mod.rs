@@ -165,7 +165,7 @@ async fn infer(relay: Relay, request: ApiRequest, read: fn(&Bytes) -> Result<Req
                 chunk => replies.send(&chunk).await,
             },
             Ok(None) => return replies.end().await,
-            Err(error) => break Failure::new(FailureCode::TimedOut, error.to_string()),
+            Err(error) => break error.into(),
         }
     };
     cancel_job(&bus, &tenant, &job).await;

@@ -5,7 +5,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::Controller;
-use crate::{leader::Leadership, metrics, sealer};
+use crate::{leader::Leadership, metrics, pruner, sealer};
 
 impl Controller {
     /// This queen started or stopped leading.
@@ -29,6 +29,7 @@ impl Controller {
             (Leadership::Follower { why }, Some(term)) => {
                 self.publish(QueenEvent::Deposed { term, why: why.clone() });
                 self.leading.sealer = None;
+                self.leading.pruner = None;
                 self.leading.alerts.clear();
                 metrics::alerts(&self.leading.alerts);
                 self.leading.leadership = leadership;
@@ -45,6 +46,7 @@ impl Controller {
         self.leading.alerts.clear();
         let sealing = sealer::seal(self.bus.clone(), self.fleet.timers().seal);
         self.leading.sealer = Some(AbortOnDropHandle::new(tokio::spawn(sealing)));
+        self.leading.pruner = Some(AbortOnDropHandle::new(tokio::spawn(pruner::prune(self.bus.clone()))));
     }
 
     pub(super) fn leads(&self) -> bool {

@@ -23,6 +23,8 @@ pub(super) struct Leading {
     pub(super) alerts: Alerts,
     /// Task that seals the trail of events.
     pub(super) sealer: Option<AbortOnDropHandle<()>>,
+    /// Task that deletes old output.
+    pub(super) pruner: Option<AbortOnDropHandle<()>>,
 }
 
 /// State of counting.

@@ -92,15 +92,14 @@ impl Answer {
         };
         let chunk = match next {
             Ok(Some(committed)) => committed.chunk,
-            Ok(None) => return error_chunk("the output ended without a last chunk".to_owned()),
-            Err(error) => return error_chunk(error.to_string()),
+            Ok(None) => {
+                let ended = "the output ended without a last chunk";
+                return Chunk::Error { error: Failure::new(FailureCode::TimedOut, ended) };
+            }
+            Err(error) => return Chunk::Error { error: error.into() },
         };
         self.measured.record_chunk(&chunk);
         self.guard.is_done = chunk.is_last();
         chunk
     }
-}
-
-fn error_chunk(message: String) -> Chunk {
-    Chunk::Error { error: Failure::new(FailureCode::TimedOut, message) }
 }

@@ -41,23 +41,38 @@ async fn server_without_jetstream_is_refused_with_a_remedy() {
 
 #[tokio::test]
 async fn old_server_is_refused_with_its_and_the_required_version() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("nats://{}", listener.local_addr().expect("an address"));
-    let old_server = tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            greet_as_old_server(stream).await;
-        }
-    });
-    let error = connect(&url, "rbee").await.expect_err("too old");
+    let error = connect_to_greeter(r#""version":"2.9.10","max_payload":1048576"#).await;
     assert!(matches!(error, ConnectError::TooOld { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains("2.9.10") && text.contains("2.12 or newer"), "{text}");
-    old_server.abort();
+}
+
+#[tokio::test]
+async fn server_with_a_small_message_limit_is_refused_with_a_remedy() {
+    let error = connect_to_greeter(r#""version":"2.15.1","max_payload":65536"#).await;
+    assert!(matches!(error, ConnectError::SmallPayload { found: 65_536, needed, .. } if needed > 512 << 10), "{error}");
+    assert!(error.to_string().contains("max_payload: 1MB"), "{error}");
+}
+
+/// The error of connecting to a server whose greeting has these fields.
+async fn connect_to_greeter(fields: &str) -> ConnectError {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("nats://{}", listener.local_addr().expect("an address"));
+    let info = format!(
+        r#"INFO {{"server_id":"S","go":"","host":"127.0.0.1","port":4222,"headers":true,"jetstream":true,"proto":1,{fields}}}"#
+    );
+    let greeter = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            greet(stream, &info).await;
+        }
+    });
+    let error = connect(&url, "rbee").await.expect_err("the server is unsuitable");
+    greeter.abort();
+    error
 }
 
 /// The minimum that a client expects of a server: a greeting, and an answer to its ping.
-async fn greet_as_old_server(mut stream: TcpStream) {
-    let info = r#"INFO {"server_id":"OLD","version":"2.9.10","go":"","host":"127.0.0.1","port":4222,"headers":true,"max_payload":1048576,"jetstream":true,"proto":1}"#;
+async fn greet(mut stream: TcpStream, info: &str) {
     let (reader, mut writer) = stream.split();
     let _ = writer.write_all(format!("{info}\r\n").as_bytes()).await;
     let mut lines = BufReader::new(reader).lines();

@@ -8,6 +8,7 @@ mod events;
 mod jobs;
 mod leader;
 mod output;
+mod output_limits;
 mod ports;
 mod registry;
 mod server_errors;

@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::jetstream::stream::{Config, LastRawMessageErrorKind};
+use async_nats::jetstream::stream::Config;
 use rbee_nats::{BusLimits, EventReader, Outbox, Plan, recent_events};
 use rbee_schema::{Event, HiveCommand, WorkerEvent};
 use rbee_tests::{
     nats::{NatsServer, connect_with},
     relay::Relay,
-    wait::{PATIENCE, eventually, soon},
+    wait::{PATIENCE, soon},
 };
 
 use crate::sample::{done, job, name, pull, queue, submission};
@@ -122,25 +122,4 @@ async fn redelivery_setting_applies_to_jobs_and_reaches_workers() {
     let begun = Instant::now();
     assert_eq!(pull(&queue).await.attempt, 2);
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
-}
-
-#[tokio::test]
-async fn output_older_than_its_age_limit_is_removed() {
-    let server = NatsServer::start().await;
-    let bus = server.bus("rbee").await;
-    let limits: BusLimits = "output_age=1s,duplicates=1s".parse().expect("limits");
-    Plan::with_limits(&bus, &limits)
-        .await
-        .expect("the server answers")
-        .apply(&bus)
-        .await
-        .expect("the server accepts it");
-    let (tenant, id) = job("a");
-    bus.append(&tenant, &id, &done(0), 0).await.expect("appended");
-    let stream = bus.jetstream().get_stream("rbee_output").await.expect("the stream exists");
-    eventually("the output is gone", PATIENCE, async || {
-        let last = stream.get_last_raw_message_by_subject("rbee.tok.default.a").await;
-        last.is_err_and(|error| error.kind() == LastRawMessageErrorKind::NoMessageFound)
-    })
-    .await;
 }

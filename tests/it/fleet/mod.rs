@@ -16,6 +16,7 @@ mod install;
 mod local_hive;
 mod malformed_messages;
 mod memory;
+mod output;
 mod output_format;
 mod ports;
 mod prompt_cache;

@@ -8,6 +8,7 @@ use rbee_schema::{CalledFunction, Chunk, FinishReason, JobId, TokenLogprob, Tool
 use crate::decide::{
     assembler::Assembler,
     output_parser::{ExpectedOutput, OutputParser, OutputPart},
+    stored::Released,
     tool_call::{ParsedCall, call_id},
 };
 
@@ -55,8 +56,14 @@ struct NewOutput {
     logprobs: Vec<TokenLogprob>,
 }
 
-/// Maximum number of tokens with log-probabilities in a chunk. Each takes up to 2 kB, and a chunk may have 1 MB.
+/// Maximum number of tokens with log-probabilities in a chunk. Each takes up to 2 kB, and a message may have 516 KiB.
 const MAX_LOGPROBS: usize = 128;
+
+/// Maximum number of tokens in a chunk. Each takes up to 7 bytes.
+const MAX_TOKENS: usize = 4096;
+
+/// Maximum bytes of text, reasoning and calls in a chunk, unless one call alone has more. JSON takes up to six bytes for one.
+const MAX_BYTES: usize = 32 * 1024;
 
 impl Answer {
     /// An answer without tokens.
@@ -75,17 +82,17 @@ impl Answer {
         }
     }
 
-    /// Replays the stored tokens of earlier attempts, as ids and bytes. `stored` is the sum of [`released_bytes`] of their
-    /// chunks.
-    pub fn resume<'a>(&mut self, tokens: impl IntoIterator<Item = (u32, &'a [u8])>, stored: usize) {
+    /// Replays the stored tokens of earlier attempts, as ids and bytes. `stored` is the amount that their chunks have released.
+    /// What the tokens release beyond it is not stored yet, and is taken next.
+    pub fn resume<'a>(&mut self, tokens: impl IntoIterator<Item = (u32, &'a [u8])>, stored: Released) {
         for (id, bytes) in tokens {
             self.push(id, bytes, None);
         }
         // More is stored than the tokens alone release: the answer was complete, and its held back end was released.
-        if stored > self.new.size() && self.finished.is_none() {
+        if !stored.is_within(self.new.released()) && self.finished.is_none() {
             self.finish(FinishReason::Stop);
         }
-        self.new = NewOutput::default();
+        self.new = std::mem::take(&mut self.new).after(stored);
     }
 
     /// Adds the next token, with its bytes, and its log-probability if the request asks for it. A token that ends the answer
@@ -160,15 +167,22 @@ impl Answer {
     /// True if the new output must be taken before another token is added.
     pub fn is_full(&self) -> bool {
         self.new.logprobs.len() >= MAX_LOGPROBS
+            || self.new.ids.len() >= MAX_TOKENS
+            || self.new.text.len() + self.new.reasoning.len() >= MAX_BYTES
+            || !self.new.calls.is_empty()
     }
 
-    /// Takes the output since the last call, as one chunk. `None` if there is none.
+    /// Takes the next chunk of the output since the last call. `None` if there is none.
     pub fn take(&mut self) -> Option<Chunk> {
-        if self.new.ids.is_empty() && self.new.size() == 0 {
+        self.take_at_most(MAX_BYTES)
+    }
+
+    fn take_at_most(&mut self, bytes: usize) -> Option<Chunk> {
+        if self.new.is_empty() {
             return None;
         }
-        let NewOutput { ids, text, reasoning, calls, logprobs } = std::mem::take(&mut self.new);
-        let index = self.index - u32::try_from(ids.len()).unwrap_or(self.index);
+        let index = self.index - u32::try_from(self.new.ids.len()).unwrap_or(self.index);
+        let NewOutput { ids, text, reasoning, calls, logprobs } = self.new.take_front(bytes);
         Some(Chunk::Tokens { index, ids, text, reasoning, calls, logprobs })
     }
 
@@ -179,28 +193,50 @@ impl Answer {
 }
 
 impl NewOutput {
-    /// Bytes of released text, reasoning and calls.
-    fn size(&self) -> usize {
-        size(&self.text, &self.reasoning, &self.calls)
+    fn is_empty(&self) -> bool {
+        self.ids.is_empty() && self.released() == Released::default()
+    }
+
+    fn released(&self) -> Released {
+        Released::of(&self.text, &self.reasoning, &self.calls)
+    }
+
+    /// The text, reasoning and calls behind what is `stored`.
+    fn after(mut self, stored: Released) -> Self {
+        Self {
+            text: self.text.split_off(stored.text.min(self.text.len())),
+            reasoning: self.reasoning.split_off(stored.reasoning.min(self.reasoning.len())),
+            calls: self.calls.split_off(stored.calls.min(self.calls.len())),
+            ..Self::default()
+        }
+    }
+
+    /// Takes all tokens, and text of about `bytes` bytes: reasoning first, then text, then one call.
+    fn take_front(&mut self, bytes: usize) -> Self {
+        let reasoning = take_text(&mut self.reasoning, bytes);
+        let left = bytes.saturating_sub(reasoning.len());
+        let text = if self.reasoning.is_empty() { take_text(&mut self.text, left) } else { String::new() };
+        let has_text = !reasoning.is_empty() || !text.is_empty();
+        let fits = |call: &ToolCall| !has_text || call.function.arguments.len() <= left.saturating_sub(text.len());
+        let takes_call = self.reasoning.is_empty() && self.text.is_empty() && self.calls.first().is_some_and(fits);
+        Self {
+            ids: std::mem::take(&mut self.ids),
+            logprobs: std::mem::take(&mut self.logprobs),
+            calls: self.calls.drain(..usize::from(takes_call)).collect(),
+            text,
+            reasoning,
+        }
     }
 }
 
-/// Bytes of text, reasoning and calls that a chunk releases.
-pub fn released_bytes(chunk: &Chunk) -> usize {
-    match chunk {
-        Chunk::Tokens { text, reasoning, calls, .. } => size(text, reasoning, calls),
-        Chunk::Started { .. }
-        | Chunk::Resumed { .. }
-        | Chunk::Paused { .. }
-        | Chunk::Embeddings { .. }
-        | Chunk::Done { .. }
-        | Chunk::Error { .. } => 0,
+/// Takes the first characters of a text: about `bytes` bytes, and at least one character unless `bytes` is 0.
+fn take_text(text: &mut String, bytes: usize) -> String {
+    if bytes == 0 {
+        return String::new();
     }
-}
-
-fn size(text: &str, reasoning: &str, calls: &[ToolCall]) -> usize {
-    let of_call = |call: &ToolCall| call.function.name.len() + call.function.arguments.len();
-    text.len() + reasoning.len() + calls.iter().map(of_call).sum::<usize>()
+    let end = text.ceil_char_boundary(bytes);
+    let rest = text.split_off(end);
+    std::mem::replace(text, rest)
 }
 
 #[cfg(test)]
@@ -287,9 +323,22 @@ mod tests {
         first.push(EOS, b"", None);
         stored.extend(first.take());
         let mut second = answer();
-        second.resume([(1, b"a E".as_slice())], stored.iter().map(released_bytes).sum());
+        second.resume([(1, b"a E".as_slice())], stored.iter().map(Released::by).sum());
         assert!(second.is_finished());
         assert_eq!(second.take(), None);
+    }
+
+    #[test]
+    fn long_text_is_cut_into_chunks_at_characters() {
+        let mut answer = answer();
+        let text = "ü".repeat(MAX_BYTES);
+        answer.push(1, text.as_bytes(), None);
+        assert!(answer.is_full());
+        let chunks: Vec<Chunk> = std::iter::from_fn(|| answer.take()).collect();
+        assert_eq!((chunks.len(), contents(&chunks).0), (2, text));
+        assert_eq!(chunks.iter().map(Chunk::count).collect::<Vec<u32>>(), [1, 0]);
+        assert_eq!(chunks.iter().filter_map(Chunk::index).collect::<Vec<u32>>(), [0, 1]);
+        assert!(!answer.is_full());
     }
 
     #[test]
@@ -315,7 +364,7 @@ mod tests {
         let mut first = answer();
         first.push(1, open, None);
         first.push(2, b"}", None);
-        let stored: usize = first.take().iter().map(released_bytes).sum();
+        let stored = first.take().iter().map(Released::by).sum();
         let mut second = answer();
         second.resume([(1, open), (2, b"}".as_slice())], stored);
         assert_eq!(second.outcome(), first.outcome());
@@ -336,12 +385,13 @@ mod tests {
             ),
             cut in 0usize..12,
             taken in prop::collection::vec(any::<bool>(), 12),
+            bytes in 1usize..6,
         ) {
             let run = |answer: &mut Answer, from: usize, to: usize, chunks: &mut Vec<Chunk>| {
                 for (id, piece) in pieces.iter().enumerate().take(to).skip(from) {
                     answer.push(id as u32, piece.as_bytes(), None);
                     if taken[id] {
-                        chunks.extend(answer.take());
+                        chunks.extend(answer.take_at_most(bytes));
                     }
                 }
             };
@@ -349,7 +399,7 @@ mod tests {
                 let (mut whole, mut whole_chunks) = (answer(), Vec::new());
                 run(&mut whole, 0, pieces.len(), &mut whole_chunks);
                 whole.push(EOS, b"", None);
-                whole_chunks.extend(whole.take());
+                whole_chunks.extend(std::iter::from_fn(|| whole.take_at_most(bytes)));
 
                 let (mut first, mut chunks) = (answer(), Vec::new());
                 run(&mut first, 0, cut.min(pieces.len()), &mut chunks);
@@ -359,10 +409,10 @@ mod tests {
                 }).collect();
                 let mut second = answer();
                 let tokens = stored.iter().map(|id| (*id, pieces[*id as usize].as_bytes()));
-                second.resume(tokens, chunks.iter().map(released_bytes).sum());
+                second.resume(tokens, chunks.iter().map(Released::by).sum());
                 run(&mut second, stored.len(), pieces.len(), &mut chunks);
                 second.push(EOS, b"", None);
-                chunks.extend(second.take());
+                chunks.extend(std::iter::from_fn(|| second.take_at_most(bytes)));
 
                 prop_assert_eq!(contents(&chunks), contents(&whole_chunks));
                 prop_assert_eq!(second.outcome(), whole.outcome());

@@ -6,9 +6,12 @@ use rbee_schema::{Failure, FailureCode};
 /// that a job can be kept alive, cancelled or continued elsewhere soon.
 const MAX_BATCH_TOKENS: usize = 1024;
 
-/// Maximum inputs of a batch. Their vectors are stored as one chunk, which may have 1 MB; a vector of 1,024 numbers takes up
-/// to 16 kB.
+/// Maximum inputs of a batch.
 const MAX_BATCH_INPUTS: usize = 32;
+
+/// Maximum numbers in a chunk of vectors, unless one vector alone has more. Each takes up to 16 bytes of JSON, and a message
+/// may have 516 KiB.
+const MAX_CHUNK_NUMBERS: usize = 16 * 1024;
 
 /// The next inputs of a job that are computed together: at least one, if there is one.
 pub fn next_batch(inputs: &[Vec<u32>]) -> &[Vec<u32>] {
@@ -19,6 +22,12 @@ pub fn next_batch(inputs: &[Vec<u32>]) -> &[Vec<u32>] {
     };
     let count = inputs.iter().take(MAX_BATCH_INPUTS).take_while(fits).count();
     &inputs[..count.max(1).min(inputs.len())]
+}
+
+/// Number of vectors that are stored as one chunk: at least one.
+pub fn vectors_per_chunk(vectors: &[Vec<f32>]) -> usize {
+    let length = vectors.first().map_or(1, Vec::len);
+    (MAX_CHUNK_NUMBERS / length.max(1)).max(1)
 }
 
 /// Number of waiting requests that are computed together, given the number of tokens of each: at least one, if there is one.
@@ -68,6 +77,14 @@ mod tests {
         {
             assert_eq!(count(lengths), expected, "{lengths:?}");
         }
+    }
+
+    #[test]
+    fn chunk_of_vectors_is_limited_in_numbers() {
+        for (length, expected) in [(384, 42), (4096, 4), (16 * 1024, 1), (100_000, 1)] {
+            assert_eq!(vectors_per_chunk(&[vec![0.0; length]]), expected, "{length}");
+        }
+        assert_eq!(vectors_per_chunk(&[]), MAX_CHUNK_NUMBERS);
     }
 
     #[test]

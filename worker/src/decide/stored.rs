@@ -1,20 +1,8 @@
-//! Reads the progress of a job from the chunks that are stored.
+//! Reads the answer of a job so far from the chunks that are stored.
 
-use rbee_schema::Chunk;
+use std::iter::Sum;
 
-/// The index of the next token or input after a chunk, where `index` is the one before it.
-pub fn next_index(index: u32, chunk: &Chunk) -> u32 {
-    let count = match chunk {
-        Chunk::Tokens { ids, .. } => ids.len(),
-        Chunk::Embeddings { vectors, base64, .. } => vectors.len() + base64.len(),
-        Chunk::Started { .. }
-        | Chunk::Resumed { .. }
-        | Chunk::Paused { .. }
-        | Chunk::Done { .. }
-        | Chunk::Error { .. } => 0,
-    };
-    index.saturating_add(u32::try_from(count).unwrap_or(u32::MAX))
-}
+use rbee_schema::{Chunk, ToolCall};
 
 /// The token ids of a chunk.
 pub fn token_ids(chunk: &Chunk) -> &[u32] {
@@ -29,33 +17,48 @@ pub fn token_ids(chunk: &Chunk) -> &[u32] {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Amount of text that chunks have released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Released {
+    /// Bytes of text.
+    pub text: usize,
+    /// Bytes of reasoning.
+    pub reasoning: usize,
+    /// Number of tool calls.
+    pub calls: usize,
+}
 
-    fn index_after(chunks: &[Chunk]) -> u32 {
-        chunks.iter().fold(0, next_index)
+impl Released {
+    /// Amount of these texts and calls.
+    pub fn of(text: &str, reasoning: &str, calls: &[ToolCall]) -> Self {
+        Self { text: text.len(), reasoning: reasoning.len(), calls: calls.len() }
     }
 
-    #[test]
-    fn stored_inputs_are_counted_in_both_encodings() {
-        let chunks = [
-            Chunk::Embeddings { index: 0, vectors: vec![vec![1.0]; 2], base64: Vec::new() },
-            Chunk::Paused { index: 2 },
-            Chunk::Embeddings { index: 2, vectors: Vec::new(), base64: vec![String::new()] },
-        ];
-        assert_eq!(index_after(&chunks), 3);
+    /// Amount that a chunk has released.
+    pub fn by(chunk: &Chunk) -> Self {
+        match chunk {
+            Chunk::Tokens { text, reasoning, calls, .. } => Self::of(text, reasoning, calls),
+            Chunk::Started { .. }
+            | Chunk::Resumed { .. }
+            | Chunk::Paused { .. }
+            | Chunk::Embeddings { .. }
+            | Chunk::Done { .. }
+            | Chunk::Error { .. } => Self::default(),
+        }
     }
 
-    #[test]
-    fn stored_tokens_are_counted_whatever_their_text() {
-        let chunks = [
-            Chunk::tokens(0, vec![5, 6, 7], "a"),
-            Chunk::Paused { index: 3 },
-            Chunk::tokens(3, vec![8], ""),
-            Chunk::tokens(4, Vec::new(), "held text"),
-        ];
-        assert_eq!(index_after(&chunks), 4);
-        assert_eq!(chunks.iter().flat_map(token_ids).copied().collect::<Vec<u32>>(), [5, 6, 7, 8]);
+    /// True if nothing of any kind is more than in `other`.
+    pub fn is_within(self, other: Self) -> bool {
+        self.text <= other.text && self.reasoning <= other.reasoning && self.calls <= other.calls
+    }
+}
+
+impl Sum for Released {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, next| Self {
+            text: sum.text + next.text,
+            reasoning: sum.reasoning + next.reasoning,
+            calls: sum.calls + next.calls,
+        })
     }
 }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use rbee_nats::trace::STEPS;
-use rbee_nats::{BusError, Delivery, StoredChunk};
+use rbee_nats::{BusError, Delivery, OutputGone, StoredChunk, next_index};
 use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, JobEvent};
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
@@ -13,13 +13,10 @@ use super::{
     producer::{Completion, Opening, Producer, Request},
     shared::Shared,
     stream::{Append as _, Interruption, Interrupts, Output, stream},
-    writer::{Fenced, Writer},
+    writer::{Refused, Writer},
 };
 use crate::{
-    decide::{
-        stored::next_index,
-        strikes::{is_struck_out, lost_workers},
-    },
+    decide::strikes::{is_struck_out, lost_workers},
     report::Identity,
 };
 
@@ -59,6 +56,8 @@ pub(super) struct Attempt<'a> {
     interrupts: Interrupts,
     /// Chunks that earlier attempts have stored, oldest first.
     stored: Vec<StoredChunk>,
+    /// Set if chunks of earlier attempts are missing: the answer cannot be continued.
+    gone: Option<OutputGone>,
     output: Output,
 }
 
@@ -79,12 +78,13 @@ impl<'a> Attempt<'a> {
             cancelled.cancel();
         }
         let last_sequence = stored.last().map_or(0, |last| last.sequence);
+        let next_index = stored.iter().try_fold(0, |index, stored| next_index(index, &stored.chunk));
         let output = Output {
             writer: Writer::new(&shared.bus, &delivery.tenant, &delivery.job, last_sequence),
-            next_index: stored.iter().fold(0, |index, stored| next_index(index, &stored.chunk)),
+            next_index: next_index.unwrap_or_default(),
         };
         let interrupts = Interrupts { cancelled, stop: shared.stop.clone() };
-        Ok(Self { shared, delivery, started, interrupts, stored, output })
+        Ok(Self { shared, delivery, started, interrupts, stored, gone: next_index.err(), output })
     }
 
     /// Answers the job, or continues its answer. Keep-alives are sent meanwhile.
@@ -103,7 +103,7 @@ impl<'a> Attempt<'a> {
             ended = self.produce(producer) => ended,
             never = keep_alive(delivery) => match never {},
         };
-        self.finish(ended).await.unwrap_or(Outcome::Fenced)
+        self.finish(ended).await
     }
 
     async fn produce(&mut self, producer: &dyn Producer) -> Result<Completion, Interruption> {
@@ -111,6 +111,7 @@ impl<'a> Attempt<'a> {
             return Err(Interruption::Cancelled);
         }
         self.check_names()?;
+        self.check_output()?;
         self.check_strikes()?;
         let request = Request {
             job: &self.delivery.job,
@@ -146,6 +147,14 @@ impl<'a> Attempt<'a> {
         self.delivery.misnamed.as_ref().map_or(Ok(()), |misnamed| Err(misnamed.failure.clone()))
     }
 
+    /// Refuses to continue an answer of which chunks are missing. It would repeat them, or continue another text.
+    fn check_output(&self) -> Result<(), Failure> {
+        self.gone.map_or(Ok(()), |gone| {
+            let message = format!("the answer cannot be continued, because {gone}: submit the job again");
+            Err(Failure::new(FailureCode::OutputGone, message))
+        })
+    }
+
     /// Refuses a job that has ended too many workers.
     fn check_strikes(&self) -> Result<(), Failure> {
         let (attempt, settings) = (self.delivery.attempt, &self.shared.settings);
@@ -163,7 +172,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Appends the first chunk of this attempt, and publishes that the job has started.
-    async fn begin(&mut self, opening: Opening) -> Result<(), Fenced> {
+    async fn begin(&mut self, opening: Opening) -> Result<(), Refused> {
         let Identity { hive, worker, model, .. } = self.shared.identity.clone();
         let (attempt, started) = (self.delivery.attempt, (hive.clone(), worker.clone()));
         let first = if self.stored.is_empty() {
@@ -179,42 +188,61 @@ impl<'a> Attempt<'a> {
     }
 
     /// Stores and publishes the end of the attempt.
-    async fn finish(&mut self, ended: Result<Completion, Interruption>) -> Result<Outcome, Fenced> {
-        let index = self.output.next_index;
-        match ended {
-            Ok(Completion { reason: finish_reason, usage }) => {
-                self.output.append(&Chunk::Done { index, finish_reason, usage }).await?;
-                debug!(target: STEPS, ?finish_reason, index, "done");
-                let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-                self.publish(JobEvent::Finished { finish_reason, usage, duration_ms });
-                Ok(Outcome::Done)
-            }
+    async fn finish(&mut self, ended: Result<Completion, Interruption>) -> Outcome {
+        let stored = match ended {
+            Ok(completion) => self.complete(completion).await,
             Err(Interruption::Stopped) => {
-                self.output.append(&Chunk::Paused { index }).await?;
-                Ok(Outcome::Returned)
+                let paused = self.output.append(&Chunk::Paused { index: self.output.next_index }).await;
+                paused.map(|()| Outcome::Returned)
             }
-            Err(Interruption::Failed(failure)) => self.fail(failure).await,
+            Err(Interruption::Failed(failure)) => return self.fail(failure).await,
             Err(Interruption::Cancelled) => {
-                self.fail(Failure::new(FailureCode::Cancelled, "the job was cancelled while it ran")).await
+                let failure = Failure::new(FailureCode::Cancelled, "the job was cancelled while it ran");
+                return self.fail(failure).await;
             }
-            Err(Interruption::Fenced) => Err(Fenced),
+            Err(Interruption::Fenced) => Err(Refused::Fenced),
+        };
+        match stored {
+            Ok(outcome) => outcome,
+            Err(Refused::Fenced) => Outcome::Fenced,
+            Err(Refused::Failed(failure)) => self.fail(failure).await,
         }
     }
 
-    /// Ends a job that cannot be answered.
-    async fn fail(&mut self, failure: Failure) -> Result<Outcome, Fenced> {
+    async fn complete(&mut self, Completion { reason: finish_reason, usage }: Completion) -> Result<Outcome, Refused> {
+        let index = self.output.next_index;
+        self.output.append(&Chunk::Done { index, finish_reason, usage }).await?;
+        debug!(target: STEPS, ?finish_reason, index, "done");
+        let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.publish(JobEvent::Finished { finish_reason, usage, duration_ms });
+        Ok(Outcome::Done)
+    }
+
+    /// Ends a job that cannot be answered. A failure that cannot be stored is published unstored, for those who listen.
+    async fn fail(&mut self, failure: Failure) -> Outcome {
         info!(job = %self.delivery.job, %failure, "the job failed");
         if failure.code == FailureCode::TriedTooOften {
             self.dead_letter(&failure).await;
         }
-        self.output.append(&Chunk::Error { error: failure.clone() }).await?;
+        let error = Chunk::Error { error: failure.clone() };
+        match self.output.append(&error).await {
+            Ok(()) => {}
+            Err(Refused::Fenced) => return Outcome::Fenced,
+            Err(Refused::Failed(unstored)) => {
+                let Delivery { tenant, job, .. } = self.delivery;
+                warn!(%job, %unstored, "the failure of the job could not be stored");
+                if let Err(error) = self.shared.bus.publish_unstored(tenant, job, &error).await {
+                    warn!(%job, %error, "the failure of the job could not be published");
+                }
+            }
+        }
         if let Some(misnamed) = &self.delivery.misnamed
             && let Err(error) = self.shared.bus.report_misnamed(misnamed).await
         {
             warn!(job = %self.delivery.job, %error, "failed to tell the client of a misnamed job");
         }
         self.publish(JobEvent::Failed { failure });
-        Ok(Outcome::Failed)
+        Outcome::Failed
     }
 
     /// Stores a job that is given up in the dead-letter stream, for a person to inspect.

@@ -7,9 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     producer::{Completion, Production},
-    writer::{Fenced, Writer},
+    writer::{Refused, Writer},
 };
-use crate::{decide::stored::next_index, metrics};
+use crate::metrics;
 
 /// The reason why an answer was not completed.
 #[derive(Debug, PartialEq)]
@@ -24,9 +24,12 @@ pub(super) enum Interruption {
     Fenced,
 }
 
-impl From<Fenced> for Interruption {
-    fn from(_: Fenced) -> Self {
-        Self::Fenced
+impl From<Refused> for Interruption {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Fenced => Self::Fenced,
+            Refused::Failed(failure) => Self::Failed(failure),
+        }
     }
 }
 
@@ -64,7 +67,7 @@ impl Interrupts {
 /// Stores chunks in order.
 pub(super) trait Append {
     /// Appends a chunk. Must be polled to its end: whether the chunk is stored is unknown before.
-    fn append(&mut self, chunk: &Chunk) -> impl Future<Output = Result<(), Fenced>> + Send;
+    fn append(&mut self, chunk: &Chunk) -> impl Future<Output = Result<(), Refused>> + Send;
 }
 
 /// The stored output of a job, to which an attempt appends.
@@ -75,9 +78,9 @@ pub(super) struct Output {
 }
 
 impl Append for Output {
-    async fn append(&mut self, chunk: &Chunk) -> Result<(), Fenced> {
+    async fn append(&mut self, chunk: &Chunk) -> Result<(), Refused> {
         self.writer.append(chunk).await?;
-        self.next_index = next_index(self.next_index, chunk);
+        self.next_index = self.next_index.saturating_add(chunk.count());
         metrics::chunk_stored(chunk);
         Ok(())
     }
@@ -194,13 +197,13 @@ mod tests {
 
     /// Each append waits for a permit.
     struct Slow {
-        permits: mpsc::UnboundedReceiver<Result<(), Fenced>>,
+        permits: mpsc::UnboundedReceiver<Result<(), Refused>>,
         started: mpsc::UnboundedSender<()>,
         stored: Vec<Chunk>,
     }
 
     impl Append for Slow {
-        async fn append(&mut self, chunk: &Chunk) -> Result<(), Fenced> {
+        async fn append(&mut self, chunk: &Chunk) -> Result<(), Refused> {
             self.started.send(()).expect("the test listens");
             self.permits.recv().await.expect("the test permits")?;
             self.stored.push(chunk.clone());
@@ -212,7 +215,7 @@ mod tests {
         production: Scripted,
         interrupts: Interrupts,
         output: Slow,
-        permit: mpsc::UnboundedSender<Result<(), Fenced>>,
+        permit: mpsc::UnboundedSender<Result<(), Refused>>,
         started: mpsc::UnboundedReceiver<()>,
     }
 
@@ -261,7 +264,7 @@ mod tests {
     async fn a_full_production_is_not_advanced() {
         let test = Test::new(Scripted { most: 2, ..Scripted::new([Ok(1), Ok(2), Ok(3), Ok(4)]) });
         let (_, stored) = test.run(|_| ()).await;
-        let sizes: Vec<usize> = stored.iter().map(|chunk| crate::decide::stored::token_ids(chunk).len()).collect();
+        let sizes: Vec<u32> = stored.iter().map(Chunk::count).collect();
         assert_eq!(sizes, [1, 2, 1]);
     }
 
@@ -296,10 +299,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_chunk_that_cannot_be_stored_fails_the_answer() {
+        let Test { mut production, mut output, interrupts, permit, started: _started } =
+            Test::new(Scripted::new([Ok(1), Ok(2)]));
+        permit.send(Err(Refused::Failed(failure()))).expect("the stream listens");
+        assert_eq!(stream(&mut production, &mut output, &interrupts).await, Err(Interruption::Failed(failure())));
+    }
+
+    #[tokio::test]
     async fn a_fenced_append_ends_the_answer() {
         let Test { mut production, mut output, interrupts, permit, started: _started } =
             Test::new(Scripted::new([Ok(1), Ok(2)]));
-        permit.send(Err(Fenced)).expect("the stream listens");
+        permit.send(Err(Refused::Fenced)).expect("the stream listens");
         assert_eq!(stream(&mut production, &mut output, &interrupts).await, Err(Interruption::Fenced));
         assert!(output.stored.is_empty());
     }

@@ -4,6 +4,7 @@
 //! behind the last input that is stored.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -17,7 +18,7 @@ use tracing::debug;
 
 use crate::{
     contract::Text,
-    decide::embedding::{next_batch, truncate},
+    decide::embedding::{next_batch, truncate, vectors_per_chunk},
     engine_thread::EngineThread,
     job::{Completion, Opening, Producer, Production, Request},
 };
@@ -46,7 +47,7 @@ impl Producer for EmbeddingsProducer {
                 format: encoding_format.unwrap_or_default(),
                 done,
                 computing: None,
-                gathered: None,
+                gathered: VecDeque::new(),
             };
             let prompt_tokens = production.prompt_tokens();
             debug!(target: STEPS, prompt_tokens, inputs = production.inputs.len(), "inputs tokenized");
@@ -71,8 +72,8 @@ struct EmbeddingsProduction {
     /// Number of inputs whose vectors are computed.
     done: usize,
     computing: Option<Computing>,
-    /// Vectors that are computed and not yet taken.
-    gathered: Option<Chunk>,
+    /// Vectors that are computed and not yet taken, in chunks.
+    gathered: VecDeque<Chunk>,
 }
 
 impl Production for EmbeddingsProduction {
@@ -92,19 +93,21 @@ impl Production for EmbeddingsProduction {
         });
         let computed = ready!(computing.poll_unpin(context));
         self.computing = None;
-        let vectors = computed?;
-        let count = vectors.len();
-        self.gathered = Some(self.chunk(vectors)?);
-        self.done += count;
+        let vectors = truncated(computed?, self.dimensions)?;
+        for vectors in vectors.chunks(vectors_per_chunk(&vectors)) {
+            let chunk = self.chunk(vectors);
+            self.gathered.push_back(chunk);
+            self.done += vectors.len();
+        }
         Poll::Ready(Ok(()))
     }
 
     fn is_full(&self) -> bool {
-        self.gathered.is_some()
+        !self.gathered.is_empty()
     }
 
     fn take(&mut self) -> Option<Chunk> {
-        self.gathered.take()
+        self.gathered.pop_front()
     }
 
     fn completion(&self) -> Option<Completion> {
@@ -119,18 +122,20 @@ impl EmbeddingsProduction {
     }
 
     /// The chunk of vectors that begin with that of input `done`.
-    fn chunk(&self, vectors: Vec<Vec<f32>>) -> Result<Chunk, Failure> {
-        let truncate = |vector| truncate(vector, self.dimensions);
-        let vectors = vectors.into_iter().map(truncate).collect::<Result<Vec<Vec<f32>>, Failure>>()?;
+    fn chunk(&self, vectors: &[Vec<f32>]) -> Chunk {
         let index = u32::try_from(self.done).unwrap_or(u32::MAX);
-        Ok(match self.format {
-            EncodingFormat::Float => Chunk::Embeddings { index, vectors, base64: Vec::new() },
+        match self.format {
+            EncodingFormat::Float => Chunk::Embeddings { index, vectors: vectors.to_vec(), base64: Vec::new() },
             EncodingFormat::Base64 => {
                 let bytes =
                     |vector: &Vec<f32>| vector.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
                 let base64 = vectors.iter().map(|vector| BASE64_STANDARD.encode(bytes(vector))).collect();
                 Chunk::Embeddings { index, vectors: Vec::new(), base64 }
             }
-        })
+        }
     }
+}
+
+fn truncated(vectors: Vec<Vec<f32>>, dimensions: Option<u32>) -> Result<Vec<Vec<f32>>, Failure> {
+    vectors.into_iter().map(|vector| truncate(vector, dimensions)).collect()
 }

@@ -10,11 +10,11 @@ use tokio::task::spawn_blocking;
 use crate::{
     contract::{Chat, Constraint, Sequence, Text},
     decide::{
-        answer::{Answer, AnswerSpec, released_bytes},
+        answer::{Answer, AnswerSpec},
         answer_grammar::{self, Requirements},
         answer_limit::answer_limit,
         output_parser::ExpectedOutput,
-        stored::token_ids,
+        stored::{Released, token_ids},
     },
     grammar::Grammars,
     job::Request,
@@ -56,8 +56,8 @@ impl TextModel {
         });
 
         let emitted: Vec<u32> = stored.iter().flat_map(|stored| token_ids(&stored.chunk)).copied().collect();
-        let stored_size = stored.iter().map(|stored| released_bytes(&stored.chunk)).sum();
-        answer.resume(emitted.iter().map(|id| (*id, self.text.piece(*id))), stored_size);
+        let released = stored.iter().map(|stored| Released::by(&stored.chunk)).sum();
+        answer.resume(emitted.iter().map(|id| (*id, self.text.piece(*id))), released);
 
         let sampling = sampling(&request, stored, eos_tokens);
         let constraint = self.constraint(grammar, &emitted).await?;
