@@ -15,7 +15,7 @@ use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use futures::FutureExt as _;
 use rbee_bench::{machine, table::Samples};
-use rbee_tests::chaos::{FAULTS, Fault, Measured, TIMERS};
+use rbee_tests::chaos::{FAULTS, Fault, Measured, RandomFaults, Survived, TIMERS};
 
 /// Injects faults into fleets on this machine, and measures detection and recovery.
 #[derive(Debug, Parser)]
@@ -27,6 +27,15 @@ struct Options {
     /// Faults to inject [default: all].
     #[arg(long, value_name = "FAULT", num_args = 1.., value_parser = FAULTS.iter().map(|fault| fault.name).collect::<Vec<_>>())]
     only: Vec<String>,
+    /// Inject random faults, about one each second, while jobs run.
+    #[arg(long, conflicts_with_all = ["runs", "only"])]
+    random: bool,
+    /// Number of jobs under random faults.
+    #[arg(long, default_value_t = 1000, requires = "random")]
+    jobs: u32,
+    /// Seed of the random faults [default: drawn and printed].
+    #[arg(long, requires = "random")]
+    seed: Option<u64>,
 }
 
 /// Results of the runs of one fault.
@@ -39,7 +48,10 @@ struct Row {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
-    let Options { runs, only } = Options::parse();
+    let Options { runs, only, random, jobs, seed } = Options::parse();
+    if random {
+        return survive(jobs, seed.unwrap_or_else(|| fastrand::u64(..1 << 32))).await;
+    }
     let only: BTreeSet<&str> = only.iter().map(String::as_str).collect();
     let mut rows = Vec::new();
     for fault in FAULTS.iter().filter(|fault| only.is_empty() || only.contains(fault.name)) {
@@ -52,6 +64,24 @@ async fn main() -> ExitCode {
     print(&rows);
     let is_ok = rows.iter().all(Row::is_ok);
     if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs jobs under random faults.
+async fn survive(jobs: u32, seed: u64) -> ExitCode {
+    eprintln!("random faults with --seed {seed}");
+    let faults = RandomFaults { seed, jobs, pause: Duration::from_secs(1) };
+    let Ok(survived) = AssertUnwindSafe(faults.run()).catch_unwind().await else {
+        eprintln!("random faults with --seed {seed} broke a promise; see above");
+        return ExitCode::FAILURE;
+    };
+    println!("{}", machine::facts());
+    let Survived { faults, jobs, longest_gap, took } = survived;
+    let total: u32 = faults.values().sum();
+    println!(
+        "\n{jobs} jobs were answered once and rightly in {took:.0?} under {total} faults (seed {seed}): {faults:?}"
+    );
+    println!("The longest time without a chunk of a job was {longest_gap:.1?}.");
+    ExitCode::SUCCESS
 }
 
 /// Injects one fault `runs` times. A failed run prints its reason to standard error.

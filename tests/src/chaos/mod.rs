@@ -12,6 +12,7 @@ mod history;
 mod invariants;
 mod measured;
 mod needs;
+mod random;
 
 pub use self::{
     catalogue::{FAULTS, fault},
@@ -21,4 +22,5 @@ pub use self::{
     invariants::check_invariants,
     measured::Measured,
     needs::Needs,
+    random::{RandomFaults, Survived},
 };
