@@ -38,7 +38,8 @@ impl Bus {
             Ok(_) => true,
             Err(AppendError::Bus(error)) => return Err(error),
             Err(AppendError::Full(_) | AppendError::TooLarge { .. }) => {
-                self.answer_unstored(tenant, job, &chunk).await?
+                self.publish_unstored(tenant, job, &chunk).await?;
+                true
             }
             Err(AppendError::Stale) => match self.last_chunk(tenant, job).await? {
                 Some(last) if last.stored < queued.stored => {
