@@ -4,13 +4,14 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser};
 use rbee_nats::{ConnectionSettings, Namespace};
+use tokio::sync::watch;
 
 use crate::{
     Context,
-    config::{ConfigRequest, FILE_VERB},
+    config::{ConfigRequest, Configuration, FILE_VERB, Origin, origin},
     context::DEFAULT_NATS,
     error::CliError,
-    help,
+    help, parse_error,
     verb::Verb,
 };
 
@@ -22,7 +23,8 @@ const EVERY_VERB: &str = "Options of every verb";
 #[command(name = "rbee", version, propagate_version = true, max_term_width = 120)]
 #[command(
     after_help = "Exit codes: 0 success; 1 failure; 2 invalid options or configuration; 3 the job failed; 69 the bus or the \
-                  queen does not answer; 75 another hive of this name is running; 130 interrupted."
+                  queen does not answer; 75 another hive of this name, or another `rbee up` on this data, is running; \
+                  77 the server does not permit it; 130 interrupted."
 )]
 pub(crate) struct Cli {
     /// Connect to the bus at this URL. Separate the servers of a cluster with commas.
@@ -79,19 +81,35 @@ impl Cli {
         let first = declaration.clone().ignore_errors(true).try_get_matches_from(&arguments);
         let first = first.unwrap_or_else(|error| error.exit());
         let request = ConfigRequest::new(&declaration, &first);
-        let command = match first.subcommand_name() {
+        let configuration = match first.subcommand_name() {
             // `rbee config` reports the mistakes of the file itself.
-            Some(FILE_VERB) => declaration.clone(),
-            _ => request.configuration(&declaration)?.defaults.apply(declaration.clone()),
+            Some(FILE_VERB) => Configuration::default(),
+            _ => request.configuration(&declaration)?,
         };
-        let matches = command.try_get_matches_from(arguments);
-        let cli = matches.and_then(|matches| Self::from_arg_matches(&matches)).unwrap_or_else(|error| error.exit());
-        Ok(cli.into_parts(request, declaration))
+        let command = configuration.defaults.apply(declaration.clone());
+        let matches = command.try_get_matches_from(arguments).unwrap_or_else(|error| parse_error::exit(&error));
+        let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| parse_error::exit(&error));
+        let nats_origin = origin(&declaration, &matches, &configuration, "nats");
+        Ok(cli.into_parts(request, nats_origin, declaration))
     }
 
     /// The verb, and the options that it shares with all others.
-    fn into_parts(self, config: ConfigRequest, command: Command) -> (Verb, Context) {
+    fn into_parts(self, config: ConfigRequest, nats_origin: Origin, command: Command) -> (Verb, Context) {
         let Self { nats, namespace, connection, patience, json, log_file, otlp, verb, .. } = self;
-        (verb, Context { nats, namespace, connection, patience, json, log_file, otlp, config, command })
+        let denied = watch::Sender::new(None);
+        let context = Context {
+            nats,
+            nats_origin,
+            namespace,
+            connection,
+            patience,
+            json,
+            log_file,
+            otlp,
+            config,
+            command,
+            denied,
+        };
+        (verb, context)
     }
 }

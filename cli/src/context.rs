@@ -3,9 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Command;
-use rbee_nats::{Bus, Connection, ConnectionSettings, Namespace};
+use rbee_nats::{Bus, Connection, ConnectionSettings, Denial, Namespace};
+use tokio::sync::watch;
 
-use crate::{config::ConfigRequest, error::CliError};
+use crate::{
+    config::{ConfigRequest, Origin},
+    error::CliError,
+};
 
 /// URL of the bus without configuration: the nats-server that `rbee up` starts.
 pub(crate) const DEFAULT_NATS: &str = "nats://127.0.0.1:4222";
@@ -14,6 +18,8 @@ pub(crate) const DEFAULT_NATS: &str = "nats://127.0.0.1:4222";
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) nats: String,
+    /// Origin of `nats`.
+    pub(crate) nats_origin: Origin,
     pub(crate) namespace: Namespace,
     pub(crate) connection: ConnectionSettings,
     pub(crate) patience: Option<Duration>,
@@ -23,6 +29,8 @@ pub(crate) struct Context {
     pub(crate) config: ConfigRequest,
     /// Declaration of the command line, for verbs that read or print it.
     pub(crate) command: Command,
+    /// Operation that the server has not permitted to this process.
+    pub(crate) denied: watch::Sender<Option<Denial>>,
 }
 
 impl Context {
@@ -35,7 +43,14 @@ impl Context {
     pub(crate) async fn bus_at(&self, url: &str, role: &str) -> Result<Bus, CliError> {
         let (url, name, namespace) = (url.to_owned(), role.to_owned(), self.namespace.clone());
         let connection = Connection { url, name, namespace, settings: self.connection.clone() };
-        Bus::connect(&connection).await.map_err(CliError::unavailable)
+        let bus = Bus::connect(&connection).await.map_err(CliError::unavailable)?;
+        let (mut denied, report) = (bus.denied(), self.denied.clone());
+        tokio::spawn(async move {
+            if let Ok(denial) = denied.wait_for(Option::is_some).await {
+                report.send_replace(denial.clone());
+            }
+        });
+        Ok(bus)
     }
 
     /// Longest wait for the next event or chunk: `--patience`, else `default`.

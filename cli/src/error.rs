@@ -1,8 +1,11 @@
 //! Error of a verb: an exit code for scripts and a message for people.
 
-use std::{fmt::Display, process::ExitCode};
+use std::{fmt::Display, io, process::ExitCode};
 
+use rbee_nats::Denial;
 use rbee_schema::{Failure, FailureCode};
+
+use crate::output;
 
 /// A verb that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +35,31 @@ impl CliError {
         Self { code: 69, message: message.to_string() }
     }
 
+    /// The server does not permit an operation (exit code 77, `EX_NOPERM`).
+    pub(crate) fn denied(denial: &Denial) -> Self {
+        let Denial { subject, message } = denial;
+        Self {
+            code: 77,
+            message: format!(
+                "no permission for {subject}: the nats-server says `{message}`. Use another user (--nats \
+                 nats://USER:PASSWORD@HOST:4222), or give this one the permission"
+            ),
+        }
+    }
+
+    /// Another process has what this one needs for itself (exit code 75, `EX_TEMPFAIL`).
+    pub(crate) fn taken(message: impl Display) -> Self {
+        Self { code: 75, message: message.to_string() }
+    }
+
     /// The user pressed Ctrl-C (exit code 130).
     pub(crate) fn interrupted(message: impl Display) -> Self {
         Self { code: 130, message: message.to_string() }
+    }
+
+    /// Standard output could not be written (exit code 1). A reader that has ended, such as `head`, is no error.
+    pub(crate) fn unwritten(error: &io::Error) -> Self {
+        output::unwritten(error).map_or(Self { code: 0, message: String::new() }, Self::failed)
     }
 
     /// Appends to the message and keeps the exit code.
@@ -71,7 +96,7 @@ impl From<rbee_nats::BusError> for CliError {
 impl From<rbee_hive::HiveError> for CliError {
     fn from(error: rbee_hive::HiveError) -> Self {
         if error.is_taken() {
-            return Self { code: 75, message: error.to_string() };
+            return Self::taken(error);
         }
         match error {
             rbee_hive::HiveError::Bus(_) | rbee_hive::HiveError::Closed => Self::unavailable(error),

@@ -1,17 +1,15 @@
 //! Output of a job, read chunk by chunk. `run`, `attach` and `embed` share it.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use rbee_nats::{OutputReadError, OutputReader};
 use rbee_schema::{Chunk, Failure};
+use serde::Serialize;
 
-use crate::{Context, error::CliError};
+use crate::{Context, error::CliError, output, waiting::Waiting};
 
-/// Time without output after which a hint is printed. Most answers begin sooner; loading a model takes longer.
-const HINT: Duration = Duration::from_secs(5);
+/// Time without output after which a line says where the job waits. Most answers begin sooner; loading a model takes longer.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Longest time without output, without `--patience`. A large model on a slow disk takes up to 15 min to load.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -22,39 +20,47 @@ pub(crate) enum JobEnd {
     Done,
     /// The job failed.
     Failed(Failure),
+    /// The answer cannot be written: its reader has ended, or the disk is full. Holds the error of the verb.
+    Unwritten(CliError),
 }
 
-/// Time without output so far, and the longest that is accepted.
+/// Time without output so far, the longest that is accepted, and what is shown meanwhile.
 pub(crate) struct Idle {
     patience: Duration,
     elapsed: Duration,
+    waiting: Waiting,
 }
 
 impl Idle {
-    pub(crate) fn new(context: &Context) -> Self {
-        Self { patience: context.patience(PATIENCE), elapsed: Duration::ZERO }
+    pub(crate) fn new(context: &Context, waiting: Waiting) -> Self {
+        Self { patience: context.patience(PATIENCE), elapsed: Duration::ZERO, waiting }
     }
 }
 
-/// Reads the next chunk of a job; none after the last. Prints a hint once if none comes for a while.
+/// Reads the next chunk of a job; none after the last. Shows where the job waits if none comes for a while.
 ///
 /// # Errors
 /// No chunk comes for `--patience`, or the bus is away.
-pub(crate) async fn next_chunk(output: &mut OutputReader, idle: &mut Idle) -> Result<Option<Chunk>, CliError> {
-    let step = HINT.min(idle.patience);
+pub(crate) async fn next_chunk(chunks: &mut OutputReader, idle: &mut Idle) -> Result<Option<Chunk>, CliError> {
+    let step = SOON.min(idle.patience);
     loop {
-        match output.next(step).await {
+        match chunks.next(step).await {
             Ok(committed) => {
                 idle.elapsed = Duration::ZERO;
+                idle.waiting.end().await;
                 return Ok(committed.map(|committed| committed.chunk));
             }
             Err(OutputReadError::TimedOut(_)) if idle.elapsed + step < idle.patience => {
-                if idle.elapsed.is_zero() && std::io::stderr().is_terminal() {
-                    eprintln!("rbee: no output yet; see `rbee ps` and `rbee events --since 1m` for what is happening");
-                }
+                idle.waiting.begin();
                 idle.elapsed += step;
             }
-            Err(error) => return Err(CliError::unavailable(error)),
+            Err(error) => {
+                idle.waiting.end().await;
+                return Err(CliError::unavailable(match error {
+                    OutputReadError::TimedOut(_) => OutputReadError::TimedOut(idle.patience),
+                    other => other,
+                }));
+            }
         }
     }
 }
@@ -63,14 +69,17 @@ pub(crate) async fn next_chunk(output: &mut OutputReader, idle: &mut Idle) -> Re
 ///
 /// # Errors
 /// No chunk comes for `--patience`, or the bus is away.
-pub(crate) async fn print_answer(output: &mut OutputReader, context: &Context) -> Result<JobEnd, CliError> {
-    let mut idle = Idle::new(context);
+pub(crate) async fn print_answer(
+    chunks: &mut OutputReader,
+    context: &Context,
+    waiting: Waiting,
+) -> Result<JobEnd, CliError> {
+    let mut idle = Idle::new(context, waiting);
     let mut text = TextPrinter::default();
-    while let Some(chunk) = next_chunk(output, &mut idle).await? {
-        if context.json {
-            println!("{}", serde_json::to_string(&chunk).map_err(CliError::failed)?);
-        } else {
-            text.print(&chunk)?;
+    while let Some(chunk) = next_chunk(chunks, &mut idle).await? {
+        let printed = if context.json { print_json(&chunk) } else { text.print(&chunk) };
+        if let Err(error) = printed {
+            return Ok(JobEnd::Unwritten(CliError::unwritten(&error)));
         }
         match chunk {
             Chunk::Done { .. } => return Ok(JobEnd::Done),
@@ -85,6 +94,11 @@ pub(crate) async fn print_answer(output: &mut OutputReader, context: &Context) -
     Ok(JobEnd::Done)
 }
 
+/// Prints a document as one line of JSON. Only our own documents are printed, and JSON can represent all of them.
+fn print_json(document: &impl Serialize) -> io::Result<()> {
+    output::try_print(format_args!("{}\n", serde_json::to_string(document).unwrap_or_default()))
+}
+
 /// Prints chunks as text for people.
 #[derive(Default)]
 struct TextPrinter {
@@ -93,7 +107,7 @@ struct TextPrinter {
 }
 
 impl TextPrinter {
-    fn print(&mut self, chunk: &Chunk) -> Result<(), CliError> {
+    fn print(&mut self, chunk: &Chunk) -> io::Result<()> {
         match chunk {
             Chunk::Tokens { text, reasoning, calls, .. } => {
                 // Reasoning is no part of the answer.
@@ -103,22 +117,15 @@ impl TextPrinter {
                     eprintln!("\n");
                     self.in_reasoning = false;
                 }
-                print!("{text}");
-                for call in calls {
-                    println!("{}", serde_json::to_string(call).map_err(CliError::failed)?);
-                }
-                // A closed pipe is noticed at the next line.
-                let _ = std::io::stdout().flush();
+                output::try_print(format_args!("{text}"))?;
+                calls.iter().try_for_each(print_json)
             }
             Chunk::Embeddings { vectors, base64, .. } => {
-                for vector in vectors {
-                    println!("{}", serde_json::to_string(vector).map_err(CliError::failed)?);
-                }
-                base64.iter().for_each(|vector| println!("{vector}"));
+                vectors.iter().try_for_each(print_json)?;
+                base64.iter().try_for_each(|vector| output::try_print(format_args!("{vector}\n")))
             }
-            Chunk::Done { .. } => println!(),
-            Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Paused { .. } | Chunk::Error { .. } => {}
+            Chunk::Done { .. } => output::try_print(format_args!("\n")),
+            Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Paused { .. } | Chunk::Error { .. } => Ok(()),
         }
-        Ok(())
     }
 }

@@ -16,19 +16,34 @@ mod metrics;
 mod models_file;
 mod output;
 mod paging;
+mod parse_error;
 mod prompt;
+mod reference;
 mod roles;
 mod signals;
 mod submission;
 mod target;
 mod verb;
+mod waiting;
 mod worker_program;
 
 use std::{env, process::ExitCode};
 
-use self::command_line::Cli;
 pub(crate) use self::context::Context;
 pub use self::generated::{example_config, generated_schemas};
+use self::{command_line::Cli, error::CliError, verb::Verb};
+
+/// Runs the verb of a client. It ends as soon as the server does not permit what it needs.
+async fn run_client(verb: Verb, context: Context) -> Result<(), CliError> {
+    let mut denied = context.denied.subscribe();
+    tokio::select! {
+        biased;
+        result = verb.run(context) => result,
+        Ok(denial) = denied.wait_for(Option::is_some) => {
+            Err(denial.as_ref().map_or_else(|| CliError::failed("the server denied an operation"), CliError::denied))
+        }
+    }
+}
 
 /// Runs the command line of this process and returns its exit code.
 pub async fn main() -> ExitCode {
@@ -41,7 +56,7 @@ pub async fn main() -> ExitCode {
         Ok(exporter) => exporter,
         Err(error) => return error.report(),
     };
-    let result = verb.run(context).await;
+    let result = if verb.is_role() { verb.run(context).await } else { run_client(verb, context).await };
     if let Some(exporter) = exporter {
         exporter.finish().await;
     }

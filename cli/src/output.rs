@@ -1,8 +1,9 @@
 //! Output of verbs: tables and lines for people, JSON for programs.
 
 use std::{
-    fmt::Display,
-    io::{self, Write as _},
+    fmt::{Arguments, Display},
+    io::{self, ErrorKind, Write as _},
+    process,
 };
 
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
@@ -23,22 +24,57 @@ pub(crate) fn try_print_line(line: impl Display) -> io::Result<()> {
     writeln!(io::stdout(), "{line}")
 }
 
+/// Prints a line to standard output, as `println!` does. Where nobody reads the output any more, the process ends quietly; where
+/// it cannot be written, with an error. For verbs that have nothing to undo.
+macro_rules! say {
+    ($($argument:tt)*) => { $crate::output::print_or_end(format_args!("{}\n", format_args!($($argument)*))) };
+}
+pub(crate) use say;
+
+/// Prints text to standard output, or ends the process: see [`say`].
+pub(crate) fn print_or_end(text: Arguments<'_>) {
+    if let Err(error) = try_print(text) {
+        process::exit(match unwritten(&error) {
+            None => 0,
+            Some(message) => {
+                eprintln!("rbee: {message}");
+                1
+            }
+        });
+    }
+}
+
+/// Prints text at once.
+///
+/// # Errors
+/// Standard output is closed, or cannot be written.
+pub(crate) fn try_print(text: Arguments<'_>) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    output.write_fmt(text)?;
+    output.flush()
+}
+
+/// Message about output that could not be written. `None` if its reader has ended, which is no error.
+pub(crate) fn unwritten(error: &io::Error) -> Option<String> {
+    (error.kind() != ErrorKind::BrokenPipe).then(|| format!("failed to write to standard output: {error}"))
+}
+
 /// Prints a document as indented JSON.
 pub(crate) fn json<T: Serialize>(document: &T) {
     // Only our own documents are printed, and JSON can represent all of them.
-    println!("{}", serde_json::to_string_pretty(document).unwrap_or_default());
+    say!("{}", serde_json::to_string_pretty(document).unwrap_or_default());
 }
 
 /// Prints a table, or the text `empty` if it has no rows.
 pub(crate) fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>, empty: &str) {
     if rows.is_empty() {
-        return println!("{empty}");
+        return say!("{empty}");
     }
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     table.add_rows(rows);
     for line in table.to_string().lines() {
-        println!("{}", line.trim_end());
+        say!("{}", line.trim_end());
     }
 }
 

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first signal drains a role, each further signal stops it faster.
+//! Ctrl-C and SIGTERM: the first signal drains a role, each further signal stops it faster. A client ends with its job.
 
 use std::future::Future;
 
@@ -44,6 +44,31 @@ impl Signals {
         tokio::select! {
             stopped = stop => stopped,
             () = self.next() => Err(CliError::interrupted("a second signal cut the graceful stop short")),
+        }
+    }
+}
+
+/// Stream of the signals that ask a client to end, also that its terminal is gone.
+pub(crate) struct ClientSignals {
+    roles: Signals,
+    hangup: Signal,
+}
+
+impl ClientSignals {
+    /// Installs handlers for SIGINT, SIGTERM and SIGHUP: from now on these signals do not end the process.
+    ///
+    /// # Errors
+    /// The system refused a handler.
+    pub(crate) fn listen() -> Result<Self, CliError> {
+        let failed = |error| CliError::failed(format!("failed to install a signal handler: {error}"));
+        Ok(Self { roles: Signals::listen()?, hangup: signal(SignalKind::hangup()).map_err(failed)? })
+    }
+
+    /// Waits for the next signal.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            () = self.roles.next() => {}
+            _ = self.hangup.recv() => {}
         }
     }
 }

@@ -15,6 +15,9 @@ pub enum Health {
     Online,
     /// The hive has no connection to the bus and receives no commands. Its workers continue.
     BusAway,
+    /// The hive is connected, and the bus stores nothing of what it publishes: the disk of the server is full, or a stream was
+    /// deleted.
+    BusStoresNothing,
     /// The hive takes no further workers, or stops.
     Draining,
 }
@@ -26,6 +29,7 @@ impl Health {
             Self::Recovering => "recovering",
             Self::Online => "online",
             Self::BusAway => "bus-away",
+            Self::BusStoresNothing => "bus-stores-nothing",
             Self::Draining => "draining",
         }
     }
@@ -33,7 +37,9 @@ impl Health {
     fn status(self) -> StatusCode {
         match self {
             Self::Online => StatusCode::OK,
-            Self::Recovering | Self::BusAway | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Recovering | Self::BusAway | Self::BusStoresNothing | Self::Draining => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 }
@@ -101,6 +107,7 @@ mod tests {
             (Health::Recovering, "503 Service Unavailable", "recovering"),
             (Health::Online, "200 OK", "online"),
             (Health::BusAway, "503 Service Unavailable", "bus-away"),
+            (Health::BusStoresNothing, "503 Service Unavailable", "bus-stores-nothing"),
             (Health::Draining, "503 Service Unavailable", "draining"),
         ] {
             health.send_replace(now);

@@ -28,11 +28,11 @@ pub(crate) struct Inventory {
 }
 
 impl Inventory {
-    /// Inspects the machine, and the disk of `folder`, which may be a folder that does not exist yet.
+    /// Inspects the machine. `disk_free` was measured before, because a stalled disk answers late or never.
     ///
     /// # Errors
-    /// When the kernel does not report its memory, or the disk cannot be inspected.
-    pub(crate) fn take(folder: &Path, gpus: &Gpus) -> io::Result<Self> {
+    /// When the kernel does not report its memory.
+    pub(crate) fn take(disk_free: u64, gpus: &Gpus) -> io::Result<Self> {
         let machine = memory(&fs::read_to_string("/proc/meminfo")?)
             .ok_or_else(|| io::Error::other("/proc/meminfo has no MemTotal or no MemAvailable"))?;
         let (memory_total, memory_available) = bounded(machine, &levels());
@@ -41,7 +41,7 @@ impl Inventory {
             memory_available,
             cores: std::thread::available_parallelism()
                 .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
-            disk_free: disk_free(folder)?,
+            disk_free,
             gpus: gpus.inspect(),
         })
     }
@@ -105,8 +105,11 @@ fn levels_of(own: &Path, mount: &Path, [limit, used]: [&str; 2]) -> Vec<Level> {
     ancestors.filter_map(level).collect()
 }
 
-/// Free space on the disk that `folder` is on, or will be.
-fn disk_free(folder: &Path) -> io::Result<u64> {
+/// Free space on the disk that `folder` is on, or will be. Blocks for as long as the disk does.
+///
+/// # Errors
+/// When the disk cannot be inspected.
+pub(crate) fn disk_free(folder: &Path) -> io::Result<u64> {
     let existing = folder.ancestors().find(|folder| folder.exists());
     // A relative path that does not exist yet will be created in the current folder.
     let existing =
@@ -165,10 +168,11 @@ mod tests {
     #[test]
     fn this_machine_has_memory_cores_and_disk() {
         let folder = std::env::temp_dir().join("rbee-not/made/yet");
-        let inventory = Inventory::take(&folder, &Gpus::open()).expect("inspected");
+        let disk_free = disk_free(&folder).expect("inspected");
+        let inventory = Inventory::take(disk_free, &Gpus::open()).expect("inspected");
         assert!(inventory.memory_total > 64 << 20 && inventory.memory_available > 0, "{inventory:?}");
         assert!(inventory.memory_available <= inventory.memory_total, "{inventory:?}");
         assert!(inventory.cores > 0 && inventory.disk_free > 0, "{inventory:?}");
-        assert!(disk_free(Path::new("not-made-yet")).expect("here") > 0);
+        assert!(super::disk_free(Path::new("not-made-yet")).expect("here") > 0);
     }
 }

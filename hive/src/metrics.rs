@@ -31,6 +31,7 @@ const FETCHES: &str = "rbee_hive_fetches_total";
 const MEMORY_AVAILABLE: &str = "rbee_hive_memory_available_bytes";
 const MEMORY_RESERVED: &str = "rbee_hive_memory_reserved_bytes";
 const BUS_ONLINE: &str = "rbee_hive_bus_online";
+const MESSAGES_LOST: &str = "rbee_hive_messages_lost_total";
 
 /// Counters without labels. They start at 0, so that the first count shows as a rise.
 const COUNTERS: [(&str, Unit, &str); 10] = [
@@ -84,6 +85,7 @@ pub(crate) fn describe() {
     describe_gauge!(MEMORY_AVAILABLE, Unit::Bytes, "Memory of the machine that is available for workers.");
     describe_gauge!(MEMORY_RESERVED, Unit::Bytes, "Memory reserved for running workers and not used by them yet.");
     describe_gauge!(BUS_ONLINE, Unit::Count, "1 while the hive is connected to the bus.");
+    describe_counter!(MESSAGES_LOST, Unit::Count, "Events and registry entries that the bus could not store.");
     describe_histogram!(
         SPAWN_TO_READY,
         Unit::Seconds,
@@ -256,6 +258,11 @@ pub(crate) fn bus_online(is_online: bool) {
     gauge!(BUS_ONLINE).set(u32::from(is_online));
 }
 
+/// Sets the number of events and registry entries that could not be stored since the start.
+pub(crate) fn lost_messages(count: u64) {
+    counter!(MESSAGES_LOST).absolute(count);
+}
+
 #[cfg(test)]
 mod tests {
     use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
@@ -297,6 +304,7 @@ mod tests {
             fetch_failed(FailureCode::DiskFull);
             memory(ByteSize(2_048), ByteSize(1_024));
             bus_online(true);
+            lost_messages(3);
         });
         for line in [
             "rbee_hive_workers{phase=\"ready\"} 2",
@@ -328,6 +336,7 @@ mod tests {
             "rbee_hive_memory_available_bytes 2048",
             "rbee_hive_memory_reserved_bytes 1024",
             "rbee_hive_bus_online 1",
+            "rbee_hive_messages_lost_total 3",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_nats::{
-    Client, ConnectErrorKind, ConnectOptions, Event as ConnectionEvent, HeaderMap, Message, Subscriber,
+    Client, ConnectErrorKind, ConnectOptions, HeaderMap, Message, Subscriber,
     jetstream::{
         self,
         context::{PublishError, PublishErrorKind, traits::Publisher as _},
@@ -18,10 +18,14 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use serde::Serialize;
 use tokio::{sync::watch, time::timeout};
-use tracing::{info, warn};
 
 use crate::{
-    ConnectionSettings, Namespace, Subject, address, server_error, topology::MAX_MESSAGE_BYTES, without_secrets,
+    ConnectionSettings, Namespace, Subject, address,
+    connection_log::{ConnectionLog, Denial},
+    server_error,
+    storage::Storage,
+    topology::MAX_MESSAGE_BYTES,
+    without_secrets,
 };
 
 /// Oldest supported version of nats-server: the first with a time to live per message and with markers for expired keys.
@@ -52,6 +56,8 @@ pub struct Bus {
     namespace: Arc<Namespace>,
     settings: Arc<ConnectionSettings>,
     online: watch::Receiver<bool>,
+    denied: watch::Receiver<Option<Denial>>,
+    storage: Storage,
 }
 
 /// Failure to connect to the bus.
@@ -149,6 +155,8 @@ impl Bus {
         let url = connection.url.clone();
         let ConnectionSettings { connect, request, ping, .. } = connection.settings;
         let (online_sender, online) = watch::channel(true);
+        let (denied_sender, denied) = watch::channel(None);
+        let log = ConnectionLog::new(online_sender, denied_sender);
         let options = ConnectOptions::new()
             .name(&connection.name)
             .connection_timeout(connect)
@@ -156,7 +164,7 @@ impl Bus {
             .ping_interval(ping)
             .reconnect_delay_callback(reconnect_delay)
             .event_callback(move |event| {
-                record_online(&online_sender, &event);
+                log.record(&event);
                 std::future::ready(())
             });
         let shown = without_secrets(&url);
@@ -180,7 +188,8 @@ impl Bus {
             return Err(ConnectError::NoJetStream { url });
         }
         let Connection { namespace, settings, .. } = connection.clone();
-        Ok(Self { client, jetstream, namespace: Arc::new(namespace), settings: Arc::new(settings), online })
+        let (namespace, settings) = (Arc::new(namespace), Arc::new(settings));
+        Ok(Self { client, jetstream, namespace, settings, online, denied, storage: Storage::new() })
     }
 
     /// Namespace of all subjects.
@@ -221,6 +230,27 @@ impl Bus {
     /// State of the connection: true while it is established. The receiver is notified of changes.
     pub fn online(&self) -> watch::Receiver<bool> {
         self.online.clone()
+    }
+
+    /// The last operation of this connection that the permissions of its user do not allow. The receiver is notified of further
+    /// ones. The server does not answer such an operation, which would otherwise only time out.
+    pub fn denied(&self) -> watch::Receiver<Option<Denial>> {
+        self.denied.clone()
+    }
+
+    /// Sentence about a stream that has stored nothing of what this connection published for some seconds, although the
+    /// connection stands: its disk is full, or it was deleted. `None` if all of them store.
+    pub fn storage_problem(&self) -> Option<String> {
+        self.storage.problem(Instant::now())
+    }
+
+    /// Number of messages that were lost since the start, because a stream could not store them for too long or at all.
+    pub fn lost_messages(&self) -> u64 {
+        self.storage.lost_messages()
+    }
+
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     /// Publishes a document that is not stored.
@@ -337,30 +367,6 @@ pub(crate) fn header<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<&
 /// Header of a message as a number.
 pub(crate) fn number(message: &Message, name: &str) -> Option<u64> {
     header(message.headers.as_ref(), name)?.parse().ok()
-}
-
-fn record_online(online: &watch::Sender<bool>, event: &ConnectionEvent) {
-    let becomes = |now: bool| online.send_if_modified(|before| std::mem::replace(before, now) != now);
-    match event {
-        ConnectionEvent::Connected => {
-            if becomes(true) {
-                info!("connected to the bus again");
-            }
-        }
-        ConnectionEvent::Disconnected => {
-            if becomes(false) {
-                warn!("the connection to the bus was lost; reconnecting");
-            }
-        }
-        // This process closed the connection.
-        ConnectionEvent::Draining | ConnectionEvent::Closed => drop(becomes(false)),
-        ConnectionEvent::ServerError(error) => warn!(%error, "the server reported an error"),
-        ConnectionEvent::SlowConsumer(subscription) => {
-            warn!(subscription, "messages were dropped because a subscriber is too slow");
-        }
-        ConnectionEvent::LameDuckMode => info!("the server is shutting down"),
-        ConnectionEvent::ClientError(error) => warn!(%error, "the client reported an error"),
-    }
 }
 
 /// Delay before a connection attempt. The first attempt, and the first after a loss, come at once.

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{message::PublishMessage, stream::LastRawMessageErrorKind};
+use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -34,6 +35,13 @@ pub(crate) enum Found<T> {
     Held(T, u64),
 }
 
+/// Document of any kind.
+pub(crate) struct RawDocument {
+    pub(crate) body: Bytes,
+    /// True if the document has a time to live.
+    pub(crate) expires: bool,
+}
+
 impl<'a> Cell<'a> {
     /// Key `key` of the bucket `bucket` in this namespace, whose documents expire after `time_to_live`.
     pub(crate) fn new(bus: &'a Bus, bucket: &str, key: String, time_to_live: Duration) -> Self {
@@ -59,14 +67,25 @@ impl<'a> Cell<'a> {
 
     /// Reads the key.
     pub(crate) async fn read<T: DeserializeOwned>(&self) -> Result<Found<T>, BusError> {
+        match self.read_raw().await? {
+            Found::Free(revision) => Ok(Found::Free(revision)),
+            Found::Held(RawDocument { body, .. }, revision) => {
+                let document = serde_json::from_slice(&body).map_err(|error| self.failed("read", error))?;
+                Ok(Found::Held(document, revision))
+            }
+        }
+    }
+
+    /// Reads the key, whatever is in it.
+    pub(crate) async fn read_raw(&self) -> Result<Found<RawDocument>, BusError> {
         let failed = |cause: String| self.failed("read", cause);
         let stream = self.bus.jetstream().get_stream_no_info(format!("KV_{}", self.bucket)).await;
         let stream = stream.map_err(|error| failed(error.to_string()))?;
         match stream.get_last_raw_message_by_subject(&self.subject()).await {
             Ok(last) if is_marker(&last.headers) => Ok(Found::Free(last.sequence)),
             Ok(last) => {
-                let document = serde_json::from_slice(&last.payload).map_err(|error| failed(error.to_string()))?;
-                Ok(Found::Held(document, last.sequence))
+                let expires = header(Some(&last.headers), "Nats-TTL").is_some();
+                Ok(Found::Held(RawDocument { body: last.payload, expires }, last.sequence))
             }
             Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(Found::Free(0)),
             Err(error) => Err(failed(error.to_string())),

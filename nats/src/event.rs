@@ -1,35 +1,23 @@
-//! Events: published in order through an outbox, and read from history or as they are stored.
+//! Events: their subjects and bodies, and their reader, from history or as they are stored.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use async_nats::jetstream::{
     self,
     consumer::{DeliverPolicy, push},
-    context::PublishErrorKind,
     message::PublishMessage,
     stream::LastRawMessageErrorKind,
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
 use rbee_schema::Event;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{sleep, timeout},
-};
-use tracing::{error, warn};
-use uuid::Uuid;
+use tracing::warn;
 
 use crate::{Bus, BusError, Subject, bus::json, recovery::Recovery};
 
-/// First pause before a failed publish is repeated. Most failures are a short interruption of the connection.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// Longest pause before a failed publish is repeated. Pauses double up to it, so that events are stored within a second of
-/// the server's return.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
 impl Bus {
     /// Subject and body of an event.
-    fn event_message(&self, event: &Event) -> (String, Bytes) {
+    pub(crate) fn event_message(&self, event: &Event) -> (String, Bytes) {
         let (subject, body) = match event {
             Event::Queen(queen, event) => (Subject::QueenEvent(queen.clone(), event.name().to_owned()), json(event)),
             Event::Hive(hive, event) => (Subject::HiveEvent(hive.clone(), event.name().to_owned()), json(event)),
@@ -56,92 +44,6 @@ impl Bus {
         let (subject, body) = self.event_message(event);
         let stored = self.store(subject.clone(), PublishMessage::build().payload(body).message_id(id)).await;
         stored.map(drop).map_err(|error| BusError::new(format!("store event {subject}"), error))
-    }
-}
-
-/// Outbox: publishes events and registry entries in the order in which they are added, each until the server has stored it.
-///
-/// While the bus is unreachable, messages wait in the outbox. Every message has an id, so that a repeated publish is stored
-/// once.
-#[derive(Debug, Clone)]
-pub struct Outbox {
-    bus: Bus,
-    sender: mpsc::Sender<Outgoing>,
-}
-
-#[derive(Debug)]
-enum Outgoing {
-    Message(String, PublishMessage),
-    /// Notifies the waiter that everything before this mark is published.
-    Mark(oneshot::Sender<()>),
-}
-
-impl Outbox {
-    /// Starts the publishing task. It ends when every clone of the outbox is dropped and everything is published.
-    pub fn start(bus: &Bus) -> Self {
-        let (sender, receiver) = mpsc::channel(bus.settings().outbox as usize);
-        tokio::spawn(publish_all(bus.clone(), receiver));
-        Self { bus: bus.clone(), sender }
-    }
-
-    /// Publishes an event.
-    pub fn publish(&self, event: &Event) {
-        let (subject, body) = self.bus.event_message(event);
-        self.send(subject, PublishMessage::build().payload(body));
-    }
-
-    /// Publishes an event that several processes may publish. The server stores it once for each `id`.
-    pub fn publish_once(&self, event: &Event, id: &str) {
-        let (subject, body) = self.bus.event_message(event);
-        self.send_as(id, subject, PublishMessage::build().payload(body));
-    }
-
-    /// Publishes a message to a stream, after everything that was added before.
-    pub(crate) fn send(&self, subject: String, message: PublishMessage) {
-        self.send_as(&Uuid::now_v7().to_string(), subject, message);
-    }
-
-    fn send_as(&self, id: &str, subject: String, message: PublishMessage) {
-        let message = message.message_id(id);
-        if let Err(lost) = self.sender.try_send(Outgoing::Message(subject, message)) {
-            error!(%lost, "the outbox is full because the bus was unreachable for too long; an event is lost");
-        }
-    }
-
-    /// Waits until everything added so far is published, at most for `limit`.
-    pub async fn drained(&self, limit: Duration) {
-        let (mark, reached) = oneshot::channel();
-        let published = async {
-            if self.sender.send(Outgoing::Mark(mark)).await.is_ok() {
-                let _ = reached.await;
-            }
-        };
-        if timeout(limit, published).await.is_err() {
-            warn!("the last events were not published in time and are lost");
-        }
-    }
-}
-
-async fn publish_all(bus: Bus, mut receiver: mpsc::Receiver<Outgoing>) {
-    while let Some(outgoing) = receiver.recv().await {
-        match outgoing {
-            Outgoing::Message(subject, message) => publish_until_stored(&bus, &subject, &message).await,
-            Outgoing::Mark(reached) => {
-                let _ = reached.send(());
-            }
-        }
-    }
-}
-
-async fn publish_until_stored(bus: &Bus, subject: &str, message: &PublishMessage) {
-    let mut pause = FIRST_PAUSE;
-    while let Err(cause) = bus.store(subject.to_owned(), message.clone()).await {
-        if cause.kind() == PublishErrorKind::MaxPayloadExceeded {
-            return error!(%cause, subject, "an event is too large to be stored and is lost");
-        }
-        warn!(%cause, subject, "an event could not be published; retrying");
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
@@ -193,7 +95,7 @@ impl EventReader {
     }
 
     async fn from(bus: &Bus, filter: &str, position: DeliverPolicy) -> Result<Self, BusError> {
-        let recovery = Recovery::new(bus);
+        let recovery = Recovery::of_stream(bus, &bus.namespace().resource("events")).await;
         let mut events = Self { bus: bus.clone(), filter: filter.to_owned(), position, reader: None, recovery };
         events.reader = Some(events.read().await?);
         Ok(events)

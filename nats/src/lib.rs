@@ -11,19 +11,23 @@ mod batch;
 mod bus;
 mod cell;
 mod command;
+mod connection_log;
 mod event;
 mod job;
 mod leader;
+mod outbox;
 mod output;
 mod plan;
 mod port;
+mod prepare;
 mod presence;
 mod recovery;
 mod registry;
 mod server;
 pub mod server_error;
-mod server_log;
 mod settings;
+mod storage;
+mod stream_advisory;
 mod subject;
 mod topology;
 pub mod trace;
@@ -34,20 +38,24 @@ pub use async_nats::{Message, Subscriber};
 pub use audit::{ChainHead, PendingSeal, TrailReport, TrailVerifier};
 pub use bus::{Bus, BusError, ConnectError, Connection, MINIMUM_SERVER};
 pub use command::{CommandIssuer, CommandQueue, IssuedCommand};
-pub use event::{EventReader, EventRecord, Outbox, recent_events};
+pub use connection_log::Denial;
+pub use event::{EventReader, EventRecord, recent_events};
 pub use job::{
     Answered, Begun, Delivery, JobFinder, JobQueue, Misnamed, QueueCount, QueuedJob, StoredCancel, Submission,
     duplicate_job, unknown_job,
 };
 pub use leader::LeaderLease;
+pub use outbox::Outbox;
 pub use output::{
     AppendError, LastChunk, OutputGone, OutputReadError, OutputReader, OutputUsage, StoredChunk, next_index,
 };
 pub use plan::{Change, Plan, PlanError};
-pub use port::{ClaimError, PortClaim, PortLeases};
+pub use port::{ClaimError, FoundLease, PortClaim, PortLeases};
+pub use prepare::{ExistingStreams, prepare_streams};
 pub use presence::{Disconnected, RefusedLogin, hive_connection, queen_connection, worker_connection};
+pub use recovery::retried;
 pub use registry::{Entry, Registry, RegistryWatch};
-pub use server::{EmbeddedServer, ServerError, find_server};
+pub use server::{EmbeddedServer, PortHolder, ServerError, find_server};
 pub use settings::{BusLimits, ConnectionSettings};
 pub use subject::{InvalidNamespace, Namespace, Subject};
 pub use topology::{StreamSpec, Topology};

@@ -3,11 +3,14 @@
 //! Streams are created and updated, never deleted or recreated. A difference that the server cannot change in place is an
 //! error.
 
-use std::fmt;
+use std::{
+    fmt,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use async_nats::jetstream::{
-    self, ErrorCode,
-    context::{CreateStreamErrorKind, GetStreamErrorKind},
+    ErrorCode,
+    context::{CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind},
     stream::Config,
 };
 
@@ -47,6 +50,19 @@ pub enum PlanError {
         /// Error of the server.
         cause: String,
     },
+    /// The server has no room for the maximum size of a stream.
+    #[error(
+        "failed to {action} stream {stream}: {cause}. The server reserves the maximum sizes of the streams: free disk space, or \
+         set smaller sizes with --bus-limits, such as output_size=64MiB,events_size=16MiB ([bus] in the configuration file)"
+    )]
+    NoRoom {
+        /// `create` or `update`.
+        action: &'static str,
+        /// Name of the stream.
+        stream: String,
+        /// Error of the server.
+        cause: String,
+    },
     /// The server refused a change.
     #[error(
         "failed to {action} stream {stream}: {cause}. Nothing was deleted; change the stream by hand (`nats stream edit \
@@ -62,13 +78,55 @@ pub enum PlanError {
     },
 }
 
+impl PlanError {
+    /// True if smaller streams may be accepted.
+    pub fn is_short_of_space(&self) -> bool {
+        matches!(self, Self::NoRoom { .. })
+    }
+
+    fn refused(action: &'static str, stream: &str, refusal: Refusal) -> Self {
+        let (stream, Refusal { code, cause }) = (stream.to_owned(), refusal);
+        match code {
+            Some(ErrorCode::STORAGE_RESOURCES_EXCEEDED | ErrorCode::INSUFFICIENT_RESOURCES) => {
+                Self::NoRoom { action, stream, cause }
+            }
+            _ => Self::Refused { action, stream, cause },
+        }
+    }
+}
+
+/// Refusal of the server to create or update a stream.
+struct Refusal {
+    /// Code of the server's error, if it is one of JetStream.
+    code: Option<ErrorCode>,
+    cause: String,
+}
+
+impl From<CreateStreamError> for Refusal {
+    fn from(error: CreateStreamError) -> Self {
+        let code = match error.kind() {
+            CreateStreamErrorKind::JetStream(error) => Some(error.error_code()),
+            _ => None,
+        };
+        Self { code, cause: error.to_string() }
+    }
+}
+
 impl Plan {
     /// Compares the topology with the server. Existing streams keep their limits, because only queens set limits.
     ///
     /// # Errors
     /// The server does not answer.
     pub async fn compute(bus: &Bus) -> Result<Self, PlanError> {
-        let want = Topology::new(bus.namespace()).streams;
+        Self::new_streams_with(bus, &BusLimits::default()).await
+    }
+
+    /// Compares the topology with the server. Missing streams get these limits, and existing ones keep theirs.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub(crate) async fn new_streams_with(bus: &Bus, limits: &BusLimits) -> Result<Self, PlanError> {
+        let want = Topology::with_limits(bus.namespace(), limits).streams;
         Self::compare(bus, want, |want, have| want.limited_as(have)).await
     }
 
@@ -99,20 +157,18 @@ impl Plan {
     /// # Errors
     /// The server refuses a change. The changes before it are applied.
     pub async fn apply(&self, bus: &Bus) -> Result<(), PlanError> {
-        let refused =
-            |action, stream: &str, cause: String| PlanError::Refused { action, stream: stream.to_owned(), cause };
         for change in &self.changes {
             match change {
-                Change::Create(want) => match bus.jetstream().create_stream(want.create()).await {
+                Change::Create(want) => match bus.jetstream().create_stream(continued(want.create())).await {
                     Ok(_) => {}
                     // Another process created it meanwhile.
                     Err(error) if is_name_in_use(&error) => {}
-                    Err(error) => return Err(refused("create", &want.name, error.to_string())),
+                    Err(error) => return Err(PlanError::refused("create", &want.name, error.into())),
                 },
                 Change::Update { have, want, .. } => {
                     let config = want.write((**have).clone());
                     let updated = bus.jetstream().update_stream(config).await;
-                    updated.map_err(|error| refused("update", &want.name, error.to_string()))?;
+                    updated.map_err(|error| PlanError::refused("update", &want.name, error.into()))?;
                 }
             }
         }
@@ -120,7 +176,17 @@ impl Plan {
     }
 }
 
-fn is_name_in_use(error: &jetstream::context::CreateStreamError) -> bool {
+/// A new stream whose sequences are higher than those of any earlier stream of its name, which may have been deleted or may have
+/// been on a disk that was wiped: a stream stores far less than a message per millisecond for years.
+///
+/// Therefore a term that is a revision never goes back, a reader that continues at a position misses nothing, and an acknowledgement
+/// for an earlier message concerns no later one.
+fn continued(config: Config) -> Config {
+    let milliseconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    Config { first_sequence: u64::try_from(milliseconds).ok(), ..config }
+}
+
+fn is_name_in_use(error: &CreateStreamError) -> bool {
     match error.kind() {
         CreateStreamErrorKind::JetStream(error) => error.error_code() == ErrorCode::STREAM_NAME_EXIST,
         _ => false,
@@ -130,11 +196,14 @@ fn is_name_in_use(error: &jetstream::context::CreateStreamError) -> bool {
 async fn existing(bus: &Bus, name: &str) -> Result<Option<Config>, PlanError> {
     match bus.jetstream().get_stream(name).await {
         Ok(stream) => Ok(Some(stream.cached_info().config.clone())),
-        Err(error) => match error.kind() {
-            GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
-            _ => Err(PlanError::Read { stream: name.to_owned(), cause: error.to_string() }),
-        },
+        Err(error) if is_stream_missing(&error) => Ok(None),
+        Err(error) => Err(PlanError::Read { stream: name.to_owned(), cause: error.to_string() }),
     }
+}
+
+/// True if the server says that a stream does not exist.
+pub(crate) fn is_stream_missing(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
 fn compare(

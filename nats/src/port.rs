@@ -9,7 +9,7 @@ use rbee_schema::{HostName, PortLease};
 
 use crate::{
     Bus, BusError,
-    cell::{Cell, Found},
+    cell::{Cell, Found, RawDocument},
 };
 
 /// Port leases of one machine.
@@ -27,6 +27,17 @@ pub struct PortClaim {
     pub port: u16,
     /// Revision of the key. Renewing and releasing name it.
     pub revision: u64,
+}
+
+/// Content of a port's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundLease {
+    /// The lease. `None` if the content is no lease.
+    pub lease: Option<PortLease>,
+    /// Revision of the key.
+    pub revision: u64,
+    /// True if the lease has a time to live. Every hive writes one.
+    pub expires: bool,
 }
 
 /// Failure to claim a port.
@@ -121,6 +132,27 @@ impl PortLeases {
             Found::Held(found, _) => Err(BusError::new(doing(), ClaimError::Held(found))),
             Found::Free(revision) => Ok(revision),
         }
+    }
+
+    /// Content of a port's key, whoever wrote it. `None` if the port is free.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn inspect(&self, port: u16) -> Result<Option<FoundLease>, BusError> {
+        match self.cell(port).read_raw().await? {
+            Found::Free(_) => Ok(None),
+            Found::Held(RawDocument { body, expires }, revision) => {
+                Ok(Some(FoundLease { lease: serde_json::from_slice(&body).ok(), revision, expires }))
+            }
+        }
+    }
+
+    /// Removes whatever is in a port's key, if the key still has this revision.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn clear(&self, port: u16, revision: u64) -> Result<Option<u64>, BusError> {
+        self.cell(port).delete(revision).await
     }
 
     fn cell(&self, port: u16) -> Cell<'_> {

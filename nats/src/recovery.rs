@@ -1,11 +1,13 @@
 //! Recovery of readers after a restart of the server.
 //!
 //! A server keeps the consumer of a reader in memory. After a restart, or when another cluster member took over, the consumer
-//! is gone, and the reader reopens at its last position. The client library does so only after missed heartbeats, and not in
-//! every case.
+//! is gone, and the reader reopens at its last position. The same is needed when the stream was deleted and is made again. The
+//! client library does so only after missed heartbeats, and not in every case.
 
 use std::{future::pending, time::Duration};
 
+use async_nats::Subscriber;
+use futures::StreamExt as _;
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -23,6 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Recovery {
     online: watch::Receiver<bool>,
+    /// Advisories that the stream was made again.
+    created: Option<Subscriber>,
     limit: Duration,
     failing_since: Option<Instant>,
     pause: Duration,
@@ -33,19 +37,32 @@ impl Recovery {
     pub(crate) fn new(bus: &Bus) -> Self {
         let mut online = bus.online();
         online.mark_unchanged();
-        Self { online, limit: bus.settings().reader, failing_since: None, pause: PAUSE }
+        Self { online, created: None, limit: bus.settings().reader, failing_since: None, pause: PAUSE }
     }
 
-    /// Waits until the connection was lost and established again. Cancel-safe: if the future is dropped while the connection is
-    /// lost, the next call completes when it is back.
+    /// Schedule of a reader of this stream, which also reopens when the stream was made again.
+    pub(crate) async fn of_stream(bus: &Bus, stream: &str) -> Self {
+        Self { created: bus.watch_created_stream(stream).await, ..Self::new(bus) }
+    }
+
+    /// Waits until the connection was lost and established again, or the stream was made again. Cancel-safe: if the future is
+    /// dropped while the connection is lost, the next call completes when it is back.
     pub(crate) async fn interrupted(&mut self) {
         let back = async {
             self.online.changed().await?;
             self.online.wait_for(|online| *online).await.map(drop)
         };
-        if back.await.is_err() {
+        let created = async {
+            match &mut self.created {
+                Some(created) => created.next().await,
+                None => None,
+            }
+        };
+        tokio::select! {
+            Ok(()) = back => {}
+            Some(_) = created => {}
             // The connection is closed for good, which the reader itself reports.
-            pending::<()>().await;
+            else => pending().await,
         }
     }
 
@@ -77,5 +94,26 @@ impl Recovery {
         sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         Ok(())
+    }
+}
+
+/// Repeats an operation while the servers cannot answer, for at most the time of the setting `reader`. For the start of a role: a
+/// server that restarts at this moment must not end it.
+///
+/// # Errors
+/// A refusal, or the last error when the time is over.
+pub async fn retried<T, Operation>(bus: &Bus, operation: impl Fn() -> Operation) -> Result<T, BusError>
+where
+    Operation: Future<Output = Result<T, BusError>>,
+{
+    let begun = Instant::now();
+    loop {
+        match operation().await {
+            Err(error) if error.is_transient() && begun.elapsed() < bus.settings().reader => {
+                warn!(%error, "the server does not answer; trying again");
+                sleep(LONGEST_PAUSE).await;
+            }
+            ended => return ended,
+        }
     }
 }

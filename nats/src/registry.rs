@@ -15,7 +15,7 @@ use rbee_schema::{FileRecord, HiveRecord, LeaderRecord, ModelSpec, PortLease, Wo
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::warn;
 
-use crate::{Bus, BusError, Outbox, bus::json, recovery::Recovery};
+use crate::{Bus, BusError, Outbox, bus::json, plan::is_stream_missing, recovery::Recovery};
 
 /// Time to live of the marker of a removed key. Watchers receive it at once; a minute covers those that are reconnecting.
 const MARKER_TIME_TO_LIVE: Duration = Duration::from_secs(60);
@@ -157,15 +157,42 @@ impl<T: Serialize + DeserializeOwned> Registry<T> {
     /// # Errors
     /// The server does not answer.
     pub async fn all(&self) -> Result<Vec<(String, T)>, BusError> {
-        let mut watch = self.watch(">").await?;
+        let all = self.all_keys(">").await?;
+        Ok(all.into_iter().filter_map(|(key, document)| Some((key, document?))).collect())
+    }
+
+    /// Current keys that match the filter `keys`, with their documents. `None` for an invalid document.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn all_keys(&self, keys: &str) -> Result<Vec<(String, Option<T>)>, BusError> {
+        let mut watch = self.watch(keys).await?;
         let mut all = Vec::new();
         loop {
             match watch.next().await? {
-                Entry::Set { key, document, .. } => all.push((key, document)),
-                Entry::Unreadable { .. } | Entry::Removed(_) => {}
+                Entry::Set { key, document, .. } => all.push((key, Some(document))),
+                Entry::Unreadable { key, .. } => all.push((key, None)),
+                Entry::Removed(_) => {}
                 Entry::Synced => return Ok(all),
             }
         }
+    }
+
+    /// True if a key exists, whatever is in it.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn exists(&self, key: &str) -> Result<bool, BusError> {
+        let failed = |cause: String| BusError::new(format!("read {key} from {}", self.bucket), cause);
+        let store =
+            self.bus.jetstream().get_key_value(&self.bucket).await.map_err(|error| failed(error.to_string()))?;
+        store.get(key).await.map(|found| found.is_some()).map_err(|error| failed(error.to_string()))
+    }
+
+    /// True if the server says that the bucket does not exist.
+    pub async fn is_missing(&self) -> bool {
+        let stream = self.bus.jetstream().get_stream(format!("KV_{}", self.bucket)).await;
+        stream.is_err_and(|error| is_stream_missing(&error))
     }
 
     /// Watches the keys that match the filter `keys`: returns the current documents, and then every change. The watch survives
@@ -174,7 +201,7 @@ impl<T: Serialize + DeserializeOwned> Registry<T> {
     /// # Errors
     /// The server does not answer.
     pub async fn watch(&self, keys: &str) -> Result<RegistryWatch<T>, BusError> {
-        let recovery = Recovery::new(&self.bus);
+        let recovery = Recovery::of_stream(&self.bus, &format!("KV_{}", self.bucket)).await;
         let (reader, is_empty) = self.read(keys).await?;
         let mut watch = RegistryWatch {
             registry: Self { bus: self.bus.clone(), bucket: self.bucket.clone(), kind: PhantomData },

@@ -9,6 +9,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Size below which a stream is not reduced, in bytes: one of the largest messages.
+const SMALLEST: u64 = 1 << 20;
+
 /// Shortest redelivery timeout: workers send several keep-alives within it.
 const SHORTEST_REDELIVERY: Duration = SECOND;
 
@@ -100,11 +103,35 @@ impl BusLimits {
         check_at_least(("commands_age", self.commands_age), duplicates)?;
         check_at_least(("redelivery", self.redelivery), ("the minimum", SHORTEST_REDELIVERY))
     }
+
+    /// These limits with all sizes halved so many times, each down to 1 MiB.
+    #[must_use]
+    pub fn halved(&self, times: u32) -> Self {
+        let halved = |ByteSize(size): ByteSize| ByteSize(size.min((size >> times.min(63)).max(SMALLEST)));
+        Self {
+            jobs_size: self.jobs_size.map(halved),
+            output_size: halved(self.output_size),
+            events_size: halved(self.events_size),
+            dead_size: halved(self.dead_size),
+            cancels_size: halved(self.cancels_size),
+            ..self.clone()
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_halved_down_to_a_mebibyte() {
+        let limits: BusLimits = "jobs_size=1KiB,output_size=4GiB,dead_size=3MiB,queued=7".parse().expect("limits");
+        assert_eq!(limits.halved(0), limits);
+        let expected = "queued=7,jobs_size=1KiB,output_size=1GiB,events_size=256MiB,dead_size=1MiB,cancels_size=4MiB";
+        assert_eq!(limits.halved(2), expected.parse().expect("limits"));
+        let least = "queued=7,jobs_size=1KiB,output_size=1MiB,events_size=1MiB,dead_size=1MiB,cancels_size=1MiB";
+        assert_eq!(limits.halved(u32::MAX), least.parse().expect("limits"));
+    }
 
     #[test]
     fn settings_in_conflict_are_refused() {

@@ -9,7 +9,7 @@
 //! an earlier term: a queen that was frozen and wakes up commands nothing.
 
 use futures::StreamExt as _;
-use rbee_nats::{Bus, BusError, Disconnected, Entry, LeaderLease, Message, Registry};
+use rbee_nats::{Bus, BusError, Disconnected, Entry, LeaderLease, Message, Registry, retried};
 use rbee_schema::{LeaderRecord, Protocol, QueenName};
 use tokio::{
     sync::watch,
@@ -103,8 +103,9 @@ pub(crate) async fn campaign(
     // Timer: renewal of the leader lease.
     let mut renewal = interval(timers.lease_renewal);
     renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watch = Registry::leader(&bus).watch(">").await?;
-    let mut disconnects = bus.watch_disconnects().await?;
+    let registry = Registry::leader(&bus);
+    let mut watch = retried(&bus, || registry.watch(">")).await?;
+    let mut disconnects = retried(&bus, || bus.watch_disconnects()).await?;
     let lease = LeaderLease::new(&bus, timers.lease);
     let mut campaign =
         Campaign { bus, lease, timers, record, leadership, held: None, foreign: None, last_leader: None };

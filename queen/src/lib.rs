@@ -15,6 +15,7 @@ mod metrics;
 mod open_answers;
 mod pruner;
 mod sealer;
+mod streams;
 
 pub use controller::{QueenConfig, QueenError, run};
 pub use inference::declared;

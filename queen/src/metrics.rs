@@ -22,6 +22,7 @@ const HIVES_LOST: &str = "rbee_queen_hives_lost_total";
 const JOBS_STRANDED: &str = "rbee_queen_jobs_stranded_total";
 const REFUSALS: &str = "rbee_queen_refusals_total";
 const IGNORED: &str = "rbee_queen_ignored_total";
+const MESSAGES_LOST: &str = "rbee_queen_messages_lost_total";
 const LOGINS_REFUSED: &str = "rbee_queen_logins_refused_total";
 const ALERTS: &str = "rbee_queen_alerts";
 const ANSWERS: &str = "rbee_gateway_answers_total";
@@ -69,6 +70,7 @@ pub(crate) fn describe() {
     );
     describe_gauge!(ALERTS, Unit::Count, "Raised alerts, by kind; 0 on queens that do not lead.");
     describe_gauge!(MODELS, Unit::Count, "Declared models.");
+    describe_counter!(MESSAGES_LOST, Unit::Count, "Events that the bus could not store.");
     describe_gauge!(MODELS_REFUSED, Unit::Count, "Invalid model declarations.");
     describe_histogram!(WORKER_START, Unit::Seconds, "Time from the spawn command of a worker until it is ready.");
     describe_histogram!(FIRST_TOKEN, Unit::Seconds, "Time from a request over HTTP to the first token of its answer.");
@@ -103,6 +105,11 @@ pub(crate) fn fleet(fleet: &Fleet) {
     }
     gauge!(MODELS).set(fleet.models().len() as f64);
     gauge!(MODELS_REFUSED).set(fleet.refused_models().len() as f64);
+}
+
+/// Sets the number of events that could not be stored since the start.
+pub(crate) fn lost_messages(count: u64) {
+    counter!(MESSAGES_LOST).absolute(count);
 }
 
 /// Counts a spawn command.

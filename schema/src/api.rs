@@ -33,6 +33,9 @@ pub struct Status {
     pub jobs_running: u32,
     /// Number of waiting jobs.
     pub jobs_queued: u64,
+    /// Sentence about a stream that stores nothing of what the queen publishes, although the bus is connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_problem: Option<String>,
 }
 
 /// Request of `rbee.api.models`, `rbee.api.hives` and `rbee.api.workers`: one page. Without a body: the first page.
@@ -114,6 +117,9 @@ pub struct Model {
     pub jobs_running: u32,
     /// Number of waiting jobs.
     pub jobs_queued: u64,
+    /// Failure for which workers of the model do not start, or not on one of the hives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
 }
 
 /// Reply of `rbee.api.hives`: one page of hives, sorted by name.

@@ -15,6 +15,7 @@ use super::{
     secret,
     settings::SettingsOption,
 };
+use crate::parse_error::explained;
 
 /// Texts of a value for an option of the command line.
 ///
@@ -95,7 +96,11 @@ fn checked(option: &Arg, values: Vec<String>) -> Result<Vec<String>, Problem> {
         _ => values.join(","),
     };
     let found = format!("\"{}\"", secret::redact(option, &found));
-    Err(Problem::Value { found, expected: expected(option), why: error.source().map(ToString::to_string) })
+    Err(Problem::Value {
+        found,
+        expected: expected(option),
+        why: error.source().map(|why| explained(&why.to_string())),
+    })
 }
 
 fn expected(option: &Arg) -> String {

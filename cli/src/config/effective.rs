@@ -10,6 +10,7 @@ use clap::{Arg, ArgMatches, Command, parser::ValueSource};
 
 use super::{
     keys::{Key, argument, keys, spelling},
+    request::Configuration,
     secret,
     values::Defaults,
 };
@@ -68,6 +69,15 @@ pub(crate) fn effective(
     let is_relevant = |(key, value): &(Key, EffectiveValue)| key.is_documented() || value.origin != Origin::Default;
     let values = keys().into_iter().filter_map(|key| evaluation.value(&key).map(|value| (key, value)));
     Ok(values.filter(is_relevant).map(|(_, value)| value).collect())
+}
+
+/// Origin of the value that an option of the command line has. `command` is the declaration of the command line, `matches` its
+/// result.
+pub(crate) fn origin(command: &Command, matches: &ArgMatches, configuration: &Configuration, option: &str) -> Origin {
+    let evaluation =
+        Evaluation { command, matches, defaults: &configuration.defaults, file: configuration.file.as_deref() };
+    let key = keys().into_iter().find(|key| key.option == option);
+    key.and_then(|key| evaluation.value(&key)).map_or(Origin::Default, |value| value.origin)
 }
 
 struct Evaluation<'a> {

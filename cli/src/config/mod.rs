@@ -24,7 +24,7 @@ mod values;
 mod tests;
 
 pub(crate) use self::{
-    effective::{EffectiveValue, Origin, effective},
+    effective::{EffectiveValue, Origin, effective, origin},
     example::{example, full_example},
     keys::{FILE_VERB, ROLE_VERBS},
     mistake::{Mistake, report},

@@ -10,7 +10,7 @@ use super::{
     goal::{Goal, Progress},
     patience::PATIENCE,
 };
-use crate::{Context, error::CliError};
+use crate::{Context, error::CliError, output::say};
 
 /// Sends a command to a hive, and prints its events until the goal is reached.
 ///
@@ -87,8 +87,8 @@ pub(crate) fn parse_event(bus: &Bus, record: &EventRecord) -> Option<Event> {
 pub(crate) fn print_event(context: &Context, record: &EventRecord, message: &str) {
     if context.json {
         let body: serde_json::Value = serde_json::from_slice(&record.body).unwrap_or_default();
-        println!("{}", serde_json::json!({ "subject": record.subject, "body": body }));
+        say!("{}", serde_json::json!({ "subject": record.subject, "body": body }));
     } else {
-        println!("{message}");
+        say!("{message}");
     }
 }

@@ -136,6 +136,7 @@ mod tests {
         let line = Line::try_parse_from([&["x"], arguments].concat()).expect("options");
         let context = Context {
             nats: "nats://user:word@one:4222".to_owned(),
+            nats_origin: crate::config::Origin::Default,
             namespace: "rbee".parse().expect("a name"),
             connection: ConnectionSettings::default(),
             patience: None,
@@ -144,6 +145,7 @@ mod tests {
             otlp: None,
             config: crate::config::ConfigRequest::default(),
             command: clap::Command::new("rbee"),
+            denied: tokio::sync::watch::Sender::new(None),
         };
         line.settings.text(&context, &"attic".parse().expect("a name"), "/data")
     }

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use rbee_schema::{ModelName, ModelSpec};
 
+use crate::reference::resolve;
+
 /// Declarations by the name of the model.
 pub(crate) type ModelSpecs = BTreeMap<ModelName, ModelSpec>;
 
@@ -38,7 +40,7 @@ pub(crate) fn read(text: &str, folder: &Path) -> Result<ModelSpecs, String> {
 fn model(name: &str, mut value: toml::Value, folder: &Path) -> Result<(ModelName, ModelSpec), Vec<String>> {
     let name: ModelName = name.parse().map_err(|error| vec![format!("{error}")])?;
     if let Some(toml::Value::String(reference)) = value.get_mut("reference") {
-        *reference = absolute(reference, folder);
+        *reference = resolve(reference, folder).map_err(|error| vec![error])?.to_string();
     }
     let mut unknown = Vec::new();
     let spec = serde_ignored::deserialize(value, |path| unknown.push(path.to_string()))
@@ -59,15 +61,6 @@ fn unknown_key(key: &str) -> String {
     let known = "reference, kind, replicas, slots, context, idle_timeout, pinned, limits, device, priority, labels, \
                  placement";
     format!("unknown key `{key}`; the keys are {known}")
-}
-
-fn absolute(reference: &str, folder: &Path) -> String {
-    let has_scheme = ["file:/", "hf:", "mock:"].iter().any(|scheme| reference.starts_with(scheme));
-    if has_scheme {
-        return reference.to_owned();
-    }
-    let path = reference.strip_prefix("file:").unwrap_or(reference);
-    format!("file:{}", folder.join(path).display())
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use crate::error::CliError;
 /// Folder for the data of this machine.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DataOptions {
-    /// Keep the data of the server, the ledger and the logs of workers here [default: ~/.local/share/rbee].
+    /// Keep the data of this machine here: fetched models, what the hive must know after a restart, the logs of workers, and
+    /// the bus that `rbee up` starts [default: ~/.local/share/rbee].
     #[arg(long, env = "RBEE_DATA", hide_env_values = true, value_name = "FOLDER")]
     data: Option<PathBuf>,
 }

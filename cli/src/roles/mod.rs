@@ -7,7 +7,6 @@ mod local_hive;
 mod queen;
 mod running;
 mod store;
-mod streams;
 mod worker;
 
 pub(crate) use self::{
@@ -16,6 +15,5 @@ pub(crate) use self::{
     hive::{HiveOptions, WorkerConnection, parse_port_range},
     local_hive::LocalHiveSetup,
     queen::QueenOptions,
-    streams::prepare_streams,
     worker::device_parser,
 };

@@ -1,7 +1,7 @@
 //! Options of a queen, and the queen as a task of this process.
 
 use clap::Args;
-use rbee_nats::{Bus, BusLimits};
+use rbee_nats::{Bus, BusLimits, ExistingStreams, prepare_streams};
 use rbee_queen::{
     QueenConfig,
     decide::{limits::QueenLimits, timers::Timers},
@@ -35,7 +35,7 @@ pub(crate) struct QueenOptions {
     /// Size and age limits of the streams (NAME=VALUE,...), such as events_age=7d,queued=1000. The queen that starts last
     /// sets them.
     #[arg(long, hide = true, env = "RBEE_BUS_LIMITS", default_value = "", value_name = "NAME=VALUE")]
-    pub(crate) bus_limits: BusLimits,
+    bus_limits: BusLimits,
 }
 
 impl QueenOptions {
@@ -45,11 +45,24 @@ impl QueenOptions {
         self.queen_name.clone().unwrap_or_else(default)
     }
 
-    /// Starts a queen as a task of this process.
-    pub(crate) fn start(&self, bus: Bus) -> RunningRole {
-        let (name, timers, limits) = (self.name(), self.queen_timers.clone(), self.queen_limits.clone());
+    /// Brings the streams and buckets on the server to what this queen needs. Returns the limits for which the server has room.
+    ///
+    /// # Errors
+    /// The server refuses a change, or does not answer.
+    pub(crate) async fn prepare_streams(&self, bus: &Bus) -> Result<BusLimits, CliError> {
+        Ok(prepare_streams(bus, &self.bus_limits, ExistingStreams::SetLimits).await?)
+    }
+
+    /// Starts a queen as a task of this process. Streams that it makes again get the limits `bus_limits`.
+    pub(crate) fn start(&self, bus: Bus, bus_limits: BusLimits) -> RunningRole {
+        let config = QueenConfig {
+            name: self.name(),
+            timers: self.queen_timers.clone(),
+            limits: self.queen_limits.clone(),
+            bus_limits,
+        };
         let stop = CancellationToken::new();
-        let run = rbee_queen::run(QueenConfig { name, timers, limits }, bus, stop.clone());
+        let run = rbee_queen::run(config, bus, stop.clone());
         let task = tokio::spawn(async move { run.await.map_err(CliError::unavailable) });
         RunningRole::new("queen", stop, task)
     }

@@ -10,6 +10,7 @@ use crate::{
     error::CliError,
     models_file::{self, ModelChange, ModelSpecs},
     output,
+    output::say,
 };
 
 /// Options of `rbee apply`.
@@ -54,7 +55,7 @@ impl Apply {
                 ModelChange::Withdraw { model } => models.remove(model.as_str()).await?,
             }
             if !context.json {
-                println!("{change}");
+                say!("{change}");
             }
         }
         print_summary(&context, &changes);
@@ -68,7 +69,7 @@ impl Plan {
         let bus = context.bus("cli/plan").await?;
         let changes = self.file.diff(&bus, &desired).await?;
         if !context.json {
-            changes.iter().for_each(|change| println!("{change}"));
+            changes.iter().for_each(|change| say!("{change}"));
         }
         print_summary(&context, &changes);
         Ok(())
@@ -95,6 +96,6 @@ fn print_summary(context: &Context, changes: &[ModelChange]) {
     if context.json {
         output::json(&serde_json::json!({ "changes": changes }));
     } else if changes.is_empty() {
-        println!("no changes: every model is declared as in the file");
+        say!("no changes: every model is declared as in the file");
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     Context,
     error::CliError,
     job_output::{JobEnd, print_answer},
+    waiting::Waiting,
 };
 
 /// Options of `rbee attach`.
@@ -29,9 +30,10 @@ impl Attach {
         if !has_begun && JobFinder::start(&bus).find(tenant, job).await?.is_none() {
             return Err(unknown_job(tenant, job).into());
         }
-        match print_answer(&mut output, &context).await? {
+        match print_answer(&mut output, &context, Waiting::default()).await? {
             JobEnd::Done => Ok(()),
             JobEnd::Failed(failure) => Err(CliError::job(&failure)),
+            JobEnd::Unwritten(error) => Err(error),
         }
     }
 }

@@ -9,7 +9,11 @@ use rbee_schema::{
     api::{self, CancelReply, JobState},
 };
 
-use crate::{Context, error::CliError, output};
+use crate::{
+    Context,
+    error::CliError,
+    output::{self, say},
+};
 
 /// Longest wait for the end of a cancelled job, without `--patience`. A worker notices a cancellation within one step of
 /// its engine, which takes seconds at most.
@@ -51,7 +55,7 @@ impl Cancel {
         if context.json {
             output::json(&CancelReply { job: job.clone(), state });
         } else {
-            println!("{message}");
+            say!("{message}");
         }
         Ok(())
     }

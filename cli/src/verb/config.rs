@@ -10,10 +10,14 @@ use crate::{
     config::{self, ConfigRequest, Configuration, EffectiveValue, Mistake, Origin, effective, report},
     error::CliError,
     output,
+    output::say,
 };
 
 /// Options of `rbee config`.
 #[derive(Debug, Args)]
+#[command(after_help = "rbee reads the file that --config or RBEE_CONFIG names, else ~/.config/rbee/rbee.toml, else \
+                        /etc/rbee/rbee.toml. Begin with `rbee config example >~/.config/rbee/rbee.toml`: every line of the \
+                        example is a comment until you remove its #.")]
 pub(crate) struct Config {
     #[command(subcommand)]
     action: Action,
@@ -49,10 +53,9 @@ impl Config {
             Action::Check { file } => check(file, context),
             Action::Show { role, options } => show(&role, options, context),
             Action::Example { all } => {
-                print!(
-                    "{}",
-                    if all { config::full_example(&context.command) } else { config::example(&context.command) }
-                );
+                let command = &context.command;
+                let example = if all { config::full_example(command) } else { config::example(command) };
+                output::print_or_end(format_args!("{example}"));
                 Ok(())
             }
         }
@@ -83,9 +86,9 @@ fn check(named: Option<PathBuf>, context: &Context) -> Result<(), CliError> {
 fn print_valid(configuration: &Configuration, request: &ConfigRequest) {
     let environments: Vec<&str> = configuration.values.environments().collect();
     match (&configuration.file, environments.as_slice()) {
-        (None, _) => println!("{}", request.source().describe_absence()),
-        (Some(file), []) => println!("{} is valid", file.display()),
-        (Some(file), names) => println!("{} is valid, with environments {}", file.display(), names.join(", ")),
+        (None, _) => say!("{}", request.source().describe_absence()),
+        (Some(file), []) => say!("{} is valid", file.display()),
+        (Some(file), names) => say!("{} is valid, with environments {}", file.display(), names.join(", ")),
     }
 }
 
@@ -108,9 +111,9 @@ fn show(role: &str, options: Vec<OsString>, context: &Context) -> Result<(), Cli
         return Ok(());
     }
     match (&configuration.file, &context.config.environment) {
-        (None, _) => println!("{}\n", context.config.source().describe_absence()),
-        (Some(file), None) => println!("configuration file {}\n", file.display()),
-        (Some(file), Some(name)) => println!("configuration file {}, environment {name}\n", file.display()),
+        (None, _) => say!("{}\n", context.config.source().describe_absence()),
+        (Some(file), None) => say!("configuration file {}\n", file.display()),
+        (Some(file), Some(name)) => say!("configuration file {}, environment {name}\n", file.display()),
     }
     let row = |EffectiveValue { section, key, value, origin }: EffectiveValue| {
         let section = if section.is_empty() { String::new() } else { format!("[{section}]") };

@@ -7,6 +7,7 @@ use crate::{
     Context,
     error::CliError,
     hive_command::{Goal, follow_command},
+    output::say,
     target::Target,
 };
 
@@ -32,14 +33,14 @@ impl Drain {
         let why = || "`rbee drain` was run".to_owned();
         match Target::find(&bus, &self.name).await? {
             Target::Hive { hive, record, .. } if self.undo && !record.draining => {
-                println!("{hive} is not draining: it accepts workers");
+                say!("{hive} is not draining: it accepts workers");
                 Ok(())
             }
             Target::Hive { hive, .. } if self.undo => {
                 follow_command(&context, &bus, &hive, &HiveCommand::Resume, &Goal::HiveResumed).await
             }
             Target::Hive { hive, record, workers: 0 } if record.draining => {
-                println!("{hive} is already draining and has no workers left");
+                say!("{hive} is already draining and has no workers left");
                 Ok(())
             }
             Target::Hive { hive, .. } => {

@@ -4,14 +4,15 @@ use clap::Args;
 use rbee_nats::Submission;
 use rbee_schema::{Chunk, EmbeddingInput, EmbeddingsRequest, EncodingFormat, ModelKind, ModelName, Usage};
 use serde_json::{Value, json};
-use tokio::signal::ctrl_c;
 
 use crate::{
     Context,
     error::CliError,
     job_output::{Idle, next_chunk},
     output,
+    signals::ClientSignals,
     submission::{SubmissionOptions, submit, text},
+    waiting::Waiting,
 };
 
 /// Options of `rbee embed`.
@@ -40,13 +41,14 @@ impl Embed {
         let bus = context.bus("cli/embed").await?;
         let (tenant, job) = (submission.tenant.clone(), submission.job.clone());
         let mut output = bus.read_output(&tenant, &job).await?;
+        let mut signals = ClientSignals::listen()?;
         submit(&bus, submission, ModelKind::Embeddings).await?;
-        let mut idle = Idle::new(&context);
+        let mut idle = Idle::new(&context, Waiting::new(&bus, &model, false));
         let mut vectors: Vec<Value> = Vec::new();
         loop {
             let chunk = tokio::select! {
                 chunk = next_chunk(&mut output, &mut idle) => chunk?,
-                _ = ctrl_c() => {
+                () = signals.next() => {
                     bus.cancel(&tenant, &job).await?;
                     return Err(CliError::interrupted(format!("job {job} is cancelled")));
                 }

@@ -15,7 +15,7 @@ pub(crate) struct Events {
     #[arg(default_value = "evt.>", value_name = "SUBJECT")]
     filter: String,
     /// Print the events of this period, such as 90s, 5m or 1h.
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long, value_parser = rbee_schema::parse_duration, value_name = "TIME")]
     since: Option<Duration>,
     /// Follow new events after those of --since. Without --since this is the default.
     #[arg(long, short)]

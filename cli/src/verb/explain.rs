@@ -6,7 +6,11 @@ use rbee_schema::{
     api::{Explanation, ModelRequest},
 };
 
-use crate::{Context, error::CliError, output};
+use crate::{
+    Context,
+    error::CliError,
+    output::{self, say},
+};
 
 /// Options of `rbee explain`.
 #[derive(Debug, Args)]
@@ -25,9 +29,9 @@ impl Explain {
         }
         match &explained.hive {
             Some(hive) => {
-                println!("another worker of {} would be placed on {hive}: {}\n", explained.model, explained.why);
+                say!("another worker of {} would be placed on {hive}: {}\n", explained.model, explained.why);
             }
-            None => println!("another worker of {} could not be placed: {}\n", explained.model, explained.why),
+            None => say!("another worker of {} could not be placed: {}\n", explained.model, explained.why),
         }
         let row = |candidate: rbee_schema::api::PlacementCandidate| {
             let fits = if candidate.fits { "yes" } else { "no" };

@@ -1,14 +1,14 @@
 //! `rbee hive`: runs a hive in this process, or manages one on another machine.
 
 use clap::Args;
-use rbee_nats::{hive_connection, without_secrets};
+use rbee_nats::{BusLimits, ExistingStreams, hive_connection, prepare_streams, without_secrets};
 
 use crate::{
     Context,
     error::CliError,
     install::RemoteHive,
     metrics, output,
-    roles::{DataOptions, HiveOptions, WorkerConnection, prepare_streams},
+    roles::{DataOptions, HiveOptions, WorkerConnection},
     signals::Signals,
 };
 
@@ -40,7 +40,7 @@ impl Hive {
 
 async fn run_local(options: &HiveOptions, data: &DataOptions, context: &Context) -> Result<(), CliError> {
     let bus = context.bus(&hive_connection(&options.name())).await?;
-    prepare_streams(&bus, None).await?;
+    prepare_streams(&bus, &BusLimits::default(), ExistingStreams::KeepLimits).await?;
     let mut signals = Signals::listen()?;
     let recorded = metrics::start()?;
     let connection = WorkerConnection { nats_url: &context.nats, otlp: context.otlp.as_deref() };

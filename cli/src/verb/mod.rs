@@ -97,13 +97,18 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
+    /// True if the verb runs a queen or a hive in this process.
+    pub(crate) fn is_role(&self) -> bool {
+        match self {
+            Self::Up(_) | Self::Queen(_) => true,
+            Self::Hive(verb) => verb.is_role(),
+            _ => false,
+        }
+    }
+
     /// Default log filter: roles log their lifecycle, other verbs only errors.
     pub(crate) fn log_filter(&self) -> &'static str {
-        match self {
-            Self::Up(_) | Self::Queen(_) => "info,async_nats=warn",
-            Self::Hive(verb) if verb.is_role() => "info,async_nats=warn",
-            _ => "error",
-        }
+        if self.is_role() { "info,async_nats=warn" } else { "error" }
     }
 
     /// Service name of this process in traces.

@@ -8,7 +8,12 @@ use rbee_schema::{
 };
 use serde_json::json;
 
-use crate::{Context, error::CliError, output, paging};
+use crate::{
+    Context,
+    error::CliError,
+    output::{self, say},
+    paging,
+};
 
 /// Options of `rbee models`.
 #[derive(Debug, Args)]
@@ -32,6 +37,11 @@ impl Models {
         let header = ["MODEL", "READY", "STARTING", "REPLICAS", "RUNNING", "QUEUED", "REFERENCE"];
         let empty = "no model is declared; declare one with `rbee serve NAME FILE.gguf`";
         output::table(header, models.models.iter().map(row).collect(), empty);
+        for Model { name, failure, .. } in &models.models {
+            if let Some(failure) = failure {
+                say!("\n{name}: {failure}");
+            }
+        }
         Ok(())
     }
 }

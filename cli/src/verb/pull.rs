@@ -13,6 +13,7 @@ use crate::{
     error::CliError,
     hive_command::{HiveSelection, Reply, join_all_reporting, request},
     output,
+    output::say,
 };
 
 /// Options of `rbee pull`.
@@ -62,9 +63,9 @@ async fn fetch(
     let FetchedFile { bytes, sha256 } =
         answer?.map_err(|failure| CliError::failed(format!("hive {hive} failed to fetch {reference}: {failure}")))?;
     if context.json {
-        println!("{}", json!({ "hive": hive, "reference": reference, "bytes": bytes, "sha256": sha256 }));
+        say!("{}", json!({ "hive": hive, "reference": reference, "bytes": bytes, "sha256": sha256 }));
     } else {
-        println!("{reference} is on {hive}: {}, SHA-256 {sha256}", output::bytes(bytes));
+        say!("{reference} is on {hive}: {}, SHA-256 {sha256}", output::bytes(bytes));
     }
     Ok(())
 }

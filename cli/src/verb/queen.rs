@@ -10,7 +10,7 @@ use crate::{
     error::CliError,
     keeper::Keeper,
     metrics, output,
-    roles::{GatewayOptions, QueenOptions, prepare_streams},
+    roles::{GatewayOptions, QueenOptions},
     signals::Signals,
 };
 
@@ -32,11 +32,11 @@ impl Queen {
     pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
         let mut keeper = if self.hive { Some(Keeper::new(&context)?) } else { None };
         let bus = context.bus(&queen_connection(&self.queen.name())).await?;
-        prepare_streams(&bus, Some(&self.queen.bus_limits)).await?;
+        let limits = self.queen.prepare_streams(&bus).await?;
         let mut signals = Signals::listen()?;
         let recorder = metrics::start()?;
         let (mut gateway, address) = self.gateway.start(&self.queen, bus.clone(), recorder).await?;
-        let mut queen = self.queen.start(bus.clone());
+        let mut queen = self.queen.start(bus.clone(), limits);
         let nats = without_secrets(&context.nats);
         output::print_line(format_args!("the queen is up: NATS {nats}, HTTP http://{address}/v1"));
         let keeper_to_stop = tokio::select! {

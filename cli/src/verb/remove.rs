@@ -4,7 +4,7 @@ use clap::Args;
 use rbee_nats::Registry;
 use rbee_schema::ModelName;
 
-use crate::{Context, error::CliError};
+use crate::{Context, error::CliError, output::say};
 
 /// Options of `rbee remove`.
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ impl Remove {
             return Err(CliError::failed(format!("no model `{}` is declared; `rbee models` lists them", self.name)));
         }
         models.remove(self.name.as_str()).await?;
-        println!("{} is withdrawn", self.name);
+        say!("{} is withdrawn", self.name);
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     error::CliError,
     hive_command::{HiveSelection, Reply, join_all_reporting, request},
     output,
+    output::say,
 };
 
 /// Options of `rbee rm`.
@@ -50,9 +51,9 @@ async fn remove(context: &Context, bus: Bus, hive: HiveName, reference: ModelRef
     let bytes =
         answer.map_err(|failure| CliError::failed(format!("hive {hive} did not delete {reference}: {failure}")))?;
     if context.json {
-        println!("{}", json!({ "hive": hive, "reference": reference, "bytes": bytes }));
+        say!("{}", json!({ "hive": hive, "reference": reference, "bytes": bytes }));
     } else {
-        println!("{reference} is deleted from {hive}: {} freed", output::bytes(bytes));
+        say!("{reference} is deleted from {hive}: {} freed", output::bytes(bytes));
     }
     Ok(())
 }

@@ -6,7 +6,12 @@ use clap::Args;
 use rbee_nats::asyncapi;
 use rbee_schema::documents;
 
-use crate::{Context, error::CliError, help};
+use crate::{
+    Context,
+    error::CliError,
+    help,
+    output::{print_or_end, say},
+};
 
 /// Options of `rbee schema`.
 #[derive(Debug, Args)]
@@ -31,13 +36,13 @@ impl Schema {
             return Ok(());
         }
         let Some(name) = self.name else {
-            files.iter().for_each(|(name, _)| println!("{}", stem(name)));
+            files.iter().for_each(|(name, _)| say!("{}", stem(name)));
             return Ok(());
         };
         let found = files.iter().find(|(file, _)| stem(file) == name);
         let (_, text) =
             found.ok_or_else(|| CliError::usage(format!("unknown document `{name}`; `rbee schema` lists them")))?;
-        print!("{text}");
+        print_or_end(format_args!("{text}"));
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! `rbee serve`: declares a model.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
 use rbee_nats::Registry;
@@ -9,7 +9,13 @@ use rbee_schema::{
     parse_cores, parse_label,
 };
 
-use crate::{Context, error::CliError, output, roles::device_parser};
+use crate::{
+    Context,
+    error::CliError,
+    output::{self, say},
+    reference::parse_reference,
+    roles::device_parser,
+};
 
 /// Options of `rbee serve`.
 #[derive(Debug, Args)]
@@ -33,7 +39,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "TOKENS")]
     context: Option<u32>,
     /// Stop a worker above the minimum after this long without a job, such as 90s [default: 5m].
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long, value_parser = rbee_schema::parse_duration, value_name = "TIME")]
     idle_timeout: Option<Duration>,
     /// Keep a started worker running while it is idle.
     #[arg(long)]
@@ -70,7 +76,7 @@ impl Serve {
         if context.json {
             output::json(&spec);
         } else {
-            println!("{name} is declared: {}", spec.reference);
+            say!("{name} is declared: {}", spec.reference);
         }
         Ok(())
     }
@@ -92,35 +98,5 @@ impl Serve {
             ..spec
         };
         (self.name, spec)
-    }
-}
-
-/// Parser of a reference. A path becomes absolute, because hives run in other folders.
-fn parse_reference(text: &str) -> Result<ModelReference, String> {
-    if text.starts_with("mock:") || text.starts_with("hf:") {
-        return text.parse();
-    }
-    let path = text.strip_prefix("file:").unwrap_or(text);
-    let path = std::path::absolute(Path::new(path)).map_err(|error| error.to_string())?;
-    Ok(ModelReference::File(path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_becomes_an_absolute_reference() {
-        let ModelReference::File(path) = parse_reference("models/m.gguf").expect("a reference") else {
-            panic!("not a file")
-        };
-        assert!(path.is_absolute() && path.ends_with("models/m.gguf"), "{}", path.display());
-    }
-
-    #[test]
-    fn a_malformed_hub_reference_is_not_taken_for_a_path() {
-        let hub = parse_reference("hf:a/b/c.gguf").map(|reference| reference.to_string());
-        assert_eq!(hub, Ok("hf:a/b/c.gguf".to_owned()));
-        assert!(parse_reference("hf:a").is_err());
     }
 }

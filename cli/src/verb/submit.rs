@@ -3,7 +3,13 @@
 use clap::Args;
 use rbee_schema::ModelKind;
 
-use crate::{Context, error::CliError, output, prompt::PromptOptions, submission::submit};
+use crate::{
+    Context,
+    error::CliError,
+    output::{self, say},
+    prompt::PromptOptions,
+    submission::submit,
+};
 
 /// Options of `rbee submit`.
 #[derive(Debug, Args)]
@@ -21,7 +27,7 @@ impl Submit {
         if context.json {
             output::json(&serde_json::json!({ "job": job }));
         } else {
-            println!("{job}");
+            say!("{job}");
         }
         Ok(())
     }

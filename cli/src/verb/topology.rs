@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use rbee_nats::Plan;
 
-use crate::{Context, error::CliError};
+use crate::{Context, error::CliError, output};
 
 /// Options of `rbee topology`.
 #[derive(Debug, Args)]
@@ -25,7 +25,7 @@ impl Topology {
     pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
         let bus = context.bus("cli/topology").await?;
         let plan = Plan::compute(&bus).await?;
-        print!("{plan}");
+        output::print_or_end(format_args!("{plan}"));
         match self.action {
             Action::Plan => Ok(()),
             Action::Apply => Ok(plan.apply(&bus).await?),

@@ -6,6 +6,7 @@ pub mod bounds;
 pub mod fetch;
 pub mod lateness;
 pub mod listing;
+pub mod mend;
 pub mod ports;
 pub mod restart;
 pub mod rules;

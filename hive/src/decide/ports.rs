@@ -65,10 +65,16 @@ impl PortBook {
         self.revisions.insert(port, revision);
     }
 
-    /// Notes that another hive of this machine has leased the port, unless one of our workers has it.
-    pub fn leased_by(&mut self, port: u16, hive: HiveName) {
-        if !matches!(self.used.get(&port), Some(User::Ours(_))) {
-            self.used.insert(port, User::OtherHive(hive));
+    /// Notes that another hive of this machine has leased the port, unless one of our workers has it. Returns true unless that
+    /// was known.
+    pub fn leased_by(&mut self, port: u16, hive: HiveName) -> bool {
+        match self.used.get(&port) {
+            Some(User::OtherHive(known)) if *known == hive => false,
+            Some(User::Ours(_)) => true,
+            Some(User::OtherHive(_) | User::Foreign(_)) | None => {
+                self.used.insert(port, User::OtherHive(hive));
+                true
+            }
         }
     }
 
@@ -92,6 +98,14 @@ impl PortBook {
     /// True where the port is this worker's, or is being leased for it.
     pub fn is_of(&self, port: u16, worker: &WorkerName) -> bool {
         matches!(self.used.get(&port), Some(User::Ours(user)) if user == worker)
+    }
+
+    /// Worker of this hive that has the port, or is being started on it.
+    pub fn worker_of(&self, port: u16) -> Option<&WorkerName> {
+        match self.used.get(&port) {
+            Some(User::Ours(worker)) => Some(worker),
+            Some(User::OtherHive(_) | User::Foreign(_)) | None => None,
+        }
     }
 
     /// Number of ports that workers of this hive have.
@@ -199,7 +213,7 @@ mod tests {
                         prop_assert!(ours.insert(port), "port {} is given twice", port);
                     },
                     2 => if ours.remove(&port) { book.give_back(port, &worker("w")) },
-                    _ => book.leased_by(port, "other".parse().expect("a name")),
+                    _ => drop(book.leased_by(port, "other".parse().expect("a name"))),
                 }
                 prop_assert_eq!(book.in_use() as usize, ours.len());
             }

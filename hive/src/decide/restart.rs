@@ -127,8 +127,8 @@ impl History {
             Failure::new(
                 FailureCode::OutOfMemory,
                 format!(
-                    "the worker ran out of memory {} times with the same limit ({limit}): raise limits.memory, lower \
-                     context or slots, or place it on a larger machine; it is retried in {trial:?}",
+                    "the worker ran out of memory {} times with the same limit ({limit}): raise the model's --memory, or \
+                     lower its --context or --slots",
                     self.ooms
                 ),
             )
@@ -136,8 +136,7 @@ impl History {
             Failure::new(
                 FailureCode::CrashLoop,
                 format!(
-                    "the worker exited {} times within {:?} (last: {}; its last output: {last}); it is retried in {trial:?}, \
-                     or at once with `rbee reset WORKER`",
+                    "the worker exited {} times within {:?} (last: {}; its last output: {last})",
                     self.recent.len().max(self.trials as usize),
                     timers.loop_window,
                     exit.class,

@@ -27,12 +27,13 @@ rbee_schema::settings! {
         /// Time without a heartbeat after which a worker is killed. Its jobs wait that long, and a worker of a busy machine
         /// has time to recover.
         silent: Duration = 10 * SECOND,
-        /// Time with jobs and without a step of the engine after which a worker counts as hung. The slowest step of a large
-        /// model on a slow machine takes a few seconds.
+        /// A worker that has jobs and computes nothing for this long is killed, and its jobs continue on another worker. The
+        /// slowest step of a large model on a slow machine takes a few seconds.
         hang: Duration = 30 * SECOND,
         /// Interval of health checks over HTTP. After `health_failures` failures in a row a worker is killed.
         health: Duration = 5 * SECOND,
-        /// Time for a draining worker to finish its jobs. Most answers are complete within it; the others continue elsewhere.
+        /// Time that a worker has to finish its jobs when it drains, as before a restart. Most answers are complete within it;
+        /// the others continue on another worker.
         drain: Duration = 30 * SECOND,
         /// Time for a worker to finish its jobs whose model was withdrawn: no other worker would continue them. Longer answers
         /// than this lose their beginning by the age of the output.

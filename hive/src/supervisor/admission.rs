@@ -19,6 +19,7 @@ use crate::{
         admit::{Need, Room, admit},
         worker::Event,
     },
+    inventory::disk_free,
     ledger::Written,
     limits::WorkerCgroup,
     metrics, output,
@@ -64,7 +65,7 @@ impl Supervisor {
 
     /// Decides whether a worker may start, and reserves what it needs.
     fn admit(&mut self, name: &WorkerName, bytes: Option<u64>) -> Result<(), Failure> {
-        self.inspect_machine();
+        self.machine.inspect();
         let Some(managed) = self.workers.get(name) else { return Ok(()) };
         let mut spec = managed.worker.spec.clone();
         spec.limits = self.limits_of(managed);
@@ -91,8 +92,13 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Inspects the machine, and measures its disk for the next inspection in a task of its own.
     pub(super) fn inspect_machine(&mut self) {
-        self.machine.inspect(&self.hive.config.store.folder);
+        self.machine.inspect();
+        if self.machine.begin_to_measure_disk() {
+            let folder = self.hive.config.store.folder.clone();
+            self.tasks.spawn_blocking(move || Report::DiskMeasured(disk_free(&folder)));
+        }
     }
 
     /// Moves a process that has just begun into its cgroup, in a task of its own.

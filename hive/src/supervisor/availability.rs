@@ -17,7 +17,19 @@ pub(super) struct Availability {
     evacuation: Option<Evacuation>,
     /// Reason to end that came over the bus.
     end: Option<End>,
+    connection: Connection,
     health: watch::Sender<Health>,
+}
+
+/// State of the bus as it concerns the health of the hive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Connection {
+    /// The hive has not announced itself yet.
+    Recovering,
+    Away,
+    /// The connection stands, and what the hive publishes is not stored.
+    StoresNothing,
+    Online,
 }
 
 /// Deadline after which a draining hive drains the workers that the queen has not moved.
@@ -36,7 +48,8 @@ pub(super) enum End {
 
 impl Availability {
     pub(super) fn new(health: watch::Sender<Health>) -> Self {
-        Self { draining: false, has_leader: false, evacuation: None, end: None, health }
+        let connection = Connection::Recovering;
+        Self { draining: false, has_leader: false, evacuation: None, end: None, connection, health }
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -46,22 +59,39 @@ impl Availability {
     /// Refuses further workers from now on.
     pub(super) fn drain(&mut self) {
         self.draining = true;
-        self.health.send_replace(Health::Draining);
+        self.publish_health();
     }
 
     /// Takes workers again.
     pub(super) fn resume(&mut self) {
         self.draining = false;
         self.evacuation = None;
-        self.health.send_replace(Health::Online);
+        self.publish_health();
     }
 
-    /// Publishes the health that follows from the state of the connection.
-    pub(super) fn connection(&self, is_online: bool) {
-        self.health.send_replace(match (is_online, self.draining) {
-            (false, _) => Health::BusAway,
-            (true, true) => Health::Draining,
-            (true, false) => Health::Online,
+    /// Notes that the connection stands or is lost.
+    pub(super) fn connected(&mut self, is_online: bool) {
+        self.connection = if is_online { Connection::Online } else { Connection::Away };
+        self.publish_health();
+    }
+
+    /// Notes whether the bus stores what the hive publishes, while the connection stands.
+    pub(super) fn stores(&mut self, stores: bool) {
+        self.connection = match (self.connection, stores) {
+            (Connection::Online, false) => Connection::StoresNothing,
+            (Connection::StoresNothing, true) => Connection::Online,
+            _ => return,
+        };
+        self.publish_health();
+    }
+
+    fn publish_health(&self) {
+        self.health.send_replace(match (self.connection, self.draining) {
+            (Connection::Away, _) => Health::BusAway,
+            (Connection::StoresNothing, _) => Health::BusStoresNothing,
+            (Connection::Recovering | Connection::Online, true) => Health::Draining,
+            (Connection::Recovering, false) => Health::Recovering,
+            (Connection::Online, false) => Health::Online,
         });
     }
 

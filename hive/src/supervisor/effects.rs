@@ -163,7 +163,7 @@ impl Supervisor {
     }
 
     /// Writes the worker's record to the registry where it has changed.
-    fn publish_record(&mut self, name: &WorkerName) {
+    pub(super) fn publish_record(&mut self, name: &WorkerName) {
         let Some(managed) = self.workers.get_mut(name) else { return };
         let record = managed.record();
         if managed.published.as_ref() != Some(&record) {

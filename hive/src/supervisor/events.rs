@@ -55,16 +55,29 @@ impl Supervisor {
         let port = |key: &str| key.rsplit_once('.').and_then(|(_, port)| port.parse().ok());
         match entry {
             Entry::Set { key, document: lease, .. } => match port(&key) {
-                Some(port) if lease.hive != self.hive.config.name => self.ports.book.leased_by(port, lease.hive),
-                Some(port) if !self.ports.book.is_of(port, &lease.worker) => self.check_lease(key, port, lease),
+                Some(port) if lease.hive != self.hive.config.name => {
+                    // A renewal of a lease that was looked at before needs no further look.
+                    if self.ports.book.leased_by(port, lease.hive) {
+                        self.inspect_lease(port);
+                    }
+                }
+                Some(port) if !self.ports.book.is_of(port, &lease.worker) => self.inspect_lease(port),
                 Some(_) | None => {}
             },
             Entry::Removed(key) => {
                 if let Some(port) = port(&key) {
                     self.ports.book.released_by_other(port);
+                    if let Some(worker) = self.ports.book.worker_of(port).cloned() {
+                        self.claim_again(&worker);
+                    }
                 }
             }
-            Entry::Unreadable { .. } | Entry::Synced => {}
+            Entry::Unreadable { key, .. } => {
+                if let Some(port) = port(&key) {
+                    self.inspect_lease(port);
+                }
+            }
+            Entry::Synced => {}
         }
     }
 

@@ -5,7 +5,10 @@ use rbee_schema::{Event, Failure, FailureCode, FileRecord, HiveEvent, ModelRefer
 use tracing::{info, warn};
 
 use super::{hive::Hive, report::Report, state::Supervisor};
-use crate::{metrics, store::Progress};
+use crate::{
+    metrics,
+    store::{Progress, Store},
+};
 
 impl Supervisor {
     pub(super) fn fetch(&mut self, reference: ModelReference) {
@@ -66,21 +69,35 @@ impl Supervisor {
         }
     }
 
-    /// Makes the registry list exactly the model files that are in the store.
-    pub(super) async fn publish_files(&mut self) -> Result<(), BusError> {
-        let stored = self.store.list().await;
-        let registry = Registry::files(&self.hive.bus);
-        let prefix = format!("{}.", self.hive.config.name);
-        for (key, record) in registry.all().await? {
-            if key.starts_with(&prefix) && !stored.contains(&record) {
-                registry.remove(&key).await?;
+    /// Makes the registry list exactly the model files that are in the store, in a task of its own.
+    pub(super) fn register_files(&mut self) {
+        let (store, hive) = (self.store.clone(), self.hive.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = publish_files(&store, &hive).await {
+                warn!(%error, "failed to list the model files of this hive in the registry");
             }
-        }
-        for record in &stored {
-            self.hive.put_file_record(record);
-        }
-        Ok(())
+            Report::Done
+        });
     }
+}
+
+/// Makes the registry list exactly the model files that are in the store.
+pub(super) async fn publish_files(store: &Store, hive: &Hive) -> Result<(), BusError> {
+    let stored = store.list().await;
+    let registry = Registry::files(&hive.bus);
+    let prefix = format!("{}.", hive.config.name);
+    let registered = registry.all().await?;
+    for (key, record) in &registered {
+        if key.starts_with(&prefix) && !stored.contains(record) {
+            registry.remove(key).await?;
+        }
+    }
+    let is_registered = |record: &FileRecord| {
+        let key = hive.file_key(&record.reference);
+        registered.iter().any(|(found, listed)| *found == key && listed == record)
+    };
+    stored.iter().filter(|record| !is_registered(record)).for_each(|record| hive.put_file_record(record));
+    Ok(())
 }
 
 /// A function that publishes the progress of a fetch.

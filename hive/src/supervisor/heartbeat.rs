@@ -8,7 +8,7 @@ use super::state::Supervisor;
 use crate::{metrics, notify};
 
 impl Supervisor {
-    pub(super) fn announce(&self) {
+    pub(super) fn announce(&mut self) {
         let config = &self.hive.config;
         let (first_port, last_port) = (*config.ports.start(), *config.ports.end());
         let epoch = self.hive.epoch;
@@ -17,7 +17,7 @@ impl Supervisor {
         // The key comes after the event: a reader of the key finds the events complete.
         self.publish_presence();
         info!(hive = %config.name, epoch, first_port, last_port, "the hive takes commands");
-        self.availability.connection(true);
+        self.availability.connected(true);
         notify::ready(&self.status());
     }
 
@@ -67,6 +67,8 @@ impl Supervisor {
         metrics::workers(self.workers.phases());
         metrics::ports(ports.in_use(), ports.total());
         metrics::late(late);
+        metrics::lost_messages(self.hive.bus.lost_messages());
+        self.availability.stores(self.hive.bus.storage_problem().is_none());
         if !is_online {
             return;
         }

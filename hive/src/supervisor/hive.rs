@@ -8,6 +8,7 @@ use rbee_schema::{
 use crate::{config::HiveConfig, store::digest_of};
 
 /// Configuration and bus handles of one run of the hive. Nothing here changes after the start.
+#[derive(Clone)]
 pub(super) struct Hive {
     pub(super) config: HiveConfig,
     /// Run number of the hive, one higher than that of its last run.
@@ -50,11 +51,17 @@ impl Hive {
         PortLease { hive: self.config.name.clone(), hive_epoch: self.epoch, worker: worker.clone() }
     }
 
-    fn worker_key(&self, worker: &WorkerName) -> String {
+    /// Worker in a key of the registry of workers, if it is one of this hive.
+    pub(super) fn worker_of_key(&self, key: &str) -> Option<WorkerName> {
+        let (hive, worker) = key.split_once('.')?;
+        (hive == self.config.name.as_str()).then(|| worker.parse().ok())?
+    }
+
+    pub(super) fn worker_key(&self, worker: &WorkerName) -> String {
         format!("{}.{worker}", self.config.name)
     }
 
-    fn file_key(&self, reference: &ModelReference) -> String {
+    pub(super) fn file_key(&self, reference: &ModelReference) -> String {
         format!("{}.{}", self.config.name, digest_of(reference))
     }
 }

@@ -1,15 +1,15 @@
 //! Leases of ports: released after an exit, renewed while a worker runs, adopted after a restart, reclaimed when they leaked.
 
-use rbee_nats::{BusError, ClaimError, PortClaim, Registry};
+use rbee_nats::{BusError, ClaimError, FoundLease, PortClaim, Registry};
 use rbee_schema::{PortEvent, PortLease, WorkerName};
 use tracing::warn;
 
 use super::{
-    managed::RunningProcess,
+    managed::ManagedWorker,
     report::{PortUse, Release, Report},
     state::Supervisor,
 };
-use crate::metrics;
+use crate::{decide::mend::reason_to_remove, metrics};
 
 impl Supervisor {
     /// Releases the lease of a worker whose process has ended.
@@ -50,15 +50,40 @@ impl Supervisor {
         }
     }
 
-    /// Reads a lease of this hive that no worker has: the notice of it may be older than its release.
-    pub(super) fn check_lease(&mut self, key: String, port: u16, lease: PortLease) {
-        let leases = Registry::ports(&self.hive.bus);
+    /// Looks at a lease that may belong to nobody: the notice of it may be older than its release.
+    pub(super) fn inspect_lease(&mut self, port: u16) {
+        let leases = self.ports.leases.clone();
         self.tasks.spawn(async move {
-            match leases.get(&key).await {
-                Ok(Some(found)) if found == lease => Report::LeaseFound { port, lease },
-                Ok(_) => Report::Done,
+            match leases.inspect(port).await {
+                Ok(Some(found)) => Report::LeaseFound { port, found },
+                Ok(None) => Report::Done,
                 Err(error) => {
-                    warn!(port, %error, "failed to read a lease that may have leaked; it will expire");
+                    warn!(port, %error, "failed to read a lease that may belong to nobody; the next comparison reads it again");
+                    Report::Done
+                }
+            }
+        });
+    }
+
+    /// Removes a lease from the registry if it belongs to nobody.
+    pub(super) fn lease_found(&mut self, port: u16, found: FoundLease) {
+        let FoundLease { lease, revision, expires } = found;
+        let is_ours = lease.as_ref().is_some_and(|lease| self.ports.book.is_of(port, &lease.worker));
+        let Some(why) = reason_to_remove(lease.as_ref(), expires, &self.hive.config.name, is_ours) else { return };
+        let worker = lease.map_or_else(|| WorkerName::from_lossy("unknown"), |lease| lease.worker);
+        self.publish_reclaimed(port, &worker, why);
+        let leases = self.ports.leases.clone();
+        self.tasks.spawn(async move {
+            match leases.clear(port, revision).await {
+                Ok(Some(revision)) => Report::LeaseReleased(Release {
+                    port,
+                    worker,
+                    revision: Some(revision),
+                    port_use: PortUse::Unchanged,
+                }),
+                Ok(None) => Report::Done,
+                Err(error) => {
+                    warn!(port, %error, "failed to remove a lease that belongs to nobody; the next comparison finds it again");
                     Report::Done
                 }
             }
@@ -66,45 +91,50 @@ impl Supervisor {
     }
 
     /// Releases a leaked lease: one of this hive that no worker has.
-    pub(super) fn reclaim(&mut self, port: u16, lease: PortLease) {
-        self.publish_reclaimed(port, &lease.worker);
+    fn reclaim(&mut self, port: u16, lease: PortLease) {
+        self.publish_reclaimed(port, &lease.worker, "no worker of that name has it".to_owned());
         self.release_lease(PortClaim { port, revision: 0 }, lease, PortUse::Unchanged);
     }
 
-    pub(super) fn publish_reclaimed(&self, port: u16, worker: &WorkerName) {
-        warn!(port, %worker, "a lease of this hive belongs to no worker; releasing it");
+    fn publish_reclaimed(&self, port: u16, worker: &WorkerName, why: String) {
+        warn!(port, %worker, why, "a lease belongs to nobody; removing it");
         let in_use = self.ports.book.in_use();
-        let why = "no worker of that name has it".to_owned();
         metrics::port_reclaimed();
         self.hive.publish_port(port, PortEvent::Reclaimed { worker: worker.clone(), in_use, why });
     }
 
     pub(super) fn renew_leases(&mut self) {
-        let claim = |run: &RunningProcess| run.claim;
-        let held: Vec<_> = self
-            .workers
-            .values()
-            .filter_map(|managed| Some((managed.run.as_ref().and_then(claim)?, managed.lease.clone())))
-            .collect();
+        // A claim that was lost, because another hive had the lease, is tried again.
+        let claim = |managed: &ManagedWorker| {
+            let (run, port) = (managed.run.as_ref()?, managed.worker.record().port?);
+            Some(run.claim.unwrap_or(PortClaim { port, revision: 0 }))
+        };
+        let held: Vec<_> =
+            self.workers.values().filter_map(|managed| Some((claim(managed)?, managed.lease.clone()))).collect();
         for (claim, lease) in held {
-            let leases = self.ports.leases.clone();
-            self.tasks.spawn(async move {
-                match leases.renew(claim, &lease).await {
-                    Ok(claim) => Report::LeaseRenewed(lease, claim),
-                    Err(error) => {
-                        warn!(port = claim.port, worker = %lease.worker, %error, "failed to renew a lease");
-                        Report::Done
-                    }
-                }
-            });
+            self.renew_lease(claim, lease);
         }
     }
 
+    /// Renews the lease of a worker in a task of its own.
+    pub(super) fn renew_lease(&mut self, claim: PortClaim, lease: PortLease) {
+        let leases = self.ports.leases.clone();
+        self.tasks.spawn(async move {
+            match leases.renew(claim, &lease).await {
+                Ok(claim) => Report::LeaseRenewed(lease, claim),
+                Err(error) => {
+                    warn!(port = claim.port, worker = %lease.worker, %error, "failed to renew a lease");
+                    Report::Done
+                }
+            }
+        });
+    }
+
     pub(super) fn lease_renewed(&mut self, lease: PortLease, renewed: PortClaim) {
-        let run = self.workers.get_mut(&lease.worker).and_then(|managed| managed.run.as_mut());
-        let held = run.and_then(|run| run.claim.as_mut());
-        match held.filter(|held| held.port == renewed.port) {
-            Some(held) if held.revision < renewed.revision => *held = renewed,
+        let managed = self.workers.get_mut(&lease.worker);
+        let run = managed.filter(|managed| managed.worker.record().port == Some(renewed.port));
+        match run.and_then(|managed| managed.run.as_mut()) {
+            Some(run) if run.claim.is_none_or(|held| held.revision < renewed.revision) => run.claim = Some(renewed),
             Some(_) => {}
             // It was released meanwhile, and the renewal has claimed it again.
             None => self.reclaim(renewed.port, lease),
@@ -134,7 +164,7 @@ impl Supervisor {
             let port = key.strip_prefix(&format!("{}.", self.hive.config.host)).and_then(|port| port.parse().ok());
             let Some(port) = port else { continue };
             if lease.hive == self.hive.config.name && !self.ports.book.is_of(port, &lease.worker) {
-                self.publish_reclaimed(port, &lease.worker);
+                self.publish_reclaimed(port, &lease.worker, "no worker of that name has it".to_owned());
                 let revision = self.ports.release(PortClaim { port, revision: 0 }, lease).await;
                 released += u32::from(revision.is_some());
             }

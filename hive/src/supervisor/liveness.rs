@@ -70,9 +70,10 @@ impl Supervisor {
     /// Handles the loss and the return of the connection. Without it the hive keeps its workers, and queues its events.
     pub(super) fn connection_changed(&mut self, is_online: bool) {
         metrics::bus_online(is_online);
-        self.availability.connection(is_online);
+        self.availability.connected(is_online);
         if is_online {
             self.excuse_workers("the bus was away");
+            self.compare_with_registries();
         }
     }
 

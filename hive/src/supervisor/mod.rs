@@ -21,6 +21,7 @@ mod leases;
 mod liveness;
 mod machine;
 mod managed;
+mod mending;
 mod ports;
 mod recover;
 mod report;

@@ -2,10 +2,13 @@
 
 use std::io;
 
-use rbee_nats::PortClaim;
+use rbee_nats::{FoundLease, PortClaim};
 use rbee_schema::{Failure, FileRecord, ModelReference, PortLease, WorkerName};
 
-use crate::{decide::worker::ProcessExit, launch::Launched};
+use crate::{
+    decide::{mend::Registered, worker::ProcessExit},
+    launch::Launched,
+};
 
 /// Result of a task.
 pub(super) enum Report {
@@ -31,17 +34,23 @@ pub(super) enum Report {
     },
     LeaseReleased(Release),
     LeaseRenewed(PortLease, PortClaim),
-    /// A lease of this hive that no worker seemed to have is still in the registry.
+    /// Content of the key of a port that seemed to belong to nobody.
     LeaseFound {
         port: u16,
-        lease: PortLease,
+        found: FoundLease,
     },
+    /// A record that names no worker of this hive is in the registry.
+    RecordFound(WorkerName),
+    /// Leases of this machine and records of this hive.
+    Registered(Registered),
     /// The limits of a process could not be set.
     NotLimited {
         worker: WorkerName,
         pid: u32,
         error: io::Error,
     },
+    /// Free space on the disk of the model files.
+    DiskMeasured(io::Result<u64>),
     Health {
         worker: WorkerName,
         epoch: u64,

@@ -19,12 +19,11 @@ impl Supervisor {
             Report::Exited { worker, epoch, exit } => self.exited(&worker, epoch, exit),
             Report::LeaseReleased(release) => self.lease_released(release),
             Report::LeaseRenewed(lease, claim) => self.lease_renewed(lease, claim),
-            Report::LeaseFound { port, lease } => {
-                if !self.ports.book.is_of(port, &lease.worker) {
-                    self.reclaim(port, lease);
-                }
-            }
+            Report::LeaseFound { port, found } => self.lease_found(port, found),
+            Report::RecordFound(worker) => self.record_found(&worker),
+            Report::Registered(registered) => self.mend(&registered),
             Report::NotLimited { worker, pid, error } => self.not_limited(&worker, pid, &error),
+            Report::DiskMeasured(measured) => self.machine.disk_measured(measured),
             Report::Health { worker, epoch, healthy } => self.health_checked(&worker, epoch, healthy),
             Report::Done => {}
         }

@@ -1,6 +1,6 @@
 //! The owner task: builds its state, recovers, and handles one message after the other until the hive ends.
 
-use std::time::Instant;
+use std::{io, time::Instant};
 
 use futures::StreamExt as _;
 use rbee_nats::{Bus, Entry, Outbox, PortLeases, Registry};
@@ -8,12 +8,13 @@ use rbee_schema::{HiveEvent, HiveRecord, LeaderRecord, Protocol, StopMode};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
 };
 
 use super::{
     availability::{Availability, End},
     condition::Condition,
+    files::publish_files,
     hive::Hive,
     machine::Machine,
     ports::Ports,
@@ -27,6 +28,7 @@ use crate::{
     config::{HiveConfig, HiveError},
     decide::{agreement::disagreement, lateness, ports::PortBook, worker::Event},
     http::Health,
+    inventory::disk_free,
     ledger::{Ledger, LedgerWriter},
     limits::Enforcer,
     notify, output, stop_request,
@@ -79,9 +81,12 @@ pub async fn run(
     let events = supervisor.hive.bus.subscribe(subjects.worker_events_of(&name)).await?;
     let heartbeats = supervisor.hive.bus.subscribe(subjects.worker_heartbeats_of(&name)).await?;
     // Recovered before any command is received.
+    let folder = supervisor.hive.config.store.folder.clone();
+    let measured = spawn_blocking(move || disk_free(&folder)).await;
+    supervisor.machine.disk_measured(measured.unwrap_or_else(|panicked| Err(io::Error::other(panicked))));
     supervisor.inspect_machine();
     supervisor.recover(entries).await?;
-    supervisor.publish_files().await?;
+    publish_files(&supervisor.store, &supervisor.hive).await?;
     supervisor.serve(events, heartbeats, stop).await
 }
 
@@ -95,6 +100,8 @@ impl Supervisor {
         let (name, bus) = (self.hive.config.name.clone(), self.hive.bus.clone());
         let (mut leases, _leases) =
             watches::entries(Registry::ports(&bus).watch(&format!("{}.*", self.hive.config.host)).await?);
+        let (mut records, _records) = watches::entries(Registry::workers(&bus).watch(&format!("{name}.*")).await?);
+        let (mut files, _files) = watches::entries(Registry::files(&bus).watch(&format!("{name}.*")).await?);
         let (mut own_key, _own_key) = watches::entries(Registry::hives(&bus).watch(name.as_str()).await?);
         let (mut leader, _leader) = self.meet_leader().await?;
         let (mut commands, _commands) = watches::commands(&bus, &name).await?;
@@ -124,6 +131,8 @@ impl Supervisor {
                     None => return Err(HiveError::Closed),
                 },
                 Some(entry) = leases.recv() => self.handle_lease(entry?),
+                Some(entry) = records.recv() => self.handle_worker_record(entry?),
+                Some(entry) = files.recv() => self.handle_file_record(&entry?),
                 Some(entry) = own_key.recv() => self.handle_own_key(entry?),
                 // Before the deadlines: while the bus was away, missing heartbeats meant nothing.
                 changed = online.changed() => if changed.is_ok() {
@@ -200,6 +209,7 @@ impl Supervisor {
     /// Renews the leases of ports, and rotates large logs.
     fn renew(&mut self) {
         self.renew_leases();
+        self.compare_with_registries();
         let workers = self.workers.keys().map(|worker| output::log_file(&self.hive.config.data, worker));
         let logs: Vec<_> = workers.chain([self.ledger.own_log()]).collect();
         let limit = self.hive.config.rules.bounds.log_size;

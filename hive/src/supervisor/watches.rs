@@ -41,7 +41,8 @@ pub(super) fn entries<T: DeserializeOwned + Send + 'static>(
 
 /// Receives the commands of a hive in a task of its own.
 pub(super) async fn commands(bus: &Bus, hive: &HiveName) -> Result<Reader<Result<IssuedCommand, Failure>>, BusError> {
-    let mut commands = CommandQueue::open(bus, hive).await?;
+    let (bus, hive) = (bus.clone(), hive.clone());
+    let mut commands = CommandQueue::open(&bus, &hive).await?;
     let (sender, receiver) = mpsc::channel(COMMANDS);
     let receiving = tokio::spawn(async move {
         loop {
@@ -52,6 +53,10 @@ pub(super) async fn commands(bus: &Bus, hive: &HiveName) -> Result<Reader<Result
                     warn!(%error, "failed to receive commands; retrying");
                     // Timer: pause before the next attempt to receive commands.
                     sleep(PAUSE).await;
+                    // The queue may have been deleted: opening it makes it again.
+                    if let Ok(opened) = CommandQueue::open(&bus, &hive).await {
+                        commands = opened;
+                    }
                     Ok(())
                 }
             };

@@ -33,6 +33,7 @@ pub(super) fn status(context: &Context<'_>) -> Status {
         workers_starting: workers(|phase| phase < WorkerPhase::Ready),
         jobs_running: count(fleet.workers().values().map(|worker| worker.jobs.len()).sum()),
         jobs_queued: fleet.queues().values().map(Queue::waiting).sum(),
+        storage_problem: context.bus.storage_problem(),
     }
 }
 
@@ -53,7 +54,15 @@ pub(super) fn model_document(fleet: &Fleet, name: &ModelName) -> Option<Model> {
         starting: workers(|phase| phase < WorkerPhase::Ready || phase == WorkerPhase::Backoff),
         jobs_running: u32::try_from(fleet.running(name)).unwrap_or(u32::MAX),
         jobs_queued: fleet.waiting(name),
+        failure: failure(fleet, name).cloned(),
     })
+}
+
+/// Failure of a worker of the model, or for which none is started.
+fn failure<'a>(fleet: &'a Fleet, model: &ModelName) -> Option<&'a Failure> {
+    let mut workers = fleet.workers_for(model);
+    let of_worker = workers.find_map(|(_, worker)| worker.record.failure.as_ref());
+    of_worker.or_else(|| fleet.backoffs().failure_of(model))
 }
 
 /// The failure for a model that is not declared, which lists those that are.

@@ -27,7 +27,9 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use rbee_nats::{Api, ApiRequest, Bus, BusError, IssuedCommand, JobFinder, Outbox, QueueCount, StoredCancel};
+use rbee_nats::{
+    Api, ApiRequest, Bus, BusError, BusLimits, IssuedCommand, JobFinder, Outbox, QueueCount, StoredCancel, retried,
+};
 use rbee_schema::{Event as BusEvent, ModelName, QueenEvent, QueenName};
 use tokio::{
     sync::watch,
@@ -51,6 +53,7 @@ use crate::{
     },
     leader,
     open_answers::OpenAnswers,
+    streams,
 };
 
 /// Heartbeats handled in a row before another input is handled, if there is one.
@@ -65,6 +68,8 @@ pub struct QueenConfig {
     pub timers: Timers,
     /// Limits.
     pub limits: QueenLimits,
+    /// Limits of streams that the queen makes again.
+    pub bus_limits: BusLimits,
 }
 
 /// Reason why a queen cannot run.
@@ -146,16 +151,19 @@ pub async fn run(config: QueenConfig, bus: Bus, stop: CancellationToken) -> Resu
         paused_until: Instant::now(),
         stop_reason: None,
     };
-    controller.run(stop).await
+    controller.run(config.bus_limits, stop).await
 }
 
 impl Controller {
-    async fn run(mut self, stop: CancellationToken) -> Result<(), QueenError> {
-        let mut messages = Messages::subscribe(&self.bus).await?;
+    async fn run(mut self, bus_limits: BusLimits, stop: CancellationToken) -> Result<(), QueenError> {
+        let bus = self.bus.clone();
+        let mut messages = retried(&bus, || Messages::subscribe(&bus)).await?;
         self.recover_commands().await?;
-        let mut api = Some(Api::start(&self.bus, &self.name, env!("CARGO_PKG_VERSION")).await?);
-        let mut registries = Registries::watch(&self.bus).await?;
+        let mut api = Some(retried(&bus, || Api::start(&bus, &self.name, env!("CARGO_PKG_VERSION"))).await?);
+        let mut registries = retried(&bus, || Registries::watch(&bus)).await?;
         let (leadership_sender, mut leadership) = watch::channel(self.leading.leadership.clone());
+        let streams = streams::keep(self.bus.clone(), bus_limits, leadership.clone());
+        let _streams = AbortOnDropHandle::new(tokio::spawn(streams));
         let stop_campaign = CancellationToken::new();
         let (bus, name, timers) = (self.bus.clone(), self.name.clone(), self.fleet.timers().clone());
         let campaign = leader::campaign(bus, name, timers, leadership_sender, stop_campaign.clone());

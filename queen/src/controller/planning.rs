@@ -55,6 +55,7 @@ impl Controller {
                 self.return_to_queue(worker, jobs);
             }
             metrics::fleet(&self.fleet);
+            metrics::lost_messages(self.bus.lost_messages());
         }
         let plan = plan(&self.fleet, scope, now);
         if !plan.actions.is_empty() {

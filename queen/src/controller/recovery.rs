@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use rbee_nats::{Bus, BusError, EventRecord, Subject, recent_events};
+use rbee_nats::{Bus, BusError, EventRecord, Subject, recent_events, retried};
 use rbee_schema::{ModelName, QueenEvent};
 
 use super::Controller;
@@ -19,11 +19,15 @@ struct CommandedSpawn {
 impl Controller {
     /// Reads the spawns that were commanded recently, so that they are not commanded again.
     pub(super) async fn recover_commands(&mut self) -> Result<(), BusError> {
-        for CommandedSpawn { worker, model, age } in recent_spawns(&self.bus, self.fleet.timers().order).await? {
+        for CommandedSpawn { worker, model, age } in self.recent_spawns().await? {
             let now = Instant::now();
             self.fleet.spawn_commanded(worker, model, now.checked_sub(age).unwrap_or(now));
         }
         Ok(())
+    }
+
+    async fn recent_spawns(&self) -> Result<Vec<CommandedSpawn>, BusError> {
+        retried(&self.bus, || recent_spawns(&self.bus, self.fleet.timers().order)).await
     }
 }
 

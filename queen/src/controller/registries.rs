@@ -49,7 +49,7 @@ impl Controller {
             }
             Entry::Removed(key) => {
                 let Some(worker) = worker_key(&key) else { return };
-                let effects = self.fleet.worker_removed(&worker);
+                let effects = self.fleet.worker_record_removed(&worker, Instant::now());
                 self.apply(effects);
                 self.jobs_returned(&worker);
             }

@@ -67,6 +67,14 @@ impl Backoffs {
         self.placements.retain(|(at, _), backoff| at != hive || !backoff.needs_room());
     }
 
+    /// Failure for which a model is not started on some hive, or on any.
+    pub fn failure_of(&self, model: &ModelName) -> Option<&Failure> {
+        self.models.get(model).or_else(|| {
+            let mut placements = self.placements.iter();
+            placements.find(|((_, blocked), _)| blocked == model).map(|(_, backoff)| &backoff.failure)
+        })
+    }
+
     /// Ends all backoffs of a hive, because it left or restarted.
     pub fn forget_hive(&mut self, hive: &HiveName) {
         self.placements.retain(|(at, _), _| at != hive);

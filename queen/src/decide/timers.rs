@@ -46,8 +46,8 @@ rbee_schema::settings! {
         answer: Duration = SECOND / 4,
         /// Delay from an event to its seal, so that one seal covers many events.
         seal: Duration = SECOND,
-        /// Longest time without output of a job over HTTP or by request. A large model loads for minutes, and a queue may be
-        /// long.
+        /// A client over HTTP, or of `rbee.api`, gets an error when its job has no output for this long. A large model loads for
+        /// minutes, and a queue may be long.
         patience: Duration = 10 * MINUTE,
         /// Interval of keep-alive comments in an HTTP stream without output, so that no proxy closes it.
         keep_alive: Duration = 15 * SECOND,

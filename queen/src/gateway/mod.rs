@@ -85,13 +85,14 @@ pub async fn serve(
     served
 }
 
-/// 200 while the bus is connected, else 503.
-async fn health(State(Service { bus, .. }): State<Service>) -> (StatusCode, &'static str) {
-    if *bus.online().borrow() {
-        (StatusCode::OK, "ok\n")
+/// 200 while the bus is connected and stores what the queen publishes, else 503.
+async fn health(State(Service { bus, .. }): State<Service>) -> (StatusCode, String) {
+    let problem = if *bus.online().borrow() {
+        bus.storage_problem().map(|problem| format!("the bus stores nothing: {problem}\n"))
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the bus is not connected\n")
-    }
+        Some("the bus is not connected\n".to_owned())
+    };
+    problem.map_or_else(|| (StatusCode::OK, "ok\n".to_owned()), |problem| (StatusCode::SERVICE_UNAVAILABLE, problem))
 }
 
 async fn models(State(Service { bus, .. }): State<Service>) -> Response {

@@ -24,7 +24,28 @@ pub(super) fn refuse(failure: &Failure) -> Response {
 pub(super) fn error_body(failure: &Failure) -> ErrorBody {
     let is_clients = status(failure.code).is_client_error();
     let kind = if is_clients { ErrorType::InvalidRequestError } else { ErrorType::ServerError };
-    ErrorBody::new(failure.message.clone(), kind, Some(failure.code))
+    ErrorBody::new(public_message(failure), kind, Some(failure.code))
+}
+
+/// Message for a client. What hives and workers report names machines, files and their output, which are for the operator.
+fn public_message(failure: &Failure) -> String {
+    match failure.code {
+        FailureCode::InvalidJson
+        | FailureCode::InvalidRequest
+        | FailureCode::BodyTooLarge
+        | FailureCode::UnknownModel
+        | FailureCode::UnknownJob
+        | FailureCode::UnknownWorker
+        | FailureCode::ContextExceeded
+        | FailureCode::Cancelled
+        | FailureCode::TriedTooOften
+        | FailureCode::QueueFull
+        | FailureCode::StaleCommand
+        | FailureCode::TimedOut
+        | FailureCode::Internal => failure.message.clone(),
+        _ => "the model cannot run at present; `rbee doctor` and `rbee explain MODEL` show its operator the cause"
+            .to_owned(),
+    }
 }
 
 /// The reply to a body that is larger than a job may be; `what` must become shorter.
@@ -53,4 +74,23 @@ fn status(code: FailureCode) -> StatusCode {
 fn retry_after(failure: &Failure) -> Option<[(HeaderName, String); 1]> {
     let is_temporary = matches!(status(failure.code), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     (failure.retryable && is_temporary).then(|| [(RETRY_AFTER, REPEAT_AFTER.as_secs().to_string())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_read_nothing_about_workers_and_machines() {
+        let message = "the worker exited 5 times: thread 'main' panicked at /home/someone/main.rs";
+        let body = |code| serde_json::to_string(&error_body(&Failure::new(code, message))).expect("JSON");
+        for code in [FailureCode::CrashLoop, FailureCode::OutOfMemory, FailureCode::ModelMissing] {
+            let body = body(code);
+            assert!(!body.contains("someone") && body.contains(code.as_str()), "{body}");
+        }
+        assert!(
+            body(FailureCode::InvalidRequest).contains("someone"),
+            "what is wrong with a request is for its client"
+        );
+    }
 }

@@ -7,6 +7,7 @@ mod connect;
 mod events;
 mod jobs;
 mod leader;
+mod outbox;
 mod output;
 mod output_limits;
 mod ports;

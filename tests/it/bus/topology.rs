@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, RetentionPolicy};
-use rbee_nats::{Bus, BusLimits, Change, Namespace, Plan, PlanError, Topology};
+use rbee_nats::{Bus, BusLimits, Change, ExistingStreams, Namespace, Plan, PlanError, Topology, prepare_streams};
 use rbee_schema::FailureCode;
 use rbee_tests::nats::NatsServer;
 
@@ -158,4 +158,52 @@ async fn topology_survives_a_server_restart() {
     server.restart().await;
     let bus = server.connect("rbee").await;
     assert_eq!(plan(&bus).await, Plan::default());
+}
+
+#[tokio::test]
+async fn limits_of_a_queen_apply_whoever_makes_the_streams_first() {
+    let server = NatsServer::start().await;
+    let limits: BusLimits = "queued=7,output_size=64MiB,events_size=1MiB,dead_size=1MiB".parse().expect("limits");
+    for round in 0..5 {
+        let namespace = format!("round{round}");
+        let (queen, hive) = (server.connect(&namespace).await, server.connect(&namespace).await);
+        let defaults: BusLimits = "output_size=32MiB,events_size=1MiB,dead_size=1MiB".parse().expect("limits");
+        let prepared = futures::join!(
+            prepare_streams(&queen, &limits, ExistingStreams::SetLimits),
+            prepare_streams(&hive, &defaults, ExistingStreams::KeepLimits),
+        );
+        prepared.0.expect("the queen prepares the server");
+        prepared.1.expect("the hive prepares the server");
+        assert_eq!(config(&queen, &format!("{namespace}_jobs")).await.max_messages_per_subject, 7, "{namespace}");
+        assert_eq!(config(&queen, &format!("{namespace}_output")).await.max_bytes, 64 << 20, "{namespace}");
+    }
+}
+
+#[tokio::test]
+async fn sizes_for_which_the_server_has_no_room_are_reduced() {
+    let server = NatsServer::start().await;
+    let bus = server.connect("rbee").await;
+    let limits: BusLimits = "output_size=1000000GiB,events_size=100000GiB,dead_size=3MiB".parse().expect("limits");
+    let reduced = prepare_streams(&bus, &limits, ExistingStreams::SetLimits).await.expect("prepared");
+    assert!(reduced.output_size < limits.output_size && reduced.events_size < limits.events_size, "{reduced}");
+    let size = config(&bus, "rbee_output").await.max_bytes;
+    assert_eq!(u64::try_from(size).ok(), Some(reduced.output_size.bytes()));
+    // The room that is left takes the same again.
+    let stream = Config { name: "other".to_owned(), max_bytes: size, ..Config::default() };
+    bus.jetstream().create_stream(stream).await.expect("there is room");
+}
+
+#[tokio::test]
+async fn stream_that_is_made_again_continues_with_higher_sequences() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let store = async || {
+        let sent = bus.jetstream().publish("rbee.evt.hive.h.resumed", "{}".into()).await.expect("sent");
+        sent.await.expect("stored").sequence
+    };
+    let before = [store().await, store().await];
+    bus.jetstream().delete_stream("rbee_events").await.expect("deleted");
+    plan(&bus).await.apply(&bus).await.expect("made again");
+    assert_eq!(before[1], before[0] + 1);
+    assert!(store().await > before[1]);
 }

@@ -79,6 +79,126 @@ async fn interrupted_run_cancels_its_job() {
     eventually("no job runs", PATIENCE, async || fleet.workers().await.iter().all(|w| w.jobs.is_empty())).await;
 }
 
+/// Starts `rbee run` with a long answer and waits until its job runs.
+async fn long_run(fleet: &Fleet, arguments: &[&str], output: Stdio) -> std::process::Child {
+    let run = fleet
+        .command()
+        .args(["run", "m", "mock: tokens=20000", "--max-tokens", "20000"])
+        .args(arguments)
+        .stdout(output)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("rbee starts");
+    eventually("the job runs", PATIENCE, async || fleet.workers().await.iter().any(|w| !w.jobs.is_empty())).await;
+    run
+}
+
+/// Waits until a client has ended and no job runs. Returns how the client ended.
+async fn ended_without_job(fleet: &Fleet, run: std::process::Child) -> std::process::Output {
+    let ended = tokio::task::spawn_blocking(move || run.wait_with_output()).await.expect("no panic").expect("it ends");
+    eventually("no job runs", PATIENCE, async || fleet.workers().await.iter().all(|w| w.jobs.is_empty())).await;
+    ended
+}
+
+#[tokio::test]
+async fn run_that_a_signal_ends_cancels_its_job_unless_detached() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "interval=5ms,context=100000", 1, 1).await;
+    fleet.ready(1).await;
+    for signal_name in ["TERM", "HUP"] {
+        let run = long_run(&fleet, &[], Stdio::null()).await;
+        signal(run.id(), signal_name);
+        let ended = ended_without_job(&fleet, run).await;
+        assert_eq!(ended.status.code(), Some(130), "{signal_name}: {}", stderr(&ended));
+    }
+    let detached = long_run(&fleet, &["--detach", "--id", "kept"], Stdio::null()).await;
+    signal(detached.id(), "TERM");
+    let ended = detached.wait_with_output().expect("it ends");
+    assert!(stderr(&ended).contains("`rbee attach kept`"), "{}", stderr(&ended));
+    assert!(fleet.workers().await.iter().any(|worker| !worker.jobs.is_empty()), "its job runs on");
+}
+
+#[tokio::test]
+async fn run_without_a_reader_ends_quietly_and_cancels_its_job() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "interval=5ms,context=100000", 1, 1).await;
+    fleet.ready(1).await;
+    let mut run = long_run(&fleet, &[], Stdio::piped()).await;
+    drop(run.stdout.take());
+    let ended = ended_without_job(&fleet, run).await;
+    assert_eq!((ended.status.code(), stderr(&ended)), (Some(0), String::new()));
+
+    let full = || File::options().write(true).open("/dev/full").expect("Linux has it");
+    let run = long_run(&fleet, &[], full().into()).await;
+    let ended = ended_without_job(&fleet, run).await;
+    assert_eq!(ended.status.code(), Some(1), "{}", stderr(&ended));
+    assert!(stderr(&ended).contains("failed to write to standard output"), "{}", stderr(&ended));
+    for arguments in [&["models"][..], &["models", "--json"], &["config", "example"]] {
+        let ended = fleet.command().args(arguments).stdout(full()).output().expect("rbee runs");
+        assert_eq!(ended.status.code(), Some(1), "{arguments:?}: {}", stderr(&ended));
+    }
+}
+
+#[tokio::test]
+async fn run_says_where_its_job_waits() {
+    let mut fleet = Fleet::bare().await;
+    fleet.queen().await;
+    fleet.serve_mock("m", "tokens=1", 0, 1).await;
+    fleet.declared(&["m"]).await;
+    let waiting = fleet.rbee(&["run", "m", "Hi", "--verbose", "--patience", "4s"]).await;
+    assert!(stderr(&waiting).contains("waiting for a worker of m"), "{}", stderr(&waiting));
+    let silent = fleet.rbee(&["run", "m", "Hi", "--patience", "3s"]).await;
+    assert!(!stderr(&silent).contains("waiting"), "{}", stderr(&silent));
+}
+
+#[tokio::test]
+async fn client_without_a_permission_ends_at_once_and_names_the_subject() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let port = Port::take();
+    let config = folder.path().join("nats.conf");
+    let text = format!(
+        "listen: \"127.0.0.1:{}\"\njetstream {{ store_dir: \"{}\" }}\nauthorization {{ users: [\n  \
+         {{ user: all, password: p }}\n  {{ user: reader, password: p, permissions: {{ publish: {{ deny: \
+         [\"rbee.>\", \"$KV.>\"] }} }} }}\n] }}\n",
+        port.number(),
+        folder.path().join("js").display()
+    );
+    std::fs::write(&config, text).expect("written");
+    let mut server = std::process::Command::new(nats_server())
+        .arg("--config")
+        .arg(&config)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the server starts");
+    let rbee = |user: &str, arguments: &[&str]| {
+        let mut command = std::process::Command::new(program("rbee"));
+        without_configuration(&mut command).args(arguments);
+        command.env("RBEE_NATS", format!("nats://{user}:p@127.0.0.1:{}", port.number()));
+        command.output().expect("rbee runs")
+    };
+    eventually("the server is prepared", PATIENCE, async || rbee("all", &["topology", "apply"]).status.success()).await;
+    assert!(rbee("all", &["serve", "m", "mock:"]).status.success(), "the model is declared");
+    for (arguments, subject) in [
+        (&["models"][..], "rbee.api.models"),
+        (&["run", "m", "Hi"], "rbee.job.m"),
+        (&["serve", "m", "mock:"], "$KV.rbee_"),
+    ] {
+        let begun = std::time::Instant::now();
+        let denied = rbee("reader", arguments);
+        assert_eq!(denied.status.code(), Some(77), "{arguments:?}: {}", stderr(&denied));
+        assert!(stderr(&denied).contains(&format!("no permission for {subject}")), "{}", stderr(&denied));
+        assert!(begun.elapsed() < std::time::Duration::from_secs(6), "a request times out after 8 s");
+    }
+    let unknown = rbee("nobody", &["models"]);
+    assert!(
+        unknown.status.code() == Some(69) && stderr(&unknown).contains("refused the login"),
+        "{}",
+        stderr(&unknown)
+    );
+    server.kill().expect("it runs");
+    server.wait().expect("it is ours");
+}
+
 #[tokio::test]
 async fn invalid_command_lines_fail_with_a_remedy() {
     let fleet = Fleet::bare().await;
@@ -91,6 +211,11 @@ async fn invalid_command_lines_fail_with_a_remedy() {
         (&["serve", "m", "/m.gguf", "--memory", "much"], 2, "such as 4GiB"),
         (&["hive", "--timers", "hush=1s"], 2, "known are first_word"),
         (&["serve", "bad name", "/m.gguf"], 2, "A-Z"),
+        (&["serve", "m", "/m.gguf", "--slots", "two"], 2, "expected a whole number, such as 4"),
+        (&["serve", "m", "org/model"], 2, "hf:org/model"),
+        (&["serve", "m", "ollama:llama3"], 2, "does not fetch from ollama"),
+        (&["events", "--since", "abc"], 2, "such as 90s or 5m"),
+        (&["queen", "--http", "abc"], 2, "such as 127.0.0.1:7833"),
         (&["run", "m", "Hi", "--temperature", "9"], 2, "0 to 2"),
         (&["hive", "--worker-program", "/nowhere", "--name", "x"], 1, "cargo build"),
     ] {
@@ -125,9 +250,13 @@ async fn failed_up_names_the_taken_port_or_the_fatal_line_of_the_server() {
     let listening = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let bound = tokio::net::TcpSocket::new_v4().expect("a socket");
     bound.bind("127.0.0.1:0".parse().expect("an address")).expect("a port is free");
-    for port in [listening.local_addr(), bound.local_addr()].map(|address| address.expect("it is bound").port()) {
+    let holder = format!("the port is taken by process {} (", std::process::id());
+    for (socket, why) in
+        [(listening.local_addr(), holder.as_str()), (bound.local_addr(), "the address is already in use")]
+    {
+        let port = socket.expect("it is bound").port();
         let error = up(port);
-        for part in [format!("on port {port}: the address is already in use"), "--nats-port".to_owned()] {
+        for part in [format!("on port {port}: {why}"), "--nats-port".to_owned()] {
             assert!(error.contains(&part), "{error}");
         }
     }

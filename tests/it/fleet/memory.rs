@@ -92,7 +92,7 @@ async fn model_over_the_memory_limit_is_refused_with_a_remedy() {
     .await;
     let failure = failure.expect("it was found");
     assert_eq!(failure.code, FailureCode::OutOfMemory, "{failure}");
-    for words in ["may use 256 MiB", "cache ", "--context, now 4096", "--slots, now 2", "limits.memory"] {
+    for words in ["may use 256 MiB", "cache ", "--context (now 4096)", "--slots (now 2)", "--memory"] {
         assert!(failure.message.contains(words), "{words}: {failure}");
     }
     let estimate = last_estimate(&fleet).await.expect("an estimate was published before the failure");

@@ -248,12 +248,12 @@ async fn waiting_verbs_give_up_after_their_patience() {
     let record = r#"{"epoch":1,"version":"0","host":"h","first_port":1,"last_port":2}"#;
     let record = serde_json::from_str(record).expect("a record");
     Registry::hives(&fleet.bus).put("ghost", &record).await.expect("the server answers");
+    let (job, _) = fleet.submit("m", chat("Hi")).await;
     for (arguments, words) in [
         (&["drain", "ghost"][..], "no event came for 300ms (--patience)"),
         (&["pull", "hf:o/r/m.gguf"], "sent no answer for 300ms (--patience)"),
         (&["down"], "no event came for 300ms (--patience)"),
-        (&["cancel", "j"], "no output for 300ms"),
-        (&["attach", "j"], "no output for 300ms"),
+        (&["attach", job.as_str()], "no output for 300ms"),
     ] {
         let begun = Instant::now();
         let output = fleet.rbee(&[arguments, &["--patience", "300ms"]].concat()).await;

@@ -9,6 +9,7 @@ mod processes;
 mod program;
 mod roles;
 mod sshd;
+mod up;
 
 pub(crate) use self::processes::listener;
 pub use self::{
@@ -19,4 +20,5 @@ pub use self::{
     processes::{Run, RunningProcess, signal},
     program::{program, without_configuration},
     sshd::Sshd,
+    up::Up,
 };

@@ -16,7 +16,7 @@ pub(crate) struct Audit {
     #[command(subcommand)]
     action: Option<Action>,
     /// List the entries of this period, such as 90s, 5m or 1h.
-    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long, default_value = "1h", value_parser = rbee_schema::parse_duration, value_name = "TIME")]
     since: Duration,
 }
 

@@ -5,7 +5,11 @@ use std::time::UNIX_EPOCH;
 use rbee_nats::{Bus, EventRecord, Subject, TrailReport, TrailVerifier, recent_events};
 use serde_json::{Value, json};
 
-use crate::{Context, error::CliError, output};
+use crate::{
+    Context,
+    error::CliError,
+    output::{self, say},
+};
 
 /// Verifies every seal of the trail.
 ///
@@ -33,9 +37,9 @@ pub(super) async fn verify(context: &Context, bus: &Bus, expect: Option<&str>) -
             "events": events, "seals": seals, "unsealed": unsealed, "hash": hash, "breaks": breaks,
         }));
     } else {
-        println!("checked {events} events under {seals} seals; not sealed yet: {unsealed}");
+        say!("checked {events} events under {seals} seals; not sealed yet: {unsealed}");
         if !hash.is_empty() {
-            println!("hash of the last seal: {hash}");
+            say!("hash of the last seal: {hash}");
         }
     }
     if breaks.is_empty() {

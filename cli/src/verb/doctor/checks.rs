@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rbee_schema::{
-    LimitMethod, WorkerPhase,
-    api::{Hive, Worker},
+    FailureCode, LimitMethod, WorkerPhase,
+    api::{Hive, Model, Worker},
 };
 
 use super::finding::Finding;
@@ -58,6 +58,12 @@ pub(super) fn check_worker(Worker { hive, name, record, .. }: &Worker) -> Option
         record.exits
     );
     Some(Finding::problem(format!("worker {hive}/{name}"), found))
+}
+
+/// Problem of a model whose workers do not start; none if nothing is known to be wrong. A crash loop is a problem of its worker.
+pub(super) fn check_model(Model { name, failure, .. }: &Model) -> Option<Finding> {
+    let failure = failure.as_ref().filter(|failure| failure.code != FailureCode::CrashLoop)?;
+    Some(Finding::problem(format!("model {name}"), format!("{failure}; `rbee explain {name}` judges every hive")))
 }
 
 #[cfg(test)]

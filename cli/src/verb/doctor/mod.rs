@@ -10,7 +10,7 @@ use rbee_nats::{Bus, Plan, without_secrets};
 use rbee_schema::api::{Hives, Models, Status, Workers};
 
 use self::{
-    checks::{check_hive, check_worker},
+    checks::{check_hive, check_model, check_worker},
     finding::Finding,
 };
 use crate::{Context, error::CliError, output, paging, worker_program::worker_program};
@@ -25,10 +25,13 @@ pub(crate) struct Doctor {
 
 impl Doctor {
     pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
-        let mut findings = vec![find_worker_program(), find_server_program().await];
+        let mut findings = vec![find_worker_program()];
         match context.bus("cli/doctor").await {
             Ok(bus) => findings.extend(inspect(&bus, &context, self.clock_skew).await),
-            Err(error) => findings.push(Finding::problem("bus", error.message())),
+            Err(error) => {
+                findings.push(find_server_program().await);
+                findings.push(Finding::problem("bus", error.message()));
+            }
         }
         let problems = findings.iter().filter(|finding| !finding.ok).count();
         if context.json {
@@ -55,6 +58,7 @@ fn find_worker_program() -> Finding {
     }
 }
 
+/// The server that `rbee up` would start. It matters only where no server answers.
 async fn find_server_program() -> Finding {
     match rbee_nats::find_server().await {
         Ok((program, version)) => Finding::ok("nats-server", format!("{} is version {version}", program.display())),
@@ -73,17 +77,23 @@ async fn inspect(bus: &Bus, context: &Context, clock_skew: Duration) -> Vec<Find
     match bus.request::<_, Status>("status", &()).await {
         Ok(status) => {
             findings.push(Finding::ok("queen", format!("{} is version {}", status.queen, status.version)));
+            findings.extend(status.storage_problem.map(storage_problem));
             findings.push(match status.hives {
                 0 => Finding::problem("hives", "none is connected; start one with `rbee hive --nats URL`"),
                 hives => Finding::ok("hives", hives),
             });
             findings.extend(inspect_hives(bus, clock_skew).await);
             findings.extend(inspect_workers(bus).await);
-            findings.push(inspect_models(bus).await);
+            findings.extend(inspect_models(bus).await);
         }
         Err(failure) => findings.push(Finding::problem("queen", failure.message)),
     }
     findings
+}
+
+fn storage_problem(problem: String) -> Finding {
+    let remedy = "free disk space on the machine of the server; then restart the server, unless `rbee up` started it";
+    Finding::problem("storage", format!("{problem}; {remedy}"))
 }
 
 async fn inspect_hives(bus: &Bus, clock_skew: Duration) -> Vec<Finding> {
@@ -100,15 +110,17 @@ async fn inspect_workers(bus: &Bus) -> Vec<Finding> {
     }
 }
 
-async fn inspect_models(bus: &Bus) -> Finding {
+async fn inspect_models(bus: &Bus) -> Vec<Finding> {
     match paging::fetch_all::<Models>(bus).await {
+        // A fresh fleet is well.
         Ok(reply) if reply.models.is_empty() => {
-            Finding::problem("models", "none is declared; declare one with `rbee serve NAME FILE.gguf`")
+            vec![Finding::ok("models", "none is declared yet; declare one with `rbee serve NAME FILE.gguf`")]
         }
         Ok(reply) => {
             let names: Vec<&str> = reply.models.iter().map(|model| model.name.as_str()).collect();
-            Finding::ok("models", names.join(", "))
+            let failures = reply.models.iter().filter_map(check_model);
+            std::iter::once(Finding::ok("models", names.join(", "))).chain(failures).collect()
         }
-        Err(failure) => Finding::problem("models", failure.message),
+        Err(failure) => vec![Finding::problem("models", failure.message)],
     }
 }

@@ -6,7 +6,11 @@ use rbee_nats::{Bus, Registry};
 use rbee_schema::WorkerRecord;
 use serde::Serialize;
 
-use crate::{Context, error::CliError, output};
+use crate::{
+    Context,
+    error::CliError,
+    output::{self, say},
+};
 
 /// Workers and jobs that are left after everything has ended.
 #[derive(Debug, Default, PartialEq, Serialize)]
@@ -43,9 +47,9 @@ impl Leftover {
         if context.json {
             output::json(self);
         } else {
-            println!("{summary}");
+            say!("{summary}");
             if self.jobs_queued > 0 {
-                println!("jobs in the queue, which run when the fleet is up again: {}", self.jobs_queued);
+                say!("jobs in the queue, which run when the fleet is up again: {}", self.jobs_queued);
             }
         }
         if self.workers.is_empty() {

@@ -16,7 +16,7 @@ struct Changed {
 }
 
 impl Fleet {
-    /// Applies the deadlines of all hives that have passed by `now`.
+    /// Applies the deadlines of hives, and of deleted records, that have passed by `now`.
     pub fn advance(&mut self, now: Instant) -> Vec<Effect> {
         let timers = &self.timers;
         let changed = |(name, hive): (&HiveName, &mut super::Hive)| {
@@ -24,7 +24,9 @@ impl Fleet {
             Some(Changed { hive: name.clone(), transition, silence: hive.liveness.silence(now), has_key: hive.has_key })
         };
         let changed: Vec<Changed> = self.hives.iter_mut().filter_map(changed).collect();
-        changed.into_iter().flat_map(|changed| self.presence_changed(changed)).collect()
+        let mut effects: Vec<Effect> = changed.into_iter().flat_map(|changed| self.presence_changed(changed)).collect();
+        effects.extend(self.remove_unrecorded(now));
+        effects
     }
 
     fn presence_changed(&mut self, Changed { hive, transition, silence, has_key }: Changed) -> Vec<Effect> {
@@ -75,7 +77,9 @@ impl Fleet {
     pub fn deadlines(&self) -> impl Iterator<Item = Instant> {
         let hives = self.hives.values().map(|hive| hive.liveness.deadline(&self.timers));
         let commands = self.table.pending().values().map(|spawn| spawn.commanded_at + self.timers.order);
-        hives.chain(commands).chain(self.stranding_deadlines())
+        let missing = self.table.workers().values().filter_map(|worker| worker.record_missing_since);
+        let missing = missing.map(|since| since + self.timers.suspect);
+        hives.chain(commands).chain(missing).chain(self.stranding_deadlines())
     }
 
     /// Times at which [`Fleet::take_stranded_jobs`] may find more jobs without any input.

@@ -20,6 +20,8 @@ pub struct Worker {
     pub record: WorkerRecord,
     /// Time of the record, by the server's clock.
     pub recorded_at: Option<SystemTime>,
+    /// Time at which the record was deleted although the worker serves.
+    pub(super) record_missing_since: Option<Instant>,
     /// Jobs that the worker runs.
     pub jobs: RunningJobs,
     /// Resources in use, as of the last heartbeat.
@@ -92,6 +94,7 @@ impl Worker {
         Self {
             record,
             recorded_at: None,
+            record_missing_since: None,
             jobs: RunningJobs::default(),
             usage: WorkerUsage::default(),
             contact: Contact { heard: now, is_disconnected: false },
@@ -128,8 +131,14 @@ impl Worker {
         self.contact.is_disconnected || now >= self.contact.heard + timeout
     }
 
+    /// True if the worker takes jobs, is not to stop, and was heard from within `timeout`.
+    pub(super) fn serves(&self, now: Instant, timeout: Duration) -> bool {
+        self.is_ready() && self.stop_commanded.is_none() && !self.is_unreachable(now, timeout)
+    }
+
     /// Takes a new record of the hive.
     pub(super) fn set_record(&mut self, record: WorkerRecord) {
+        self.record_missing_since = None;
         if !has_process(record.phase) {
             self.ready_since = None;
             self.jobs = RunningJobs::default();

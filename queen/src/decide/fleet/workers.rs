@@ -58,7 +58,30 @@ impl Fleet {
         }
     }
 
-    /// The record of a worker was deleted: the worker is gone.
+    /// The record of a worker was deleted. A worker that serves, as far as its hive and its heartbeats say, stays known for a
+    /// moment: unless it has ended, its hive writes the record again that somebody else has deleted.
+    pub fn worker_record_removed(&mut self, key: &WorkerKey, now: Instant) -> Vec<Effect> {
+        let is_hive_online = self.hives.get(&key.0).is_some_and(|hive| hive.liveness.presence() == Presence::Online);
+        let timeout = self.timers.suspect;
+        match self.table.worker_mut(key) {
+            Some(worker) if is_hive_online && worker.serves(now, timeout) => {
+                worker.record_missing_since = Some(now);
+                Vec::new()
+            }
+            _ => self.worker_removed(key),
+        }
+    }
+
+    /// Removes the workers whose hive did not write a deleted record again.
+    pub(super) fn remove_unrecorded(&mut self, now: Instant) -> Vec<Effect> {
+        let is_over =
+            |worker: &Worker| worker.record_missing_since.is_some_and(|since| now >= since + self.timers.suspect);
+        let gone: Vec<WorkerKey> =
+            self.table.workers().iter().filter(|(_, worker)| is_over(worker)).map(|(key, _)| key.clone()).collect();
+        gone.iter().flat_map(|key| self.worker_removed(key)).collect()
+    }
+
+    /// A worker is gone.
     pub fn worker_removed(&mut self, key: &WorkerKey) -> Vec<Effect> {
         let Some(worker) = self.table.remove_worker(key) else { return Vec::new() };
         // A worker that was never started frees no room.

@@ -85,7 +85,8 @@ pub fn place<'a>(
         .collect();
     let Some((hive, rank)) = suitable.first() else { return Err(no_placement(model, &candidates)) };
     let mut why = match suitable.len() {
-        1 => format!("{hive} is the only hive that can run it: {rank}"),
+        // Its rank compares it with no other.
+        1 => format!("{hive} is the only hive that can run it"),
         count => format!("{hive} is the best of {count} hives: {rank}"),
     };
     if let Some(trouble) = overlay.fleet().hives().get(*hive).and_then(|hive| hive.record.degraded.as_ref()) {

@@ -180,6 +180,24 @@ fn queue_is_counted_when_a_worker_or_its_hive_is_lost() {
 }
 
 #[test]
+fn worker_whose_record_was_deleted_is_replaced_only_if_its_hive_is_silent() {
+    let (mut fleet, now) = (fleet(ONE), Instant::now());
+    let (key, limit) = (key("a", "w"), now + fleet.timers().suspect);
+    fleet.worker_updated(key.clone(), record(WorkerPhase::Ready), now);
+    assert_eq!(fleet.worker_record_removed(&key, now), []);
+    let mut silent = fleet.clone();
+    assert!(silent.advance(limit).contains(&Effect::CountQueue));
+    assert_eq!(silent.workers().len(), 0);
+    // Its hive writes the record again.
+    fleet.worker_updated(key.clone(), record(WorkerPhase::Ready), now);
+    fleet.advance(limit);
+    assert_eq!(fleet.workers().len(), 1);
+    // One that was told to stop is gone with its record.
+    fleet.stop_commanded(&key, now);
+    assert_eq!(fleet.worker_record_removed(&key, now), [Effect::CountQueue]);
+}
+
+#[test]
 fn workers_of_an_absent_hive_are_no_capacity() {
     let (mut fleet, now) = (fleet(ONE), Instant::now());
     fleet.worker_updated(key("a", "w"), record(WorkerPhase::Ready), now);
@@ -317,10 +335,10 @@ fn plan_prints_one_action_per_line_with_its_reason() {
     fleet.hive_registered(name("b"), draining(), now);
     assert_eq!(
         plan(&fleet, &Scope::Everything, now).to_string(),
-        "start a worker for m on a: the model needs at least 2 workers; a is the only hive that can run it: \
-         it runs 1 worker (fewest preferred); b is draining\n\
-         start a worker for m on a: the model needs at least 2 workers; a is the only hive that can run it: \
-         it runs 2 workers (fewest preferred), 1 of them for this model; b is draining\n\
+        "start a worker for m on a: the model needs at least 2 workers; a is the only hive that can run it; \
+         b is draining\n\
+         start a worker for m on a: the model needs at least 2 workers; a is the only hive that can run it; \
+         b is draining\n\
          stop worker idle on a: model gone is no longer declared"
     );
 }

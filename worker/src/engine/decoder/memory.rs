@@ -42,14 +42,9 @@ pub(super) fn check(estimate: &MemoryEstimate, options: &LoadOptions, context: u
     let Some(limit) = options.memory_bytes.filter(|limit| estimate.total_bytes > *limit) else { return Ok(()) };
     let MemoryEstimate { program_bytes, weights_bytes, cache_bytes, workspace_bytes, total_bytes } = *estimate;
     let remedy = if program_bytes + weights_bytes >= limit {
-        "use a smaller model, or allow more with limits.memory (--memory)".to_owned()
+        "raise the model's --memory, or use a smaller model".to_owned()
     } else {
-        format!(
-            "lower the context (--context, now {context}), the slots (--slots, now {}) or the cache (--cache-memory, now {}), \
-             or allow more with limits.memory (--memory)",
-            options.slots,
-            rounded(cache_bytes)
-        )
+        format!("raise the model's --memory, or lower its --context (now {context}) or --slots (now {})", options.slots)
     };
     Err(Failure::new(
         FailureCode::OutOfMemory,

@@ -1,16 +1,19 @@
 //! `rbee up`: runs everything on one machine.
 
+mod lock;
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use rbee_nats::{EmbeddedServer, hive_connection, queen_connection, without_secrets};
 
+use self::lock::UpLock;
 use crate::{
     Context,
-    context::DEFAULT_NATS,
+    config::Origin,
     error::CliError,
     metrics, output,
-    roles::{DataOptions, GatewayOptions, HiveOptions, QueenOptions, WorkerConnection, prepare_streams},
+    roles::{DataOptions, GatewayOptions, HiveOptions, QueenOptions, WorkerConnection},
     signals::Signals,
 };
 
@@ -38,42 +41,50 @@ pub(crate) struct Up {
 impl Up {
     pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
         let data = self.data.folder()?;
+        // Before anything is started or stopped: another `rbee up` may run on this data.
+        let lock = UpLock::take(&data)?;
         let server = self.start_server(&context, &data).await?;
         let url = server.as_ref().map_or_else(|| context.nats.clone(), |server| server.url().to_owned());
-        let result = self.run_roles(&context, data, &url).await;
+        let result = self.run_roles(&context, &lock, data, &url).await;
         if let Some(server) = server {
             server.stop().await;
         }
         result
     }
 
-    /// Starts nats-server, unless `--nats` names a server.
+    /// Starts nats-server, unless an option, a variable or the configuration file names a server.
     async fn start_server(&self, context: &Context, data: &Path) -> Result<Option<EmbeddedServer>, CliError> {
-        if context.nats != DEFAULT_NATS {
+        if context.nats_origin != Origin::Default {
+            output::print_line(format_args!(
+                "using the nats-server at {}, which {} names; without it, `rbee up` starts a server of its own",
+                without_secrets(&context.nats),
+                context.nats_origin
+            ));
             return Ok(None);
         }
         let started = EmbeddedServer::start(&data.join("nats"), self.nats_port, &context.connection).await;
         started.map(Some).map_err(CliError::failed)
     }
 
-    async fn run_roles(self, context: &Context, data: PathBuf, url: &str) -> Result<(), CliError> {
-        let bus = context.bus_at(url, "up").await?;
-        prepare_streams(&bus, Some(&self.queen.bus_limits)).await?;
+    async fn run_roles(self, context: &Context, lock: &UpLock, data: PathBuf, url: &str) -> Result<(), CliError> {
+        let bus = context.bus_at(url, "up").await.map_err(|error| match &context.nats_origin {
+            Origin::Default => error,
+            origin => error.and(format!("`rbee up` starts a server of its own where {origin} does not name one")),
+        })?;
+        let limits = self.queen.prepare_streams(&bus).await?;
         let (queen_bus, hive_bus) = (
             context.bus_at(url, &queen_connection(&self.queen.name())).await?,
             context.bus_at(url, &hive_connection(&self.hive.name())).await?,
         );
         let mut signals = Signals::listen()?;
         let recorder = metrics::start()?;
-        let (mut gateway, address) = self.gateway.start(&self.queen, bus.clone(), recorder.clone()).await?;
-        let mut queen = self.queen.start(queen_bus.clone());
+        let (mut gateway, address) = self.gateway.start(&self.queen, queen_bus.clone(), recorder.clone()).await?;
+        let mut queen = self.queen.start(queen_bus.clone(), limits);
         let connection = WorkerConnection { nats_url: url, otlp: context.otlp.as_deref() };
         let mut hive = self.hive.start(data, hive_bus.clone(), connection, recorder)?;
-        output::print_line(format_args!(
-            "rbee is up: NATS {}, HTTP http://{address}/v1, metrics {}",
-            without_secrets(url),
-            hive.metrics
-        ));
+        let (nats, http) = (without_secrets(url), format!("http://{address}/v1"));
+        lock.announce(&nats, &http);
+        output::print_line(format_args!("rbee is up: NATS {nats}, HTTP {http}, metrics {}", hive.metrics));
         let hive_ended = tokio::select! {
             () = signals.next() => None,
             ended = hive.ended() => Some(ended),
