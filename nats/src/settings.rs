@@ -63,8 +63,10 @@ rbee_schema::settings! {
         /// Maximum size of all waiting and running jobs. The server reserves this disk space.
         jobs_size: Option<ByteSize> = None,
         /// Redelivery timeout: a job without a keep-alive for this long goes to another worker. It is the fallback if no hive
-        /// returns the job. Running workers keep the value that applied when they started.
-        redelivery: Duration = 10 * SECOND,
+        /// returns the job. A hive kills a worker 10 s after its last heartbeat and then returns its jobs; two thirds of this
+        /// time are longer, so that the server does not return them before. Running workers keep the value that applied when
+        /// they started.
+        redelivery: Duration = 20 * SECOND,
         /// Age at which the output of answered jobs is deleted. Output of a job in the queue is never deleted.
         output_age: Duration = HOUR,
         /// Maximum size of the output of jobs. Nearly full, output of answered jobs is deleted before its age; full, the stream

@@ -1,9 +1,14 @@
 //! Heartbeats of hives and workers, on `rbee.beat.<hive>` and `rbee.beat.<hive>.<worker>`. Each is complete and not stored.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{JobId, ModelName, Tenant};
+
+/// Keep-alives that a worker sends per redelivery timeout while it has a job. Three, so that two may be lost.
+pub const KEEP_ALIVES: u32 = 3;
 
 /// Heartbeat of a worker, sent every second, and at once when a job starts or ends.
 ///
@@ -23,16 +28,23 @@ pub struct WorkerHeartbeat {
     /// Tokens generated since the worker started. For an embeddings model: tokens read.
     #[serde(default)]
     pub tokens: u64,
-    /// Steps of the engine since the worker started, including those that read prompts. A worker with jobs whose counter
-    /// does not change is hung.
+    /// Steps of the engine since the worker started, including those that read prompts. A worker whose counter does not
+    /// change is hung, if it has jobs that are not blocked.
     #[serde(default)]
     pub steps: u64,
+    /// Number of jobs whose output the server does not store at present. They make no progress until it does.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub blocked: u32,
     /// Resident memory in bytes.
     #[serde(default)]
     pub memory_bytes: u64,
     /// Statistics of the prompt cache, if the worker's engine has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<PromptCacheStats>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Statistics of a worker's prompt cache, which keeps the keys and values of earlier prompts and answers for requests that
@@ -81,6 +93,28 @@ pub struct JobInFlight {
     pub job: JobId,
     /// JetStream acknowledgement subject of this delivery. Publishing `-NAK` to it returns the job to the queue.
     pub ack: String,
+    /// True while the job waits for its turn in the worker, which has not touched its content. Such a job is not to blame
+    /// for the worker's end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits: bool,
+    /// Redelivery timeout of this delivery in milliseconds. The worker sends a keep-alive at least every third of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redelivery_ms: Option<u64>,
+}
+
+impl JobInFlight {
+    /// True if both are the same delivery of the same job.
+    pub fn is_same_delivery(&self, other: &Self) -> bool {
+        self.ack == other.ack
+    }
+
+    /// Time for which the server has certainly not delivered the job again, counted from the heartbeat that named it. `None`
+    /// if the worker did not report its redelivery timeout.
+    ///
+    /// The last keep-alive may be a third of the redelivery timeout older than the heartbeat.
+    pub fn held_for(&self) -> Option<Duration> {
+        self.redelivery_ms.map(|millis| Duration::from_millis(millis - millis / u64::from(KEEP_ALIVES)))
+    }
 }
 
 /// Heartbeat of a hive, sent every second.

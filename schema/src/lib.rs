@@ -30,11 +30,11 @@ pub use document::{Document, documents};
 pub use embedding::{EmbeddingInput, EmbeddingsRequest, EncodingFormat};
 pub use estimate::MemoryEstimate;
 pub use event::{
-    AlertEvent, AlertKind, AuditEvent, Event, ExitClass, HiveEvent, JobEvent, ModelEvent, PortEvent, QueenEvent,
-    WorkerEvent,
+    AlertEvent, AlertKind, AuditEvent, Event, ExitClass, HiveEvent, JobBlame, JobEvent, ModelEvent, PortEvent,
+    QueenEvent, WorkerEvent,
 };
 pub use failure::{Failure, FailureCode};
-pub use heartbeat::{FreeResources, HiveHeartbeat, JobInFlight, PromptCacheStats, WorkerHeartbeat};
+pub use heartbeat::{FreeResources, HiveHeartbeat, JobInFlight, KEEP_ALIVES, PromptCacheStats, WorkerHeartbeat};
 pub use job::{
     CalledFunction, Function, FunctionName, JobRequest, Message, NamedSchema, OutputFormat, ResponseFormat, Role,
     Sampling, StructuredOutputs, Tool, ToolCall, ToolChoice, ToolKind, ToolMode,

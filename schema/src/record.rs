@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ByteSize, Device, Failure, HiveName, HostName, JobId, Labels, Limits, ModelKind, ModelName, ModelReference,
-    ModelSpec, Protocol, QueenName, Tenant, WorkerName,
+    ByteSize, Device, Failure, HiveName, HostName, JobBlame, JobId, Labels, Limits, ModelKind, ModelName,
+    ModelReference, ModelSpec, Protocol, QueenName, Tenant, WorkerName,
 };
 
 /// Phase of a worker. `hive/src/decide/worker` holds the state machine.
@@ -226,6 +226,9 @@ pub struct DeadJob {
     pub attempts: u64,
     /// Reason for giving the job up.
     pub failure: Failure,
+    /// The ends of workers for which the job was blamed, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blame: Option<JobBlame>,
     /// Body of the job, if it is text.
     pub body: String,
 }

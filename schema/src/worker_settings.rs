@@ -19,11 +19,22 @@ crate::settings! {
         batch_wait: Duration = SECOND,
         /// Time that a stopping worker waits until its last events are stored.
         final_flush: Duration = 3 * SECOND,
-        /// Deliveries of a job without any output before it is given up. Such a job ends each worker before it can answer.
-        attempts: u32 = 10,
-        /// Workers lost while they ran a job (strikes) before the job is given up. Fewer than a crash loop needs, so that
-        /// one bad job does not take its model down.
-        lost_workers: u32 = 3,
+        /// Deliveries of a job without any output before it is given up. A job that ends its workers is given up for that much
+        /// earlier; this stops a job whose workers end unseen.
+        attempts: u32 = 100,
+        /// Workers lost while they ran a job, for whatever reason, before the job is given up. A job that ends its workers is
+        /// given up for that much earlier, and no job meets so many outages.
+        lost_workers: u32 = 20,
+        /// Tokens or inputs that a job must make beyond where its worker ended before it may run together with others again.
+        /// Twice as many after each further blame. A job that ended its worker at a certain token does so at once when it
+        /// continues.
+        probation_tokens: u32 = 8,
+        /// Shortest time that such a job runs alone: an engine that is damaged fails within a second or two.
+        probation: Duration = 2 * SECOND,
+        /// First pause before a job returns to the queue whose stored output could not be read; it doubles with each attempt.
+        retry_pause: Duration = SECOND,
+        /// Longest pause before such a job returns to the queue.
+        retry_pause_most: Duration = MINUTE,
         /// Maximum number of tokens of an answer whose request sets no limit.
         answer_tokens: u32 = 1024,
         /// Instructions that rendering a chat template may execute. The largest body has about ten thousand messages, and
@@ -31,6 +42,13 @@ crate::settings! {
         template_steps: u32 = 10_000_000,
         /// Nesting depth of calls and loops in a chat template. Known models stay below 20.
         template_depth: u32 = 100,
+        /// Largest grammar in Lark syntax, regular expression, or list of choices. The grammar of a programming language has
+        /// 20 KiB.
+        grammar_size: ByteSize = ByteSize(128 << 10),
+        /// Nesting depth of brackets in a grammar. Grammars that people write stay below 20.
+        grammar_depth: u32 = 200,
+        /// Longest time to compile the grammar of an answer. Most take milliseconds, and a large JSON Schema a second.
+        grammar_time: Duration = 10 * SECOND,
         /// Size of a rendered chat: eight times the largest body. Templates add a few dozen bytes to each message.
         template_size: ByteSize = ByteSize(8 * crate::MAX_BODY_BYTES as u64),
     }

@@ -2,6 +2,8 @@
 
 use std::{
     collections::VecDeque,
+    future,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,16 +11,17 @@ use std::{
     thread,
 };
 
-use rbee_schema::{Failure, FailureCode};
+use rbee_schema::Failure;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     contract::{Engine, EngineStats, Sequence, SequenceId},
     decide::embedding::requests_per_batch,
+    fatal::end_after_panic,
     sample::Token,
 };
 
-/// The tokens of a sequence, in order; a failure is the last item. Dropping the receiver releases the sequence. The channel
+/// The tokens of a sequence, in order; a failure is the last item. Without one the channel closes only when the process ends. Dropping the receiver releases the sequence. The channel
 /// is unbounded because the engine must not wait; it holds at most as many tokens as the sequence may make.
 pub(crate) type Tokens = mpsc::UnboundedReceiver<Result<Token, Failure>>;
 
@@ -55,10 +58,10 @@ type TokenSender = mpsc::UnboundedSender<Result<Token, Failure>>;
 impl EngineThread {
     /// Starts the thread. The request channel has one place for each slot, because a slot waits for its admission.
     pub(crate) fn start(engine: Box<dyn Engine>, slots: u32) -> std::io::Result<Self> {
-        let (requests, receiver) = mpsc::channel(slots.max(1) as usize);
+        let (requests, mut receiver) = mpsc::channel(slots.max(1) as usize);
         let counters = Arc::new(Counters::default());
         let (publish_stats, stats) = watch::channel(engine.stats());
-        let engine_loop = EngineLoop {
+        let mut engine_loop = EngineLoop {
             engine,
             running: Vec::new(),
             waiting: VecDeque::new(),
@@ -66,14 +69,20 @@ impl EngineThread {
             counters: Arc::clone(&counters),
             stats: publish_stats,
         };
-        thread::Builder::new().name("engine".into()).spawn(move || engine_loop.run(receiver))?;
+        let run = move || {
+            // The process ends before the loop is dropped: its jobs must not see that their channels close, and fail.
+            if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| engine_loop.run(&mut receiver))) {
+                end_after_panic("run the engine", panic.as_ref());
+            }
+        };
+        thread::Builder::new().name("engine".into()).spawn(run)?;
         Ok(Self { requests, counters, stats })
     }
 
     /// Submits a sequence. The engine releases it after `limit` tokens, or after a token that ends it.
     pub(crate) async fn admit(&self, sequence: Sequence, limit: u32) -> Tokens {
         let (tokens, receiver) = mpsc::unbounded_channel();
-        // The channel is closed only if the thread has panicked. Then the receiver is closed too.
+        // The channel is closed only when the process ends.
         let _ = self.requests.send(Request::Sequence { sequence: Box::new(sequence), limit, tokens }).await;
         receiver
     }
@@ -81,10 +90,12 @@ impl EngineThread {
     /// Computes the vectors of inputs, together with those of other waiting requests.
     pub(crate) async fn embed(&self, inputs: Vec<Vec<u32>>) -> Result<Vec<Vec<f32>>, Failure> {
         let (vectors, receiver) = oneshot::channel();
-        // The channel is closed only if the thread has panicked. Then the receiver is closed too.
+        // The channel is closed only when the process ends.
         let _ = self.requests.send(Request::Inputs(Inputs { inputs, vectors })).await;
-        let panicked = |_| Failure::new(FailureCode::Internal, "the engine thread has stopped");
-        receiver.await.map_err(panicked)?
+        match receiver.await {
+            Ok(vectors) => vectors,
+            Err(_) => future::pending().await,
+        }
     }
 
     /// Number of tokens that were made, and of input tokens whose vectors were computed.
@@ -125,7 +136,7 @@ struct EngineLoop {
 }
 
 impl EngineLoop {
-    fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    fn run(&mut self, requests: &mut mpsc::Receiver<Request>) {
         loop {
             self.release_dropped();
             self.stats.send_replace(self.engine.stats());

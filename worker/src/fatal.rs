@@ -1,6 +1,8 @@
 //! The error with which a worker process ends.
 
-use std::fmt;
+use std::{any::Any, fmt, panic::AssertUnwindSafe};
+
+use futures::FutureExt as _;
 
 use rbee_schema::{Failure, FailureCode};
 
@@ -39,6 +41,35 @@ impl FatalError {
     pub(crate) fn bus(cause: impl fmt::Display) -> Self {
         let failure = Failure::new(FailureCode::TimedOut, cause.to_string());
         Self { failure, exit_code: UNAVAILABLE }
+    }
+}
+
+impl FatalError {
+    /// Writes the failure as the last line, which the hive reads.
+    pub fn report(&self) {
+        let Self { failure, .. } = self;
+        eprintln!("{}", serde_json::to_string(failure).unwrap_or_else(|_| failure.to_string()));
+    }
+
+    /// Reports the failure and ends the process at once, whatever else runs. The hive returns the running jobs to the queue.
+    fn end_process(&self) -> ! {
+        self.report();
+        std::process::exit(i32::from(self.exit_code))
+    }
+}
+
+/// Ends the process because a part of it has panicked that the rest cannot do without. `operation` is what that part did.
+pub(crate) fn end_after_panic(operation: &str, panic: &(dyn Any + Send)) -> ! {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
+    FatalError::internal(operation, text).end_process()
+}
+
+/// Runs a task that the process cannot do without: a panic ends the process.
+pub(crate) async fn end_process_if_it_panics<T>(operation: &str, task: impl Future<Output = T>) -> T {
+    match AssertUnwindSafe(task).catch_unwind().await {
+        Ok(value) => value,
+        Err(panic) => end_after_panic(operation, panic.as_ref()),
     }
 }
 

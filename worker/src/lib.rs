@@ -15,6 +15,7 @@ pub mod model_file;
 pub mod sample;
 pub mod text;
 
+mod blocked;
 mod device;
 mod engine_thread;
 mod fatal;

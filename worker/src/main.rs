@@ -16,7 +16,7 @@ async fn main() -> ExitCode {
     let options = Options::parse();
     let exporter = match start_logs(options.otlp()) {
         Ok(exporter) => exporter,
-        Err(error) => return report(&FatalError::config(error)),
+        Err(error) => return failed(&FatalError::config(error)),
     };
     let result = run(options).await;
     if let Some(exporter) = exporter {
@@ -24,14 +24,13 @@ async fn main() -> ExitCode {
     }
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report(&error),
+        Err(error) => failed(&error),
     }
 }
 
-/// Writes the failure as the last line, which the hive reads, and returns the exit code.
-fn report(FatalError { failure, exit_code }: &FatalError) -> ExitCode {
-    eprintln!("{}", serde_json::to_string(failure).unwrap_or_else(|_| failure.to_string()));
-    ExitCode::from(*exit_code)
+fn failed(error: &FatalError) -> ExitCode {
+    error.report();
+    ExitCode::from(error.exit_code)
 }
 
 /// Writes log lines to standard error, and exports spans if a collector is configured.

@@ -1,21 +1,24 @@
-//! The task that owns the list of running jobs. It sends heartbeats, which are the worker's claims on its jobs, and handles
-//! cancellations, control messages and heartbeats of the hive.
+//! The task that owns the list of running jobs. It sends heartbeats, which are the worker's claims on its jobs, decides which of
+//! them run, and handles cancellations, control messages and heartbeats of the hive.
 
 use std::{collections::HashMap, fs, time::Duration};
 
 use futures::StreamExt as _;
 use rbee_nats::{Bus, BusError, Message, Subject, Subscriber};
-use rbee_schema::{
-    HiveName, JobId, JobInFlight, ModelName, Tenant, WorkerControl, WorkerHeartbeat, WorkerName, WorkerSettings,
-};
+use rbee_schema::{HiveName, JobInFlight, ModelName, WorkerControl, WorkerHeartbeat, WorkerName, WorkerSettings};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::engine_thread::EngineThread;
+use crate::{
+    blocked::BlockedJobs,
+    decide::turns::{Change, Turns},
+    engine_thread::EngineThread,
+    fatal::end_process_if_it_panics,
+};
 
 /// Identity of a worker process.
 #[derive(Debug, Clone)]
@@ -28,33 +31,111 @@ pub(crate) struct Identity {
     pub(crate) slots: u32,
 }
 
+/// Sources of a heartbeat's figures about the progress of jobs.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    pub(crate) engine: EngineThread,
+    pub(crate) blocked: BlockedJobs,
+}
+
 /// Handle of the reporting task; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Reporter {
     requests: mpsc::Sender<Request>,
+    are_open: watch::Receiver<bool>,
 }
 
+/// A claim on a delivery of a job.
+#[derive(Debug, Clone)]
+pub(crate) struct Claim {
+    requests: mpsc::Sender<Request>,
+    /// Acknowledgement subject of the delivery. A job may be delivered again to this worker while an earlier delivery ends.
+    key: String,
+    /// Cancelled when a client cancels the job.
+    pub(crate) cancelled: CancellationToken,
+}
+
+/// Signals to a claimed job.
+#[derive(Debug, Clone)]
+struct Signals {
+    /// Cancelled when a client cancels the job.
+    cancelled: CancellationToken,
+    /// Cancelled when the job must return to the queue.
+    hand_back: CancellationToken,
+}
+
+#[derive(Debug)]
 enum Request {
-    Claim(JobInFlight, oneshot::Sender<CancellationToken>),
-    Release(JobInFlight, oneshot::Sender<()>),
+    /// A claim on a job that waits for its turn.
+    Claim(JobInFlight, Signals, oneshot::Sender<()>),
+    /// A claim on a job that runs together with others. The answer is false if it may not.
+    ClaimTogether(JobInFlight, Signals, oneshot::Sender<bool>),
+    /// A claimed job is to run together with others. The answer is false if it may not.
+    Join(String, oneshot::Sender<bool>),
+    /// A claimed job is to run alone. The answer comes when it may.
+    RunAlone(String, oneshot::Sender<()>),
+    /// A job that runs alone may have company.
+    EndAlone(String),
+    Release(String, oneshot::Sender<()>),
 }
 
 impl Reporter {
-    /// Claims a job. When this returns, the claim has left this process, so that a hive that reaps this worker knows of the
-    /// job. The returned token is cancelled when a client cancels the job.
-    pub(crate) async fn claim(&self, job: JobInFlight) -> CancellationToken {
-        let (reply, claimed) = oneshot::channel();
-        let _ = self.requests.send(Request::Claim(job, reply)).await;
-        claimed.await.unwrap_or_default()
+    /// Claims a job that waits for its turn. When this returns, the claim has left this process, so that a hive that reaps this
+    /// worker knows of the job. `hand_back` is cancelled when the job must make way for one that runs alone.
+    pub(crate) async fn claim(&self, job: JobInFlight, hand_back: CancellationToken) -> Claim {
+        let (claim, signals) = self.new_claim(&job, hand_back);
+        ask(&self.requests, |reply| Request::Claim(job, signals, reply)).await;
+        claim
     }
 
-    /// Releases the claim on a job. When this returns, the release has left this process, so that a hive that reaps this
-    /// worker does not return to the queue what the worker itself has returned.
-    pub(crate) async fn release(&self, job: JobInFlight) {
-        let (reply, released) = oneshot::channel();
-        let _ = self.requests.send(Request::Release(job, reply)).await;
-        let _ = released.await;
+    /// Claims a job that runs at once, together with others. `None` if another job runs alone or waits for it.
+    pub(crate) async fn claim_together(&self, job: JobInFlight, hand_back: CancellationToken) -> Option<Claim> {
+        let (claim, signals) = self.new_claim(&job, hand_back);
+        let joined = ask(&self.requests, |reply| Request::ClaimTogether(job, signals, reply)).await;
+        joined.unwrap_or(false).then_some(claim)
     }
+
+    /// Waits until no job runs alone or waits for it.
+    pub(crate) async fn opened(&self) {
+        // The channel is closed only when the process ends.
+        let _ = self.are_open.clone().wait_for(|are_open| *are_open).await;
+    }
+
+    fn new_claim(&self, job: &JobInFlight, hand_back: CancellationToken) -> (Claim, Signals) {
+        let cancelled = CancellationToken::new();
+        let claim = Claim { requests: self.requests.clone(), key: job.ack.clone(), cancelled: cancelled.clone() };
+        (claim, Signals { cancelled, hand_back })
+    }
+}
+
+impl Claim {
+    /// Lets the job run together with others. False if another job runs alone or waits for it.
+    pub(crate) async fn join(&self) -> bool {
+        ask(&self.requests, |reply| Request::Join(self.key.clone(), reply)).await.unwrap_or(false)
+    }
+
+    /// Waits until the job runs alone.
+    pub(crate) async fn run_alone(&self) {
+        ask(&self.requests, |reply| Request::RunAlone(self.key.clone(), reply)).await;
+    }
+
+    /// Lets other jobs run beside this one again.
+    pub(crate) async fn end_alone(&self) {
+        let _ = self.requests.send(Request::EndAlone(self.key.clone())).await;
+    }
+
+    /// Releases the claim. When this returns, the release has left this process, so that a hive that reaps this worker does not
+    /// return to the queue what the worker itself has returned.
+    pub(crate) async fn release(self) {
+        ask(&self.requests, |reply| Request::Release(self.key.clone(), reply)).await;
+    }
+}
+
+/// Sends a request and waits for its answer. `None` if the task has ended, which ends the process.
+async fn ask<T>(requests: &mpsc::Sender<Request>, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+    let (reply, answer) = oneshot::channel();
+    requests.send(request(reply)).await.ok()?;
+    answer.await.ok()
 }
 
 struct Task {
@@ -64,9 +145,19 @@ struct Task {
     beat: Duration,
     /// Maximum time without a heartbeat of the hive. Then the worker drains.
     grace: Duration,
-    engine: EngineThread,
+    progress: Progress,
     drain: CancellationToken,
-    jobs: HashMap<(Tenant, JobId), (JobInFlight, CancellationToken)>,
+    /// Claimed jobs by the acknowledgement subject of their delivery.
+    jobs: HashMap<String, ClaimedJob>,
+    turns: Turns,
+    are_open: watch::Sender<bool>,
+}
+
+struct ClaimedJob {
+    job: JobInFlight,
+    signals: Signals,
+    /// Answered when the job may run alone.
+    runs_alone: Option<oneshot::Sender<()>>,
 }
 
 /// Channels and subscriptions from which the task receives.
@@ -86,7 +177,7 @@ pub(crate) async fn start(
     bus: &Bus,
     identity: Identity,
     settings: &WorkerSettings,
-    engine: EngineThread,
+    progress: Progress,
     drain: CancellationToken,
 ) -> Result<Reporter, BusError> {
     let hive_beats = bus.subscribe(bus.subject(&Subject::HiveHeartbeat(identity.hive.clone()))).await?;
@@ -96,17 +187,33 @@ pub(crate) async fn start(
     // A slot makes one request at a time: twice as many leave room for those of jobs that just ended.
     let (sender, requests) = mpsc::channel(identity.slots.max(1) as usize * 2);
     let WorkerSettings { beat, grace, .. } = *settings;
-    let task = Task { bus: bus.clone(), identity, beat, grace, engine, drain, jobs: HashMap::new() };
-    tokio::spawn(task.run(Inbox { requests, cancellations, control, hive_beats }));
-    Ok(Reporter { requests: sender })
+    let (open_sender, are_open) = watch::channel(true);
+    let task = Task {
+        bus: bus.clone(),
+        identity,
+        beat,
+        grace,
+        progress,
+        drain,
+        jobs: HashMap::new(),
+        turns: Turns::default(),
+        are_open: open_sender,
+    };
+    tokio::spawn(end_process_if_it_panics(
+        "report to the hive",
+        task.run(Inbox { requests, cancellations, control, hive_beats }),
+    ));
+    Ok(Reporter { requests: sender, are_open })
 }
 
 impl Task {
     async fn run(mut self, mut inbox: Inbox) {
         let mut beat = interval(self.beat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut online = self.bus.online();
         let mut hive_lost = Instant::now() + self.grace;
         loop {
+            let is_online = *online.borrow_and_update();
             tokio::select! {
                 request = inbox.requests.recv() => match request {
                     Some(request) => self.handle_request(request).await,
@@ -116,7 +223,13 @@ impl Task {
                 Some(message) = inbox.control.next() => self.handle_control(&message),
                 Some(_) = inbox.hive_beats.next() => hive_lost = Instant::now() + self.grace,
                 _ = beat.tick() => self.send_beat().await,
-                () = sleep_until(hive_lost), if !self.drain.is_cancelled() => {
+                // While this worker is cut off from the bus, or stood still, it could receive no heartbeat.
+                Ok(()) = online.changed() => hive_lost = Instant::now() + self.grace,
+                () = sleep_until(hive_lost), if is_online && !self.drain.is_cancelled() => {
+                    if Instant::now() >= hive_lost + self.beat {
+                        hive_lost = Instant::now() + self.grace;
+                        continue;
+                    }
                     let (hive, grace) = (&self.identity.hive, self.grace);
                     warn!(%hive, ?grace, "the hive has sent no heartbeat for the grace period; this worker drains");
                     self.drain.cancel();
@@ -127,16 +240,74 @@ impl Task {
 
     async fn handle_request(&mut self, request: Request) {
         match request {
-            Request::Claim(job, reply) => {
-                let token = CancellationToken::new();
-                self.jobs.insert((job.tenant.clone(), job.job.clone()), (job, token.clone()));
-                self.send_beat().await;
-                let _ = reply.send(token);
-            }
-            Request::Release(job, reply) => {
-                self.jobs.remove(&(job.tenant, job.job));
+            Request::Claim(job, signals, reply) => {
+                self.insert(job, signals);
                 self.send_beat().await;
                 let _ = reply.send(());
+            }
+            Request::ClaimTogether(job, signals, reply) => {
+                let key = self.insert(job, signals);
+                let may_run = self.turns.join(&key);
+                if may_run {
+                    self.send_beat().await;
+                } else {
+                    self.remove(&key).await;
+                }
+                let _ = reply.send(may_run);
+            }
+            Request::Join(key, reply) => {
+                let may_run = self.turns.join(&key);
+                if may_run {
+                    self.send_beat().await;
+                }
+                let _ = reply.send(may_run);
+            }
+            Request::RunAlone(key, reply) => {
+                if let Some(claimed) = self.jobs.get_mut(&key) {
+                    claimed.runs_alone = Some(reply);
+                    let change = self.turns.ask_alone(&key);
+                    self.follow(change).await;
+                }
+            }
+            Request::EndAlone(key) => {
+                let change = self.turns.end_alone(&key);
+                self.follow(change).await;
+            }
+            Request::Release(key, reply) => {
+                self.remove(&key).await;
+                self.send_beat().await;
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    fn insert(&mut self, job: JobInFlight, signals: Signals) -> String {
+        let key = job.ack.clone();
+        self.turns.claim(&key);
+        self.jobs.insert(key.clone(), ClaimedJob { job, signals, runs_alone: None });
+        key
+    }
+
+    async fn remove(&mut self, key: &str) {
+        self.jobs.remove(key);
+        let change = self.turns.release(key);
+        self.follow(change).await;
+    }
+
+    /// Carries out a change of turns. A job runs alone from the heartbeat on that says so.
+    async fn follow(&mut self, Change { begins, make_way }: Change) {
+        self.are_open.send_replace(self.turns.are_open());
+        for key in make_way {
+            if let Some(claimed) = self.jobs.get(&key) {
+                info!(job = %claimed.job.job, "the job returns to the queue: another one must run alone");
+                claimed.signals.hand_back.cancel();
+            }
+        }
+        if let Some(key) = begins {
+            self.send_beat().await;
+            if let Some(begun) = self.jobs.get_mut(&key).and_then(|claimed| claimed.runs_alone.take()) {
+                // The job may be cancelled by now. Then it is released next.
+                let _ = begun.send(());
             }
         }
     }
@@ -147,11 +318,12 @@ impl Task {
             model: model.clone(),
             epoch: *epoch,
             slots: *slots,
-            jobs: self.jobs.values().map(|(job, _)| job.clone()).collect(),
-            tokens: self.engine.tokens_made(),
-            steps: self.engine.steps_made(),
+            jobs: self.jobs.iter().map(|(key, claimed)| self.in_flight(key, &claimed.job)).collect(),
+            tokens: self.progress.engine.tokens_made(),
+            steps: self.progress.engine.steps_made(),
+            blocked: self.progress.blocked.count(),
             memory_bytes: resident_memory().unwrap_or(0),
-            cache: self.engine.stats().cache(),
+            cache: self.progress.engine.stats().cache(),
         };
         crate::metrics::jobs_running(beat.jobs.len());
         if let Some(cache) = &beat.cache {
@@ -163,11 +335,14 @@ impl Task {
         }
     }
 
+    fn in_flight(&self, key: &str, job: &JobInFlight) -> JobInFlight {
+        JobInFlight { waits: self.turns.waits(key), ..job.clone() }
+    }
+
     fn handle_cancellation(&self, message: &Message) {
         let Some(Subject::Cancel(tenant, job)) = self.bus.parse(&message.subject) else { return };
-        if let Some((_, token)) = self.jobs.get(&(tenant, job)) {
-            token.cancel();
-        }
+        let claimed = self.jobs.values().filter(|claimed| claimed.job.tenant == tenant && claimed.job.job == job);
+        claimed.for_each(|claimed| claimed.signals.cancelled.cancel());
     }
 
     fn handle_control(&self, message: &Message) {

@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, info, info_span};
 
 use crate::{
+    blocked::BlockedJobs,
     contract::Loaded,
+    decide::grammar_limits::GrammarLimits,
     engine_thread::EngineThread,
     fatal::FatalError,
     grammar::Grammars,
@@ -23,7 +25,7 @@ use crate::{
     metrics,
     options::Options,
     produce::{EmbeddingsProducer, TextModel, TextProducer},
-    report::{self, Identity},
+    report::{self, Identity, Progress},
     serve::serve,
 };
 
@@ -108,7 +110,7 @@ impl Process {
         let producer: Arc<dyn Producer> = match self.options.kind {
             ModelKind::Embeddings => Arc::new(EmbeddingsProducer { text, engine: engine.clone() }),
             ModelKind::Text => {
-                let grammars = Arc::new(Grammars::new(Arc::clone(&text)));
+                let grammars = Arc::new(Grammars::new(Arc::clone(&text), GrammarLimits::from(&self.options.settings)));
                 let answer_tokens = self.options.settings.answer_tokens;
                 let model = TextModel { text, grammars, context, answer_tokens };
                 Arc::new(TextProducer { model, engine: engine.clone() })
@@ -117,7 +119,9 @@ impl Process {
         // Before the first heartbeat, which reports the worker as ready too: its receiver may check the health at once.
         ready.send_replace(true);
         let settings = &self.options.settings;
-        let reporter = report::start(&self.bus, self.identity.clone(), settings, engine, drain.clone()).await;
+        let blocked = BlockedJobs::default();
+        let progress = Progress { engine, blocked: blocked.clone() };
+        let reporter = report::start(&self.bus, self.identity.clone(), settings, progress, drain.clone()).await;
         let reporter = reporter.map_err(FatalError::bus)?;
         let queue = JobQueue::open(&self.bus, &self.identity.model).await.map_err(FatalError::bus)?;
         let shared = Shared {
@@ -125,6 +129,7 @@ impl Process {
             outbox: self.outbox.clone(),
             identity: self.identity.clone(),
             settings: settings.clone(),
+            blocked,
             stop,
         };
         Ok(Serving { runner: JobRunner { shared, reporter, producer }, queue, drain })

@@ -94,6 +94,8 @@ impl Hive {
                         "$JS.ACK.rbee_jobs.{}-interactive.1.{all}.{all}.1764072000000000000.0",
                         worker.record.model
                     ),
+                    waits: false,
+                    redelivery_ms: None,
                 });
             }
             (WorkerName::from_lossy(&format!("{}-{index:08}", worker.record.model)), worker)
@@ -318,6 +320,7 @@ impl Hive {
             jobs: worker.jobs.clone(),
             tokens: worker.tokens,
             steps: worker.tokens,
+            blocked: 0,
             memory_bytes: 400 << 20,
             cache: None,
         };

@@ -7,6 +7,10 @@ rbee_schema::settings! {
     Bounds, each "bound" {
         /// Number of exits within `loop_window`, without a stable run between them, that are a crash loop.
         loop_exits: u32 = 5,
+        /// Number of exits in a row that do not count for a crash loop because a single job is to blame for each. Two jobs that
+        /// end two workers each, so that one bad job after another does not take the model down. A worker that no job
+        /// survives becomes a crash loop after that.
+        loop_excused: u32 = 4,
         /// Number of out-of-memory exits in a row that are a crash loop: under the same limit the next run would end alike.
         loop_ooms: u32 = 2,
         /// Number of failed health checks in a row after which a worker is killed.

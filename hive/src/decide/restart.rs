@@ -39,6 +39,8 @@ pub struct Exit<'a> {
     pub ready_for: Duration,
     /// Memory limit of the worker.
     pub memory: Option<ByteSize>,
+    /// True if a single job is to blame for the exit.
+    pub is_of_one_job: bool,
     /// Last lines of its output.
     pub tail: &'a [String],
     /// A random number from 0 to 1: workers that exited together must not start together.
@@ -56,6 +58,9 @@ pub struct History {
     ooms: u32,
     /// Retries since the crash loop was found.
     trials: u32,
+    /// Exits in a row for which a single job was to blame and which therefore did not count. A job that ends normally begins
+    /// a new row.
+    excused: u32,
     /// Last pause before a start.
     pause: Duration,
 }
@@ -71,11 +76,20 @@ impl History {
         self.exits
     }
 
+    /// Notes that a job has ended normally: the worker itself works.
+    pub fn job_ended(&mut self) {
+        self.excused = 0;
+    }
+
     /// Notes an exit and decides what follows.
     pub fn after(&mut self, exit: &Exit<'_>, now: Instant, rules: &Rules) -> AfterExit {
         let Rules { timers, bounds } = rules;
         if exit.ready_for >= timers.stable.max(self.pause * 2) {
             *self = Self::default();
+        }
+        if exit.is_of_one_job && self.excused < bounds.loop_excused {
+            self.excused += 1;
+            return self.excuse(exit, timers);
         }
         let class = exit.class;
         self.exits += 1;
@@ -91,6 +105,7 @@ impl History {
             | ExitClass::Oom
             | ExitClass::ReadyTimeout
             | ExitClass::Hang
+            | ExitClass::Unresponsive
             | ExitClass::Other
             | ExitClass::Unknown => {}
         }
@@ -101,14 +116,21 @@ impl History {
         self.trials > 0 || self.recent.len() >= bounds.loop_exits as usize || self.ooms >= bounds.loop_ooms
     }
 
+    /// Restart after an exit for which a single job is to blame.
+    fn excuse(&self, exit: &Exit<'_>, timers: &Timers) -> AfterExit {
+        let delay = spread(timers.first_backoff, exit.draw);
+        let why =
+            format!("the exit ({}) is blamed on the one job that it ran: restarting after {delay:.1?}", exit.class);
+        AfterExit::Restart { delay, why }
+    }
+
     fn restart(&mut self, exit: &Exit<'_>, timers: &Timers) -> AfterExit {
         let pause = match self.exits {
             0 | 1 => timers.first_backoff,
             more => timers.backoff.saturating_mul(1 << (more - 2).min(16)).min(timers.backoff_most),
         };
         self.pause = pause;
-        // At random up to a quarter more or less.
-        let delay = pause.mul_f64(0.75 + 0.5 * exit.draw.clamp(0.0, 1.0));
+        let delay = spread(pause, exit.draw);
         let class = exit.class;
         let why = match self.exits {
             0 | 1 => format!("first exit ({class}): restarting after {delay:.1?}"),
@@ -147,6 +169,11 @@ impl History {
     }
 }
 
+/// The pause, at random up to a quarter more or less.
+fn spread(pause: Duration, draw: f64) -> Duration {
+    pause.mul_f64(0.75 + 0.5 * draw.clamp(0.0, 1.0))
+}
+
 /// Failure of a worker that must not be restarted. Such a worker writes its failure as JSON; otherwise its last line is all
 /// there is.
 fn final_failure(class: ExitClass, tail: &[String]) -> Failure {
@@ -162,7 +189,14 @@ mod tests {
     use super::*;
 
     fn exit(class: ExitClass, ready_for: u64) -> Exit<'static> {
-        Exit { class, ready_for: Duration::from_secs(ready_for), memory: None, tail: &[], draw: 0.5 }
+        Exit {
+            class,
+            ready_for: Duration::from_secs(ready_for),
+            memory: None,
+            is_of_one_job: false,
+            tail: &[],
+            draw: 0.5,
+        }
     }
 
     /// Pauses after exits, each exit the given number of seconds after the one before. Negative pauses are retries of a loop.
@@ -229,6 +263,22 @@ mod tests {
     }
 
     #[test]
+    fn exits_of_single_jobs_count_only_if_none_ends_normally() {
+        let poisoned = || Exit { is_of_one_job: true, ..exit(ExitClass::Oom, 0) };
+        let mut history = History::default();
+        let mut exits = |count: usize, job_ends: bool| {
+            for _ in 0..count {
+                history.after(&poisoned(), Instant::now(), &Rules::default());
+            }
+            if job_ends {
+                history.job_ended();
+            }
+            history.exits()
+        };
+        assert_eq!((exits(4, true), exits(4, false), exits(1, true), exits(1, false)), (0, 0, 1, 1));
+    }
+
+    #[test]
     fn two_out_of_memory_exits_are_a_crash_loop() {
         let oom = |ready_for| (1, exit(ExitClass::Oom, ready_for));
         assert_eq!(pauses(&[oom(0), oom(0)]), [0.1, -300.0]);
@@ -247,7 +297,7 @@ mod tests {
         let reported = Failure::new(FailureCode::ModelInvalid, "truncated");
         let tail = ["noise".to_owned(), serde_json::to_string(&reported).expect("serializes")];
         let after = |class, tail: &[String]| {
-            let exit = Exit { class, ready_for: Duration::ZERO, memory: None, tail, draw: 0.0 };
+            let exit = Exit { class, ready_for: Duration::ZERO, memory: None, is_of_one_job: false, tail, draw: 0.0 };
             History::default().after(&exit, Instant::now(), &Rules::default())
         };
         assert_eq!(after(ExitClass::Data, &tail), AfterExit::GiveUp(reported));

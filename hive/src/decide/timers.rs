@@ -81,6 +81,9 @@ rbee_schema::settings! {
         /// Longest wait for a worker's last heartbeat after its exit. A round trip to the server takes under a millisecond;
         /// jobs return to the queue after it.
         last_beat: Duration = SECOND / 4,
+        /// Longest time for which a job that is blamed for the end of its worker waits until that is stored. It takes two round
+        /// trips to the server; without it the job would run in company again.
+        blame: Duration = SECOND / 2,
         /// Time for the last events of a stopping hive to be stored.
         final_flush: Duration = 5 * SECOND,
         /// `degraded_exits` unexpected exits within this time make the hive degraded.

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use rbee_nats::Subject;
-use rbee_schema::{HiveEvent, JobInFlight, WorkerControl, WorkerEvent, WorkerName};
+use rbee_schema::{HiveEvent, WorkerControl, WorkerEvent, WorkerName};
 use tracing::{debug, info, warn};
 
-use super::{report::Report, state::Supervisor};
+use super::{report::Report, returning::Returning, state::Supervisor};
 use crate::{
-    decide::worker::{Effect, Event},
+    decide::worker::{Effect, Event, Returns},
     ledger::Written,
     limits::WorkerCgroup,
     metrics,
@@ -41,7 +41,7 @@ impl Supervisor {
             Effect::Drain => self.drain_worker(name, written.clone()),
             Effect::Terminate => self.terminate(name, written.clone()),
             Effect::Kill => self.kill(name),
-            Effect::ReturnJobs(jobs) => self.return_jobs(name, jobs),
+            Effect::ReturnJobs(returns) => self.return_jobs(name, returns),
             Effect::ReleasePort { port, why } => self.release_port(name, port, why),
             Effect::Publish(event) => self.publish_event(name, event),
             Effect::Forget => self.forget(name),
@@ -128,11 +128,16 @@ impl Supervisor {
 
     /// Returns jobs to the queue. This comes first of all that follows an exit: the jobs are with another worker about a
     /// millisecond later.
-    fn return_jobs(&mut self, name: &WorkerName, jobs: Vec<JobInFlight>) {
-        let (bus, outbox) = (self.hive.bus.clone(), self.hive.outbox.clone());
-        let (hive, worker) = (self.hive.config.name.clone(), name.clone());
+    fn return_jobs(&mut self, name: &WorkerName, returns: Returns) {
+        let returning = Returning {
+            bus: self.hive.bus.clone(),
+            outbox: self.hive.outbox.clone(),
+            hive: self.hive.config.name.clone(),
+            worker: name.clone(),
+            blame_limit: self.hive.config.rules.timers.blame,
+        };
         self.tasks.spawn(async move {
-            bus.return_to_queue(&outbox, &hive, &worker, jobs).await;
+            returning.carry_out(returns).await;
             Report::Done
         });
     }

@@ -40,12 +40,12 @@ impl Supervisor {
     pub(super) fn handle_worker_heartbeat(&mut self, message: &Message) {
         let Some(Subject::WorkerHeartbeat(_, worker)) = self.hive.bus.parse(&message.subject) else { return };
         match serde_json::from_slice::<WorkerHeartbeat>(&message.payload) {
-            Ok(WorkerHeartbeat { epoch, jobs, steps, memory_bytes, .. }) => {
+            Ok(WorkerHeartbeat { epoch, jobs, steps, blocked, memory_bytes, .. }) => {
                 let managed = self.workers.get_mut(&worker).filter(|managed| managed.worker.epoch == epoch);
                 if let Some(run) = managed.and_then(|managed| managed.run.as_mut()) {
                     run.memory_used = memory_bytes;
                 }
-                self.step(&worker, Event::Heartbeat { epoch, jobs, steps });
+                self.step(&worker, Event::Heartbeat { epoch, jobs, steps, blocked });
             }
             Err(error) => warn!(%worker, %error, "failed to read a heartbeat of a worker"),
         }

@@ -26,6 +26,7 @@ mod ports;
 mod recover;
 mod report;
 mod reports;
+mod returning;
 mod run;
 mod shutdown;
 mod state;

@@ -53,7 +53,8 @@ impl Delivery {
     /// Entry of this job in the worker's heartbeat.
     pub fn in_flight(&self) -> JobInFlight {
         let ack = self.message.reply.as_ref().map(ToString::to_string).unwrap_or_default();
-        JobInFlight { tenant: self.tenant.clone(), job: self.job.clone(), ack }
+        let redelivery_ms = u64::try_from(self.redelivery.as_millis()).ok();
+        JobInFlight { tenant: self.tenant.clone(), job: self.job.clone(), ack, waits: false, redelivery_ms }
     }
 
     /// Sends a keep-alive, which restarts the redelivery timeout.
@@ -70,6 +71,14 @@ impl Delivery {
     /// The connection is closed.
     pub async fn nak(&self) -> Result<(), BusError> {
         self.acknowledge(AckKind::Nak(None)).await
+    }
+
+    /// Naks the delivery: returns the job to the queue, where it waits for `pause` before it is delivered again.
+    ///
+    /// # Errors
+    /// The connection is closed.
+    pub async fn nak_for(&self, pause: Duration) -> Result<(), BusError> {
+        self.acknowledge(AckKind::Nak(Some(pause))).await
     }
 
     async fn acknowledge(&self, kind: AckKind) -> Result<(), BusError> {

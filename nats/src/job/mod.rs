@@ -2,6 +2,7 @@
 //! Steps 1, 4 and 6 of a job's path.
 
 mod answer;
+mod blame;
 mod cancel;
 mod delivery;
 mod finder;
@@ -14,6 +15,7 @@ mod submit;
 pub(crate) use self::id::{JobNames, MESSAGE_ID, chosen_id};
 pub use self::{
     answer::{Answered, Begun},
+    blame::BlamedExit,
     cancel::{StoredCancel, unknown_job},
     delivery::Delivery,
     finder::JobFinder,

@@ -84,9 +84,19 @@ pub(super) fn key(hive: &str, worker: &str) -> WorkerKey {
 }
 
 pub(super) fn beat(jobs: usize) -> WorkerHeartbeat {
-    let job = JobInFlight { tenant: name("t"), job: name("j"), ack: String::new() };
+    let job = JobInFlight { tenant: name("t"), job: name("j"), ack: String::new(), waits: false, redelivery_ms: None };
     let jobs = vec![job; jobs];
-    WorkerHeartbeat { model: name("m"), epoch: 1, slots: 2, jobs, tokens: 0, steps: 0, memory_bytes: 0, cache: None }
+    WorkerHeartbeat {
+        model: name("m"),
+        epoch: 1,
+        slots: 2,
+        jobs,
+        tokens: 0,
+        steps: 0,
+        blocked: 0,
+        memory_bytes: 0,
+        cache: None,
+    }
 }
 
 /// A fleet of one hive `a` with model `m`. No hive becomes suspect while a test counts minutes.

@@ -17,8 +17,10 @@ pub enum ExitClass {
     Oom,
     /// The hive killed the process because it was not ready in time.
     ReadyTimeout,
-    /// The hive killed the process: it sent no heartbeats, made no progress, or failed its health check.
+    /// The hive killed the process: it had jobs and made no progress.
     Hang,
+    /// The hive killed the process: it sent no heartbeats, or failed its health checks.
+    Unresponsive,
     /// The worker's data is invalid (exit code 65). The hive does not restart it.
     Data,
     /// The worker's configuration is invalid (exit code 78). The hive does not restart it.
@@ -39,6 +41,7 @@ impl fmt::Display for ExitClass {
             Self::Oom => "oom",
             Self::ReadyTimeout => "ready-timeout",
             Self::Hang => "hang",
+            Self::Unresponsive => "unresponsive",
             Self::Data => "data",
             Self::Config => "config",
             Self::Permission => "permission",

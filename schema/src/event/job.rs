@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::ExitClass;
 use super::names::event_names;
 use crate::{Failure, FinishReason, HiveName, Usage, WorkerName};
 
@@ -26,6 +27,8 @@ pub enum JobEvent {
         /// Name of the worker.
         worker: WorkerName,
     },
+    /// The job's worker ended in a way that the job may have caused.
+    Blamed(JobBlame),
     /// The job was answered.
     Finished {
         /// Reason for the end of the answer.
@@ -42,9 +45,35 @@ pub enum JobEvent {
     },
 }
 
+/// Blame of a job: the ends of its workers that it may have caused. Each event of a job repeats and extends the one before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct JobBlame {
+    /// Hive of the worker that ended last.
+    pub hive: HiveName,
+    /// Name of that worker.
+    pub worker: WorkerName,
+    /// Class of its exit.
+    pub class: ExitClass,
+    /// Exit code, if the process exited by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// Number of the signal that ended the process, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Number of other jobs that this worker ran when it ended.
+    pub company: u32,
+    /// Number of workers that ended so while they ran this job alone.
+    pub alone: u32,
+    /// Number of workers that ended so while they ran this job and others.
+    pub together: u32,
+    /// Sequence of the job's last stored chunk when the worker ended; 0 if there was none.
+    pub last_chunk: u64,
+}
+
 event_names!(JobEvent {
     Started => "started",
     Returned => "returned",
+    Blamed => "blamed",
     Finished => "finished",
     Failed => "failed",
 });

@@ -22,7 +22,7 @@ pub use self::{
     exit::ExitClass,
     family::Event,
     hive::HiveEvent,
-    job::JobEvent,
+    job::{JobBlame, JobEvent},
     model::ModelEvent,
     port::PortEvent,
     queen::QueenEvent,

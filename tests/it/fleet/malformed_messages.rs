@@ -59,6 +59,7 @@ async fn heartbeats_of_unknown_senders_are_counted_and_ignored() {
         jobs: Vec::new(),
         tokens: 0,
         steps: 0,
+        blocked: 0,
         memory_bytes: 0,
         cache: None,
     };

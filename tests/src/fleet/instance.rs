@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use rbee_nats::Bus;
+use rbee_nats::{Bus, BusLimits, Plan};
 use tempfile::TempDir;
 
 use super::{
@@ -112,6 +112,16 @@ impl Fleet {
     /// Sets an environment variable of every process that is started from now on.
     pub fn set_variable(&mut self, name: &'static str, value: &str) {
         self.variables.push((name, value.to_owned()));
+    }
+
+    /// Sets limits of the streams, for the workers that are started from now on.
+    ///
+    /// # Panics
+    /// When the server does not accept them.
+    pub async fn limit_bus(&self, limits: &str) {
+        let limits: BusLimits = limits.parse().expect("limits of a test are valid");
+        let plan = Plan::with_limits(&self.bus, &limits).await.expect("the server answers");
+        plan.apply(&self.bus).await.expect("the server accepts the limits");
     }
 
     /// The log file of a role.

@@ -1,5 +1,7 @@
 //! Grammars of output formats, with the vocabulary of the mock engine: a token for every byte, and some words.
 
+use std::time::{Duration, Instant};
+
 use llguidance::api::TopLevelGrammar;
 use proptest::prelude::*;
 use rbee_schema::{ModelReference, OutputFormat, Sampling, Tool};
@@ -38,7 +40,7 @@ fn tokens(text: &str, end: u32) -> Vec<u32> {
 
 /// True if the grammar allows this answer.
 fn allows(grammar: TopLevelGrammar, answer: &str) -> bool {
-    let mut constraint = Grammars::new(text()).constraint(grammar, &[]).expect("possible");
+    let mut constraint = Grammars::new(text(), GrammarLimits::default()).constraint(grammar, &[]).expect("possible");
     tokens(answer, text().eos_tokens()[0]).into_iter().all(|token| {
         let is_allowed = constraint.allowed().expect("a next token").contains(token);
         is_allowed && constraint.accept(token).is_ok()
@@ -106,7 +108,7 @@ fn output_format_allows_only_matching_answers() {
 
 #[test]
 fn invalid_output_format_is_refused_with_a_reason() {
-    let grammars = Grammars::new(text());
+    let grammars = Grammars::new(text(), GrammarLimits::default());
     let endless = format!("{}a{}", "(".repeat(2_000), "){1000}".repeat(2_000));
     for (shape, words) in [
         (OutputFormat::Json(json!({ "type": "object", "minContains": 1 })), "minContains"),
@@ -125,6 +127,112 @@ fn invalid_output_format_is_refused_with_a_reason() {
         assert_eq!(failure.code, FailureCode::InvalidRequest, "{shape:?}");
         assert!(failure.message.contains(words) && !failure.message.contains('\n'), "{shape:?}: {failure}");
     }
+}
+
+/// Output formats that are made to exhaust the compiler: its stack, its time, or its memory.
+fn hostile_formats() -> Vec<(&'static str, OutputFormat)> {
+    let lark = |text: String| OutputFormat::Grammar(text);
+    let chain = |first: &str, prefix: &str, end: &str, count: usize| {
+        let rules: Vec<String> = (0..count).map(|n| format!("{prefix}{n}: {prefix}{} {end}", n + 1)).collect();
+        lark(format!("start: {first}\n{}\n{prefix}{count}: \"z\"\n", rules.join("\n")))
+    };
+    let nested = |open: &str, middle: &str, close: &str, depth: usize| {
+        format!("{}{middle}{}", open.repeat(depth), close.repeat(depth))
+    };
+    let schema = OutputFormat::Json;
+    let definitions: serde_json::Map<String, Value> = (0..8_000)
+        .map(|n| {
+            (format!("d{n}"), json!({ "properties": { "a": { "$ref": format!("#/$defs/d{}", (n + 1) % 8_000) } } }))
+        })
+        .collect();
+    let aliases: serde_json::Map<String, Value> = (0..8_000)
+        .map(|n| {
+            (
+                format!("d{n}"),
+                if n == 7_999 { json!({ "type": "null" }) } else { json!({ "$ref": format!("#/$defs/d{}", n + 1) }) },
+            )
+        })
+        .collect();
+    let conjunction: Vec<Value> = (0..24)
+        .map(|n| json!({ "anyOf": [{ "properties": { format!("a{n}"): { "const": 1 } } }, { "properties": { format!("b{n}"): { "const": 2 } } }] }))
+        .collect();
+    let properties: serde_json::Map<String, Value> =
+        (0..8_000).map(|n| (format!("p{n}"), json!({ "type": "string", "maxLength": n }))).collect();
+    vec![
+        ("conditions", lark(format!("start: \"a\" %if {}\n", nested("not(", "true", ")", 20_000)))),
+        ("long conditions", lark(format!("start: \"a\" %if {}\n", nested("not(", "true", ")", 190)))),
+        ("groups", lark(format!("start: {}\n", nested("(", "\"a\"", ")", 20_000)))),
+        ("options", lark(format!("start: {}\n", nested("[", "\"a\"", "]", 20_000)))),
+        ("chain of rules", chain("r0", "r", "", 8_000)),
+        ("chain of rules with text", chain("r0", "r", "\"b\"", 6_000)),
+        ("chain of tokens", chain("T0", "T", "", 8_000)),
+        ("chain of tokens with text", chain("T0", "T", "\"b\"", 6_000)),
+        (
+            "chain of negated tokens",
+            lark(format!(
+                "start: T0\n{}\nT6000: \"z\"\n",
+                (0..6_000).map(|n| format!("T{n}: ~T{}", n + 1)).collect::<Vec<_>>().join("\n")
+            )),
+        ),
+        ("alternatives", lark(format!("start: {}\n", vec!["\"ab\""; 20_000].join(" | ")))),
+        (
+            "different alternatives",
+            lark(format!("start: {}\n", (0..12_000).map(|n| format!("\"x{n}\"")).collect::<Vec<_>>().join("|"))),
+        ),
+        ("repetitions of rules", lark(format!("start: {}\n", nested("(", "\"a\"", "){1000}", 20)))),
+        ("repetitions of tokens", lark(format!("start: T\nT: {}\n", nested("(", "\"a\"", "){1000}", 20)))),
+        ("ambiguous rules", lark("start: s\ns: s s | s s s | \"a\" | \"\"\n".into())),
+        ("nested schema in a grammar", lark(format!("start: %json {}\n", nested("{\"items\":", "{}", "}", 5_000)))),
+        ("nested grammars", lark(format!("start: {}\n", nested("%lark { start: ", "\"a\"", " }", 5_000)))),
+        ("many ignored", lark(format!("start: \"a\"\n{}", "%ignore /[ab]+c?/\n".repeat(5_000)))),
+        ("regex repetitions", OutputFormat::Regex(nested("(", "a", "){0,1000}", 20))),
+        ("regex optional", OutputFormat::Regex(format!("{}{}", "a?".repeat(20_000), "a".repeat(20_000)))),
+        ("regex groups", OutputFormat::Regex(nested("(", "a", ")", 20_000))),
+        ("regex classes", OutputFormat::Regex(r"[\p{L}\p{N}--\p{Lu}]{0,500}".repeat(500))),
+        ("regex alternatives", OutputFormat::Regex((0..20_000).map(|n| format!("x{n}")).collect::<Vec<_>>().join("|"))),
+        ("regex states", OutputFormat::Regex("(a|b)*a(a|b){60}".into())),
+        ("choices", OutputFormat::Choice((0..12_000).map(|n| format!("{n}x")).collect())),
+        ("definitions", schema(json!({ "$ref": "#/$defs/d0", "$defs": definitions }))),
+        ("aliases", schema(json!({ "$ref": "#/$defs/d0", "$defs": aliases }))),
+        ("itself", schema(json!({ "$ref": "#" }))),
+        ("conjunction", schema(json!({ "type": "object", "allOf": conjunction }))),
+        ("enumeration", schema(json!({ "enum": (0..20_000).collect::<Vec<u32>>() }))),
+        ("properties", schema(json!({ "type": "object", "properties": properties, "additionalProperties": false }))),
+        ("long text", schema(json!({ "type": "string", "minLength": 1_000_000_000, "maxLength": 1_000_000_001 }))),
+        ("long list", schema(json!({ "type": "array", "items": { "type": "integer" }, "minItems": 1_000_000_000 }))),
+        ("longest list", schema(json!({ "type": "array", "items": { "type": "integer" }, "maxItems": 1_000_000_000 }))),
+        ("pattern", schema(json!({ "type": "string", "pattern": nested("(", "a", "){0,1000}", 20) }))),
+        ("large numbers", schema(json!({ "type": "integer", "minimum": -1e300, "maximum": 1e300, "multipleOf": 3 }))),
+        ("small multiples", schema(json!({ "type": "number", "multipleOf": 1e-30 }))),
+        ("multiples", schema(json!({ "type": "integer", "multipleOf": 1_000_003 }))),
+        ("nested lists", schema((0..120).fold(json!({}), |inner, _| json!({ "items": inner })))),
+        ("nested alternatives", schema((0..14).fold(json!({}), |inner, _| json!({ "anyOf": [inner, inner] })))),
+    ]
+}
+
+#[test]
+fn hostile_output_format_is_refused_or_compiled_in_time() {
+    let limits = GrammarLimits { time: Duration::from_secs(1), ..GrammarLimits::default() };
+    for (name, shape) in hostile_formats() {
+        let started = Instant::now();
+        match Grammars::new(text(), limits).constraint(grammar(&shape), &[]) {
+            Ok(mut constraint) => drop(constraint.allowed()),
+            Err(failure) => assert_eq!(failure.code, FailureCode::InvalidRequest, "{name}: {failure}"),
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "{name}: {:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn grammars_that_take_too_long_are_limited_in_number() {
+    let limits = GrammarLimits { time: Duration::from_millis(10), ..GrammarLimits::default() };
+    let (grammars, formats) = (Grammars::new(text(), limits), hostile_formats());
+    let (_, slow) = formats.iter().find(|(name, _)| *name == "properties").expect("it is there");
+    let compile = || grammars.constraint(grammar(slow), &[]).map(|_| ()).expect_err("it takes longer").code;
+    assert_eq!(
+        [compile(), compile(), compile()],
+        [FailureCode::InvalidRequest, FailureCode::InvalidRequest, FailureCode::TimedOut,]
+    );
 }
 
 /// Grammar of tool calls in the format of one model family.
@@ -209,7 +317,7 @@ proptest! {
 
     #[test]
     fn random_answer_has_the_output_format(seed: u64, length in 0u32..60) {
-        let grammars = Grammars::new(text());
+        let grammars = Grammars::new(text(), GrammarLimits::default());
         let schema = json!({ "type": "object", "properties": { "a": { "type": "array", "items": { "type": ["boolean", "string"] } } },
             "required": ["a"] });
         let json = text_of(&answer(&grammars, &OutputFormat::Json(schema), seed, length));
@@ -221,7 +329,7 @@ proptest! {
 
     #[test]
     fn resumed_constraint_allows_the_same_tokens(seed: u64, cut in 0usize..40) {
-        let grammars = Grammars::new(text());
+        let grammars = Grammars::new(text(), GrammarLimits::default());
         let shape = OutputFormat::Json(json!({ "type": "object" }));
         let whole = answer(&grammars, &shape, seed, 20);
         let cut = cut.min(whole.len());

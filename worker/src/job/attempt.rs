@@ -1,10 +1,10 @@
 //! One attempt to answer a job: one delivery of it, with its stored output, its writer, its cancellation and its clock.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use rbee_nats::trace::STEPS;
 use rbee_nats::{BusError, Delivery, OutputGone, StoredChunk, next_index};
-use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, JobEvent};
+use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, JobBlame, JobEvent, KEEP_ALIVES};
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -12,16 +12,13 @@ use tracing::{debug, info, warn};
 use super::{
     producer::{Completion, Opening, Producer, Request},
     shared::Shared,
-    stream::{Append as _, Interruption, Interrupts, Output, stream},
+    stream::{Append as _, Interruption, Interrupts, Output, Solitude, stream},
     writer::{Refused, Writer},
 };
 use crate::{
-    decide::strikes::{is_struck_out, lost_workers},
-    report::Identity,
+    decide::strikes::{Record, Standing, lost_workers},
+    report::{Claim, Identity},
 };
-
-/// Keep-alives that are sent per redelivery timeout while a job runs. Three, so that two may be lost.
-const KEEP_ALIVES: u32 = 3;
 
 /// The end of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +27,8 @@ pub(super) enum Outcome {
     Done,
     /// The job cannot be answered, and its failure is stored.
     Failed,
-    /// The answer is incomplete, and another worker is to continue it.
-    Returned,
+    /// The answer is incomplete. The job returns to the queue, where it waits for this long before it is delivered again.
+    Returned(Duration),
     /// Another worker has already continued the answer.
     Fenced,
 }
@@ -42,7 +39,7 @@ impl Outcome {
         match self {
             Self::Done => Some("done"),
             Self::Failed => Some("failed"),
-            Self::Returned => Some("returned"),
+            Self::Returned(_) => Some("returned"),
             Self::Fenced => None,
         }
     }
@@ -52,39 +49,67 @@ impl Outcome {
 pub(super) struct Attempt<'a> {
     shared: &'a Shared,
     delivery: &'a Delivery,
+    claim: &'a Claim,
     started: Instant,
     interrupts: Interrupts,
     /// Chunks that earlier attempts have stored, oldest first.
     stored: Vec<StoredChunk>,
+    blame: Option<JobBlame>,
     /// Set if chunks of earlier attempts are missing: the answer cannot be continued.
     gone: Option<OutputGone>,
     output: Output,
 }
 
-impl<'a> Attempt<'a> {
-    /// Reads the chunks that earlier attempts have stored. `cancelled` is cancelled when a client cancels the job.
+/// Everything that earlier attempts have left.
+pub(super) struct Earlier {
+    /// Start of this attempt.
+    started: Instant,
+    /// Chunks, oldest first.
+    stored: Vec<StoredChunk>,
+    blame: Option<JobBlame>,
+    /// True if a client has cancelled the job.
+    is_cancelled: bool,
+}
+
+impl Earlier {
+    /// Reads what earlier attempts of a job have left.
     ///
     /// # Errors
-    /// If the stored output cannot be read.
-    pub(super) async fn open(
+    /// If the stored output, the blame or the cancellation of the job cannot be read.
+    pub(super) async fn read(shared: &Shared, delivery: &Delivery) -> Result<Self, BusError> {
+        let started = Instant::now();
+        let Delivery { tenant, job, attempt, .. } = delivery;
+        let blame = async {
+            // A job that is delivered for the first time has ended no worker.
+            if *attempt > 1 { shared.bus.blame_of(tenant, job).await } else { Ok(None) }
+        };
+        let (output, cancel) = (shared.bus.stored_output(tenant, job, 0), shared.bus.is_cancelled(delivery));
+        let (stored, blame, is_cancelled) = tokio::try_join!(output, blame, cancel)?;
+        Ok(Self { started, stored, blame, is_cancelled })
+    }
+}
+
+impl<'a> Attempt<'a> {
+    /// An attempt that continues what earlier ones have stored. `hand_back` is cancelled when the job must return to the queue.
+    pub(super) fn new(
         shared: &'a Shared,
         delivery: &'a Delivery,
-        cancelled: CancellationToken,
-    ) -> Result<Self, BusError> {
-        let started = Instant::now();
-        let output = shared.bus.stored_output(&delivery.tenant, &delivery.job, 0);
-        let (stored, is_cancelled) = tokio::try_join!(output, shared.bus.is_cancelled(delivery))?;
+        claim: &'a Claim,
+        hand_back: CancellationToken,
+        Earlier { started, stored, blame, is_cancelled }: Earlier,
+    ) -> Self {
         if is_cancelled {
-            cancelled.cancel();
+            claim.cancelled.cancel();
         }
         let last_sequence = stored.last().map_or(0, |last| last.sequence);
         let next_index = stored.iter().try_fold(0, |index, stored| next_index(index, &stored.chunk));
         let output = Output {
-            writer: Writer::new(&shared.bus, &delivery.tenant, &delivery.job, last_sequence),
+            writer: Writer::new(shared, &delivery.tenant, &delivery.job, last_sequence),
             next_index: next_index.unwrap_or_default(),
+            solitude: None,
         };
-        let interrupts = Interrupts { cancelled, stop: shared.stop.clone() };
-        Ok(Self { shared, delivery, started, interrupts, stored, gone: next_index.err(), output })
+        let interrupts = Interrupts { cancelled: claim.cancelled.clone(), stop: hand_back };
+        Self { shared, delivery, claim, started, interrupts, stored, gone: next_index.err(), blame, output }
     }
 
     /// Answers the job, or continues its answer. Keep-alives are sent meanwhile.
@@ -112,10 +137,10 @@ impl<'a> Attempt<'a> {
         }
         self.check_names()?;
         self.check_output()?;
-        self.check_strikes()?;
+        self.take_turn().await?;
         let request = Request {
             job: &self.delivery.job,
-            body: self.delivery.body(),
+            body: self.delivery.body().clone(),
             stored: &self.stored,
             next_index: self.output.next_index,
             started: self.started,
@@ -155,20 +180,64 @@ impl<'a> Attempt<'a> {
         })
     }
 
-    /// Refuses a job that has ended too many workers.
-    fn check_strikes(&self) -> Result<(), Failure> {
-        let (attempt, settings) = (self.delivery.attempt, &self.shared.settings);
-        let lost = lost_workers(self.stored.iter().map(|stored| &stored.chunk));
-        if is_struck_out(lost, !self.stored.is_empty(), attempt, settings) {
-            return Err(Failure::new(
-                FailureCode::TriedTooOften,
-                format!(
-                    "the job was delivered {attempt} times, and {lost} workers ended while they ran it: it was given up, \
-                     and its request is in the dead-letter stream"
-                ),
-            ));
+    /// Waits until the job may run: together with others, or alone if it is blamed for the end of a worker. Refuses a job that
+    /// has ended too many.
+    async fn take_turn(&mut self) -> Result<(), Interruption> {
+        match self.record().standing(&self.shared.settings) {
+            Standing::GivenUp => Err(self.given_up().into()),
+            // It runs already.
+            Standing::Trusted if self.delivery.attempt == 1 => Ok(()),
+            Standing::Trusted if self.claim.join().await => Ok(()),
+            Standing::Trusted => Err(Interruption::Postponed),
+            Standing::OnProbation(probation) => {
+                tokio::select! {
+                    biased;
+                    interruption = self.interrupts.any() => return Err(match interruption {
+                        Interruption::Stopped => Interruption::Postponed,
+                        other => other,
+                    }),
+                    () = self.claim.run_alone() => {}
+                }
+                info!(job = %self.delivery.job, "the job runs alone: a worker has ended while it ran");
+                self.output.solitude = Some(Solitude { claim: self.claim.clone(), probation, since: Instant::now() });
+                Ok(())
+            }
         }
-        Ok(())
+    }
+
+    fn record(&self) -> Record<'_> {
+        Record {
+            blame: self.blame.as_ref(),
+            is_begun: !self.stored.is_empty(),
+            made: self.output.next_index,
+            made_before_blame: self.blame.as_ref().map_or(0, |blame| made_until(&self.stored, blame.last_chunk)),
+            lost: lost_workers(self.stored.iter().map(|stored| &stored.chunk)),
+            attempt: self.delivery.attempt,
+        }
+    }
+
+    /// Failure of a job that has ended too many workers.
+    fn given_up(&self) -> Failure {
+        let Record { lost, attempt, .. } = self.record();
+        let why = match &self.blame {
+            Some(JobBlame { hive, worker, class, code, signal, company: 0, alone, together, .. }) => {
+                let how = match (code, signal) {
+                    (_, Some(signal)) => format!("{class}, signal {signal}"),
+                    (Some(code), None) => format!("{class}, exit code {code}"),
+                    (None, None) => class.to_string(),
+                };
+                let ends = alone + together;
+                format!(
+                    "{ends} workers ended while they ran the job, {alone} of them while it ran alone (last worker {worker} of \
+                     hive {hive}: {how})"
+                )
+            }
+            _ => format!("the job was delivered {attempt} times, and {lost} workers ended while they ran it"),
+        };
+        Failure::new(
+            FailureCode::TriedTooOften,
+            format!("{why}: it was given up, and its request is in the dead-letter stream"),
+        )
     }
 
     /// Appends the first chunk of this attempt, and publishes that the job has started.
@@ -193,8 +262,9 @@ impl<'a> Attempt<'a> {
             Ok(completion) => self.complete(completion).await,
             Err(Interruption::Stopped) => {
                 let paused = self.output.append(&Chunk::Paused { index: self.output.next_index }).await;
-                paused.map(|()| Outcome::Returned)
+                paused.map(|()| Outcome::Returned(Duration::ZERO))
             }
+            Err(Interruption::Postponed) => return Outcome::Returned(Duration::ZERO),
             Err(Interruption::Failed(failure)) => return self.fail(failure).await,
             Err(Interruption::Cancelled) => {
                 let failure = Failure::new(FailureCode::Cancelled, "the job was cancelled while it ran");
@@ -253,6 +323,7 @@ impl<'a> Attempt<'a> {
             job: job.clone(),
             attempts: *attempt,
             failure: failure.clone(),
+            blame: self.blame.clone(),
             body: String::from_utf8_lossy(self.delivery.body()).into_owned(),
         };
         if let Err(error) = self.shared.bus.store_dead_job(&self.shared.identity.model, &dead).await {
@@ -264,6 +335,12 @@ impl<'a> Attempt<'a> {
         let Delivery { tenant, job, .. } = self.delivery;
         self.shared.outbox.publish(&Event::Job(tenant.clone(), job.clone(), event));
     }
+}
+
+/// Number of tokens or inputs that were stored up to the chunk with this sequence.
+fn made_until(stored: &[StoredChunk], sequence: u64) -> u32 {
+    let before = stored.iter().take_while(|stored| stored.sequence <= sequence);
+    before.map(|stored| stored.chunk.count()).fold(0, u32::saturating_add)
 }
 
 /// Extends the ack deadline of a running job for as long as it is polled.

@@ -5,6 +5,7 @@
 
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use rbee_nats::StoredChunk;
 use rbee_schema::{Chunk, Failure, FinishReason, JobId, Usage};
@@ -20,11 +21,11 @@ pub(crate) trait Producer: Send + Sync {
 }
 
 /// A request, and the facts about its job.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Request<'a> {
     pub(crate) job: &'a JobId,
     /// The request body: JSON of the OpenAI API.
-    pub(crate) body: &'a [u8],
+    pub(crate) body: Bytes,
     /// Chunks that earlier attempts have stored, oldest first. What they contain is not computed again.
     pub(crate) stored: &'a [StoredChunk],
     /// Number of tokens or inputs in `stored`: the index of the next one.

@@ -1,19 +1,21 @@
 //! Runs the jobs of a worker: claims a delivery, lets an attempt answer it, and settles it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rbee_nats::Delivery;
 use rbee_nats::trace::STEPS;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use super::{
-    attempt::{Attempt, Outcome},
+    attempt::{Attempt, Earlier, Outcome},
     producer::Producer,
     shared::Shared,
 };
 use crate::{
+    decide::strikes::retry_pause,
     metrics,
-    report::{Identity, Reporter},
+    report::{Claim, Identity, Reporter},
 };
 
 /// Runs jobs. Every slot of a worker has a clone.
@@ -36,18 +38,36 @@ impl JobRunner {
 
     async fn run_in_trace(&self, delivery: &Delivery) {
         info!("received a job");
-        let claim = delivery.in_flight();
-        let cancelled = self.reporter.claim(claim.clone()).await;
+        let hand_back = self.shared.stop.child_token();
+        // Both at once: what earlier attempts have left was written by workers, and can be read before the claim is known.
+        let earlier = Earlier::read(&self.shared, delivery);
+        let (claim, earlier) = tokio::join!(self.claim(delivery, hand_back.clone()), earlier);
+        let Some(claim) = claim else {
+            return settle(delivery, Outcome::Returned(Duration::ZERO)).await;
+        };
         debug!(target: STEPS, "claimed");
-        let outcome = match Attempt::open(&self.shared, delivery, cancelled).await {
-            Ok(attempt) => attempt.answer(self.producer.as_ref()).await,
+        let outcome = match earlier {
+            Ok(earlier) => {
+                let attempt = Attempt::new(&self.shared, delivery, &claim, hand_back, earlier);
+                attempt.answer(self.producer.as_ref()).await
+            }
             Err(error) => {
-                warn!(job = %delivery.job, %error, "failed to read the stored output of the job; it returns to the queue");
-                Outcome::Returned
+                warn!(job = %delivery.job, %error, "failed to read what is stored of the job; it returns to the queue");
+                Outcome::Returned(retry_pause(delivery.attempt, &self.shared.settings))
             }
         };
         settle(delivery, outcome).await;
-        self.reporter.release(claim).await;
+        claim.release().await;
+    }
+
+    /// Claims a delivery. `None` if it belongs back into the queue, because another job must run alone.
+    ///
+    /// A job that was delivered before may have to run alone. It waits until that is known, and blames nobody meanwhile.
+    async fn claim(&self, delivery: &Delivery, hand_back: CancellationToken) -> Option<Claim> {
+        if delivery.attempt > 1 {
+            return Some(self.reporter.claim(delivery.in_flight(), hand_back).await);
+        }
+        self.reporter.claim_together(delivery.in_flight(), hand_back).await
     }
 }
 
@@ -59,7 +79,8 @@ async fn settle(delivery: &Delivery, outcome: Outcome) {
     }
     let settled = match outcome {
         Outcome::Done | Outcome::Failed => delivery.ack().await,
-        Outcome::Returned => delivery.nak().await,
+        Outcome::Returned(Duration::ZERO) => delivery.nak().await,
+        Outcome::Returned(pause) => delivery.nak_for(pause).await,
         Outcome::Fenced => {
             warn!(%job, "another worker has continued the job; this attempt ends without an acknowledgement");
             Ok(())

@@ -4,7 +4,7 @@ use rbee_nats::{Bus, Outbox};
 use rbee_schema::WorkerSettings;
 use tokio_util::sync::CancellationToken;
 
-use crate::report::Identity;
+use crate::{blocked::BlockedJobs, report::Identity};
 
 /// Handles and settings that every job of a worker uses. Cheap to clone.
 #[derive(Clone)]
@@ -13,6 +13,7 @@ pub(crate) struct Shared {
     pub(crate) outbox: Outbox,
     pub(crate) identity: Identity,
     pub(crate) settings: WorkerSettings,
+    pub(crate) blocked: BlockedJobs,
     /// Cancelled when this process must end now: running jobs pause and return to the queue.
     pub(crate) stop: CancellationToken,
 }

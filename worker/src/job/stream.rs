@@ -3,21 +3,24 @@
 use std::{future::Future, future::poll_fn};
 
 use rbee_schema::{Chunk, Failure};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     producer::{Completion, Production},
     writer::{Refused, Writer},
 };
-use crate::metrics;
+use crate::{decide::strikes::Probation, metrics, report::Claim};
 
 /// The reason why an answer was not completed.
 #[derive(Debug, PartialEq)]
 pub(super) enum Interruption {
     /// A client cancelled the job.
     Cancelled,
-    /// This process must end now.
+    /// The job must return to the queue: this process must end now, or another job must run alone.
     Stopped,
+    /// The job must return to the queue before anything of it was begun.
+    Postponed,
     /// The job cannot be answered.
     Failed(Failure),
     /// Another worker has continued the job.
@@ -43,7 +46,7 @@ impl From<Failure> for Interruption {
 pub(super) struct Interrupts {
     /// Cancelled when a client cancels the job.
     pub(super) cancelled: CancellationToken,
-    /// Cancelled when this process must end now.
+    /// Cancelled when the job must return to the queue.
     pub(super) stop: CancellationToken,
 }
 
@@ -55,7 +58,7 @@ impl Interrupts {
         if self.stop.is_cancelled() { Err(Interruption::Stopped) } else { Ok(()) }
     }
 
-    async fn any(&self) -> Interruption {
+    pub(super) async fn any(&self) -> Interruption {
         tokio::select! {
             biased;
             () = self.cancelled.cancelled() => Interruption::Cancelled,
@@ -75,6 +78,15 @@ pub(super) struct Output {
     pub(super) writer: Writer,
     /// Index of the next token or input: the number of those that are stored.
     pub(super) next_index: u32,
+    /// Present while the job must run alone.
+    pub(super) solitude: Option<Solitude>,
+}
+
+/// The time in which a job runs alone.
+pub(super) struct Solitude {
+    pub(super) claim: Claim,
+    pub(super) probation: Probation,
+    pub(super) since: Instant,
 }
 
 impl Append for Output {
@@ -82,6 +94,10 @@ impl Append for Output {
         self.writer.append(chunk).await?;
         self.next_index = self.next_index.saturating_add(chunk.count());
         metrics::chunk_stored(chunk);
+        let is_over = |alone: &mut Solitude| alone.probation.is_over(self.next_index, alone.since.elapsed());
+        if let Some(Solitude { claim, .. }) = self.solitude.take_if(is_over) {
+            claim.end_alone().await;
+        }
         Ok(())
     }
 }

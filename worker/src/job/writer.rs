@@ -8,6 +8,9 @@ use rbee_schema::{Chunk, Failure, FailureCode, JobId, Tenant};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
+use super::shared::Shared;
+use crate::blocked::{BlockedJob, BlockedJobs};
+
 /// Pause before the first retry of an append. Short, because most interruptions of the bus are reconnects of a few
 /// milliseconds and a client waits for the chunk.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -25,6 +28,7 @@ const FULL_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Writer {
     bus: Bus,
+    blocked: BlockedJobs,
     tenant: Tenant,
     job: JobId,
     /// Sequence of the last chunk.
@@ -43,9 +47,10 @@ pub(super) enum Refused {
 }
 
 impl Writer {
-    pub(super) fn new(bus: &Bus, tenant: &Tenant, job: &JobId, last: u64) -> Self {
+    pub(super) fn new(shared: &Shared, tenant: &Tenant, job: &JobId, last: u64) -> Self {
+        let Shared { bus, blocked, .. } = shared.clone();
         let full_patience = if last > 0 { FULL_PATIENCE } else { Duration::ZERO };
-        Self { bus: bus.clone(), tenant: tenant.clone(), job: job.clone(), last, full_patience }
+        Self { bus, blocked, tenant: tenant.clone(), job: job.clone(), last, full_patience }
     }
 
     /// Appends a chunk. While the bus is away the writer waits and retries; then it checks whether the chunk was stored and
@@ -56,6 +61,7 @@ impl Writer {
     /// full, or the chunk is too large.
     pub(super) async fn append(&mut self, chunk: &Chunk) -> Result<(), Refused> {
         let mut may_be_stored = false;
+        let mut blocked: Option<BlockedJob> = None;
         let mut pause = FIRST_PAUSE;
         let begun = Instant::now();
         loop {
@@ -80,6 +86,7 @@ impl Writer {
                     may_be_stored = true;
                 }
             }
+            blocked.get_or_insert_with(|| self.blocked.enter());
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

@@ -32,13 +32,15 @@ pub(crate) struct EmbeddingsProducer {
 impl Producer for EmbeddingsProducer {
     fn prepare<'a>(&'a self, request: Request<'a>) -> BoxFuture<'a, Result<Box<dyn Production>, Failure>> {
         async move {
-            let EmbeddingsRequest { input, dimensions, encoding_format, .. } =
-                EmbeddingsRequest::from_json(request.body)?;
-            let text = Arc::clone(&self.text);
-            let tokenize =
-                move || input.iter().map(|input| text.encode_input(input)).collect::<Result<Vec<Vec<u32>>, Failure>>();
+            let (text, body) = (Arc::clone(&self.text), request.body.clone());
+            let prepare = move || {
+                let request = EmbeddingsRequest::from_json(&body)?;
+                let inputs: Result<Vec<Vec<u32>>, Failure> =
+                    request.input.iter().map(|input| text.encode_input(input)).collect();
+                Ok::<_, Failure>((inputs?, request.dimensions, request.encoding_format))
+            };
             let panicked = |_| Failure::new(FailureCode::Internal, "the inputs could not be tokenized");
-            let inputs = spawn_blocking(tokenize).await.map_err(panicked)??;
+            let (inputs, dimensions, encoding_format) = spawn_blocking(prepare).await.map_err(panicked)??;
             let done = (request.next_index as usize).min(inputs.len());
             let production = EmbeddingsProduction {
                 engine: self.engine.clone(),

@@ -8,7 +8,7 @@ use std::{
 use futures::{FutureExt as _, future::BoxFuture};
 use rbee_nats::trace::STEPS;
 use rbee_schema::{Chunk, Failure, FailureCode, TokenLogprob, TokenScore};
-use tokio::time::Instant;
+use tokio::{task::spawn_blocking, time::Instant};
 use tracing::debug;
 
 use super::text_request::TextModel;
@@ -30,7 +30,12 @@ pub(crate) struct TextProducer {
 impl Producer for TextProducer {
     fn prepare<'a>(&'a self, request: Request<'a>) -> BoxFuture<'a, Result<Box<dyn Production>, Failure>> {
         async move {
-            let (answer, sequence) = self.model.prepare(request).await?;
+            let (model, job) = (self.model.clone(), request.job.clone());
+            let (body, stored) = (request.body.clone(), request.stored.to_vec());
+            // On a thread that may block: a large chat takes a second, and heartbeats must go on.
+            let prepared = spawn_blocking(move || model.prepare(&job, &body, &stored)).await;
+            let panicked = |_| Failure::new(FailureCode::Internal, "the request could not be prepared");
+            let (answer, sequence) = prepared.map_err(panicked)??;
             debug!(target: STEPS, prompt_tokens = sequence.prompt.len(), "prompt rendered");
             let production: Box<dyn Production> = Box::new(TextProduction {
                 text: Arc::clone(&self.model.text),
@@ -80,8 +85,9 @@ impl Production for TextProduction {
             Some(tokens) => ready!(tokens.poll_recv(context)),
             None => None,
         };
-        let token =
-            token.unwrap_or_else(|| Err(Failure::new(FailureCode::Internal, "the engine thread has stopped")))?;
+        // Without a token the engine has panicked, and the process ends. The job must not fail before that.
+        let Some(token) = token else { return Poll::Pending };
+        let token = token?;
         self.answer.push(token.id, self.text.piece(token.id), self.logprob(&token));
         if let Some(since) = self.without_token_since.take() {
             metrics::first_token(since.elapsed());

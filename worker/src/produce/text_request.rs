@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use llguidance::api::TopLevelGrammar;
 use rbee_nats::StoredChunk;
-use rbee_schema::{Chunk, Failure, FailureCode, JobRequest, Sampling};
-use tokio::task::spawn_blocking;
+use rbee_schema::{Chunk, Failure, JobId, JobRequest, Sampling};
 
 use crate::{
     contract::{Chat, Constraint, Sequence, Text},
@@ -17,14 +15,14 @@ use crate::{
         stored::{Released, token_ids},
     },
     grammar::Grammars,
-    job::Request,
 };
 
 /// Tokens at the end of a prompt that are searched for an open reasoning mark. The longest known mark is one token, or a
 /// few in a vocabulary that does not have it, and white space may follow it.
 const PROMPT_END_TOKENS: usize = 16;
 
-/// The text side of the loaded model, and its limits.
+/// The text side of the loaded model, and its limits. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct TextModel {
     pub(crate) text: Arc<dyn Text>,
     pub(crate) grammars: Arc<Grammars>,
@@ -35,10 +33,14 @@ pub(crate) struct TextModel {
 }
 
 impl TextModel {
-    /// Reads the request and replays the stored part of the answer. Returns the answer so far, and the sequence that
-    /// continues it.
-    pub(super) async fn prepare(&self, request: Request<'_>) -> Result<(Answer, Sequence), Failure> {
-        let Request { job, body, stored, .. } = request;
+    /// Reads the request of a job and replays the stored part of its answer. Returns the answer so far, and the sequence that
+    /// continues it. Blocks for as long as it takes to render and tokenize the chat and to compile its grammar.
+    pub(super) fn prepare(
+        &self,
+        job: &JobId,
+        body: &[u8],
+        stored: &[StoredChunk],
+    ) -> Result<(Answer, Sequence), Failure> {
         let request = JobRequest::from_json(body)?;
         let prompt = self.text.prompt(&Chat::from(&request))?;
         let expected = self.expected(&request, &prompt);
@@ -60,7 +62,8 @@ impl TextModel {
         answer.resume(emitted.iter().map(|id| (*id, self.text.piece(*id))), released);
 
         let sampling = sampling(&request, stored, eos_tokens);
-        let constraint = self.constraint(grammar, &emitted).await?;
+        let constraint = grammar.map(|grammar| self.grammars.constraint(grammar, &emitted)).transpose()?;
+        let constraint = constraint.map(|constraint| Box::new(constraint) as Box<dyn Constraint>);
         Ok((answer, Sequence { prompt, emitted, sampling, constraint }))
     }
 
@@ -84,20 +87,6 @@ impl TextModel {
     fn eos_tokens(&self, request: &JobRequest) -> Vec<u32> {
         let own = if request.ignores_eos() { Vec::new() } else { self.text.eos_tokens() };
         [own, request.stop_token_ids.clone()].concat()
-    }
-
-    /// Compiles the grammar of the answer, on a thread that may block.
-    async fn constraint(
-        &self,
-        grammar: Option<TopLevelGrammar>,
-        emitted: &[u32],
-    ) -> Result<Option<Box<dyn Constraint>>, Failure> {
-        let Some(grammar) = grammar else { return Ok(None) };
-        let (grammars, emitted) = (Arc::clone(&self.grammars), emitted.to_vec());
-        let compiled = spawn_blocking(move || grammars.constraint(grammar, &emitted)).await;
-        let panicked = |_| Failure::new(FailureCode::Internal, "the requested output format could not be compiled");
-        let constraint: Box<dyn Constraint> = Box::new(compiled.map_err(panicked)??);
-        Ok(Some(constraint))
     }
 }
 

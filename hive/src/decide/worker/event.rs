@@ -2,7 +2,7 @@
 
 use rbee_schema::{Failure, JobInFlight, ModelName, ModelSpec, StopMode, WorkerEvent, WorkerName, WorkerRecord};
 
-use super::process_exit::ProcessExit;
+use super::{claims::Returns, process_exit::ProcessExit};
 
 /// Something that happened to a worker.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +38,8 @@ pub enum Event {
         jobs: Vec<JobInFlight>,
         /// Steps of the engine so far.
         steps: u64,
+        /// Number of jobs that make no progress because the server does not store their output.
+        blocked: u32,
     },
     /// The worker's health was checked over HTTP.
     Health {
@@ -76,8 +78,8 @@ pub enum Effect {
     Terminate,
     /// Send SIGKILL to the process and all its descendants.
     Kill,
-    /// Return these jobs to the queue.
-    ReturnJobs(Vec<JobInFlight>),
+    /// Return jobs to the queue.
+    ReturnJobs(Returns),
     /// Release the lease of the port.
     ReleasePort {
         /// Port number.

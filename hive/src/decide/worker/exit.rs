@@ -6,6 +6,8 @@ use rbee_schema::{ByteSize, ExitClass, WorkerEvent};
 
 use super::{
     Worker,
+    blame::ProcessEnd,
+    claims::EndedRun,
     event::Effect,
     process_exit::ProcessExit,
     state::{Goal, Process, State, StopCause},
@@ -41,11 +43,12 @@ impl Worker {
         };
         let class = self.classify(&cause, &exit);
         let why = describe(class, &cause, &exit, self.spec.limits.memory);
-        let Process { pid, port, jobs } = process;
-        let mut effects = Vec::new();
-        if !jobs.is_empty() {
-            effects.push(Effect::ReturnJobs(jobs.clone()));
-        }
+        let Process { pid, port, claims } = process;
+        let end = ProcessEnd { class, code: exit.code, signal: exit.signal };
+        let (ended, returns) = EndedRun::new(self.epoch, end, claims);
+        let is_of_one_job = returns.as_ref().and_then(|returns| returns.blame).is_some_and(|blame| blame.is_of_one());
+        let jobs_returned = returns.as_ref().map_or(0, |returns| returns.jobs.len());
+        let mut effects: Vec<Effect> = returns.map(Effect::ReturnJobs).into_iter().collect();
         effects.push(Effect::Kill);
         effects.push(Effect::ReleasePort { port, why: format!("process {pid} of worker {} exited", self.name) });
         effects.push(Effect::Publish(WorkerEvent::Exited {
@@ -55,15 +58,15 @@ impl Worker {
             code: exit.code,
             signal: exit.signal,
             why,
-            jobs_returned: u32::try_from(jobs.len()).unwrap_or(u32::MAX),
+            jobs_returned: u32::try_from(jobs_returned).unwrap_or(u32::MAX),
             stderr_tail: exit.tail.clone(),
         }));
-        self.returned = jobs;
+        self.ended = Some(ended);
         if let Goal::Stop { why } = self.goal.clone() {
             return self.remove(why, effects);
         }
         let memory = self.spec.limits.memory;
-        let counted = Exit { class, ready_for, memory, tail: &exit.tail, draw: exit.draw };
+        let counted = Exit { class, ready_for, memory, is_of_one_job, tail: &exit.tail, draw: exit.draw };
         match self.history.after(&counted, now, rules) {
             AfterExit::Restart { delay, why } => {
                 let restarting = WorkerEvent::Restarting { epoch: self.epoch + 1, delay_ms: millis(delay), why };
@@ -88,6 +91,7 @@ impl Worker {
         match (cause, &self.goal, exit.code, exit.signal) {
             (StopCause::NotReadyInTime(_), ..) => ExitClass::ReadyTimeout,
             (StopCause::Hung(_), ..) => ExitClass::Hang,
+            (StopCause::Unresponsive(_), ..) => ExitClass::Unresponsive,
             _ if exit.out_of_memory => ExitClass::Oom,
             (_, Goal::Stop { .. }, ..) => ExitClass::Clean,
             // Codes of sysexits.h.
@@ -110,7 +114,9 @@ fn describe(class: ExitClass, cause: &StopCause, exit: &ProcessExit, memory: Opt
         (None, None) => "it exited while no hive was watching, so its status is unknown".to_owned(),
     };
     match (cause, class) {
-        (StopCause::NotReadyInTime(why) | StopCause::Hung(why), _) => format!("killed by its hive: {why}"),
+        (StopCause::NotReadyInTime(why) | StopCause::Hung(why) | StopCause::Unresponsive(why), _) => {
+            format!("killed by its hive: {why}")
+        }
         (StopCause::Requested, ExitClass::Oom) => {
             let limit = memory.map_or("the machine has no more".to_owned(), |memory| format!("its limit is {memory}"));
             format!("out of memory, {limit}; {how}")

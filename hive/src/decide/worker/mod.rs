@@ -20,6 +20,8 @@
 //! published as ignored and changes nothing. An exit is handled in a fixed order: its jobs return to the queue, the rest of
 //! the process tree is killed, the port is released, the exit is published, and last it is decided what follows.
 
+mod blame;
+mod claims;
 mod event;
 mod exit;
 mod liveness;
@@ -29,13 +31,16 @@ mod step;
 
 use std::time::Instant;
 
-use rbee_schema::{JobInFlight, ModelName, ModelSpec, WorkerEvent, WorkerName, WorkerPhase, WorkerRecord};
+use rbee_schema::{ModelName, ModelSpec, WorkerEvent, WorkerName, WorkerPhase, WorkerRecord};
 
 pub use self::{
+    blame::{Blame, ProcessEnd},
+    claims::Returns,
     event::{Effect, Event, Recorded},
     process_exit::ProcessExit,
 };
 use self::{
+    claims::{Claims, EndedRun},
     liveness::Liveness,
     state::{Goal, Load, Process, Stage, State, StopCause},
 };
@@ -54,8 +59,8 @@ pub struct Worker {
     pub epoch: u64,
     history: History,
     goal: Goal,
-    /// Jobs of the last run that were returned to the queue. Returning one twice would take it from its next worker.
-    returned: Vec<JobInFlight>,
+    /// The last run that has ended. Returning one of its jobs twice would take it from its next worker.
+    ended: Option<EndedRun>,
     state: State,
 }
 
@@ -69,7 +74,7 @@ impl Worker {
             epoch: 1,
             history: History::default(),
             goal: Goal::Run,
-            returned: Vec::new(),
+            ended: None,
             state: State::Requested { early: Vec::new() },
         };
         (worker, vec![Effect::Start])
@@ -77,7 +82,7 @@ impl Worker {
 
     /// A worker of an earlier run of the hive whose process still runs.
     pub fn adopt(recorded: Recorded, pid: u32, port: u16, now: Instant, timers: &Timers) -> (Self, Vec<Effect>) {
-        let process = Process { pid, port, jobs: Vec::new() };
+        let process = Process { pid, port, claims: Claims::none(now) };
         let state = match recorded.record.phase {
             WorkerPhase::Ready | WorkerPhase::Suspect => {
                 State::Ready { process, since: now, liveness: Liveness::begin(now, 0) }
@@ -115,7 +120,7 @@ impl Worker {
             (WorkerPhase::CrashLoop, Some(failure), _) => State::CrashLoop { until: now + rules.timers.trial, failure },
             (WorkerPhase::Requested | WorkerPhase::Backoff, ..) | (_, _, None) => State::Backoff { until: now },
             (_, _, Some((pid, port))) => {
-                let process = Process { pid, port, jobs: Vec::new() };
+                let process = Process { pid, port, claims: Claims::none(now) };
                 let worker = Self::recorded(recorded, State::Spawning { process, since: now });
                 return worker.step(Event::Exited(exit), now, rules);
             }
@@ -136,7 +141,7 @@ impl Worker {
             epoch: record.epoch,
             history: History::of(record.exits),
             goal: stop_reason.map_or(Goal::Run, |why| Goal::Stop { why }),
-            returned: Vec::new(),
+            ended: None,
             state,
         }
     }
@@ -146,7 +151,7 @@ impl Worker {
         match &self.state {
             State::Spawning { since, .. } => Some(*since + timers.first_word),
             State::Loading { load, .. } => Some(load.deadline(timers)),
-            State::Ready { process, liveness, .. } => Some(liveness.deadline(!process.jobs.is_empty(), timers)),
+            State::Ready { process, liveness, .. } => Some(liveness.deadline(process.claims.is_busy(), timers)),
             State::Suspect { liveness, .. } => Some(liveness.lost_at(timers)),
             State::Draining { deadline, .. } => Some(*deadline),
             State::Stopping { stage: Stage::Terminated { kill_at }, .. } => Some(*kill_at),

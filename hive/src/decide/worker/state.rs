@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use rbee_schema::{Failure, JobInFlight};
+use rbee_schema::Failure;
 
-use super::{event::Event, liveness::Liveness};
+use super::{claims::Claims, event::Event, liveness::Liveness};
 use crate::decide::timers::Timers;
 
 /// The desired end of the worker's life.
@@ -19,7 +19,7 @@ pub(super) enum Goal {
 pub(super) struct Process {
     pub(super) pid: u32,
     pub(super) port: u16,
-    pub(super) jobs: Vec<JobInFlight>,
+    pub(super) claims: Claims,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -73,7 +73,10 @@ pub(super) enum Stage {
 pub(super) enum StopCause {
     Requested,
     NotReadyInTime(String),
+    /// It has jobs and makes no progress.
     Hung(String),
+    /// It sends no heartbeats, or fails its health checks.
+    Unresponsive(String),
 }
 
 impl Load {

@@ -6,6 +6,7 @@ use rbee_schema::{Failure, FailureCode, JobInFlight, StopMode, WorkerEvent};
 
 use super::{
     Worker,
+    claims::Claims,
     event::{Effect, Event},
     exit::millis,
     liveness::{Liveness, Verdict},
@@ -27,14 +28,16 @@ impl Worker {
         let state = std::mem::replace(&mut self.state, State::Removed);
         match (state, event) {
             (State::Removed, _) => (self, Vec::new()),
-            (state, Event::Heartbeat { epoch, jobs, .. }) if epoch != self.epoch => self.late_heartbeat(state, jobs),
+            (state, Event::Heartbeat { epoch, jobs, .. }) if epoch != self.epoch => {
+                self.late_heartbeat(state, epoch, jobs)
+            }
             (state, Event::Health { epoch, .. }) if epoch != self.epoch => self.stay(state),
             (state, Event::Loading { epoch, .. } | Event::Ready { epoch }) if epoch != self.epoch => {
                 self.ignore(state, &format!("a message of run {epoch}"))
             }
 
             (State::Requested { early }, Event::Started { pid, port }) => {
-                self.started(Process { pid, port, jobs: vec![] }, early, now, rules)
+                self.started(Process { pid, port, claims: Claims::none(now) }, early, now, rules)
             }
             (State::Requested { .. }, Event::NotStarted(failure)) => match self.goal.clone() {
                 Goal::Run => self.fail(failure, Vec::new()),
@@ -65,9 +68,9 @@ impl Worker {
             // Its `ready` was lost: a worker sends heartbeats only once it is ready.
             (
                 State::Spawning { mut process, .. } | State::Loading { mut process, .. },
-                Event::Heartbeat { jobs, steps, .. },
+                Event::Heartbeat { jobs, steps, blocked, .. },
             ) => {
-                process.jobs = jobs;
+                self.claimed(&mut process, (jobs, blocked), now);
                 self.stay(State::Ready { process, since: now, liveness: Liveness::begin(now, steps) })
             }
             (State::Spawning { process, .. }, Event::ObservationGap) => {
@@ -90,38 +93,41 @@ impl Worker {
                 self.kill(process, StopCause::NotReadyInTime(why.clone()), why, now, timers)
             }
 
-            (State::Ready { mut process, since, liveness }, Event::Heartbeat { jobs, steps, .. }) => {
-                let liveness = liveness.heartbeat(now, steps, !jobs.is_empty());
-                process.jobs = jobs;
+            (State::Ready { mut process, since, liveness }, Event::Heartbeat { jobs, steps, blocked, .. }) => {
+                self.claimed(&mut process, (jobs, blocked), now);
+                let liveness = liveness.heartbeat(now, steps, process.claims.is_busy());
                 self.stay(State::Ready { process, since, liveness })
             }
-            (State::Suspect { mut process, since, liveness, suspected }, Event::Heartbeat { jobs, steps, .. }) => {
-                let liveness = liveness.heartbeat(now, steps, !jobs.is_empty());
-                process.jobs = jobs;
+            (
+                State::Suspect { mut process, since, liveness, suspected },
+                Event::Heartbeat { jobs, steps, blocked, .. },
+            ) => {
+                self.claimed(&mut process, (jobs, blocked), now);
+                let liveness = liveness.heartbeat(now, steps, process.claims.is_busy());
                 let after_ms = millis(now.saturating_duration_since(suspected));
                 self.state = State::Ready { process, since, liveness };
                 let recovered = WorkerEvent::Recovered { epoch: self.epoch, after_ms };
                 (self, vec![Effect::Publish(recovered)])
             }
-            (State::Draining { mut process, deadline }, Event::Heartbeat { jobs, .. }) => {
-                process.jobs = jobs;
+            (State::Draining { mut process, deadline }, Event::Heartbeat { jobs, blocked, .. }) => {
+                self.claimed(&mut process, (jobs, blocked), now);
                 self.stay(State::Draining { process, deadline })
             }
-            (State::Stopping { mut process, stage, cause }, Event::Heartbeat { jobs, .. }) => {
-                process.jobs = jobs;
+            (State::Stopping { mut process, stage, cause }, Event::Heartbeat { jobs, blocked, .. }) => {
+                self.claimed(&mut process, (jobs, blocked), now);
                 self.stay(State::Stopping { process, stage, cause })
             }
-            (state, Event::Heartbeat { jobs, .. }) => self.late_heartbeat(state, jobs),
+            (state, Event::Heartbeat { epoch, jobs, .. }) => self.late_heartbeat(state, epoch, jobs),
 
             (State::Ready { process, since, liveness }, Event::DeadlinePassed) => {
-                match liveness.verdict(!process.jobs.is_empty(), now, timers) {
+                match liveness.verdict(process.claims.is_busy(), now, timers) {
                     Verdict::Alive => self.stay(State::Ready { process, since, liveness }),
                     Verdict::Unresponsive => {
                         let why = format!("no heartbeat for {:?}", timers.suspect);
                         self.suspect(process, (since, liveness), why, now)
                     }
                     Verdict::Hung => {
-                        let jobs = process.jobs.len();
+                        let jobs = process.claims.jobs.len();
                         let why = format!("{jobs} jobs and no step of its engine for {:?}", timers.hang);
                         self.kill(process, StopCause::Hung(why.clone()), why, now, timers)
                     }
@@ -135,7 +141,7 @@ impl Worker {
                     return self.stay(State::Suspect { process, since, liveness, suspected });
                 }
                 let why = format!("no heartbeat for {:?}", timers.silent);
-                self.kill(process, StopCause::Hung(why.clone()), why, now, timers)
+                self.kill(process, StopCause::Unresponsive(why.clone()), why, now, timers)
             }
             (State::Ready { process, since, liveness }, Event::Health { healthy, .. }) => {
                 match liveness.checked(healthy, bounds) {
@@ -254,15 +260,18 @@ impl Worker {
         }
     }
 
-    /// Handles a heartbeat of a run that has exited: a job that it took last returns to the queue too.
-    fn late_heartbeat(mut self, state: State, jobs: Vec<JobInFlight>) -> (Self, Vec<Effect>) {
-        self.state = state;
-        let late: Vec<_> = jobs.into_iter().filter(|job| !self.returned.contains(job)).collect();
-        if late.is_empty() {
-            return (self, Vec::new());
+    /// Takes the jobs of a heartbeat. A job that has ended shows that the worker itself works.
+    fn claimed(&mut self, process: &mut Process, (jobs, blocked): (Vec<JobInFlight>, u32), now: Instant) {
+        if process.claims.update(jobs, blocked, now) {
+            self.history.job_ended();
         }
-        self.returned.extend(late.iter().cloned());
-        (self, vec![Effect::ReturnJobs(late)])
+    }
+
+    /// Handles a heartbeat of a run that has exited: a job that it took last returns to the queue too.
+    fn late_heartbeat(mut self, state: State, epoch: u64, jobs: Vec<JobInFlight>) -> (Self, Vec<Effect>) {
+        self.state = state;
+        let returns = self.ended.as_mut().and_then(|ended| ended.late_heartbeat(epoch, jobs));
+        (self, returns.map(Effect::ReturnJobs).into_iter().collect())
     }
 
     fn suspect(
@@ -279,7 +288,7 @@ impl Worker {
 
     fn unhealthy(self, process: Process, strikes: u32, now: Instant, timers: &Timers) -> (Self, Vec<Effect>) {
         let why = format!("its health check failed {strikes} times in a row");
-        self.kill(process, StopCause::Hung(why.clone()), why, now, timers)
+        self.kill(process, StopCause::Unresponsive(why.clone()), why, now, timers)
     }
 
     fn stop(

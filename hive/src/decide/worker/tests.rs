@@ -1,7 +1,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use proptest::prelude::*;
-use rbee_schema::{ExitClass, Failure, FailureCode, ModelReference, StopMode};
+use rbee_schema::{ExitClass, Failure, FailureCode, JobInFlight, ModelReference, StopMode};
 
 use super::*;
 
@@ -58,11 +58,34 @@ fn stop(mode: StopMode) -> Event {
 }
 
 fn job(ack: &str) -> JobInFlight {
-    JobInFlight { tenant: "t".parse().expect("name"), job: "j".parse().expect("name"), ack: ack.into() }
+    JobInFlight {
+        tenant: "t".parse().expect("name"),
+        job: "j".parse().expect("name"),
+        ack: ack.into(),
+        waits: false,
+        redelivery_ms: Some(30_000),
+    }
+}
+
+fn waiting(ack: &str) -> JobInFlight {
+    JobInFlight { waits: true, ..job(ack) }
+}
+
+/// The return of jobs among the effects.
+fn returns(effects: &[Effect]) -> Option<Returns> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::ReturnJobs(returns) => Some(returns.clone()),
+        _ => None,
+    })
+}
+
+/// Acknowledgement subjects of the jobs that the effects return.
+fn returned(effects: &[Effect]) -> Vec<String> {
+    returns(effects).map_or(Vec::new(), |returns| returns.jobs.into_iter().map(|job| job.ack).collect())
 }
 
 fn heartbeat(epoch: u64, jobs: Vec<JobInFlight>, steps: u64) -> Event {
-    Event::Heartbeat { epoch, jobs, steps }
+    Event::Heartbeat { epoch, jobs, steps, blocked: 0 }
 }
 
 fn health(well: bool) -> Event {
@@ -136,8 +159,8 @@ fn messages_that_overtake_the_notice_of_the_start_count() {
     let early = vec![loading(1, 0), Event::Ready { epoch: 1 }];
     check(early.clone(), WorkerPhase::Requested, &[]);
     check(with(early, vec![started()]), WorkerPhase::Ready, &["spawned"]);
-    let (worker, _) = after(vec![heartbeat(1, vec![job("a")], 0), started(), exit(None, Some(9))]);
-    assert_eq!(worker.returned, [job("a")], "a heartbeat before the notice counts too");
+    let (_, effects) = after(vec![heartbeat(1, vec![job("a")], 0), started(), exit(None, Some(9))]);
+    assert_eq!(returned(&effects), ["a"], "a heartbeat before the notice counts too");
 }
 
 #[test]
@@ -222,7 +245,7 @@ fn worker_without_heartbeats_is_suspect_then_killed_unless_one_comes() {
     check_timed(unresponsive(6), WorkerPhase::Suspect, &[]);
     check_timed(unresponsive(7), WorkerPhase::Stopping, &["kill", "stopping"]);
     let killed = unresponsive(7).into_iter().chain([(0, exit(None, Some(9)))]).collect();
-    assert_eq!(class(&timed(killed).1), Some(ExitClass::Hang));
+    assert_eq!(class(&timed(killed).1), Some(ExitClass::Unresponsive));
     let recovered = unresponsive(5).into_iter().chain([(0, heartbeat(1, vec![], 0))]).collect();
     check_timed(recovered, WorkerPhase::Ready, &["recovered"]);
     let late_machine = rules().timers.stretched(6);
@@ -250,6 +273,17 @@ fn worker_with_jobs_and_without_steps_is_hung() {
     assert!(why(&effects).contains("1 jobs and no step"), "{effects:?}");
     assert_eq!(beats(vec![job("a")], |second| second).0.phase(), WorkerPhase::Ready);
     assert_eq!(beats(vec![], |_| 7).0.phase(), WorkerPhase::Ready);
+}
+
+#[test]
+fn worker_whose_jobs_the_bus_blocks_is_not_hung() {
+    let blocked = |jobs: usize, blocked| {
+        let jobs: Vec<JobInFlight> = (0..jobs).map(|index| job(&index.to_string())).collect();
+        let beat = |_| (1, Event::Heartbeat { epoch: 1, jobs: jobs.clone(), steps: 7, blocked });
+        timed(at(ready(), (1..=31).map(beat).chain([(0, Event::DeadlinePassed)]).collect())).0.phase()
+    };
+    assert_eq!(blocked(2, 2), WorkerPhase::Ready);
+    assert_eq!(blocked(2, 1), WorkerPhase::Stopping, "the other job makes no progress either");
 }
 
 #[test]
@@ -308,7 +342,59 @@ fn jobs_of_a_late_heartbeat_are_returned_once() {
     check(with(dead.clone(), vec![heartbeat(1, vec![job("a")], 0)]), WorkerPhase::Backoff, &[]);
     let late = with(dead, vec![heartbeat(1, vec![job("a"), job("b")], 0)]);
     check(late.clone(), WorkerPhase::Backoff, &["return-jobs"]);
-    check(with(late, vec![heartbeat(1, vec![job("b")], 0)]), WorkerPhase::Backoff, &[]);
+    check(with(late.clone(), vec![heartbeat(1, vec![job("b")], 0)]), WorkerPhase::Backoff, &[]);
+    let again = vec![Event::DeadlinePassed, started(), heartbeat(2, vec![job("c")], 0), exit(None, Some(9))];
+    let second = with(late, again);
+    check(with(second.clone(), vec![heartbeat(1, vec![job("a")], 0)]), WorkerPhase::Backoff, &[]);
+    check(with(second, vec![heartbeat(2, vec![job("d")], 0)]), WorkerPhase::Backoff, &["return-jobs"]);
+}
+
+#[test]
+fn jobs_return_without_blame_unless_one_can_have_caused_the_end() {
+    let ended = |jobs: Vec<JobInFlight>, exit| returns(&after(with(ready(), vec![heartbeat(1, jobs, 0), exit])).1);
+    let running = |jobs, exit| ended(jobs, exit).and_then(|returns| returns.blame).map(|blame| blame.running);
+    assert_eq!(running(vec![job("a"), job("b")], exit(None, Some(6))), Some(2));
+    assert_eq!(running(vec![job("a"), waiting("b")], exit(None, Some(6))), Some(1), "it ran alone");
+    assert_eq!(running(vec![job("a"), job("b")], exit(None, Some(9))), None);
+    assert_eq!(running(vec![waiting("a")], exit(None, Some(6))), None);
+    let hung = at(ready(), vec![(0, heartbeat(1, vec![job("a")], 1)), (29, heartbeat(1, vec![job("a")], 1))]);
+    let hung = hung.into_iter().chain([(1, Event::DeadlinePassed), (0, exit(None, Some(9)))]).collect();
+    assert!(returns(&timed(hung).1).is_some_and(|returns| returns.blame.is_some()), "a hang is blamed");
+}
+
+#[test]
+fn job_of_a_late_heartbeat_shares_the_blame() {
+    let crash = with(ready(), vec![exit(None, Some(6)), heartbeat(1, vec![job("a")], 0)]);
+    let returns = returns(&after(crash).1).expect("its job returns");
+    assert_eq!(returns.blame.map(|blame| blame.running), Some(1));
+}
+
+#[test]
+fn jobs_are_returned_until_the_server_may_have_delivered_them_again() {
+    let now = Instant::now();
+    let mut worker = ready().into_iter().fold(spawn().0, |worker, event| worker.step(event, now, &rules()).0);
+    let heard = now + Duration::from_secs(1);
+    worker = worker.step(heartbeat(1, vec![job("a")], 0), heard, &rules()).0;
+    let (_, effects) = worker.step(exit(None, Some(9)), heard + Duration::from_secs(9), &rules());
+    let until = returns(&effects).expect("its job returns").until;
+    assert_eq!(until, Some(heard + Duration::from_secs(20)), "two thirds of 30 s after the heartbeat");
+}
+
+#[test]
+fn two_poisoned_jobs_one_after_another_are_no_crash_loop() {
+    let crash = |epoch: u64| {
+        let ack = epoch.to_string();
+        vec![started(), heartbeat(epoch, vec![job(&ack)], 0), exit(None, Some(6)), Event::DeadlinePassed]
+    };
+    let poisoned: Vec<Event> = (1..=4).flat_map(crash).collect();
+    assert_eq!(after(poisoned.clone()).0.record().exits, 0, "they do not count");
+    let answered = vec![started(), heartbeat(5, vec![job("ok")], 1), heartbeat(5, vec![], 2)];
+    let more = (6..=9).flat_map(crash);
+    let answered = with(with(poisoned.clone(), answered), vec![exit(Some(0), None), Event::DeadlinePassed]);
+    let (worker, _) = after(with(answered, more.collect()));
+    assert_eq!(worker.record().exits, 1, "only the exit that no job caused counts");
+    let (worker, _) = after(with(poisoned, (5..=9).flat_map(crash).take(19).collect()));
+    assert_eq!(worker.phase(), WorkerPhase::CrashLoop, "a worker that no job survives");
 }
 
 fn recorded(phase: WorkerPhase, stop_reason: Option<&str>) -> Recorded {
@@ -481,14 +567,10 @@ proptest! {
             prop_assert!(worker.pid().is_none() || worker.deadline(&rules.timers).is_some(), "{:?}", worker.state);
             let starts_again = effects.contains(&Effect::Start);
             prop_assert_eq!(worker.epoch, epoch + u64::from(starts_again), "a start is a new run");
-            if had_process && worker.pid().is_none() {
-                // The worker keeps the jobs of its last run in mind, and no older ones.
-                returned.clear();
-            }
             for effect in &effects {
-                if let Effect::ReturnJobs(jobs) = effect {
-                    prop_assert!(!jobs.is_empty(), "an effect without jobs");
-                    for job in jobs {
+                if let Effect::ReturnJobs(returns) = effect {
+                    prop_assert!(!returns.jobs.is_empty(), "an effect without jobs");
+                    for job in &returns.jobs {
                         prop_assert!(!returned.contains(job), "{:?} is returned twice", job);
                         returned.push(job.clone());
                     }

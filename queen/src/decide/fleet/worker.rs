@@ -73,6 +73,8 @@ pub(super) struct Contact {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RunningJobs {
     in_flight: Vec<JobInFlight>,
+    /// Time of the heartbeat that named them.
+    named_at: Option<Instant>,
     started: BTreeMap<(Tenant, JobId), Instant>,
     /// Jobs that were returned to the queue on behalf of the worker. Returning a job twice would take it from the worker
     /// that has it by then.
@@ -183,8 +185,9 @@ impl RunningJobs {
     /// Takes the jobs of a heartbeat. Returns the difference, if there is one.
     pub(super) fn update(&mut self, reported: Vec<JobInFlight>, now: Instant) -> Option<JobsChange> {
         let change = (self.in_flight != reported).then(|| self.difference(&reported, now));
-        self.returned.retain(|job| reported.contains(job));
+        self.returned.retain(|job| reported.iter().any(|reported| reported.is_same_delivery(job)));
         self.in_flight = reported;
+        self.named_at = Some(now);
         change
     }
 
@@ -208,15 +211,20 @@ impl RunningJobs {
 
     /// True if a job was not returned to the queue yet.
     pub(super) fn has_unreturned(&self) -> bool {
-        self.in_flight.iter().any(|job| !self.returned.contains(job))
+        self.in_flight.iter().any(|job| !self.is_returned(job))
     }
 
-    /// Jobs that were not returned to the queue yet. From now on they count as returned.
-    pub(super) fn take_unreturned(&mut self) -> Vec<JobInFlight> {
-        let jobs: Vec<JobInFlight> =
-            self.in_flight.iter().filter(|job| !self.returned.contains(job)).cloned().collect();
+    fn is_returned(&self, job: &JobInFlight) -> bool {
+        self.returned.iter().any(|returned| returned.is_same_delivery(job))
+    }
+
+    /// Jobs that were not returned to the queue yet. From now on they count as returned. Those that the server may have
+    /// delivered again by itself are left to it, because a nak would end that delivery.
+    pub(super) fn take_unreturned(&mut self, now: Instant) -> Vec<JobInFlight> {
+        let silence = self.named_at.map_or(Duration::ZERO, |named| now.saturating_duration_since(named));
+        let jobs: Vec<JobInFlight> = self.in_flight.iter().filter(|job| !self.is_returned(job)).cloned().collect();
         self.returned.extend(jobs.iter().cloned());
-        jobs
+        jobs.into_iter().filter(|job| job.held_for().is_none_or(|held| silence < held)).collect()
     }
 }
 

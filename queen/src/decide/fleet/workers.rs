@@ -140,7 +140,7 @@ impl Fleet {
             if is_hive_online || worker.jobs.is_empty() || !worker.is_unreachable(now, timeout) {
                 continue;
             }
-            let jobs = worker.jobs.take_unreturned();
+            let jobs = worker.jobs.take_unreturned(now);
             if !jobs.is_empty() {
                 stranded.push((key.clone(), jobs));
             }

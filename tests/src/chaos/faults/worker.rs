@@ -115,7 +115,7 @@ async fn frozen_until_killed(fleet: &mut Fleet, suspected_for: &str) -> Measured
     assert!(why.contains(suspected_for), "{why}");
     let recovered = answer.resumes_elsewhere().await;
     let (exit, _) = events.worker_event(victim.as_str(), "exited", exit_of).await;
-    assert_eq!(exit, (ExitClass::Hang, 1), "class, jobs returned to the queue");
+    assert_eq!(exit, (ExitClass::Unresponsive, 1), "class, jobs returned to the queue");
     answer.finish().await;
     fleet.ready_in(victim.as_str(), 2).await;
     Measured::between(injected, detected, recovered)
@@ -134,7 +134,8 @@ pub(in crate::chaos) const THAWED: Fault = Fault {
 };
 
 async fn thawed(fleet: &mut Fleet) -> Measured {
-    // The hive does not kill the worker: the queue redelivers its job after 10 s.
+    // The hive does not kill the worker: the queue redelivers its job.
+    fleet.limit_bus("redelivery=10s").await;
     fleet.start_hive(&fleet.hive_one(&timers("suspect=10m,silent=10m,hang=10m,health=10m"))).await;
     fleet.mocks_ready(&["a", "b"], "m", "tokens=300,interval=5ms").await;
     let mut answer = Answer::start(fleet, "m", "Hi", 10).await;

@@ -28,6 +28,8 @@ pub enum FaultKind {
     Poison,
     /// The process exits with this code.
     Exit(i32),
+    /// The engine thread panics.
+    Panic,
     /// The step does not return.
     Hang,
     /// Memory is allocated until the process is killed.
@@ -48,7 +50,9 @@ impl Fault {
     pub(super) fn occurs(&self, index: u32, attempt: AttemptKind) -> bool {
         let in_every_attempt = match self.kind {
             FaultKind::Poison => true,
-            FaultKind::Crash | FaultKind::Exit(_) | FaultKind::Hang | FaultKind::OutOfMemory => false,
+            FaultKind::Crash | FaultKind::Exit(_) | FaultKind::Panic | FaultKind::Hang | FaultKind::OutOfMemory => {
+                false
+            }
         };
         // A job that is resumed beyond the index of its poison aborts its worker as well.
         if in_every_attempt { index >= self.at } else { index == self.at && attempt == AttemptKind::First }
@@ -59,6 +63,7 @@ impl Fault {
         match self.kind {
             FaultKind::Crash | FaultKind::Poison => process::abort(),
             FaultKind::Exit(code) => process::exit(code),
+            FaultKind::Panic => panic!("the mock engine panics, as configured by panic"),
             FaultKind::Hang => loop {
                 thread::sleep(FOREVER);
             },

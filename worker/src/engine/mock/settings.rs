@@ -13,6 +13,8 @@
 //! | `oom=N` | allocate memory until killed, before token N | |
 //! | `oom-limit=SIZE` | maximum memory of `oom` (`512MiB`, `4GiB`); beyond it the sequence fails | 4GiB |
 //! | `poison=N` | as `crash`, in every attempt | |
+//! | `panic=N` | panic before token N | |
+//! | `prepare-crash` | abort the process while the chat is rendered, in every attempt | |
 //!
 //! Tokens are counted from 0. Except for `poison`, a fault occurs only in a sequence that was admitted without tokens of its
 //! answer, so that the worker that resumes the job gets past it. A job has at most one fault.
@@ -38,7 +40,7 @@ use serde::{
 
 use super::fault::{Fault, FaultKind};
 
-const JOB_SETTINGS: &str = "tokens, interval, echo, crash, exit, hang, oom, oom-limit, poison";
+const JOB_SETTINGS: &str = "tokens, interval, echo, crash, exit, hang, oom, oom-limit, poison, panic, prepare-crash";
 const MODEL_SETTINGS: &str = "load, load-fail, load-stall, load-crash, think, context";
 
 /// Settings of a mock model.
@@ -82,11 +84,13 @@ pub struct JobSettings {
     pub fault: Option<Fault>,
     /// Maximum memory that the fault `oom` allocates, in bytes.
     pub oom_limit: u64,
+    /// True if the process aborts while the chat is rendered.
+    pub prepare_crash: bool,
 }
 
 impl Default for JobSettings {
     fn default() -> Self {
-        Self { tokens: 32, interval: Duration::ZERO, echo: None, fault: None, oom_limit: 4 << 30 }
+        Self { tokens: 32, interval: Duration::ZERO, echo: None, fault: None, oom_limit: 4 << 30, prepare_crash: false }
     }
 }
 
@@ -141,6 +145,8 @@ impl JobSettings {
             "oom-limit" => self.oom_limit = size(name, value)?,
             "crash" => self.fault = Some(Fault { at: number(name, value)?, kind: FaultKind::Crash }),
             "poison" => self.fault = Some(Fault { at: number(name, value)?, kind: FaultKind::Poison }),
+            "panic" => self.fault = Some(Fault { at: number(name, value)?, kind: FaultKind::Panic }),
+            "prepare-crash" => self.prepare_crash = true,
             "hang" => self.fault = Some(Fault { at: number(name, value)?, kind: FaultKind::Hang }),
             "oom" => self.fault = Some(Fault { at: number(name, value)?, kind: FaultKind::OutOfMemory }),
             "exit" => {

@@ -3,6 +3,7 @@
 
 use rbee_schema::{Failure, FailureCode, Role};
 
+use super::settings::JobSettings;
 use crate::{
     contract::{Chat, Text},
     decide::markup::{AnswerMarkup, HERMES, THINK},
@@ -69,6 +70,11 @@ impl Text for Vocabulary {
             }
         }
         tokens.push(ASSISTANT);
+        let settings = JobSettings::default().overridden_by(&last_user_message(&tokens));
+        // The engine refuses settings that are wrong.
+        if settings.is_ok_and(|settings| settings.prepare_crash) {
+            std::process::abort();
+        }
         Ok(tokens)
     }
 
