@@ -63,7 +63,8 @@ rbee_schema::settings! {
         /// Maximum size of all waiting and running jobs. The server reserves this disk space.
         jobs_size: Option<ByteSize> = None,
         /// Redelivery timeout: a job without a keep-alive for this long goes to another worker. It is the fallback if no hive
-        /// returns the job. Running workers keep the value that applied when they started.
+        /// returns the job. A raised value applies when the next worker starts, a lowered one after a model had no worker for ten
+        /// minutes: running workers keep their jobs at the pace of the value that applied before.
         redelivery: Duration = 10 * SECOND,
         /// Age at which the output of answered jobs is deleted. Output of a job in the queue is never deleted.
         output_age: Duration = HOUR,

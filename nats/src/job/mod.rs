@@ -3,6 +3,7 @@
 
 mod answer;
 mod cancel;
+mod consumer;
 mod delivery;
 mod finder;
 mod id;
@@ -19,6 +20,6 @@ pub use self::{
     finder::JobFinder,
     id::Misnamed,
     inspect::{QueueCount, QueuedJob},
-    pull::JobQueue,
+    pull::{JobQueue, Priority, Pull, Pulled, Received, STANDING},
     submit::{Submission, duplicate_job},
 };

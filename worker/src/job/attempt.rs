@@ -6,7 +6,6 @@ use rbee_nats::trace::STEPS;
 use rbee_nats::{BusError, Delivery, OutputGone, StoredChunk, next_index};
 use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, JobEvent};
 use tokio::time::{Instant, interval};
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
@@ -59,23 +58,25 @@ pub(super) struct Attempt<'a> {
     /// Set if chunks of earlier attempts are missing: the answer cannot be continued.
     gone: Option<OutputGone>,
     output: Output,
+    /// Tokens that this attempt has computed.
+    tokens: u64,
 }
 
 impl<'a> Attempt<'a> {
-    /// Reads the chunks that earlier attempts have stored. `cancelled` is cancelled when a client cancels the job.
+    /// Reads the chunks that earlier attempts have stored.
     ///
     /// # Errors
     /// If the stored output cannot be read.
     pub(super) async fn open(
         shared: &'a Shared,
         delivery: &'a Delivery,
-        cancelled: CancellationToken,
+        interrupts: Interrupts,
     ) -> Result<Self, BusError> {
         let started = Instant::now();
         let output = shared.bus.stored_output(&delivery.tenant, &delivery.job, 0);
         let (stored, is_cancelled) = tokio::try_join!(output, shared.bus.is_cancelled(delivery))?;
         if is_cancelled {
-            cancelled.cancel();
+            interrupts.cancelled.cancel();
         }
         let last_sequence = stored.last().map_or(0, |last| last.sequence);
         let next_index = stored.iter().try_fold(0, |index, stored| next_index(index, &stored.chunk));
@@ -83,27 +84,28 @@ impl<'a> Attempt<'a> {
             writer: Writer::new(&shared.bus, &delivery.tenant, &delivery.job, last_sequence),
             next_index: next_index.unwrap_or_default(),
         };
-        let interrupts = Interrupts { cancelled, stop: shared.stop.clone() };
-        Ok(Self { shared, delivery, started, interrupts, stored, gone: next_index.err(), output })
+        Ok(Self { shared, delivery, started, interrupts, stored, gone: next_index.err(), output, tokens: 0 })
     }
 
-    /// Answers the job, or continues its answer. Keep-alives are sent meanwhile.
-    pub(super) async fn answer(mut self, producer: &dyn Producer) -> Outcome {
+    /// Answers the job, or continues its answer. Keep-alives are sent meanwhile. Returns the outcome and the number of tokens
+    /// that were computed.
+    pub(super) async fn answer(mut self, producer: &dyn Producer) -> (Outcome, u64) {
         let is_complete = self.stored.last().is_some_and(|last| last.chunk.is_last());
         // A first attempt finds output only if the id of the job was used before.
         if (is_complete || self.delivery.attempt == 1 && !self.stored.is_empty()) && self.is_spent().await {
-            return Outcome::Done;
+            return (Outcome::Done, 0);
         }
         if is_complete {
-            return Outcome::Done;
+            return (Outcome::Done, 0);
         }
-        let delivery = self.delivery;
+        let (delivery, begin) = (self.delivery, self.output.next_index);
         let ended = tokio::select! {
             biased;
             ended = self.produce(producer) => ended,
             never = keep_alive(delivery) => match never {},
         };
-        self.finish(ended).await
+        let tokens = self.tokens + u64::from(self.output.next_index.saturating_sub(begin));
+        (self.finish(ended).await, tokens)
     }
 
     async fn produce(&mut self, producer: &dyn Producer) -> Result<Completion, Interruption> {
@@ -121,7 +123,9 @@ impl<'a> Attempt<'a> {
             started: self.started,
         };
         let mut production = producer.prepare(request).await?;
-        self.begin(production.opening()).await?;
+        let opening = production.opening();
+        self.tokens = u64::from(opening.prompt_tokens);
+        self.begin(opening).await?;
         if production.completion().is_none() {
             production.start().await;
         }
