@@ -9,7 +9,8 @@ use tokio::{
 };
 use tracing::debug;
 
-/// True where the worker on this port answers within `limit` that it is ready.
+/// True if the worker on this port answers within `limit` that it is ready, or that something else keeps it from taking jobs
+/// (status 424), which a restart would not change.
 pub(crate) async fn is_healthy(port: u16, limit: Duration) -> bool {
     // Timer: a worker that does not answer is unhealthy.
     match timeout(limit, get_health(port)).await {
@@ -31,7 +32,7 @@ async fn get_health(port: u16) -> io::Result<bool> {
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
     let mut status = [0; 12];
     stream.read_exact(&mut status).await?;
-    Ok(&status == b"HTTP/1.1 200")
+    Ok(matches!(&status, b"HTTP/1.1 200" | b"HTTP/1.1 424"))
 }
 
 #[cfg(test)]
@@ -52,8 +53,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_status_200_is_healthy() {
-        for (status, expected) in [("200 OK", true), ("503 Service Unavailable", false)] {
+    async fn only_status_200_and_a_missing_dependency_are_healthy() {
+        for (status, expected) in
+            [("200 OK", true), ("424 Failed Dependency", true), ("503 Service Unavailable", false)]
+        {
             let worker = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let port = worker.local_addr().expect("an address").port();
             let answering = tokio::spawn(async move {

@@ -31,6 +31,9 @@ const LATE: Duration = Duration::from_secs(1);
 /// between reaches it.
 const ACK_WAIT: Duration = Duration::from_secs(10);
 
+/// Time after which the server removes the consumer of a hive that is gone. No command is older than an hour by default.
+const UNUSED: Duration = Duration::from_secs(60 * 60);
+
 /// The request timeout is divided by this number. Each attempt to store a command takes one part, and attempts end after three
 /// of four parts, so that a client of the queen gets the outcome before its own request times out.
 const PARTS: u32 = 4;
@@ -110,6 +113,7 @@ impl Bus {
 #[derive(Debug)]
 pub struct CommandQueue {
     bus: Bus,
+    hive: HiveName,
     consumer: PullConsumer,
 }
 
@@ -119,19 +123,7 @@ impl CommandQueue {
     /// # Errors
     /// The server does not answer.
     pub async fn open(bus: &Bus, hive: &HiveName) -> Result<Self, BusError> {
-        let name = format!("hive-{hive}");
-        let config = pull::Config {
-            durable_name: Some(name.clone()),
-            filter_subject: bus.subject(&Subject::HiveCommand(hive.clone())),
-            ack_policy: AckPolicy::Explicit,
-            ack_wait: ACK_WAIT,
-            ..pull::Config::default()
-        };
-        let stream = bus.namespace().resource("commands");
-        let consumer = bus.jetstream().create_consumer_on_stream(config, stream).await;
-        consumer
-            .map(|consumer| Self { bus: bus.clone(), consumer })
-            .map_err(|error| BusError::new(format!("create consumer {name} of commands"), error))
+        Ok(Self { bus: bus.clone(), hive: hive.clone(), consumer: consumer(bus, hive).await? })
     }
 
     /// Next command, or the failure to parse a message. `None` if there was none for a few seconds, or if the connection was
@@ -139,8 +131,19 @@ impl CommandQueue {
     /// it, and the queen issues it again when no event reports its outcome.
     ///
     /// # Errors
-    /// The server does not answer.
+    /// The server does not answer, or the consumer was deleted. The next call finds it again.
     pub async fn next(&mut self) -> Result<Option<Result<IssuedCommand, Failure>>, BusError> {
+        let received = self.receive().await;
+        if received.is_err() {
+            // Its error would say the same.
+            if let Ok(consumer) = consumer(&self.bus, &self.hive).await {
+                self.consumer = consumer;
+            }
+        }
+        received
+    }
+
+    async fn receive(&self) -> Result<Option<Result<IssuedCommand, Failure>>, BusError> {
         let failed = |cause: String| BusError::new("receive commands", cause);
         let mut connection = Recovery::new(&self.bus);
         let mut batch = self
@@ -163,6 +166,22 @@ impl CommandQueue {
         message.ack_with(AckKind::Ack).await.map_err(|error| failed(error.to_string()))?;
         Ok(Some(issued))
     }
+}
+
+/// Makes the consumer of a hive, or finds it.
+async fn consumer(bus: &Bus, hive: &HiveName) -> Result<PullConsumer, BusError> {
+    let name = format!("hive-{hive}");
+    let config = pull::Config {
+        durable_name: Some(name.clone()),
+        filter_subject: bus.subject(&Subject::HiveCommand(hive.clone())),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: ACK_WAIT,
+        inactive_threshold: UNUSED,
+        ..pull::Config::default()
+    };
+    let stream = bus.namespace().resource("commands");
+    let consumer = bus.jetstream().create_consumer_on_stream(config, stream).await;
+    consumer.map_err(|error| BusError::new(format!("create consumer {name} of commands"), error))
 }
 
 fn read(message: &async_nats::Message) -> Result<IssuedCommand, Failure> {

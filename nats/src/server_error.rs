@@ -15,6 +15,9 @@ const TOO_LARGE: [&str; 2] = ["message size exceeds maximum", "maximum payload"]
 /// Texts of the deletion of a message that does not exist: it was deleted before, or its sequence was never reached.
 const NO_MESSAGE: [&str; 2] = ["no message found", "stream store EOF"];
 
+/// Text of a request about a stream that does not exist.
+const NO_STREAM: &str = "stream not found";
+
 /// Text of a pull from a consumer that no server answers for.
 const NO_CONSUMER: &str = "messages from the stream: 503";
 
@@ -36,6 +39,11 @@ pub fn is_too_large(cause: &str) -> bool {
 /// True if the deletion of a message failed because the message does not exist.
 pub fn is_no_message(cause: &str) -> bool {
     NO_MESSAGE.iter().any(|text| cause.contains(text))
+}
+
+/// True if a request failed because its stream does not exist.
+pub fn is_missing_stream(cause: &str) -> bool {
+    cause.contains(NO_STREAM)
 }
 
 /// True if a pull failed because no server answers for the consumer. In a cluster, a consumer may have been created on a

@@ -64,8 +64,9 @@ rbee_schema::settings! {
         jobs_size: Option<ByteSize> = None,
         /// Redelivery timeout: a job without a keep-alive for this long goes to another worker. It is the fallback if no hive
         /// returns the job. A hive kills a worker 10 s after its last heartbeat and then returns its jobs; two thirds of this
-        /// time are longer, so that the server does not return them before. Running workers keep the value that applied when
-        /// they started.
+        /// time are longer, so that the server does not return them before. A raised value applies when the next worker starts,
+        /// a lowered one after a model had no worker for ten minutes: running workers keep their jobs at the pace of the value
+        /// that applied before.
         redelivery: Duration = 20 * SECOND,
         /// Age at which the output of answered jobs is deleted. Output of a job in the queue is never deleted.
         output_age: Duration = HOUR,

@@ -172,6 +172,11 @@ impl Namespace {
         format!("{self}.job.{model}.>")
     }
 
+    /// Notices of the stored jobs of a model.
+    pub fn queued_of_model(&self, model: &ModelName) -> String {
+        format!("{self}.queued.{model}.*.*")
+    }
+
     /// Notices of all stored jobs.
     pub fn all_queued(&self) -> String {
         format!("{self}.queued.>")
@@ -240,6 +245,11 @@ impl Namespace {
     /// Prefix of the service's operations.
     pub fn api(&self) -> String {
         format!("{self}.api")
+    }
+
+    /// Advisories of the server about a stream: it was made, changed or deleted, or has another leader.
+    pub fn advisories_about(&self, name: &str) -> String {
+        format!("$JS.EVENT.ADVISORY.STREAM.*.{}", self.resource(name))
     }
 
     /// Name of a stream or bucket in this namespace.

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType, SubjectTransform};
-use rbee_schema::{ByteSize, MAX_BODY_BYTES, ModelName, SettingValue as _};
+use rbee_schema::{ByteSize, JobFlow, MAX_BODY_BYTES, ModelName, SettingValue as _};
 
 use crate::{BusLimits, Namespace};
 
@@ -190,9 +190,9 @@ impl Topology {
         Self { streams }
     }
 
-    /// Name of the durable consumer from which workers pull the jobs of `model` and `class`.
-    pub(crate) fn job_consumer(model: &ModelName, class: rbee_schema::JobClass) -> String {
-        format!("{model}-{class}")
+    /// Name of the durable consumer from which workers pull the jobs of a flow. `=` occurs in no name.
+    pub(crate) fn job_consumer(model: &ModelName, flow: &JobFlow) -> String {
+        format!("{model}={}={}", flow.class, flow.tenant)
     }
 }
 
@@ -285,7 +285,7 @@ impl StreamSpec {
             storage: StorageType::File,
             num_replicas: 1,
             max_messages: -1,
-            // The default of the server is 1,000 consumers per stream. Each model needs two and each reader one.
+            // The default of the server is 1,000 consumers per stream. Each flow of a model needs one and each reader one.
             max_consumers: 100_000,
             ..Config::default()
         })

@@ -43,7 +43,7 @@ pub use model::{
     Device, HubFile, Labels, Limits, ModelKind, ModelReference, ModelSpec, PlacementStrategy, Replicas, check_labels,
     parse_cores, parse_hub_reference, parse_label,
 };
-pub use name::{HiveName, HostName, InvalidName, JobClass, JobId, ModelName, QueenName, Tenant, WorkerName};
+pub use name::{HiveName, HostName, InvalidName, JobClass, JobFlow, JobId, ModelName, QueenName, Tenant, WorkerName};
 pub use protocol::Protocol;
 pub use record::{
     DeadJob, EffectiveLimits, FileRecord, HiveRecord, LeaderRecord, LimitMethod, PortLease, WorkerPhase, WorkerRecord,

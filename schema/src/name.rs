@@ -168,6 +168,22 @@ impl fmt::Display for JobClass {
     }
 }
 
+/// Flow: the jobs of one class and one tenant of a model. Workers choose fairly between the flows of their model; within a
+/// flow the oldest job goes first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobFlow {
+    /// Class of the jobs.
+    pub class: JobClass,
+    /// Tenant that owns the jobs.
+    pub tenant: Tenant,
+}
+
+impl fmt::Display for JobFlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} jobs of tenant {}", self.class, self.tenant)
+    }
+}
+
 impl FromStr for JobClass {
     type Err = InvalidName;
 

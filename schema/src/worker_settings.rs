@@ -14,9 +14,12 @@ crate::settings! {
         beat: Duration = SECOND,
         /// Time for which a worker continues to serve after its hive is gone. A restarted hive adopts it within this time.
         grace: Duration = 10 * MINUTE,
-        /// Time without an interactive job after which a worker asks for a batch job. Stopping an idle worker takes up to
-        /// this long too.
-        batch_wait: Duration = SECOND,
+        /// Share of batch jobs while jobs of both classes wait: one of so many jobs is a batch job, so that batch jobs are
+        /// never starved. Zero for none: batch jobs run only in slots that would be idle.
+        batch_share: u32 = 10,
+        /// Time for which such a batch job is not paused for an interactive job. Long enough to advance by more than it costs
+        /// to read the prompt again.
+        batch_turn: Duration = 10 * SECOND,
         /// Time that a stopping worker waits until its last events are stored.
         final_flush: Duration = 3 * SECOND,
         /// Deliveries of a job without any output before it is given up. A job that ends its workers is given up for that much

@@ -3,9 +3,9 @@
 use std::fmt::Debug;
 
 use bytes::Bytes;
-use rbee_nats::{Bus, JobQueue, Submission};
-use rbee_schema::{Chunk, FinishReason, JobClass, JobId, ModelName, Tenant, Usage};
-use rbee_tests::wait::{PATIENCE, soon};
+use rbee_nats::{Bus, Delivery, JobQueue, Priority, Pull, Pulled, Submission};
+use rbee_schema::{Chunk, FinishReason, JobClass, JobFlow, JobId, ModelName, Tenant, Usage};
+use rbee_tests::wait::soon;
 
 /// The shortest body of a job.
 pub(crate) const CHAT: &str = r#"{"messages":[{"role":"user","content":"Hi"}]}"#;
@@ -36,16 +36,47 @@ pub(crate) async fn queue(bus: &Bus) -> JobQueue {
     JobQueue::open(bus, &model()).await.expect("the queue is there")
 }
 
-/// Pulls the next job of a queue. An empty pull is repeated, as a worker does.
-pub(crate) async fn pull(queue: &JobQueue) -> rbee_nats::Delivery {
-    let coming = async {
-        loop {
-            if let Some(delivery) = queue.next(PATIENCE).await.expect("the server answers") {
-                return delivery;
-            }
+/// The interactive jobs of the default tenant.
+pub(crate) fn flow() -> JobFlow {
+    JobFlow { class: JobClass::Interactive, tenant: Tenant::default() }
+}
+
+/// The next message of a queue that is about a pull.
+pub(crate) async fn reply(queue: &mut JobQueue) -> Pulled {
+    let mut replies = Vec::new();
+    soon("reply to a pull", async {
+        while replies.is_empty() {
+            let received = queue.receive().await;
+            replies = queue.process(received).await;
+            replies.retain(|pulled| !matches!(pulled, Pulled::Opened | Pulled::Queued(_) | Pulled::Listed(_)));
         }
-    };
-    soon("job", coming).await
+    })
+    .await;
+    assert_eq!(replies.len(), 1, "{replies:?}");
+    replies.remove(0)
+}
+
+/// Waits for the next interactive job of the default tenant. A pull that is lost is sent again, as a worker does.
+pub(crate) async fn pull(queue: &mut JobQueue) -> Delivery {
+    loop {
+        queue.stand(&flow(), Priority::Free).await;
+        if let Pulled::Job(delivery, Pull::Standing) = reply(queue).await {
+            return *delivery;
+        }
+    }
+}
+
+/// Fetches a job. `None` if there is none.
+pub(crate) async fn fetch(queue: &mut JobQueue, flow: &JobFlow) -> Option<Delivery> {
+    loop {
+        queue.fetch(flow).await;
+        match reply(queue).await {
+            Pulled::Job(delivery, Pull::Fetch) => return Some(*delivery),
+            Pulled::Nothing(..) => return None,
+            Pulled::Reset => {}
+            other => panic!("a fetch is answered with {other:?}"),
+        }
+    }
 }
 
 /// The ids of a job of the default tenant.

@@ -95,10 +95,9 @@ impl Reporter {
         joined.unwrap_or(false).then_some(claim)
     }
 
-    /// Waits until no job runs alone or waits for it.
-    pub(crate) async fn opened(&self) {
-        // The channel is closed only when the process ends.
-        let _ = self.are_open.clone().wait_for(|are_open| *are_open).await;
+    /// True while no job runs alone or waits for it, so that further jobs may start.
+    pub(crate) fn are_open(&self) -> watch::Receiver<bool> {
+        self.are_open.clone()
     }
 
     fn new_claim(&self, job: &JobInFlight, hand_back: CancellationToken) -> (Claim, Signals) {

@@ -19,7 +19,7 @@ use crate::{
     engine_thread::EngineThread,
     fatal::FatalError,
     grammar::Grammars,
-    http,
+    http::{self, Health},
     job::{JobRunner, Producer, Shared},
     loading::{load_model, publish},
     metrics,
@@ -39,7 +39,7 @@ pub async fn run(options: Options) -> Result<(), FatalError> {
     options.huge_pages.apply();
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|error| FatalError::internal("install the handler of SIGTERM", error))?;
-    let ready = start_http()?;
+    let health = start_http()?;
     let span = load_span(&options.identity());
     let process = Process::connect(options).instrument(span.clone()).await?;
     let loading = process.load().instrument(span.clone());
@@ -48,26 +48,26 @@ pub async fn run(options: Options) -> Result<(), FatalError> {
         _ = terminate.recv() => return Ok(()),
     };
     let context = loaded.context;
-    let serving = process.start_serving(loaded, &ready).await?;
+    let serving = process.start_serving(loaded, health).await?;
     let took = started.elapsed();
     metrics::loaded(took);
     let load_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     process.publish_ready(context, load_ms);
     span.in_scope(|| info!(context, load_ms, "ready"));
     drop(span);
-    serving.until_ended(&mut terminate).await;
+    let ended = serving.until_ended(&mut terminate).await;
     process.flush_events().await;
-    Ok(())
+    ended
 }
 
-/// Serves HTTP on the socket that the hive has passed, if there is one. Returns the switch for `/healthz`.
-fn start_http() -> Result<watch::Sender<bool>, FatalError> {
-    let (set_ready, ready) = watch::channel(false);
+/// Serves HTTP on the socket that the hive has passed, if there is one. Returns the sender for the health that it reports.
+fn start_http() -> Result<watch::Sender<Health>, FatalError> {
+    let (set_health, health) = watch::channel(Health::Loading);
     let listener = http::passed_socket().map_err(|error| FatalError::internal("use the socket of the hive", error))?;
     if let Some(listener) = listener {
-        http::serve(listener, ready).map_err(|error| FatalError::internal("serve HTTP", error))?;
+        http::serve(listener, health).map_err(|error| FatalError::internal("serve HTTP", error))?;
     }
-    Ok(set_ready)
+    Ok(set_health)
 }
 
 /// The span of everything until this worker is ready, in the trace that its hive has passed in the environment.
@@ -102,7 +102,7 @@ impl Process {
         loaded
     }
 
-    async fn start_serving(&self, loaded: Loaded, ready: &watch::Sender<bool>) -> Result<Serving, FatalError> {
+    async fn start_serving(&self, loaded: Loaded, health: watch::Sender<Health>) -> Result<Serving, FatalError> {
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
         let Loaded { engine, text, context } = loaded;
         let engine = EngineThread::start(engine, self.options.slots)
@@ -117,7 +117,7 @@ impl Process {
             }
         };
         // Before the first heartbeat, which reports the worker as ready too: its receiver may check the health at once.
-        ready.send_replace(true);
+        health.send_replace(Health::Ready);
         let settings = &self.options.settings;
         let blocked = BlockedJobs::default();
         let progress = Progress { engine, blocked: blocked.clone() };
@@ -132,7 +132,7 @@ impl Process {
             blocked,
             stop,
         };
-        Ok(Serving { runner: JobRunner { shared, reporter, producer }, queue, drain })
+        Ok(Serving { runner: JobRunner { shared, reporter, producer }, queue, drain, health })
     }
 
     fn publish_ready(&self, context: u32, load_ms: u64) {
@@ -152,22 +152,27 @@ struct Serving {
     queue: JobQueue,
     /// Cancelled when the worker must take no further jobs.
     drain: CancellationToken,
+    health: watch::Sender<Health>,
 }
 
 impl Serving {
     /// Runs jobs until the worker is drained or terminated.
-    async fn until_ended(self, terminate: &mut Signal) {
+    ///
+    /// # Errors
+    /// The task of a job has panicked.
+    async fn until_ended(self, terminate: &mut Signal) -> Result<(), FatalError> {
         let (drain, stop) = (self.drain.clone(), self.runner.shared.stop.clone());
-        let serving = serve(self.runner, self.queue, self.drain);
-        tokio::pin!(serving);
-        tokio::select! {
-            () = &mut serving => {}
+        // In a task of its own, so that a job begins on the thread that received it, and without a change of threads.
+        let mut serving = tokio::spawn(serve(self.runner, self.queue, self.drain, self.health));
+        let ended = tokio::select! {
+            ended = &mut serving => ended,
             _ = terminate.recv() => {
                 info!("received SIGTERM; running jobs pause and return to the queue");
                 drain.cancel();
                 stop.cancel();
-                serving.await;
+                serving.await
             }
-        }
+        };
+        ended.map_err(|panic| FatalError::internal("pull jobs", panic))?
     }
 }

@@ -91,7 +91,7 @@ impl Hive {
                     tenant: rbee_schema::Tenant::default(),
                     job: rbee_schema::JobId::generate(),
                     ack: format!(
-                        "$JS.ACK.rbee_jobs.{}-interactive.1.{all}.{all}.1764072000000000000.0",
+                        "$JS.ACK.rbee_jobs.{}=interactive=default.1.{all}.{all}.1764072000000000000.0",
                         worker.record.model
                     ),
                     waits: false,

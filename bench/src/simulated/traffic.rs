@@ -69,7 +69,7 @@ pub(super) async fn jobs(bus: Bus, hives: Hives, size: Size, is_on: watch::Recei
             },
             Some(notice) = notices.next() => {
                 let Some((model, sequence, tenant, job)) = bus.queued_notice(&notice) else { continue };
-                let ack = format!("$JS.ACK.rbee_jobs.{model}-interactive.1.{sequence}.{sequence}.1764072000000000000.0");
+                let ack = format!("$JS.ACK.rbee_jobs.{model}=interactive=default.1.{sequence}.{sequence}.1764072000000000000.0");
                 if let Some(hive) = takers.get(&model) {
                     let _ = hive.send(Input::Job(model, JobInFlight { tenant, job, ack, waits: false, redelivery_ms: None }, sequence)).await;
                 }

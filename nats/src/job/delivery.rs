@@ -4,11 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::{self, AckKind};
 use bytes::Bytes;
-use rbee_schema::{JobId, JobInFlight, Tenant};
+use rbee_schema::{JobClass, JobFlow, JobId, JobInFlight, Tenant};
 
 use super::{Misnamed, id::JobNames};
 use crate::{
-    Bus, BusError,
+    Bus, BusError, Subject,
     trace::{TraceContext, trace},
 };
 
@@ -16,6 +16,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Delivery {
     message: jetstream::Message,
+    /// Class of the job.
+    pub class: JobClass,
     /// Tenant that owns the job.
     pub tenant: Tenant,
     /// Id of the job.
@@ -26,6 +28,8 @@ pub struct Delivery {
     pub misnamed: Option<Misnamed>,
     /// Time at which the server stored the job.
     pub stored: SystemTime,
+    /// Number of further jobs of this flow that waited when this one was sent.
+    pub waiting: u64,
     /// Attempt: number of this delivery of the job, from 1.
     pub attempt: u64,
     /// Trace of the job: the client's, or the job's own.
@@ -38,11 +42,27 @@ impl Delivery {
     pub(super) fn read(bus: &Bus, message: &jetstream::Message, redelivery: Duration) -> Option<Self> {
         let info = message.info().ok()?;
         let sequence = info.stream_sequence;
+        let Some(Subject::Job(_, class, _)) = bus.parse(&message.subject) else { return None };
         let JobNames { tenant, job, misnamed, .. } = bus.names(&message.subject, message.headers.as_ref(), sequence);
-        let attempt = u64::try_from(info.delivered).unwrap_or(1);
         let trace = trace(message.headers.as_ref()).unwrap_or_else(|| bus.trace_of(&tenant, &job));
-        let stored = info.published.into();
-        Some(Self { message: message.clone(), tenant, job, sequence, misnamed, stored, attempt, trace, redelivery })
+        Some(Self {
+            message: message.clone(),
+            class,
+            tenant,
+            job,
+            sequence,
+            misnamed,
+            stored: info.published.into(),
+            waiting: info.pending,
+            attempt: u64::try_from(info.delivered).unwrap_or(1),
+            trace,
+            redelivery,
+        })
+    }
+
+    /// Flow that the job belongs to.
+    pub fn flow(&self) -> JobFlow {
+        JobFlow { class: self.class, tenant: self.tenant.clone() }
     }
 
     /// Request as it was published.

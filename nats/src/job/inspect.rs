@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use async_nats::{HeaderMap, jetstream::stream::Stream};
 use bytes::Bytes;
 use futures::StreamExt as _;
-use rbee_schema::{JobId, ModelName, Tenant};
+use rbee_schema::{JobFlow, JobId, ModelName, Tenant};
 use serde_json::json;
 
 use super::id::{JobNames, MESSAGE_ID, Misnamed};
@@ -59,19 +59,40 @@ impl Bus {
     /// # Errors
     /// The server does not answer.
     pub async fn count_queue(&self) -> Result<QueueCount, BusError> {
-        let failed = |cause: String| BusError::new("read the depths of the queue", cause);
-        let stream = self.jobs().await?;
-        let mut subjects =
-            stream.info_with_subjects(self.namespace().all_jobs()).await.map_err(|error| failed(error.to_string()))?;
         let (mut depths, mut misnamed) = (BTreeMap::new(), Vec::new());
-        while let Some(subject) = subjects.next().await {
-            let (subject, count) = subject.map_err(|error| failed(error.to_string()))?;
+        for (subject, count) in self.depths(self.namespace().all_jobs()).await? {
             match self.parse(&subject) {
-                Some(Subject::Job(model, ..)) => *depths.entry(model).or_insert(0) += count as u64,
+                Some(Subject::Job(model, ..)) => *depths.entry(model).or_insert(0) += count,
                 _ => misnamed.push(subject),
             }
         }
         Ok(QueueCount { depths: depths.into_iter().collect(), misnamed })
+    }
+
+    /// Flows of `model` that have waiting or running jobs, with the number of these jobs.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub(super) async fn job_flows(&self, model: &ModelName) -> Result<Vec<(JobFlow, u64)>, BusError> {
+        let depths = self.depths(self.namespace().jobs_of_model(model)).await?;
+        let flow = |(subject, count): (String, u64)| match self.parse(&subject) {
+            Some(Subject::Job(_, class, tenant)) => Some((JobFlow { class, tenant }, count)),
+            _ => None,
+        };
+        Ok(depths.into_iter().filter_map(flow).collect())
+    }
+
+    /// Number of messages in the queue by subject, of the subjects that match `filter`.
+    async fn depths(&self, filter: String) -> Result<Vec<(String, u64)>, BusError> {
+        let failed = |cause: String| BusError::new("read the depths of the queue", cause);
+        let stream = self.jobs().await?;
+        let mut subjects = stream.info_with_subjects(filter).await.map_err(|error| failed(error.to_string()))?;
+        let mut depths = Vec::new();
+        while let Some(subject) = subjects.next().await {
+            let (subject, count) = subject.map_err(|error| failed(error.to_string()))?;
+            depths.push((subject, count as u64));
+        }
+        Ok(depths)
     }
 
     /// Waiting and running jobs whose subjects match `filter`, oldest first: some of those from sequence `from` on. None means

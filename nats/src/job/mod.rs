@@ -4,6 +4,7 @@
 mod answer;
 mod blame;
 mod cancel;
+mod consumer;
 mod delivery;
 mod finder;
 mod id;
@@ -21,6 +22,6 @@ pub use self::{
     finder::JobFinder,
     id::Misnamed,
     inspect::{QueueCount, QueuedJob},
-    pull::JobQueue,
+    pull::{JobQueue, Priority, Pull, Pulled, Received, STANDING},
     submit::{Submission, duplicate_job},
 };

@@ -148,6 +148,20 @@ async fn commands_survive_a_server_restart() {
 }
 
 #[tokio::test]
+async fn deleted_consumer_of_a_hive_is_made_again() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let mut commands = commands(&bus).await;
+    let stream = bus.jetstream().get_stream("rbee_commands").await.expect("the stream exists");
+    stream.delete_consumer("hive-workshop").await.expect("deleted");
+    assert!(commands.next().await.is_err(), "there is no consumer");
+    bus.command(&hive(), &stop("a")).await.expect("stored");
+    assert_eq!(next(&mut commands).await, Ok(stop("a")));
+    let consumer = stream.consumer_info("hive-workshop").await.expect("it exists");
+    assert_eq!(consumer.config.inactive_threshold, Duration::from_secs(3600), "it lapses when the hive is gone");
+}
+
+#[tokio::test]
 async fn pulling_hive_gets_commands_at_once_after_a_server_restart() {
     let mut server = NatsServer::start().await;
     let bus = server.bus("rbee").await;

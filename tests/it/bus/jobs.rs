@@ -2,18 +2,21 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use async_nats::{HeaderMap, jetstream::stream::Config};
+use async_nats::{
+    HeaderMap,
+    jetstream::{consumer::pull, stream::Config},
+};
 use bytes::Bytes;
 use futures::{StreamExt as _, future::join_all};
-use rbee_nats::{Bus, Submission};
-use rbee_schema::{DeadJob, Failure, FailureCode, JobClass, JobId, MAX_BODY_BYTES, Tenant};
+use rbee_nats::{Bus, BusLimits, JobQueue, Plan, Priority, Pull, Pulled, Submission, server_error};
+use rbee_schema::{DeadJob, Failure, FailureCode, JobClass, JobFlow, JobId, MAX_BODY_BYTES, Tenant};
 use rbee_tests::{
     nats::NatsServer,
     wait::{PATIENCE, eventually, soon},
 };
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{interval, timeout};
 
-use crate::sample::{CHAT, model, name, pull, queue, submission};
+use crate::sample::{CHAT, fetch, flow, model, name, pull, queue, reply, submission};
 
 /// Number of jobs that wait or run.
 async fn depth(bus: &Bus) -> u64 {
@@ -31,7 +34,7 @@ async fn short_subject_submits_an_interactive_job_of_the_default_tenant() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     publish(&bus, "rbee.submit.smollm2", HeaderMap::new()).await;
-    let delivery = pull(&queue(&bus).await).await;
+    let delivery = pull(&mut queue(&bus).await).await;
     assert_eq!((delivery.tenant.as_str(), delivery.attempt), ("default", 1));
     assert_eq!(delivery.body(), CHAT);
 }
@@ -42,7 +45,7 @@ async fn job_without_message_id_is_named_by_its_stream_sequence() {
     let bus = server.bus("rbee").await;
     publish(&bus, "rbee.submit.other", HeaderMap::new()).await;
     let sequence = publish(&bus, "rbee.submit.smollm2", HeaderMap::new()).await;
-    assert_eq!(pull(&queue(&bus).await).await.job, JobId::from_sequence(sequence));
+    assert_eq!(pull(&mut queue(&bus).await).await.job, JobId::from_sequence(sequence));
 }
 
 /// Headers with this id of a job.
@@ -56,10 +59,10 @@ fn with_id(id: &str) -> HeaderMap {
 async fn job_with_an_invalid_id_is_refused_under_its_sequence() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let queue = queue(&bus).await;
+    let mut queue = queue(&bus).await;
     for id in ["no name: it has spaces", "a.b"] {
         let sequence = publish(&bus, "rbee.submit.smollm2", with_id(id)).await;
-        let delivery = pull(&queue).await;
+        let delivery = pull(&mut queue).await;
         assert_eq!(delivery.job, JobId::from_sequence(sequence));
         let refusal = delivery.misnamed.as_ref().expect("refused").failure.clone();
         assert!(refusal.message.contains(id), "{refusal}");
@@ -71,10 +74,10 @@ async fn job_with_an_invalid_id_is_refused_under_its_sequence() {
 async fn id_is_read_with_and_without_its_tenant_in_front() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let queue = queue(&bus).await;
+    let mut queue = queue(&bus).await;
     for id in ["default.a", "b"] {
         publish(&bus, "rbee.submit.smollm2", with_id(id)).await;
-        let delivery = pull(&queue).await;
+        let delivery = pull(&mut queue).await;
         assert_eq!((delivery.job.as_str(), &delivery.misnamed), (id.trim_start_matches("default."), &None));
         delivery.ack().await.expect("settled");
     }
@@ -89,7 +92,7 @@ async fn job_submitted_twice_with_one_id_is_refused_and_stored_once() {
     assert_eq!(refusal.code, FailureCode::DuplicateJob, "{refusal}");
     assert!(refusal.message.contains("rbee attach same"), "{refusal}");
     assert_eq!(depth(&bus).await, 1);
-    assert_eq!(pull(&queue(&bus).await).await.job, name("same"));
+    assert_eq!(pull(&mut queue(&bus).await).await.job, name("same"));
 }
 
 #[tokio::test]
@@ -155,7 +158,7 @@ async fn full_queue_refuses_only_its_own_tenant() {
     assert_eq!((refusal.code, refusal.retryable), (FailureCode::QueueFull, true), "{refusal}");
     bus.submit(Submission { tenant: name("acme"), ..submission("d") }).await.expect("accepted");
 
-    pull(&queue(&bus).await).await.ack().await.expect("settled");
+    pull(&mut queue(&bus).await).await.ack().await.expect("settled");
     bus.submit(submission("c")).await.expect("there is room again");
 }
 
@@ -175,9 +178,9 @@ async fn returned_job_is_redelivered_at_once_as_second_attempt() {
     let server = NatsServer::start().await;
     let (bus, other) = (server.bus("rbee").await, server.connect("rbee").await);
     bus.submit(submission("a")).await.expect("accepted");
-    let first = pull(&queue(&bus).await).await;
-    let elsewhere = queue(&other).await;
-    let (returned, second) = futures::join!(first.nak(), timeout(BEFORE_ACK_WAIT, pull(&elsewhere)));
+    let first = pull(&mut queue(&bus).await).await;
+    let mut elsewhere = queue(&other).await;
+    let (returned, second) = futures::join!(first.nak(), timeout(BEFORE_ACK_WAIT, pull(&mut elsewhere)));
     returned.expect("the server confirms");
     let second = second.expect("it arrives before the ack deadline of the first attempt");
     assert_eq!((second.job, second.attempt), (name("a"), 2));
@@ -191,10 +194,10 @@ async fn hive_returns_the_job_named_in_a_heartbeat_of_an_exited_worker() {
     let server = NatsServer::start().await;
     let (worker, hive, other) = (server.bus("rbee").await, server.connect("rbee").await, server.connect("rbee").await);
     worker.submit(submission("a")).await.expect("accepted");
-    let held = pull(&queue(&worker).await).await.in_flight();
+    let held = pull(&mut queue(&worker).await).await.in_flight();
     drop(worker);
     hive.nak(&held).await.expect("the server confirms");
-    let second = timeout(BEFORE_ACK_WAIT, pull(&queue(&other).await)).await.expect("it arrives at once");
+    let second = timeout(BEFORE_ACK_WAIT, pull(&mut queue(&other).await)).await.expect("it arrives at once");
     assert_eq!((second.job, second.attempt), (name("a"), 2));
 }
 
@@ -203,9 +206,9 @@ async fn job_without_keep_alives_is_redelivered_and_a_kept_job_is_not() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     bus.submit(submission("kept")).await.expect("accepted");
-    let kept = pull(&queue(&bus).await).await;
+    let kept = pull(&mut queue(&bus).await).await;
     bus.submit(submission("left")).await.expect("accepted");
-    let left = pull(&queue(&bus).await).await;
+    let left = pull(&mut queue(&bus).await).await;
     assert_eq!(left.job, name("left"));
 
     let keeping = async {
@@ -217,7 +220,7 @@ async fn job_without_keep_alives_is_redelivered_and_a_kept_job_is_not() {
     };
     let again = tokio::select! {
         never = keeping => never,
-        again = async { pull(&queue(&bus).await).await } => again,
+        again = async { pull(&mut queue(&bus).await).await } => again,
     };
     assert_eq!((again.job, again.attempt), (name("left"), 2));
 }
@@ -227,60 +230,222 @@ async fn settled_job_leaves_the_queue() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     bus.submit(submission("a")).await.expect("accepted");
-    let delivery = pull(&queue(&bus).await).await;
+    let delivery = pull(&mut queue(&bus).await).await;
     assert_eq!(depth(&bus).await, 1);
     delivery.ack().await.expect("settled");
     assert_eq!(depth(&bus).await, 0);
 }
 
 #[tokio::test]
-async fn batch_job_is_delivered_after_all_interactive_jobs() {
+async fn waiting_pull_gets_a_job_at_once() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    for (job, class) in [("b1", JobClass::Batch), ("i1", JobClass::Interactive), ("i2", JobClass::Interactive)] {
-        bus.submit(Submission { class, ..submission(job) }).await.expect("accepted");
-    }
-    let queue = queue(&bus).await;
-    let mut order = Vec::new();
-    while order.len() < 3 {
-        let next = queue.next(Duration::from_millis(200)).await.expect("the server answers");
-        order.extend(next.map(|delivery| delivery.job.to_string()));
-    }
-    assert_eq!(order, ["i1", "i2", "b1"]);
-}
-
-#[tokio::test]
-async fn waiting_pull_gets_an_interactive_job_at_once() {
-    let server = NatsServer::start().await;
-    let bus = server.bus("rbee").await;
-    let queue = queue(&bus).await;
-    let (submitted, delivery) = futures::join!(bus.submit(submission("a")), pull(&queue));
+    let mut queue = queue(&bus).await;
+    let (submitted, delivery) = futures::join!(bus.submit(submission("a")), pull(&mut queue));
     submitted.expect("accepted");
-    assert_eq!(delivery.job, name("a"));
+    assert_eq!((delivery.job, delivery.waiting), (name("a"), 0));
 }
 
 #[tokio::test]
-async fn pull_of_an_empty_queue_ends_after_its_wait() {
+async fn fetch_is_answered_at_once_with_a_job_of_its_flow_or_without() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    bus.submit(Submission { model: name("other"), ..submission("a") }).await.expect("accepted");
-    let started = Instant::now();
-    let next = queue(&bus).await.next(Duration::from_millis(300)).await.expect("the server answers");
-    assert!(next.is_none(), "a job of another model");
-    assert!(started.elapsed() >= Duration::from_millis(300));
+    let mut queue = queue(&bus).await;
+    let acme = JobFlow { class: JobClass::Batch, tenant: name("acme") };
+    for job in ["a", "b"] {
+        bus.submit(Submission { tenant: name("acme"), class: JobClass::Batch, ..submission(job) })
+            .await
+            .expect("accepted");
+    }
+    assert!(fetch(&mut queue, &flow()).await.is_none(), "the jobs are of another flow");
+    let first = fetch(&mut queue, &acme).await.expect("a job");
+    assert_eq!((first.job.clone(), first.flow(), first.waiting), (name("a"), acme.clone(), 1));
+    assert_eq!(fetch(&mut queue, &acme).await.expect("a job").job, name("b"));
+    assert!(fetch(&mut queue, &acme).await.is_none(), "both are taken");
+}
+
+/// Waits until `count` pulls wait at the consumer of the flow that most tests use.
+async fn waiting_pulls(bus: &Bus, count: usize) {
+    let stream = bus.jetstream().get_stream("rbee_jobs").await.expect("the stream exists");
+    eventually("the pulls wait", PATIENCE, async || {
+        stream.consumer_info(CONSUMER).await.is_ok_and(|info| info.num_waiting == count)
+    })
+    .await;
+}
+
+/// The consumer of the flow that most tests use.
+const CONSUMER: &str = "smollm2=interactive=default";
+
+/// Leaves a standing pull and waits until the server has it.
+async fn stand(bus: &Bus, queue: &mut JobQueue, priority: Priority, pulls: usize) {
+    queue.stand(&flow(), priority).await;
+    let opening = async {
+        loop {
+            let received = queue.receive().await;
+            queue.process(received).await;
+        }
+    };
+    tokio::select! {
+        () = opening => {}
+        () = waiting_pulls(bus, pulls) => {}
+    }
+}
+
+#[tokio::test]
+async fn withdrawn_pull_gets_no_job() {
+    let server = NatsServer::start().await;
+    let (bus, other) = (server.bus("rbee").await, server.connect("rbee").await);
+    let (mut withdrawn, mut waiting) = (queue(&bus).await, queue(&other).await);
+    stand(&bus, &mut withdrawn, Priority::Free, 1).await;
+    withdrawn.withdraw().await;
+    soon("end of the withdrawal", async {
+        while withdrawn.is_withdrawing() {
+            let received = withdrawn.receive().await;
+            assert!(withdrawn.process(received).await.is_empty());
+        }
+    })
+    .await;
+    bus.submit(submission("a")).await.expect("accepted");
+    let delivery = pull(&mut waiting).await;
+    assert_eq!((delivery.job, delivery.attempt), (name("a"), 1), "no other pull had it before");
+}
+
+#[tokio::test]
+async fn job_that_was_under_way_at_a_withdrawal_arrives() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let mut queue = queue(&bus).await;
+    for number in 0..20 {
+        let job = format!("job-{number}");
+        stand(&bus, &mut queue, Priority::Free, 1).await;
+        let (submitted, ()) = futures::join!(bus.submit(submission(&job)), queue.withdraw());
+        submitted.expect("accepted");
+        let arrived = async {
+            loop {
+                let received = queue.receive().await;
+                for pulled in queue.process(received).await {
+                    if let Pulled::Job(delivery, Pull::Withdrawn) = pulled {
+                        return Some(*delivery);
+                    }
+                }
+                if !queue.is_withdrawing() {
+                    return None;
+                }
+            }
+        };
+        let delivery = match soon("end of the withdrawal", arrived).await {
+            Some(delivery) => delivery,
+            // The pull was withdrawn before the job was stored.
+            None => fetch(&mut queue, &flow()).await.expect("it waits"),
+        };
+        assert_eq!(delivery.job, name(&job));
+        delivery.ack().await.expect("settled");
+    }
+}
+
+#[tokio::test]
+async fn pull_of_a_free_slot_goes_before_one_that_preempts() {
+    let server = NatsServer::start().await;
+    let (bus, other) = (server.bus("rbee").await, server.connect("rbee").await);
+    let (mut busy, mut free) = (queue(&bus).await, queue(&other).await);
+    stand(&bus, &mut busy, Priority::Preempting, 1).await;
+    stand(&bus, &mut free, Priority::Free, 2).await;
+    for (job, queue) in [("a", &mut free), ("b", &mut busy)] {
+        bus.submit(submission(job)).await.expect("accepted");
+        let Pulled::Job(delivery, _) = reply(queue).await else { panic!("a job") };
+        assert_eq!(delivery.job, name(job));
+    }
+}
+
+#[tokio::test]
+async fn deleted_consumer_is_made_again() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let mut queue = queue(&bus).await;
+    let stream = bus.jetstream().get_stream("rbee_jobs").await.expect("the stream exists");
+    for (job, is_waiting) in [("a", true), ("b", false)] {
+        if is_waiting {
+            stand(&bus, &mut queue, Priority::Free, 1).await;
+        }
+        stream.delete_consumer(CONSUMER).await.expect("deleted");
+        if !is_waiting {
+            queue.fetch(&flow()).await;
+        }
+        let told = reply(&mut queue).await;
+        assert!(matches!(told, Pulled::Failed(..)), "{told:?}");
+        bus.submit(submission(job)).await.expect("accepted");
+        let delivery = pull(&mut queue).await;
+        assert_eq!(delivery.job, name(job));
+        delivery.ack().await.expect("settled");
+    }
+}
+
+#[tokio::test]
+async fn pulls_fail_while_the_stream_is_missing_and_work_when_it_is_back() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let mut queue = queue(&bus).await;
+    stand(&bus, &mut queue, Priority::Free, 1).await;
+    bus.jetstream().delete_stream("rbee_jobs").await.expect("deleted");
+    while !matches!(reply(&mut queue).await, Pulled::Reset) {}
+    queue.fetch(&flow()).await;
+    let Pulled::Failed(_, Pull::Fetch, error) = reply(&mut queue).await else { panic!("there is no stream") };
+    assert!(server_error::is_missing_stream(&error.cause), "{error}");
+    Plan::compute(&bus).await.expect("compared").apply(&bus).await.expect("the stream is made again");
+    while !matches!(reply(&mut queue).await, Pulled::Reset) {}
+    bus.submit(submission("a")).await.expect("accepted");
+    assert_eq!(pull(&mut queue).await.job, name("a"));
+}
+
+#[tokio::test]
+async fn shared_consumers_of_earlier_versions_are_replaced() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let stream = bus.jetstream().get_stream("rbee_jobs").await.expect("the stream exists");
+    let shared = pull::Config {
+        durable_name: Some("smollm2-interactive".to_owned()),
+        filter_subject: "rbee.job.smollm2.interactive.*".to_owned(),
+        ..pull::Config::default()
+    };
+    stream.create_consumer(shared).await.expect("created");
+    bus.submit(submission("a")).await.expect("accepted");
+    assert_eq!(pull(&mut queue(&bus).await).await.job, name("a"));
+    assert!(stream.consumer_info("smollm2-interactive").await.is_err(), "it is removed");
+}
+
+#[tokio::test]
+async fn redelivery_of_a_consumer_is_raised_but_not_lowered() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let stream = bus.jetstream().get_stream("rbee_jobs").await.expect("the stream exists");
+    for (limit, expected) in [(10, 10), (1, 10), (20, 20)] {
+        let limits: BusLimits = format!("redelivery={limit}s").parse().expect("limits");
+        Plan::with_limits(&bus, &limits).await.expect("compared").apply(&bus).await.expect("applied");
+        assert!(fetch(&mut queue(&bus).await, &flow()).await.is_none());
+        let consumer = stream.consumer_info(CONSUMER).await.expect("it exists");
+        assert_eq!(consumer.config.ack_wait, Duration::from_secs(expected), "redelivery={limit}s");
+    }
+}
+
+#[tokio::test]
+async fn consumer_of_a_flow_lapses_when_it_is_not_used() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    fetch(&mut queue(&bus).await, &flow()).await;
+    assert!(bus.has_consumer(&model(), &flow()).await.expect("the server answers"));
+    let stream = bus.jetstream().get_stream("rbee_jobs").await.expect("the stream exists");
+    let consumer = stream.consumer_info(CONSUMER).await.expect("it exists");
+    assert_eq!(consumer.config.inactive_threshold, Duration::from_secs(600));
+    assert!(!bus.has_consumer(&name("other"), &flow()).await.expect("the server answers"));
 }
 
 #[tokio::test]
 async fn waiting_worker_gets_a_job_at_once_after_a_server_restart() {
     let mut server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let jobs = queue(&bus).await;
-    let waiting = tokio::spawn(async move { pull(&jobs).await });
-    let stream = bus.jetstream().get_stream("rbee_jobs").await.expect("the stream exists");
-    eventually("the worker waits", PATIENCE, async || {
-        stream.consumer_info("smollm2-interactive").await.is_ok_and(|info| info.num_waiting == 1)
-    })
-    .await;
+    let mut jobs = queue(&bus).await;
+    let waiting = tokio::spawn(async move { pull(&mut jobs).await });
+    waiting_pulls(&bus, 1).await;
     server.kill().await;
     server.restart().await;
     server.connect("rbee").await.submit(submission("a")).await.expect("accepted");
@@ -298,9 +463,9 @@ async fn each_job_goes_to_exactly_one_of_many_pullers() {
         accepted.expect("accepted");
     }
     let pullers = (0..8).map(async |_| {
-        let queue = queue(&bus).await;
+        let mut queue = queue(&bus).await;
         let mut mine = Vec::new();
-        while let Some(delivery) = queue.next(Duration::from_millis(500)).await.expect("the server answers") {
+        while let Some(delivery) = fetch(&mut queue, &flow()).await {
             delivery.ack().await.expect("settled");
             mine.push(delivery.job);
         }
@@ -310,16 +475,6 @@ async fn each_job_goes_to_exactly_one_of_many_pullers() {
     assert_eq!(all.len(), JOBS);
     assert_eq!(all.into_iter().collect::<BTreeSet<_>>().len(), JOBS);
     assert_eq!(depth(&bus).await, 0);
-}
-
-#[tokio::test]
-async fn job_with_an_invalid_tenant_is_refused_as_the_nearest_one() {
-    let server = NatsServer::start().await;
-    let bus = server.bus("rbee").await;
-    publish(&bus, "rbee.job.smollm2.interactive.not$a$name", HeaderMap::new()).await;
-    let delivery = pull(&queue(&bus).await).await;
-    assert_eq!(delivery.tenant.as_str(), "not-a-name");
-    assert!(delivery.misnamed.is_some_and(|misnamed| misnamed.failure.message.contains("not$a$name")));
 }
 
 #[tokio::test]

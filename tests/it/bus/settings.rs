@@ -116,10 +116,10 @@ async fn redelivery_setting_applies_to_jobs_and_reaches_workers() {
         .await
         .expect("the server accepts it");
     bus.submit(submission("a")).await.expect("accepted");
-    let queue = queue(&bus).await;
-    let first = pull(&queue).await;
+    let mut queue = queue(&bus).await;
+    let first = pull(&mut queue).await;
     assert_eq!((first.attempt, first.redelivery), (1, Duration::from_secs(1)));
     let begun = Instant::now();
-    assert_eq!(pull(&queue).await.attempt, 2);
+    assert_eq!(pull(&mut queue).await.attempt, 2);
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
 }

@@ -99,12 +99,12 @@ async fn cancellation_is_stored_for_whoever_receives_the_job_next() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     bus.submit(submission("a")).await.expect("accepted");
-    let queue = queue(&bus).await;
-    let first = pull(&queue).await;
+    let mut queue = queue(&bus).await;
+    let first = pull(&mut queue).await;
     assert!(!bus.is_cancelled(&first).await.expect("the server answers"));
     bus.cancel(&first.tenant, &first.job).await.expect("stored");
     first.nak().await.expect("returned");
-    let second = pull(&queue).await;
+    let second = pull(&mut queue).await;
     assert!(second.attempt == 2 && bus.is_cancelled(&second).await.expect("the server answers"));
 }
 
@@ -114,7 +114,7 @@ async fn cancellation_of_an_invented_id_spares_a_later_job() {
     let bus = server.bus("rbee").await;
     bus.cancel(&Tenant::default(), &name("a")).await.expect("stored");
     bus.submit(submission("a")).await.expect("accepted");
-    let delivery = pull(&queue(&bus).await).await;
+    let delivery = pull(&mut queue(&bus).await).await;
     assert!(!bus.is_cancelled(&delivery).await.expect("the server answers"));
 }
 

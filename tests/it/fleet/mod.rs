@@ -9,6 +9,7 @@ mod capacity;
 mod command_line;
 mod configuration;
 mod deleted;
+mod dispatch;
 mod drain;
 mod embeddings;
 mod events;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use rbee_nats::{Bus, OutputReadError, Registry, Submission, recent_events};
+use rbee_nats::{Bus, Registry, Submission, recent_events};
 use rbee_schema::{Chunk, JobClass, JobId, ModelReference, ModelSpec, QueenEvent, Tenant};
 use rbee_tests::{
     fleet::{Fleet, HiveSetup, chat, whole},
@@ -53,7 +53,7 @@ async fn revision(bus: &Bus, bucket: &str, key: &str) -> u64 {
 async fn hive_and_worker_intervals_follow_their_settings() {
     let mut fleet = Fleet::bare().await;
     let timers = "beat=50ms,presence=100ms,presence_lapse=4s,lease_renewal=100ms,port_lease=17s";
-    let worker = "beat=50ms,grace=1s,batch_wait=100ms,answer_tokens=7";
+    let worker = "beat=50ms,grace=1s,answer_tokens=7";
     let setup = hive(&fleet, timers, &["--worker-settings", worker, "--connection", "output_recheck=2s"]);
     fleet.start_hive(&setup).await;
     let record = fleet.mocks_ready(&["w"], "m", "tokens=100").await.remove(0);
@@ -267,22 +267,28 @@ async fn waiting_verbs_give_up_after_their_patience() {
 }
 
 #[tokio::test]
-async fn batch_wait_follows_its_setting() {
+async fn batch_jobs_start_beside_interactive_ones_by_their_share() {
     let mut fleet = Fleet::bare().await;
-    let setup = hive(&fleet, "", &["--worker-settings", "batch_wait=20s"]);
+    let setup = hive(&fleet, "", &["--worker-settings", "batch_share=2"]);
     fleet.start_hive(&setup).await;
-    fleet.mocks_ready(&["w"], "m", "tokens=1").await;
-    let job = JobId::generate();
-    let mut output = fleet.bus.read_output(&Tenant::default(), &job).await.expect("subscribed");
-    let body = chat("Hi").to_string().into();
-    let (model, tenant) = ("m".parse().expect("a name"), Tenant::default());
-    fleet.bus.submit(Submission { model, class: JobClass::Batch, tenant, job, body }).await.expect("accepted");
-    // By default the worker starts a batch job within a second.
-    let waiting = output.next(Duration::from_secs(4)).await;
-    assert!(matches!(waiting, Err(OutputReadError::TimedOut(_))), "the batch job waits: {waiting:?}");
-    let (_, mut interactive) = fleet.submit("m", chat("Hi")).await;
-    assert!(
-        matches!(whole(&mut interactive).await.last(), Some(Chunk::Done { .. })),
-        "the interactive job does not wait"
-    );
+    let spec = ModelSpec { slots: 1, ..ModelSpec::new(ModelReference::Mock("tokens=2,interval=50ms".to_owned())) };
+    fleet.spawn("w", "m", spec).await;
+    fleet.ready_in("w", 1).await;
+    let mut started = fleet.bus.subscribe("rbee.evt.job.*.*.started".to_owned()).await.expect("subscribed");
+    let mut jobs = Vec::new();
+    for class in [JobClass::Interactive; 7].into_iter().chain([JobClass::Batch; 3]) {
+        let job = JobId::generate();
+        jobs.push((job.clone(), class));
+        let (model, tenant) = ("m".parse().expect("a name"), Tenant::default());
+        let body = chat("Hi").to_string().into();
+        fleet.bus.submit(Submission { model, class, tenant, job, body }).await.expect("accepted");
+    }
+    let mut order = Vec::new();
+    while order.len() < jobs.len() {
+        let event = soon("start of a job", started.next()).await.expect("the connection is open");
+        let (_, class) = jobs.iter().find(|(job, _)| event.subject.contains(job.as_str())).expect("one of the jobs");
+        order.push(*class);
+    }
+    let last = order.iter().rposition(|class| *class == JobClass::Batch);
+    assert!(last.is_some_and(|last| last < 8), "every second job is a batch job: {order:?}");
 }

@@ -58,6 +58,8 @@ pub(super) struct Attempt<'a> {
     /// Set if chunks of earlier attempts are missing: the answer cannot be continued.
     gone: Option<OutputGone>,
     output: Output,
+    /// Tokens that this attempt has computed.
+    tokens: u64,
 }
 
 /// Everything that earlier attempts have left.
@@ -90,12 +92,13 @@ impl Earlier {
 }
 
 impl<'a> Attempt<'a> {
-    /// An attempt that continues what earlier ones have stored. `hand_back` is cancelled when the job must return to the queue.
+    /// An attempt that continues what earlier ones have stored. `pause` is cancelled when the job must return to the
+    /// queue.
     pub(super) fn new(
         shared: &'a Shared,
         delivery: &'a Delivery,
         claim: &'a Claim,
-        hand_back: CancellationToken,
+        pause: CancellationToken,
         Earlier { started, stored, blame, is_cancelled }: Earlier,
     ) -> Self {
         if is_cancelled {
@@ -108,27 +111,29 @@ impl<'a> Attempt<'a> {
             next_index: next_index.unwrap_or_default(),
             solitude: None,
         };
-        let interrupts = Interrupts { cancelled: claim.cancelled.clone(), stop: hand_back };
-        Self { shared, delivery, claim, started, interrupts, stored, gone: next_index.err(), blame, output }
+        let interrupts = Interrupts { cancelled: claim.cancelled.clone(), stop: pause };
+        Self { shared, delivery, claim, started, interrupts, stored, gone: next_index.err(), blame, output, tokens: 0 }
     }
 
-    /// Answers the job, or continues its answer. Keep-alives are sent meanwhile.
-    pub(super) async fn answer(mut self, producer: &dyn Producer) -> Outcome {
+    /// Answers the job, or continues its answer. Keep-alives are sent meanwhile. Returns the outcome and the number of tokens
+    /// that were computed.
+    pub(super) async fn answer(mut self, producer: &dyn Producer) -> (Outcome, u64) {
         let is_complete = self.stored.last().is_some_and(|last| last.chunk.is_last());
         // A first attempt finds output only if the id of the job was used before.
         if (is_complete || self.delivery.attempt == 1 && !self.stored.is_empty()) && self.is_spent().await {
-            return Outcome::Done;
+            return (Outcome::Done, 0);
         }
         if is_complete {
-            return Outcome::Done;
+            return (Outcome::Done, 0);
         }
-        let delivery = self.delivery;
+        let (delivery, begin) = (self.delivery, self.output.next_index);
         let ended = tokio::select! {
             biased;
             ended = self.produce(producer) => ended,
             never = keep_alive(delivery) => match never {},
         };
-        self.finish(ended).await
+        let tokens = self.tokens + u64::from(self.output.next_index.saturating_sub(begin));
+        (self.finish(ended).await, tokens)
     }
 
     async fn produce(&mut self, producer: &dyn Producer) -> Result<Completion, Interruption> {
@@ -146,7 +151,9 @@ impl<'a> Attempt<'a> {
             started: self.started,
         };
         let mut production = producer.prepare(request).await?;
-        self.begin(production.opening()).await?;
+        let opening = production.opening();
+        self.tokens = u64::from(opening.prompt_tokens);
+        self.begin(opening).await?;
         if production.completion().is_none() {
             production.start().await;
         }

@@ -16,6 +16,6 @@ mod writer;
 
 pub(crate) use self::{
     producer::{Completion, Opening, Producer, Production, Request},
-    runner::JobRunner,
+    runner::{JobRunner, Settled},
     shared::Shared,
 };

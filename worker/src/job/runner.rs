@@ -26,48 +26,59 @@ pub(crate) struct JobRunner {
     pub(crate) producer: Arc<dyn Producer>,
 }
 
+/// The end of a run of a job.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settled {
+    /// Tokens of the prompt and of the answer that this run has computed.
+    pub(crate) tokens: u64,
+    /// True if the job has returned to the queue.
+    pub(crate) returned: bool,
+}
+
 impl JobRunner {
-    /// Runs a delivered job to its end, in the trace that the job belongs to.
-    pub(crate) async fn run(&self, delivery: Delivery) {
+    /// Runs a delivered job to its end, in the trace that the job belongs to. When `pause` is cancelled, the job pauses at the
+    /// next token and returns to the queue.
+    pub(crate) async fn run(&self, delivery: Delivery, pause: CancellationToken) -> Settled {
         let Delivery { job, tenant, attempt, trace, .. } = &delivery;
         let Identity { model, worker, .. } = &self.shared.identity;
         let span = info_span!(parent: None, "job", %job, %tenant, attempt, %model, %worker, trace = trace.id());
         rbee_nats::trace::continue_trace(&span, trace);
-        self.run_in_trace(&delivery).instrument(span).await;
+        self.run_in_trace(&delivery, pause).instrument(span).await
     }
 
-    async fn run_in_trace(&self, delivery: &Delivery) {
+    async fn run_in_trace(&self, delivery: &Delivery, pause: CancellationToken) -> Settled {
         info!("received a job");
-        let hand_back = self.shared.stop.child_token();
         // Both at once: what earlier attempts have left was written by workers, and can be read before the claim is known.
         let earlier = Earlier::read(&self.shared, delivery);
-        let (claim, earlier) = tokio::join!(self.claim(delivery, hand_back.clone()), earlier);
+        let (claim, earlier) = tokio::join!(self.claim(delivery, pause.clone()), earlier);
         let Some(claim) = claim else {
-            return settle(delivery, Outcome::Returned(Duration::ZERO)).await;
+            settle(delivery, Outcome::Returned(Duration::ZERO)).await;
+            return Settled { tokens: 0, returned: true };
         };
         debug!(target: STEPS, "claimed");
-        let outcome = match earlier {
+        let (outcome, tokens) = match earlier {
             Ok(earlier) => {
-                let attempt = Attempt::new(&self.shared, delivery, &claim, hand_back, earlier);
+                let attempt = Attempt::new(&self.shared, delivery, &claim, pause, earlier);
                 attempt.answer(self.producer.as_ref()).await
             }
             Err(error) => {
                 warn!(job = %delivery.job, %error, "failed to read what is stored of the job; it returns to the queue");
-                Outcome::Returned(retry_pause(delivery.attempt, &self.shared.settings))
+                (Outcome::Returned(retry_pause(delivery.attempt, &self.shared.settings)), 0)
             }
         };
         settle(delivery, outcome).await;
         claim.release().await;
+        Settled { tokens, returned: matches!(outcome, Outcome::Returned(_)) }
     }
 
     /// Claims a delivery. `None` if it belongs back into the queue, because another job must run alone.
     ///
     /// A job that was delivered before may have to run alone. It waits until that is known, and blames nobody meanwhile.
-    async fn claim(&self, delivery: &Delivery, hand_back: CancellationToken) -> Option<Claim> {
+    async fn claim(&self, delivery: &Delivery, pause: CancellationToken) -> Option<Claim> {
         if delivery.attempt > 1 {
-            return Some(self.reporter.claim(delivery.in_flight(), hand_back).await);
+            return Some(self.reporter.claim(delivery.in_flight(), pause).await);
         }
-        self.reporter.claim_together(delivery.in_flight(), hand_back).await
+        self.reporter.claim_together(delivery.in_flight(), pause).await
     }
 }
 

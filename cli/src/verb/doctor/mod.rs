@@ -3,11 +3,14 @@
 mod checks;
 mod finding;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use clap::Args;
 use rbee_nats::{Bus, Plan, without_secrets};
-use rbee_schema::api::{Hives, Models, Status, Workers};
+use rbee_schema::{
+    JobClass, JobFlow, ModelName, Tenant, WorkerPhase,
+    api::{Hives, Models, Status, Worker, Workers},
+};
 
 use self::{
     checks::{check_hive, check_model, check_worker},
@@ -105,9 +108,34 @@ async fn inspect_hives(bus: &Bus, clock_skew: Duration) -> Vec<Finding> {
 
 async fn inspect_workers(bus: &Bus) -> Vec<Finding> {
     match paging::fetch_all::<Workers>(bus).await {
-        Ok(reply) => reply.workers.iter().filter_map(check_worker).collect(),
+        Ok(reply) => {
+            let mut findings: Vec<Finding> = reply.workers.iter().filter_map(check_worker).collect();
+            findings.extend(find_missing_consumers(bus, &reply.workers).await);
+            findings
+        }
         Err(failure) => vec![Finding::problem("workers", failure.message)],
     }
+}
+
+/// Models with a ready worker and without the consumer from which it would pull. The worker makes it within seconds.
+async fn find_missing_consumers(bus: &Bus, workers: &[Worker]) -> Vec<Finding> {
+    let ready = workers.iter().filter(|worker| worker.record.phase == WorkerPhase::Ready);
+    let models: BTreeSet<&ModelName> = ready.map(|worker| &worker.record.model).collect();
+    let flow = JobFlow { class: JobClass::Interactive, tenant: Tenant::default() };
+    let mut findings = Vec::new();
+    for model in models {
+        let found = match bus.has_consumer(model, &flow).await {
+            Ok(true) => continue,
+            Ok(false) => {
+                "its consumer is missing although a worker is ready: its jobs wait. Workers make it again within \
+                          seconds; if it stays away, `rbee topology apply` restores the streams"
+                    .to_owned()
+            }
+            Err(error) => error.to_string(),
+        };
+        findings.push(Finding::problem(format!("model {model}"), found));
+    }
+    findings
 }
 
 async fn inspect_models(bus: &Bus) -> Vec<Finding> {
