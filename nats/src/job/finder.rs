@@ -11,8 +11,11 @@ use std::{
 use rbee_schema::{JobId, Tenant};
 use tokio::sync::{mpsc, oneshot};
 
-use super::QueuedJob;
-use crate::{Bus, BusError};
+use super::{QueuedJob, id::JobNames};
+use crate::{
+    Bus, BusError,
+    batch::{MANY, Position, StoredMessage},
+};
 
 /// Number of look-ups that may wait. Each takes a request to the server, or two.
 const WAITING: usize = 256;
@@ -63,11 +66,13 @@ impl JobFinder {
 async fn find(bus: &Bus, index: &mut JobIndex, tenant: &Tenant, job: &JobId) -> Result<Option<QueuedJob>, BusError> {
     index.forget_departed();
     loop {
-        let batch = bus.queued_jobs(&bus.namespace().all_jobs(), index.read_to + 1).await?;
+        let from = Position::Sequence(index.read_to + 1);
+        let batch = bus.read_batch("jobs", &bus.namespace().all_jobs(), from, MANY).await?;
         if batch.is_empty() {
             break;
         }
-        for QueuedJob { sequence, tenant, job, .. } in batch {
+        for StoredMessage { subject, sequence, headers, .. } in batch {
+            let JobNames { tenant, job, .. } = bus.names(&subject, Some(&headers), sequence);
             index.insert(&tenant, &job, sequence);
         }
     }

@@ -7,6 +7,7 @@ mod delivery;
 mod finder;
 mod id;
 mod inspect;
+mod list;
 mod pull;
 mod settle;
 mod submit;
@@ -19,6 +20,7 @@ pub use self::{
     finder::JobFinder,
     id::Misnamed,
     inspect::{QueueCount, QueuedJob},
+    list::{EndedJob, JobBatch, JobFilter},
     pull::JobQueue,
     submit::{Submission, duplicate_job},
 };

@@ -14,6 +14,7 @@ mod embeddings;
 mod events;
 mod gateway;
 mod install;
+mod job_list;
 mod leases;
 mod local_hive;
 mod malformed_messages;
