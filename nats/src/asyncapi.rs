@@ -92,6 +92,13 @@ const CHANNELS: &[Channel] = &[
         Some("embeddings-job"),
         SEND,
     ),
+    channel(
+        "api-jobs",
+        "api.jobs",
+        "Returns a page of jobs: open, ended or dead ones. The reply is `api-jobs`.",
+        Some("api-jobs-request"),
+        SEND,
+    ),
     channel("api-cancel", "api.cancel", "Cancels a job. The reply is `api-cancel-reply`.", Some("api-cancel"), SEND),
     channel(
         "api-status",

@@ -33,10 +33,22 @@ pub(crate) struct StoredMessage {
     /// Time at which the server stored the message.
     pub(crate) stored: SystemTime,
     pub(crate) headers: HeaderMap,
+    pub(crate) payload: Bytes,
+    /// Number of later messages of the stream that match the filter.
+    pub(crate) pending: u64,
+}
+
+/// First message of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Position {
+    /// The message with this sequence, or the next one.
+    Sequence(u64),
+    /// The first message from this time on.
+    Time(SystemTime),
 }
 
 impl Bus {
-    /// At most `limit` messages of a stream that match `filter`, the first ones from sequence `from` on. An empty batch means
+    /// At most `limit` messages of a stream that match `filter`, the first ones from position `from` on. An empty batch means
     /// that there are none.
     ///
     /// # Errors
@@ -45,13 +57,17 @@ impl Bus {
         &self,
         stream: &str,
         filter: &str,
-        from: u64,
+        from: Position,
         limit: usize,
     ) -> Result<Vec<StoredMessage>, BusError> {
         let failed = |cause: String| BusError::new(format!("read the messages of {filter}"), cause);
         let inbox = self.client().new_inbox();
         let mut replies = self.client().subscribe(inbox.clone()).await.map_err(|error| failed(error.to_string()))?;
-        let request = json!({ "seq": from.max(1), "next_by_subj": filter, "batch": limit, "max_bytes": BYTES });
+        let mut request = json!({ "next_by_subj": filter, "batch": limit, "max_bytes": BYTES });
+        match from {
+            Position::Sequence(sequence) => request["seq"] = json!(sequence.max(1)),
+            Position::Time(time) => request["start_time"] = json!(humantime::format_rfc3339_nanos(time).to_string()),
+        }
         let subject = format!("$JS.API.DIRECT.GET.{}", self.namespace().resource(stream));
         let sent = self.client().publish_with_reply(subject, inbox, Bytes::from(request.to_string())).await;
         sent.map_err(|error| failed(error.to_string()))?;
@@ -80,5 +96,7 @@ fn read(message: &Message) -> Option<StoredMessage> {
         sequence: number(message, "Nats-Sequence")?,
         stored: humantime::parse_rfc3339(header(Some(&headers), "Nats-Time-Stamp")?).ok()?,
         headers,
+        payload: message.payload.clone(),
+        pending: number(message, "Nats-Num-Pending").unwrap_or(0),
     })
 }

@@ -41,8 +41,8 @@ pub use command::{CommandIssuer, CommandQueue, IssuedCommand};
 pub use connection_log::Denial;
 pub use event::{EventReader, EventRecord, recent_events};
 pub use job::{
-    Answered, Begun, BlamedExit, Delivery, JobFinder, JobQueue, Misnamed, Priority, Pull, Pulled, QueueCount,
-    QueuedJob, Received, STANDING, StoredCancel, Submission, duplicate_job, unknown_job,
+    Answered, Begun, BlamedExit, Delivery, EndedJob, JobBatch, JobFilter, JobFinder, JobQueue, Misnamed, Priority,
+    Pull, Pulled, QueueCount, QueuedJob, Received, STANDING, StoredCancel, Submission, duplicate_job, unknown_job,
 };
 pub use leader::LeaderLease;
 pub use outbox::Outbox;

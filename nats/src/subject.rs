@@ -177,6 +177,22 @@ impl Namespace {
         format!("{self}.queued.{model}.*.*")
     }
 
+    /// Jobs of a model and of a tenant; `None` for all.
+    pub fn jobs_matching(&self, model: Option<&ModelName>, tenant: Option<&Tenant>) -> String {
+        let (model, tenant) = (model.map_or("*", ModelName::as_str), tenant.map_or("*", Tenant::as_str));
+        format!("{self}.job.{model}.*.{tenant}")
+    }
+
+    /// Events of the jobs of a tenant; `None` for all.
+    pub fn job_events_of(&self, tenant: Option<&Tenant>) -> String {
+        format!("{self}.evt.job.{}.*.*", tenant.map_or("*", Tenant::as_str))
+    }
+
+    /// Dead letters of a model; `None` for all.
+    pub fn dead_matching(&self, model: Option<&ModelName>) -> String {
+        format!("{self}.dead.{}", model.map_or("*", ModelName::as_str))
+    }
+
     /// Notices of all stored jobs.
     pub fn all_queued(&self) -> String {
         format!("{self}.queued.>")

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Failure, FreeResources, HiveName, HiveRecord, JobId, ModelName, ModelReference, ModelSpec, PromptCacheStats,
-    QueenName, StopMode, Tenant, WorkerName, WorkerRecord,
+    Failure, FreeResources, HiveName, HiveRecord, JobClass, JobId, ModelName, ModelReference, ModelSpec,
+    PromptCacheStats, QueenName, StopMode, Tenant, WorkerName, WorkerRecord,
 };
 
 /// Reply of `rbee.api.status`: a summary of the fleet.
@@ -277,6 +277,72 @@ pub struct CancelReply {
     pub job: JobId,
     /// State of the job when the request arrived.
     pub state: JobState,
+}
+
+/// Request of `rbee.api.jobs`: one page of a list of jobs. Without a body: the first page of the open jobs.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobsRequest {
+    /// List to read; default `open`.
+    #[serde(default)]
+    pub list: JobList,
+    /// Only jobs of this model. Not for ended jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelName>,
+    /// Only jobs of this tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
+    /// Value of `next` in the previous page. Absent for the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// List of jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum JobList {
+    /// Jobs that wait or run.
+    #[default]
+    Open,
+    /// Jobs that have ended within the last hour.
+    Ended,
+    /// Dead letters: jobs that were given up.
+    Dead,
+}
+
+/// Reply of `rbee.api.jobs`: one page of jobs, oldest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Jobs {
+    /// Jobs of the list.
+    pub jobs: Vec<Job>,
+    /// Start of the next page: pass it as `after` of the next request. Absent on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// Job in a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Job {
+    /// Tenant that owns the job.
+    pub tenant: Tenant,
+    /// Id of the job.
+    pub job: JobId,
+    /// Model of the job. Absent for ended jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelName>,
+    /// Class of the job. Absent for ended and dead jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<JobClass>,
+    /// State of the job. A job that waits for its next worker is `queued`.
+    pub state: JobState,
+    /// Time at which the job was queued, ended or was given up, by the server's clock (RFC 3339).
+    pub since: String,
+    /// Worker that runs the job, as `HIVE/WORKER`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// Reason of the failure, if the job failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
 }
 
 /// State of a job.

@@ -54,6 +54,8 @@ pub fn documents() -> Vec<Document> {
         document::<api::Models>("api-models"),
         document::<api::Hives>("api-hives"),
         document::<api::Workers>("api-workers"),
+        document::<api::JobsRequest>("api-jobs-request"),
+        document::<api::Jobs>("api-jobs"),
         document::<api::Cancel>("api-cancel"),
         document::<api::CancelReply>("api-cancel-reply"),
         document::<api::Explanation>("api-explanation"),

@@ -13,6 +13,7 @@ mod events;
 mod explain;
 pub(crate) mod hive;
 mod hives;
+mod jobs;
 mod models;
 mod ports;
 mod ps;
@@ -74,6 +75,8 @@ pub(crate) enum Verb {
     Reset(reset::Reset),
     /// List workers
     Ps(ps::Ps),
+    /// List jobs: open, ended or dead ones
+    Jobs(jobs::Jobs),
     /// Print where the queen would place another worker of a model, and why
     Explain(explain::Explain),
     /// List declared models, or the model files that hives have fetched
@@ -142,6 +145,7 @@ impl Verb {
             Self::Stop(verb) => verb.run(context).await,
             Self::Reset(verb) => verb.run(context).await,
             Self::Ps(verb) => verb.run(context).await,
+            Self::Jobs(verb) => verb.run(context).await,
             Self::Explain(verb) => verb.run(context).await,
             Self::Models(verb) => verb.run(context).await,
             Self::Hives(verb) => verb.run(context).await,

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use rbee_schema::{Failure, FailureCode, JobId, Tenant, api::JobState};
 
 use super::{Delivery, JobFinder};
-use crate::{Bus, BusError, Subject, batch::MANY};
+use crate::{
+    Bus, BusError, Subject,
+    batch::{MANY, Position},
+};
 
 /// Stored cancellation. It is meant for the job of this tenant and id that was queued before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +96,8 @@ impl Bus {
     pub async fn stored_cancels(&self) -> Result<Vec<StoredCancel>, BusError> {
         let (mut cancels, mut from) = (Vec::new(), 1);
         loop {
-            let batch = self.read_batch("cancels", &self.namespace().all_cancels(), from, MANY).await?;
+            let batch =
+                self.read_batch("cancels", &self.namespace().all_cancels(), Position::Sequence(from), MANY).await?;
             let Some(last) = batch.last() else { return Ok(cancels) };
             from = last.sequence + 1;
             for message in batch {

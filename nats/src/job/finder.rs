@@ -11,8 +11,11 @@ use std::{
 use rbee_schema::{JobId, Tenant};
 use tokio::sync::{mpsc, oneshot};
 
-use super::QueuedJob;
-use crate::{Bus, BusError};
+use super::{QueuedJob, id::JobNames};
+use crate::{
+    Bus, BusError,
+    batch::{MANY, Position, StoredMessage},
+};
 
 /// Number of look-ups that may wait. Each takes a request to the server, or two.
 const WAITING: usize = 256;
@@ -61,16 +64,19 @@ impl JobFinder {
 }
 
 async fn find(bus: &Bus, index: &mut JobIndex, tenant: &Tenant, job: &JobId) -> Result<Option<QueuedJob>, BusError> {
-    index.shrink();
+    index.forget_departed();
     loop {
-        let batch = bus.queued_jobs(&bus.namespace().all_jobs(), index.read_to + 1).await?;
+        let from = Position::Sequence(index.read_to + 1);
+        let batch = bus.read_batch("jobs", &bus.namespace().all_jobs(), from, MANY).await?;
         if batch.is_empty() {
             break;
         }
-        for QueuedJob { sequence, tenant, job, .. } in batch {
+        for StoredMessage { subject, sequence, headers, .. } in batch {
+            let JobNames { tenant, job, .. } = bus.names(&subject, Some(&headers), sequence);
             index.insert(&tenant, &job, sequence);
         }
     }
+    index.read_whole_queue();
     let Some(sequence) = index.sequence(tenant, job) else { return Ok(None) };
     let found = bus.queued_job_at(sequence).await?;
     Ok(found.filter(|found| found.tenant == *tenant && found.job == *job))
@@ -82,8 +88,8 @@ struct JobIndex {
     sequences: HashMap<u64, u64>,
     /// Sequence up to which the queue was read.
     read_to: u64,
-    /// Number of entries at which the index is rebuilt.
-    largest: usize,
+    /// Number of entries above which the index is built again. `None` until the queue was read to its end.
+    limit: Option<usize>,
 }
 
 impl JobIndex {
@@ -97,13 +103,15 @@ impl JobIndex {
     }
 
     /// Empties an index that has doubled since it was built, so that it is built again without the jobs that have left.
-    fn shrink(&mut self) {
-        let entries = self.sequences.len();
-        if self.largest == 0 {
-            self.largest = (entries * 2).max(SMALL);
-        } else if entries > self.largest {
+    fn forget_departed(&mut self) {
+        if self.limit.is_some_and(|limit| self.sequences.len() > limit) {
             *self = Self::default();
         }
+    }
+
+    /// The queue was read to its end.
+    fn read_whole_queue(&mut self) {
+        self.limit = self.limit.or(Some((self.sequences.len() * 2).max(SMALL)));
     }
 }
 
@@ -118,20 +126,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn index_is_rebuilt_when_it_has_doubled() {
+    fn index_is_built_again_only_when_it_has_doubled() {
         let (tenant, mut index) = (Tenant::default(), JobIndex::default());
-        let queue = |index: &mut JobIndex, jobs: u64| {
-            for _ in 0..jobs {
+        // Each look-up reads what was queued since the one before. Returns what is known before the read and after it.
+        let look_up = |index: &mut JobIndex, queued: u64| {
+            index.forget_departed();
+            let known = index.sequences.len();
+            for _ in 0..queued {
                 let sequence = index.read_to + 1;
                 index.insert(&tenant, &JobId::from_sequence(sequence), sequence);
             }
-            index.shrink();
-            index.sequences.len()
+            index.read_whole_queue();
+            (known, index.sequences.len())
         };
-        assert_eq!(queue(&mut index, 10_000), 10_000);
-        assert_eq!(queue(&mut index, 10_000), 20_000);
-        assert_eq!(queue(&mut index, 1), 0);
-        assert_eq!(queue(&mut index, 10), 10, "the next look-up reads the queue from its start");
+        assert_eq!(look_up(&mut index, 10_000), (0, 10_000));
+        assert_eq!(look_up(&mut index, 10_001), (10_000, 20_001));
+        assert_eq!(look_up(&mut index, 10), (0, 10), "most of these jobs have left the queue");
+        assert_eq!(look_up(&mut index, 10), (10, 20));
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(super) fn message_id(tenant: &Tenant, job: &JobId) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct JobNames {
     pub(super) model: Option<ModelName>,
+    pub(super) class: Option<JobClass>,
     pub(crate) tenant: Tenant,
     pub(crate) job: JobId,
     pub(super) misnamed: Option<Misnamed>,
@@ -46,6 +47,7 @@ impl JobNames {
         let given_tenant = tokens.get(2).copied().unwrap_or(Tenant::DEFAULT);
         let tenant = given_tenant.parse().unwrap_or_else(|_| Tenant::from_lossy(given_tenant));
         let model = tokens.first().and_then(|model| model.parse().ok());
+        let class = tokens.get(1).and_then(|class| class.parse().ok());
         let given_id = message_id.map(|id| without_tenant(id, given_tenant));
         let id = given_id.map_or_else(|| Ok(JobId::from_sequence(sequence)), str::parse);
         let mistake = match (Subject::parse(namespace, subject), &id) {
@@ -62,7 +64,7 @@ impl JobNames {
                 awaited_on: is_publishable(&awaited_on).then_some(awaited_on),
             }
         });
-        Self { model, tenant, job, misnamed }
+        Self { model, class, tenant, job, misnamed }
     }
 }
 

@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, time::SystemTime};
 use async_nats::{HeaderMap, jetstream::stream::Stream};
 use bytes::Bytes;
 use futures::StreamExt as _;
-use rbee_schema::{JobFlow, JobId, ModelName, Tenant};
+use rbee_schema::{JobClass, JobFlow, JobId, ModelName, Tenant};
 use serde_json::json;
 
 use super::id::{JobNames, MESSAGE_ID, Misnamed};
 use crate::{
     Bus, BusError, Subject,
-    batch::{MANY, StoredMessage},
+    batch::{MANY, Position, StoredMessage},
     bus::{header, number},
     server_error,
     trace::{TraceContext, trace},
@@ -24,6 +24,8 @@ pub struct QueuedJob {
     pub sequence: u64,
     /// Model that the job is for. `None` if its subject has no valid one.
     pub model: Option<ModelName>,
+    /// Class of the job. `None` if its subject has no valid one.
+    pub class: Option<JobClass>,
     /// Tenant that owns the job.
     pub tenant: Tenant,
     /// Id of the job.
@@ -101,7 +103,7 @@ impl Bus {
     /// # Errors
     /// The server does not answer.
     pub async fn queued_jobs(&self, filter: &str, from: u64) -> Result<Vec<QueuedJob>, BusError> {
-        let batch = self.read_batch("jobs", filter, from, MANY).await?;
+        let batch = self.read_batch("jobs", filter, Position::Sequence(from), MANY).await?;
         Ok(batch.into_iter().map(|message| self.queued_job(message)).collect())
     }
 
@@ -110,14 +112,16 @@ impl Bus {
     /// # Errors
     /// The server does not answer.
     pub async fn queued_job_at(&self, sequence: u64) -> Result<Option<QueuedJob>, BusError> {
-        let batch = self.read_batch("jobs", &self.namespace().all_jobs(), sequence, 1).await?;
+        let from = Position::Sequence(sequence);
+        let batch = self.read_batch("jobs", &self.namespace().all_jobs(), from, 1).await?;
         Ok(batch.into_iter().next().filter(|found| found.sequence == sequence).map(|found| self.queued_job(found)))
     }
 
-    fn queued_job(&self, StoredMessage { subject, sequence, stored, headers }: StoredMessage) -> QueuedJob {
-        let JobNames { model, tenant, job, misnamed } = self.names(&subject, Some(&headers), sequence);
+    pub(super) fn queued_job(&self, message: StoredMessage) -> QueuedJob {
+        let StoredMessage { subject, sequence, stored, headers, .. } = message;
+        let JobNames { model, class, tenant, job, misnamed } = self.names(&subject, Some(&headers), sequence);
         let trace = trace(Some(&headers)).unwrap_or_else(|| self.trace_of(&tenant, &job));
-        QueuedJob { sequence, model, tenant, job, misnamed, stored, trace }
+        QueuedJob { sequence, model, class, tenant, job, misnamed, stored, trace }
     }
 
     pub(super) fn names(&self, subject: &str, headers: Option<&HeaderMap>, sequence: u64) -> JobNames {

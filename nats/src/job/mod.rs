@@ -9,6 +9,7 @@ mod delivery;
 mod finder;
 mod id;
 mod inspect;
+mod list;
 mod pull;
 mod settle;
 mod submit;
@@ -22,6 +23,7 @@ pub use self::{
     finder::JobFinder,
     id::Misnamed,
     inspect::{QueueCount, QueuedJob},
+    list::{EndedJob, JobBatch, JobFilter},
     pull::{JobQueue, Priority, Pull, Pulled, Received, STANDING},
     submit::{Submission, duplicate_job},
 };

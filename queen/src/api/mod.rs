@@ -5,6 +5,7 @@ mod command;
 mod context;
 mod document;
 mod exchange;
+mod jobs;
 mod listing;
 
 use std::time::Duration;
@@ -18,7 +19,10 @@ use rbee_schema::{
 use tracing::{debug, warn};
 
 pub(crate) use self::context::Context;
-use self::exchange::{read, reply, reply_to};
+use self::{
+    exchange::{read, reply, reply_to},
+    jobs::Running,
+};
 use crate::{
     inference::{ClientJob, Inference, Request, cancel as cancel_job, shutting_down},
     open_answers::OpenAnswers,
@@ -56,6 +60,7 @@ pub(crate) fn answer(context: &Context<'_>, request: ApiRequest) {
         "model" => reply_to(request, |query| document::model(fleet, query)),
         "worker" => reply_to(request, |query| document::worker(fleet, query)),
         "explain" => reply_to(request, |query| document::explain(fleet, query)),
+        "jobs" => list_jobs(context, request),
         "cancel" => cancel(context, request),
         "infer" => context.open.spawn(infer(Relay::new(context), request, Request::read_chat)),
         "embed" => context.open.spawn(infer(Relay::new(context), request, Request::read_embeddings)),
@@ -75,6 +80,21 @@ async fn depths(bus: &Bus) -> Vec<(ModelName, u64)> {
         warn!(%error, "the job queue could not be counted");
         Vec::new()
     })
+}
+
+/// Replies with a page of jobs.
+fn list_jobs(context: &Context<'_>, request: ApiRequest) {
+    let query = match read(&request) {
+        Ok(query) => query,
+        Err(failure) => return reply::<()>(request, Err(failure)),
+    };
+    let (bus, running) = (context.bus.clone(), Running::of(context.fleet));
+    tokio::spawn(async move {
+        match jobs::list(&bus, &running, query).await {
+            Ok(page) => request.reply(&page).await,
+            Err(failure) => request.refuse(&failure).await,
+        }
+    });
 }
 
 /// Requests the cancellation of a job that waits or runs, and replies with its state.

@@ -15,6 +15,7 @@ mod embeddings;
 mod events;
 mod gateway;
 mod install;
+mod job_list;
 mod leases;
 mod local_hive;
 mod malformed_messages;
