@@ -6,6 +6,7 @@ mod bus;
 mod chaos;
 mod fleet;
 mod harness;
+mod model;
 mod plain_clients;
 mod sample;
 mod tidy;
