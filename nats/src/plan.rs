@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_plan_without_limits_keeps_those_of_existing_streams() {
-        let limits = "queued=5,jobs_size=1GiB,redelivery=20s,duplicates=1m".parse().expect("limits");
+        let limits = "queued=5,jobs_size=1GiB,redelivery=25s,duplicates=1m".parse().expect("limits");
         let limited = Topology::with_limits(&Namespace::default(), &limits).streams.remove(0);
         let have = Config { description: Some("another".to_owned()), ..limited.create() };
         let Some(Change::Update { have, want, differences }) =

@@ -308,13 +308,13 @@ mod tests {
     #[test]
     fn each_limit_applies_to_its_stream() {
         let stream = table(
-            "queued=7,jobs_size=1MiB,redelivery=20s,output_age=2h,output_size=2MiB,events_age=3h,events_size=3MiB,\
+            "queued=7,jobs_size=1MiB,redelivery=30s,output_age=2h,output_size=2MiB,events_age=3h,events_size=3MiB,\
              dead_age=4h,dead_size=4MiB,cancels_age=7h,cancels_size=5MiB,commands_age=5h,duplicates=6m",
         );
         let hours = |hours: u64| Duration::from_secs(hours * 60 * 60);
         let jobs = stream("rbee_jobs");
         assert_eq!((jobs.max_messages_per_subject, jobs.max_bytes, jobs.max_age), (7, 1 << 20, Duration::ZERO));
-        assert_eq!(redelivery(&jobs.create()), Duration::from_secs(20));
+        assert_eq!(redelivery(&jobs.create()), Duration::from_secs(30));
         for (name, age, size) in [("output", 0, 2), ("events", 3, 3), ("dead", 4, 4), ("cancels", 7, 5)] {
             let stream = stream(&format!("rbee_{name}"));
             assert_eq!((stream.max_age, stream.max_bytes), (hours(age), size << 20), "{name}");
@@ -337,7 +337,7 @@ mod tests {
     fn metadata_of_others_is_kept() {
         let foreign = [("_nats.level".to_owned(), "2".to_owned()), ("rbee.gone".to_owned(), "1".to_owned())];
         let have = Config { metadata: foreign.into(), ..Config::default() };
-        let jobs = table("redelivery=20s")("rbee_jobs");
+        let jobs = table("redelivery=30s")("rbee_jobs");
         let written = jobs.write(have);
         assert_eq!(StreamSpec::read(&written), jobs);
         assert_eq!(written.metadata.get("_nats.level").map(String::as_str), Some("2"));

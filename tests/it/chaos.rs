@@ -1,7 +1,9 @@
 //! Every fault of `rbee_tests::chaos`, injected once: its outcome and the invariants of the whole fleet hold. `make chaos`
 //! measures the times; no test depends on them.
 
-use rbee_tests::chaos::{FAULTS, fault};
+use std::time::Duration;
+
+use rbee_tests::chaos::{FAULTS, RandomFaults, fault};
 
 /// Defines one test for each fault: `rule => "name of the fault"`.
 macro_rules! rules {
@@ -56,6 +58,16 @@ rules! {
     jobs_of_a_dead_machine_continue_elsewhere_at_once => "machine-died",
     frozen_hive_is_replaced_and_its_workers_keep_serving => "machine-hive-frozen",
     two_machines_replace_one_disconnected_with_its_broker => "machine-with-broker-cut-off",
+}
+
+/// A short run with another seed each time. `make chaos CHAOS="--random --seed N"` repeats it with more jobs.
+#[tokio::test]
+async fn random_faults_lose_double_and_change_no_answer() {
+    let seed = fastrand::u64(..1 << 32);
+    eprintln!("random faults with seed {seed}");
+    let survived = RandomFaults { seed, jobs: 80, pause: Duration::from_millis(500) }.run().await;
+    eprintln!("seed {seed}: {survived:?}");
+    assert!(!survived.faults.is_empty(), "nothing was injected");
 }
 
 async fn holds(name: &str) {

@@ -12,6 +12,12 @@ async fn depth(bus: &Bus) -> u64 {
     bus.queue_depths().await.expect("the server answers").into_iter().map(|(_, count)| count).sum()
 }
 
+/// Sequence of the oldest job in the queue.
+async fn first_sequence(bus: &Bus) -> u64 {
+    let stream = bus.jetstream().get_stream("rbee_jobs").await.expect("the stream exists");
+    stream.cached_info().state.first_sequence
+}
+
 #[tokio::test]
 async fn waiting_jobs_are_listed_oldest_first_until_dropped() {
     let server = NatsServer::start().await;
@@ -23,11 +29,12 @@ async fn waiting_jobs_are_listed_oldest_first_until_dropped() {
         let jobs = bus.queued_jobs(&bus.namespace().jobs_of_model(&model()), 1).await.expect("the server answers");
         jobs.into_iter().map(|job| (job.sequence, job.tenant, job.job)).collect::<Vec<_>>()
     };
-    assert_eq!(waiting().await, [(1, Tenant::default(), name("a")), (3, name("acme"), name("c"))]);
+    let first = first_sequence(&bus).await;
+    assert_eq!(waiting().await, [(first, Tenant::default(), name("a")), (first + 2, name("acme"), name("c"))]);
 
-    bus.drop_job(1).await.expect("dropped");
-    bus.drop_job(1).await.expect("it is removed already");
-    assert_eq!(waiting().await, [(3, name("acme"), name("c"))]);
+    bus.drop_job(first).await.expect("dropped");
+    bus.drop_job(first).await.expect("it is removed already");
+    assert_eq!(waiting().await, [(first + 2, name("acme"), name("c"))]);
 }
 
 #[tokio::test]
@@ -50,7 +57,8 @@ async fn long_queue_is_read_in_batches() {
         batches += 1;
         sequences.extend(batch.iter().map(|job| job.sequence));
     }
-    assert_eq!(sequences, (1..=JOBS).collect::<Vec<u64>>());
+    let first = first_sequence(&bus).await;
+    assert_eq!(sequences, (first..first + JOBS).collect::<Vec<u64>>());
     assert!(batches <= 5, "{batches} batches");
 }
 
@@ -64,16 +72,17 @@ async fn queued_job_is_found_by_its_tenant_and_id() {
         found.map(|found| found.sequence)
     };
     bus.submit(submission("a")).await.expect("accepted");
+    let first = first_sequence(&bus).await;
     assert_eq!(
         (find("default", "a").await, find("acme", "a").await, find("default", "b").await),
-        (Some(1), None, None)
+        (Some(first), None, None)
     );
     bus.submit(submission("b")).await.expect("accepted");
-    assert_eq!(find("default", "b").await, Some(2), "it was queued after the first look-up");
+    assert_eq!(find("default", "b").await, Some(first + 1), "it was queued after the first look-up");
     let sent = bus.jetstream().publish("rbee.submit.smollm2", CHAT.into()).await.expect("sent");
     let sequence = sent.await.expect("stored").sequence;
     assert_eq!(find("default", &sequence.to_string()).await, Some(sequence));
-    bus.drop_job(1).await.expect("dropped");
+    bus.drop_job(first).await.expect("dropped");
     assert_eq!(find("default", "a").await, None);
 }
 
@@ -90,7 +99,7 @@ async fn state_of_a_job_follows_from_queue_and_output() {
     assert_eq!(state().await, Some(JobState::Running));
     bus.append(&tenant, &job, &done(1), first).await.expect("appended");
     assert_eq!(state().await, Some(JobState::Finished));
-    bus.drop_job(1).await.expect("dropped");
+    bus.drop_job(first_sequence(&bus).await).await.expect("dropped");
     assert_eq!(state().await, Some(JobState::Finished));
 }
 
@@ -125,7 +134,7 @@ async fn job_that_a_worker_has_begun_is_not_answered_by_others() {
     let (tenant, job) = job("a");
     bus.submit(submission("a")).await.expect("accepted");
     bus.append(&tenant, &job, &tokens(0), 0).await.expect("appended");
-    let queued = bus.queued_job_at(1).await.expect("the server answers").expect("it waits");
+    let queued = bus.queued_job_at(first_sequence(&bus).await).await.expect("the server answers").expect("it waits");
     let failure = Failure::new(FailureCode::UnknownModel, "none");
     let answered = async |begun| bus.answer(&queued, &failure, begun).await.expect("the server answers");
     assert_eq!((answered(Begun::Leave).await, depth(&bus).await), (Answered::Begun, 1));
@@ -143,7 +152,7 @@ async fn id_that_was_used_before_is_refused_and_its_output_kept() {
     bus.append(&tenant, &job, &done(0), 0).await.expect("appended");
     soon("chunk", live.next()).await.expect("a message");
     bus.submit(submission("a")).await.expect("accepted");
-    let queued = bus.queued_job_at(1).await.expect("the server answers").expect("it waits");
+    let queued = bus.queued_job_at(first_sequence(&bus).await).await.expect("the server answers").expect("it waits");
     let failure = Failure::new(FailureCode::UnknownModel, "none");
     assert_eq!(bus.answer(&queued, &failure, Begun::Answer).await.expect("the server answers"), Answered::Yes);
     let told = soon("refusal", live.next()).await.expect("a message");

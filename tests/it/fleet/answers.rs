@@ -106,14 +106,14 @@ async fn job_that_kills_every_worker_is_dead_lettered() {
     let (job, mut output) = fleet.submit("m", chat("mock: tokens=9 poison=2")).await;
     let chunks = whole(&mut output).await;
     let Some(Chunk::Error { error }) = chunks.last() else { panic!("{chunks:?}") };
-    assert!(error.code == FailureCode::TriedTooOften && error.message.contains("3 workers"), "{error}");
+    assert!(error.code == FailureCode::TriedTooOften && error.message.contains("2 workers"), "{error}");
     let dead = fleet.bus.jetstream().get_stream("rbee_dead").await.expect("the stream exists");
     let kept = dead.get_last_raw_message_by_subject("rbee.dead.m").await.expect("the dead letter is stored");
     let kept: DeadJob = serde_json::from_slice(&kept.payload).expect("a dead job");
     assert_eq!(kept.job, job);
     let (_, mut output) = fleet.submit("m", chat("Hi")).await;
     assert_complete(&whole(&mut output).await, 3);
-    assert_eq!(fleet.ready(1).await[0].record.epoch, 4, "three workers were killed, and none entered a crash loop");
+    assert_eq!(fleet.ready(1).await[0].record.epoch, 3, "two workers ended, and none entered a crash loop");
 }
 
 #[tokio::test]

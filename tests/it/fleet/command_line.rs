@@ -81,16 +81,20 @@ async fn interrupted_run_cancels_its_job() {
 
 /// Starts `rbee run` with a long answer and waits until its job runs.
 async fn long_run(fleet: &Fleet, arguments: &[&str], output: Stdio) -> std::process::Child {
-    let run = fleet
+    let run = start_long_run(fleet, arguments, output);
+    eventually("the job runs", PATIENCE, async || fleet.workers().await.iter().any(|w| !w.jobs.is_empty())).await;
+    run
+}
+
+fn start_long_run(fleet: &Fleet, arguments: &[&str], output: Stdio) -> std::process::Child {
+    fleet
         .command()
         .args(["run", "m", "mock: tokens=20000", "--max-tokens", "20000"])
         .args(arguments)
         .stdout(output)
         .stderr(Stdio::piped())
         .spawn()
-        .expect("rbee starts");
-    eventually("the job runs", PATIENCE, async || fleet.workers().await.iter().any(|w| !w.jobs.is_empty())).await;
-    run
+        .expect("rbee starts")
 }
 
 /// Waits until a client has ended and no job runs. Returns how the client ended.
@@ -129,7 +133,8 @@ async fn run_without_a_reader_ends_quietly_and_cancels_its_job() {
     assert_eq!((ended.status.code(), stderr(&ended)), (Some(0), String::new()));
 
     let full = || File::options().write(true).open("/dev/full").expect("Linux has it");
-    let run = long_run(&fleet, &[], full().into()).await;
+    // It fails with the first token, so that its job may never be seen to run.
+    let run = start_long_run(&fleet, &[], full().into());
     let ended = ended_without_job(&fleet, run).await;
     assert_eq!(ended.status.code(), Some(1), "{}", stderr(&ended));
     assert!(stderr(&ended).contains("failed to write to standard output"), "{}", stderr(&ended));

@@ -39,6 +39,11 @@ fn is_done(chunks: &[Chunk]) -> bool {
     matches!(chunks.last(), Some(Chunk::Done { .. }))
 }
 
+/// True if the payload is the last chunk of a complete answer.
+fn is_last(payload: &[u8]) -> bool {
+    serde_json::from_slice(payload).is_ok_and(|chunk: Chunk| is_done(&[chunk]))
+}
+
 #[tokio::test]
 async fn batch_jobs_run_as_fast_as_interactive_ones_when_slots_are_free() {
     let (fleet, _) = worker("tokens=3", 2, "").await;
@@ -123,7 +128,7 @@ async fn tenant_behind_a_crowd_is_served_next() {
         let chunks = loop {
             tokio::select! {
                 biased;
-                Some(message) = answers.next() => before += usize::from(message.payload.starts_with(br#"{"kind":"done""#)),
+                Some(message) = answers.next() => before += usize::from(is_last(&message.payload)),
                 chunks = &mut answered => break chunks,
             }
         };

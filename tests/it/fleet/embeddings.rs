@@ -226,7 +226,7 @@ async fn command_line_serves_an_embedding_model_and_prints_vectors() {
 
     let refused = fleet.rbee(&["run", "minilm", "Hi"]).await;
     let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && stderr.contains("the body is a chat"), "{stderr}");
+    assert!(!refused.status.success() && stderr.contains("name a chat model"), "{stderr}");
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ async fn open_jobs_are_listed_in_pages_by_model_and_tenant() {
     fleet.declared(&["m", "other"]).await;
     let body = chat("Hi").to_string();
     let publish = async |number: usize| {
-        let subject = if number % 2 == 0 { "rbee.job.m.batch.acme" } else { "rbee.job.other.batch.default" };
+        let subject = if number.is_multiple_of(2) { "rbee.job.m.batch.acme" } else { "rbee.job.other.batch.default" };
         fleet.bus.jetstream().publish(subject, body.clone().into()).await.expect("sent").await.expect("stored")
     };
     join_all((0..JOBS).map(publish)).await;
@@ -88,6 +88,7 @@ async fn running_ended_and_dead_jobs_are_listed() {
         job: running.clone(),
         attempts: 3,
         failure,
+        blame: None,
         body: String::new(),
     };
     fleet.bus.store_dead_job(&"m".parse().expect("a name"), &dead).await.expect("stored");

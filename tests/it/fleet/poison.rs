@@ -50,9 +50,9 @@ async fn exits(fleet: &Fleet) -> Vec<WorkerEvent> {
 /// The dead letters of model `m`.
 async fn dead_letters(fleet: &Fleet) -> Vec<DeadJob> {
     let stream = fleet.bus.jetstream().get_stream("rbee_dead").await.expect("the stream exists");
-    let last = stream.cached_info().state.last_sequence;
+    let state = &stream.cached_info().state;
     let mut letters = Vec::new();
-    for sequence in 1..=last {
+    for sequence in state.first_sequence..=state.last_sequence {
         let message = stream.get_raw_message(sequence).await.expect("it is stored");
         letters.push(serde_json::from_slice(&message.payload).expect("a dead letter"));
     }

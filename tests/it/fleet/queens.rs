@@ -148,14 +148,13 @@ async fn queen_that_cannot_campaign_exits_with_the_error() {
     let mut fleet = Fleet::bare().await;
     fleet.set_variable("RBEE_CONNECTION", "connect=100ms,request=1s,reader=1s");
     fleet.queen().await;
-    // Another stream takes the subjects of the bucket, unless the queen makes the bucket again before.
-    eventually("the bucket cannot be made again", PATIENCE, async || {
-        let _ = fleet.bus.jetstream().delete_stream("KV_rbee_queen").await;
-        let subjects = vec!["$KV.rbee_queen.>".to_owned()];
-        let thief = Config { name: "thief".to_owned(), subjects, ..Config::default() };
-        fleet.bus.jetstream().create_stream(thief).await.is_ok()
-    })
-    .await;
+    // Another stream takes the subjects of the bucket while the queen cannot make the bucket again.
+    fleet.signal_role("queen", "STOP");
+    fleet.bus.jetstream().delete_stream("KV_rbee_queen").await.expect("deleted");
+    let subjects = vec!["$KV.rbee_queen.>".to_owned()];
+    let thief = Config { name: "thief".to_owned(), subjects, ..Config::default() };
+    fleet.bus.jetstream().create_stream(thief).await.expect("made");
+    fleet.signal_role("queen", "CONT");
     assert_eq!(fleet.exit_code("queen").await, Some(69), "the exit code for an unavailable service");
     let log = std::fs::read_to_string(fleet.log("queen")).expect("the queen writes a log");
     assert!(log.contains("failed to campaign for the lead: failed to watch rbee_queen"), "{log}");

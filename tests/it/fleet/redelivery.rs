@@ -148,7 +148,7 @@ async fn worker_whose_output_is_not_stored_is_not_hung() {
     let config = stream.cached_info().config.clone();
     let full = Config { max_bytes: 1, discard: DiscardPolicy::New, ..config.clone() };
     fleet.bus.jetstream().update_stream(full).await.expect("the server accepts it");
-    logged(&fleet, "failed to append output", 1).await;
+    logged(&fleet, "the append is retried", 1).await;
     hold_fault(FULL).await;
     fleet.bus.jetstream().update_stream(config).await.expect("the server accepts it");
     assert!(matches!(whole(&mut output).await.last(), Some(Chunk::Done { .. })));

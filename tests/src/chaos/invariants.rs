@@ -214,7 +214,10 @@ async fn unanswered_jobs(fleet: &Fleet) -> Vec<String> {
         answered += 1;
         found.extend(malformed_answer(&chunks).map(|why| format!("job {job} {why}")));
     }
-    let accepted = stream(fleet, "jobs").await.expect("the server answers").last_sequence;
+    let jobs = fleet.bus.jetstream().get_stream(fleet.bus.namespace().resource("jobs")).await;
+    let jobs = jobs.expect("the server answers").cached_info().clone();
+    // Sequences of a new stream do not begin at 1.
+    let accepted = (jobs.state.last_sequence + 1).saturating_sub(jobs.config.first_sequence.unwrap_or(1).max(1));
     if accepted != answered {
         found.push(format!("{accepted} jobs were accepted and {answered} were answered"));
     }
