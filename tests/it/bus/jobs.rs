@@ -388,17 +388,31 @@ async fn pulls_fail_while_the_stream_is_missing_and_work_when_it_is_back() {
     stand(&bus, &mut queue, Priority::Free, 1).await;
     bus.jetstream().delete_stream("rbee_jobs").await.expect("deleted");
     // The server does not always report the deletion: it may end the stream's task before that has sent the advisory.
-    let mut is_missing = false;
-    while !is_missing {
-        queue.fetch(&flow()).await;
-        match reply(&mut queue).await {
-            Pulled::Failed(_, _, error) => is_missing = server_error::is_missing_stream(&error.cause),
-            Pulled::Reset | Pulled::Nothing(..) => {}
-            other => panic!("there is no stream: {other:?}"),
+    // So the pulls show it: the next one asks for the stream.
+    queue.fetch(&flow()).await;
+    soon("failure of a pull", async {
+        loop {
+            let received = queue.receive().await;
+            for pulled in queue.process(received).await {
+                match pulled {
+                    Pulled::Failed(_, _, error) if server_error::is_missing_stream(&error.cause) => return,
+                    Pulled::Failed(_, Pull::Fetch, _) | Pulled::Reset => queue.fetch(&flow()).await,
+                    _ => {}
+                }
+            }
         }
-    }
+    })
+    .await;
     Plan::compute(&bus).await.expect("compared").apply(&bus).await.expect("the stream is made again");
-    while !matches!(reply(&mut queue).await, Pulled::Reset) {}
+    soon("reset", async {
+        loop {
+            let received = queue.receive().await;
+            if queue.process(received).await.iter().any(|pulled| matches!(pulled, Pulled::Reset)) {
+                return;
+            }
+        }
+    })
+    .await;
     bus.submit(submission("a")).await.expect("accepted");
     assert_eq!(pull(&mut queue).await.job, name("a"));
 }
