@@ -75,7 +75,7 @@ bench-engine: ## Compare speed, memory and answers of the engine with llama.cpp
 	$(CARGO) build --release --bins
 	target/release/rbee-bench-engine $(ENGINE)
 
-# CHAOS may contain options, such as CHAOS="--runs 3 --only worker-killed".
+# CHAOS may contain options, such as CHAOS="--runs 3 --only worker-killed" or CHAOS="--random --jobs 1000 --seed 7".
 chaos: ## Inject every fault twenty times and measure the recovery
 	@scripts/setup test
 	$(CARGO) build --release --bins
