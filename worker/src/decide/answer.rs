@@ -83,7 +83,7 @@ impl Answer {
     }
 
     /// Replays the stored tokens of earlier attempts, as ids and bytes. `stored` is the amount that their chunks have released.
-    /// What the tokens release beyond it is not stored yet, and is taken next.
+    /// Text that the tokens release beyond that amount is not stored yet; [`Answer::take`] returns it next.
     pub fn resume<'a>(&mut self, tokens: impl IntoIterator<Item = (u32, &'a [u8])>, stored: Released) {
         for (id, bytes) in tokens {
             self.push(id, bytes, None);
