@@ -8,6 +8,7 @@ use rbee_nats::{Bus, BusError, Message, Subject, Subscriber};
 use rbee_schema::{HiveName, JobInFlight, ModelName, WorkerControl, WorkerHeartbeat, WorkerName, WorkerSettings};
 use tokio::{
     sync::{mpsc, oneshot, watch},
+    task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -15,10 +16,19 @@ use tracing::{debug, info, warn};
 
 use crate::{
     blocked::BlockedJobs,
-    decide::turns::{Change, Turns},
+    decide::{
+        heard_cancels::HeardCancels,
+        turns::{Change, Turns},
+    },
     engine_thread::EngineThread,
     fatal::end_process_if_it_panics,
 };
+
+/// Maximum number of requests that one heartbeat tells of.
+const TOGETHER: usize = 256;
+
+/// Time for which an acknowledged job may stay in the heartbeats: the next claim usually sends one sooner.
+const FORGOTTEN: Duration = Duration::from_millis(2);
 
 /// Identity of a worker process.
 #[derive(Debug, Clone)]
@@ -53,6 +63,8 @@ pub(crate) struct Claim {
     key: String,
     /// Cancelled when a client cancels the job.
     pub(crate) cancelled: CancellationToken,
+    /// True if the job may have been cancelled before it was claimed, so that the stored cancellation must be read.
+    pub(crate) may_be_cancelled: bool,
 }
 
 /// Signals to a claimed job.
@@ -64,19 +76,34 @@ struct Signals {
     hand_back: CancellationToken,
 }
 
+/// Where the answer to a request goes.
+type Reply = oneshot::Sender<Answer>;
+
+/// Answer to a request.
+#[derive(Debug, Clone, Copy, Default)]
+struct Answer {
+    /// True if what was requested may happen.
+    may: bool,
+    /// True if a cancellation of the job may be stored.
+    may_be_cancelled: bool,
+}
+
 #[derive(Debug)]
 enum Request {
     /// A claim on a job that waits for its turn.
-    Claim(JobInFlight, Signals, oneshot::Sender<()>),
-    /// A claim on a job that runs together with others. The answer is false if it may not.
-    ClaimTogether(JobInFlight, Signals, oneshot::Sender<bool>),
-    /// A claimed job is to run together with others. The answer is false if it may not.
-    Join(String, oneshot::Sender<bool>),
+    Claim(JobInFlight, Signals, Reply),
+    /// A claim on a job that runs together with others, with its sequence in the stream `jobs`.
+    ClaimTogether(JobInFlight, u64, Signals, Reply),
+    /// A claimed job is to run together with others.
+    Join(String, Reply),
     /// A claimed job is to run alone. The answer comes when it may.
-    RunAlone(String, oneshot::Sender<()>),
+    RunAlone(String, Reply),
     /// A job that runs alone may have company.
     EndAlone(String),
-    Release(String, oneshot::Sender<()>),
+    /// A job has returned to the queue.
+    Release(String, Reply),
+    /// A job was acknowledged.
+    Forget(String),
 }
 
 impl Reporter {
@@ -88,11 +115,19 @@ impl Reporter {
         claim
     }
 
-    /// Claims a job that runs at once, together with others. `None` if another job runs alone or waits for it.
-    pub(crate) async fn claim_together(&self, job: JobInFlight, hand_back: CancellationToken) -> Option<Claim> {
-        let (claim, signals) = self.new_claim(&job, hand_back);
-        let joined = ask(&self.requests, |reply| Request::ClaimTogether(job, signals, reply)).await;
-        joined.unwrap_or(false).then_some(claim)
+    /// Claims a job that runs at once, together with others. `sequence` is that of the job in the stream `jobs`. `None` if another
+    /// job runs alone or waits for it.
+    pub(crate) async fn claim_together(
+        &self,
+        job: JobInFlight,
+        sequence: u64,
+        hand_back: CancellationToken,
+    ) -> Option<Claim> {
+        let (mut claim, signals) = self.new_claim(&job, hand_back);
+        let request = |reply| Request::ClaimTogether(job, sequence, signals, reply);
+        let Answer { may, may_be_cancelled } = ask(&self.requests, request).await;
+        claim.may_be_cancelled = may_be_cancelled;
+        may.then_some(claim)
     }
 
     /// True while no job runs alone or waits for it, so that further jobs may start.
@@ -102,7 +137,8 @@ impl Reporter {
 
     fn new_claim(&self, job: &JobInFlight, hand_back: CancellationToken) -> (Claim, Signals) {
         let cancelled = CancellationToken::new();
-        let claim = Claim { requests: self.requests.clone(), key: job.ack.clone(), cancelled: cancelled.clone() };
+        let (requests, key) = (self.requests.clone(), job.ack.clone());
+        let claim = Claim { requests, key, cancelled: cancelled.clone(), may_be_cancelled: true };
         (claim, Signals { cancelled, hand_back })
     }
 }
@@ -110,7 +146,7 @@ impl Reporter {
 impl Claim {
     /// Lets the job run together with others. False if another job runs alone or waits for it.
     pub(crate) async fn join(&self) -> bool {
-        ask(&self.requests, |reply| Request::Join(self.key.clone(), reply)).await.unwrap_or(false)
+        ask(&self.requests, |reply| Request::Join(self.key.clone(), reply)).await.may
     }
 
     /// Waits until the job runs alone.
@@ -123,18 +159,26 @@ impl Claim {
         let _ = self.requests.send(Request::EndAlone(self.key.clone())).await;
     }
 
-    /// Releases the claim. When this returns, the release has left this process, so that a hive that reaps this worker does not
-    /// return to the queue what the worker itself has returned.
+    /// Releases the claim on a job that has returned to the queue. When this returns, the release has left this process, so that
+    /// a hive that reaps this worker does not return to the queue what the worker itself has returned.
     pub(crate) async fn release(self) {
         ask(&self.requests, |reply| Request::Release(self.key.clone(), reply)).await;
     }
+
+    /// Releases the claim on a job that was acknowledged. A hive cannot return it to the queue, so nothing waits until the
+    /// release has left this process.
+    pub(crate) async fn forget(self) {
+        let _ = self.requests.send(Request::Forget(self.key)).await;
+    }
 }
 
-/// Sends a request and waits for its answer. `None` if the task has ended, which ends the process.
-async fn ask<T>(requests: &mpsc::Sender<Request>, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+/// Sends a request and waits for its answer: no if the task has ended, which ends the process.
+async fn ask(requests: &mpsc::Sender<Request>, request: impl FnOnce(Reply) -> Request) -> Answer {
     let (reply, answer) = oneshot::channel();
-    requests.send(request(reply)).await.ok()?;
-    answer.await.ok()
+    match requests.send(request(reply)).await {
+        Ok(()) => answer.await.unwrap_or_default(),
+        Err(_) => Answer::default(),
+    }
 }
 
 struct Task {
@@ -150,13 +194,23 @@ struct Task {
     jobs: HashMap<String, ClaimedJob>,
     turns: Turns,
     are_open: watch::Sender<bool>,
+    /// Resident memory of this process in bytes, at the last regular heartbeat.
+    memory: u64,
+    /// Time at which a heartbeat without the jobs that were acknowledged is due.
+    due: Option<Instant>,
+    /// Answers that are sent after the next heartbeat.
+    answers: Vec<(Reply, Answer)>,
+    cancels: HeardCancels,
+    /// Reads of the last sequence of the stream `jobs`. Each job after it was queued after this worker began to hear all
+    /// cancellations.
+    reads: JoinSet<Option<u64>>,
 }
 
 struct ClaimedJob {
     job: JobInFlight,
     signals: Signals,
     /// Answered when the job may run alone.
-    runs_alone: Option<oneshot::Sender<()>>,
+    runs_alone: Option<Reply>,
 }
 
 /// Channels and subscriptions from which the task receives.
@@ -197,6 +251,11 @@ pub(crate) async fn start(
         jobs: HashMap::new(),
         turns: Turns::default(),
         are_open: open_sender,
+        memory: 0,
+        due: None,
+        answers: Vec::new(),
+        cancels: HeardCancels::default(),
+        reads: JoinSet::new(),
     };
     tokio::spawn(end_process_if_it_panics(
         "report to the hive",
@@ -211,19 +270,32 @@ impl Task {
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut online = self.bus.online();
         let mut hive_lost = Instant::now() + self.grace;
+        let mut requests = Vec::new();
+        self.hear_cancels();
         loop {
             let is_online = *online.borrow_and_update();
+            let due = self.due;
             tokio::select! {
-                request = inbox.requests.recv() => match request {
-                    Some(request) => self.handle_request(request).await,
-                    None => return,
-                },
+                received = inbox.requests.recv_many(&mut requests, TOGETHER) => {
+                    if received == 0 {
+                        return;
+                    }
+                    self.handle_requests(requests.drain(..)).await;
+                }
                 Some(message) = inbox.cancellations.next() => self.handle_cancellation(&message),
                 Some(message) = inbox.control.next() => self.handle_control(&message),
                 Some(_) = inbox.hive_beats.next() => hive_lost = Instant::now() + self.grace,
-                _ = beat.tick() => self.send_beat().await,
+                _ = beat.tick() => {
+                    self.memory = resident_memory().unwrap_or(0);
+                    self.send_beat().await;
+                }
+                () = sleep_until(due.unwrap_or(hive_lost)), if due.is_some() => self.send_beat().await,
                 // While this worker is cut off from the bus, or stood still, it could receive no heartbeat.
-                Ok(()) = online.changed() => hive_lost = Instant::now() + self.grace,
+                Ok(()) = online.changed() => {
+                    hive_lost = Instant::now() + self.grace;
+                    self.hear_cancels();
+                }
+                Some(Ok(last)) = self.reads.join_next() => self.cancels.heard_since(last),
                 () = sleep_until(hive_lost), if is_online && !self.drain.is_cancelled() => {
                     if Instant::now() >= hive_lost + self.beat {
                         hive_lost = Instant::now() + self.grace;
@@ -237,47 +309,60 @@ impl Task {
         }
     }
 
-    async fn handle_request(&mut self, request: Request) {
-        match request {
+    /// Handles requests, and sends one heartbeat for all of them before they are answered.
+    async fn handle_requests(&mut self, requests: impl Iterator<Item = Request>) {
+        let mut changes_beat = false;
+        for request in requests {
+            changes_beat |= self.handle_request(request);
+        }
+        if changes_beat {
+            self.send_beat().await;
+        }
+        for (reply, answer) in self.answers.drain(..) {
+            // A job that is cancelled meanwhile does not wait for its answer. It is released next.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Handles a request. True if a heartbeat must tell of it before it is answered.
+    fn handle_request(&mut self, request: Request) -> bool {
+        let (reply, may, changes_beat) = match request {
             Request::Claim(job, signals, reply) => {
                 self.insert(job, signals);
-                self.send_beat().await;
-                let _ = reply.send(());
+                (reply, true, true)
             }
-            Request::ClaimTogether(job, signals, reply) => {
+            Request::ClaimTogether(job, sequence, signals, reply) => {
+                let may_be_cancelled = self.cancels.may_concern(&job.tenant, &job.job, sequence);
                 let key = self.insert(job, signals);
-                let may_run = self.turns.join(&key);
-                if may_run {
-                    self.send_beat().await;
-                } else {
-                    self.remove(&key).await;
-                }
-                let _ = reply.send(may_run);
+                let may = self.turns.join(&key);
+                self.answers.push((reply, Answer { may, may_be_cancelled }));
+                return may || self.remove(&key);
             }
             Request::Join(key, reply) => {
                 let may_run = self.turns.join(&key);
-                if may_run {
-                    self.send_beat().await;
-                }
-                let _ = reply.send(may_run);
+                (reply, may_run, may_run)
             }
             Request::RunAlone(key, reply) => {
-                if let Some(claimed) = self.jobs.get_mut(&key) {
-                    claimed.runs_alone = Some(reply);
-                    let change = self.turns.ask_alone(&key);
-                    self.follow(change).await;
-                }
+                let Some(claimed) = self.jobs.get_mut(&key) else { return false };
+                claimed.runs_alone = Some(reply);
+                let change = self.turns.ask_alone(&key);
+                return self.follow(change);
             }
             Request::EndAlone(key) => {
                 let change = self.turns.end_alone(&key);
-                self.follow(change).await;
+                return self.follow(change);
             }
             Request::Release(key, reply) => {
-                self.remove(&key).await;
-                self.send_beat().await;
-                let _ = reply.send(());
+                self.remove(&key);
+                (reply, true, true)
             }
-        }
+            Request::Forget(key) => {
+                self.due.get_or_insert_with(|| Instant::now() + FORGOTTEN);
+                return self.remove(&key);
+            }
+        };
+        self.answers.push((reply, Answer { may, may_be_cancelled: true }));
+        changes_beat
     }
 
     fn insert(&mut self, job: JobInFlight, signals: Signals) -> String {
@@ -287,31 +372,30 @@ impl Task {
         key
     }
 
-    async fn remove(&mut self, key: &str) {
+    fn remove(&mut self, key: &str) -> bool {
         self.jobs.remove(key);
         let change = self.turns.release(key);
-        self.follow(change).await;
+        self.follow(change)
     }
 
-    /// Carries out a change of turns. A job runs alone from the heartbeat on that says so.
-    async fn follow(&mut self, Change { begins, make_way }: Change) {
-        self.are_open.send_replace(self.turns.are_open());
+    /// Carries out a change of turns. True if a job runs alone from now on: from the heartbeat on that says so.
+    fn follow(&mut self, Change { begins, make_way }: Change) -> bool {
+        let are_open = self.turns.are_open();
+        self.are_open.send_if_modified(|before| std::mem::replace(before, are_open) != are_open);
         for key in make_way {
             if let Some(claimed) = self.jobs.get(&key) {
                 info!(job = %claimed.job.job, "the job returns to the queue: another one must run alone");
                 claimed.signals.hand_back.cancel();
             }
         }
-        if let Some(key) = begins {
-            self.send_beat().await;
-            if let Some(begun) = self.jobs.get_mut(&key).and_then(|claimed| claimed.runs_alone.take()) {
-                // The job may be cancelled by now. Then it is released next.
-                let _ = begun.send(());
-            }
-        }
+        let begun = begins.and_then(|key| self.jobs.get_mut(&key)?.runs_alone.take());
+        let has_begun = begun.is_some();
+        self.answers.extend(begun.map(|reply| (reply, Answer { may: true, may_be_cancelled: true })));
+        has_begun
     }
 
-    async fn send_beat(&self) {
+    async fn send_beat(&mut self) {
+        self.due = None;
         let Identity { hive, worker, model, epoch, slots } = &self.identity;
         let beat = WorkerHeartbeat {
             model: model.clone(),
@@ -321,7 +405,7 @@ impl Task {
             tokens: self.progress.engine.tokens_made(),
             steps: self.progress.engine.steps_made(),
             blocked: self.progress.blocked.count(),
-            memory_bytes: resident_memory().unwrap_or(0),
+            memory_bytes: self.memory,
             cache: self.progress.engine.stats().cache(),
         };
         crate::metrics::jobs_running(beat.jobs.len());
@@ -338,8 +422,26 @@ impl Task {
         JobInFlight { waits: self.turns.waits(key), ..job.clone() }
     }
 
-    fn handle_cancellation(&self, message: &Message) {
+    /// Cancellations are heard from now on, for all jobs that are queued later: the connection is new.
+    fn hear_cancels(&mut self) {
+        self.cancels.heard_since(None);
+        // Dropping the reads under way discards what they have found.
+        self.reads = JoinSet::new();
+        if *self.bus.online().borrow() {
+            let bus = self.bus.clone();
+            self.reads.spawn(async move {
+                // The server has the subscription, or has it again, when it answers.
+                bus.round_trip().await.ok()?;
+                bus.last_job().await.ok()
+            });
+        }
+    }
+
+    fn handle_cancellation(&mut self, message: &Message) {
         let Some(Subject::Cancel(tenant, job)) = self.bus.parse(&message.subject) else { return };
+        if self.cancels.hear(&tenant, &job) {
+            self.hear_cancels();
+        }
         let claimed = self.jobs.values().filter(|claimed| claimed.job.tenant == tenant && claimed.job.job == job);
         claimed.for_each(|claimed| claimed.signals.cancelled.cancel());
     }

@@ -4,7 +4,7 @@
 //! models and of tenants that went away do not stay. The jobs stay in the stream, and the next worker makes the consumer
 //! again.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::{
     self, ErrorCode,
@@ -29,14 +29,23 @@ const UNUSED: Duration = Duration::from_secs(10 * 60);
 /// Name of the one priority group of a consumer. Pulls must name it to have a priority.
 pub(super) const PRIORITY_GROUP: &str = "slots";
 
-/// Makes the consumer of a flow, or finds it. Returns its redelivery timeout.
+/// Consumer of a flow.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Consumer {
+    /// Redelivery timeout.
+    pub(super) redelivery: Duration,
+    /// Time at which the server made it.
+    pub(super) created: SystemTime,
+}
+
+/// Makes the consumer of a flow, or finds it.
 ///
 /// The redelivery timeout of an existing consumer is raised to the limit of the stream but never lowered: the workers that run
 /// send their keep-alives at the pace of the value that applied when they started.
 ///
 /// # Errors
 /// The server does not answer, or the stream `jobs` does not exist.
-pub(super) async fn open_consumer(bus: &Bus, model: &ModelName, flow: &JobFlow) -> Result<Duration, BusError> {
+pub(super) async fn open_consumer(bus: &Bus, model: &ModelName, flow: &JobFlow) -> Result<Consumer, BusError> {
     let stream = bus.jetstream().get_stream(bus.namespace().resource("jobs")).await;
     let stream = stream.map_err(|error| BusError::new("open the queue", error))?;
     let redelivery = redelivery(&stream.cached_info().config);
@@ -59,8 +68,9 @@ pub(super) async fn open_consumer(bus: &Bus, model: &ModelName, flow: &JobFlow) 
         remove_shared_consumers(&stream, model).await;
         created = create(bus, &stream, &config).await;
     }
+    let consumer = |found: &PullConsumer| Consumer { redelivery, created: found.cached_info().created.into() };
     match created {
-        Ok(_) => Ok(redelivery),
+        Ok(created) => Ok(consumer(&created)),
         Err(error) if error.kind() == ConsumerCreateStrictErrorKind::AlreadyExists => {
             let found: PullConsumer = stream.get_consumer(&name).await.map_err(|error| failed(error.to_string()))?;
             let ack_wait = found.cached_info().config.ack_wait;
@@ -68,7 +78,7 @@ pub(super) async fn open_consumer(bus: &Bus, model: &ModelName, flow: &JobFlow) 
                 let raised = bus.jetstream().update_consumer_on_stream(config, &stream.cached_info().config.name).await;
                 raised.map_err(|error| failed(error.to_string()))?;
             }
-            Ok(redelivery)
+            Ok(consumer(&found))
         }
         Err(error) => Err(failed(error.to_string())),
     }

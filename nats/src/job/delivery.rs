@@ -6,7 +6,7 @@ use async_nats::jetstream::{self, AckKind};
 use bytes::Bytes;
 use rbee_schema::{JobClass, JobFlow, JobId, JobInFlight, Tenant};
 
-use super::{Misnamed, id::JobNames};
+use super::{Misnamed, consumer::Consumer, id::JobNames};
 use crate::{
     Bus, BusError, Subject,
     trace::{TraceContext, trace},
@@ -30,8 +30,11 @@ pub struct Delivery {
     pub stored: SystemTime,
     /// Number of further jobs of this flow that waited when this one was sent.
     pub waiting: u64,
-    /// Attempt: number of this delivery of the job, from 1.
+    /// Attempt: number of this delivery of the job, from 1. It begins again when the consumer is made again.
     pub attempt: u64,
+    /// True if no worker had the job before, as far as the server knows: the consumer is older than the job and counts this
+    /// delivery as the first.
+    pub is_first: bool,
     /// Trace of the job: the client's, or the job's own.
     pub trace: TraceContext,
     /// Redelivery timeout. The worker sends several keep-alives within it; without one the job goes to another worker.
@@ -39,12 +42,13 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    pub(super) fn read(bus: &Bus, message: &jetstream::Message, redelivery: Duration) -> Option<Self> {
+    pub(super) fn read(bus: &Bus, message: &jetstream::Message, consumer: Consumer) -> Option<Self> {
         let info = message.info().ok()?;
         let sequence = info.stream_sequence;
         let Some(Subject::Job(_, class, _)) = bus.parse(&message.subject) else { return None };
         let JobNames { tenant, job, misnamed, .. } = bus.names(&message.subject, message.headers.as_ref(), sequence);
         let trace = trace(message.headers.as_ref()).unwrap_or_else(|| bus.trace_of(&tenant, &job));
+        let (stored, attempt) = (info.published.into(), u64::try_from(info.delivered).unwrap_or(1));
         Some(Self {
             message: message.clone(),
             class,
@@ -52,11 +56,12 @@ impl Delivery {
             job,
             sequence,
             misnamed,
-            stored: info.published.into(),
+            stored,
             waiting: info.pending,
-            attempt: u64::try_from(info.delivered).unwrap_or(1),
+            attempt,
+            is_first: attempt == 1 && consumer.created < stored,
             trace,
-            redelivery,
+            redelivery: consumer.redelivery,
         })
     }
 

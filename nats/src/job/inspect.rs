@@ -56,6 +56,16 @@ impl Bus {
         self.count_queue().await.map(|count| count.depths)
     }
 
+    /// Sequence of the last job in the stream `jobs`, whether it is still there or not.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn last_job(&self) -> Result<u64, BusError> {
+        let stream = self.jetstream().get_stream(self.namespace().resource("jobs")).await;
+        let stream = stream.map_err(|error| BusError::new("read the last sequence of the queue", error))?;
+        Ok(stream.cached_info().state.last_sequence)
+    }
+
     /// Counts the messages in the queue.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ use tracing::warn;
 
 use super::{
     Delivery,
-    consumer::{PRIORITY_GROUP, open_consumer},
+    consumer::{Consumer, PRIORITY_GROUP, open_consumer},
 };
 use crate::{Bus, BusError, Subject, Topology, recovery::Recovery};
 
@@ -97,7 +97,7 @@ enum Arrival {
 /// End of a background request.
 #[derive(Debug)]
 enum Done {
-    Opened(JobFlow, Result<Duration, BusError>),
+    Opened(JobFlow, Result<Consumer, BusError>),
     Listed(Result<Vec<(JobFlow, u64)>, BusError>),
 }
 
@@ -131,8 +131,8 @@ pub struct JobQueue {
     generation: u64,
     /// Generations, oldest first; all but the current one are being withdrawn.
     generations: Vec<Generation>,
-    /// Flows whose consumer exists, with its redelivery timeout.
-    open: HashMap<JobFlow, Duration>,
+    /// Consumers that exist.
+    open: HashMap<JobFlow, Consumer>,
     deferred: HashMap<JobFlow, Vec<Deferred>>,
     requests: JoinSet<Done>,
     /// Messages that are read and not returned yet.
@@ -268,11 +268,11 @@ impl JobQueue {
     }
 
     /// Sends the pulls that have waited for a consumer.
-    async fn opened(&mut self, flow: JobFlow, opened: Result<Duration, BusError>) {
+    async fn opened(&mut self, flow: JobFlow, opened: Result<Consumer, BusError>) {
         let pulls = self.deferred.remove(&flow).unwrap_or_default();
         match opened {
-            Ok(redelivery) => {
-                self.open.insert(flow.clone(), redelivery);
+            Ok(consumer) => {
+                self.open.insert(flow.clone(), consumer);
                 self.read.push_back(Pulled::Opened);
                 for pull in pulls {
                     self.send(&flow, pull).await;
@@ -362,9 +362,9 @@ impl JobQueue {
             Some(Subject::Job(_, class, tenant)) => JobFlow { class, tenant },
             _ => return,
         };
-        let redelivery = self.open.get(&flow).copied();
+        let consumer = self.open.get(&flow).copied();
         let message = jetstream::Message { message, context: self.bus.jetstream().clone() };
-        let delivery = redelivery.and_then(|redelivery| Delivery::read(&self.bus, &message, redelivery));
+        let delivery = consumer.and_then(|consumer| Delivery::read(&self.bus, &message, consumer));
         if let Some(delivery) = delivery {
             return self.read.push_back(Pulled::Job(Box::new(delivery), kind));
         }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
 use futures::StreamExt as _;
-use rbee_nats::{EventReader, OutputReader, Plan};
-use rbee_schema::{Chunk, JobInFlight, ModelReference, ModelSpec, WorkerEvent, WorkerHeartbeat};
+use rbee_nats::{EventReader, OutputReader, Plan, Submission};
+use rbee_schema::{
+    Chunk, JobClass, JobId, JobInFlight, ModelReference, ModelSpec, Tenant, WorkerEvent, WorkerHeartbeat,
+};
 use rbee_tests::{
     fleet::{Fleet, chat, signal, tokens, whole},
     wait::{PATIENCE, eventually, hold_fault, soon},
@@ -96,21 +98,31 @@ async fn second_delivery_to_a_worker_keeps_its_claim() {
 
 #[tokio::test]
 async fn job_waits_while_its_stored_output_cannot_be_read() {
-    let fleet = hive("", "attempts=10").await;
-    two_slots(&fleet, "w", "tokens=3").await;
+    let fleet = hive("first_backoff=50ms", "attempts=10").await;
+    let pid = two_slots(&fleet, "w", "tokens=30,interval=100ms").await;
+    let (job, mut output) = fleet.submit("m", chat("Hi")).await;
+    begun(&mut output).await;
     fleet.bus.jetstream().delete_stream("rbee_output").await.expect("the server deletes it");
-    let job = rbee_schema::JobId::generate();
-    let submission = rbee_nats::Submission {
-        model: "m".parse().expect("a name"),
-        class: rbee_schema::JobClass::Interactive,
-        tenant: rbee_schema::Tenant::default(),
-        job: job.clone(),
-        body: chat("Hi").to_string().into(),
-    };
-    fleet.bus.submit(submission).await.expect("accepted");
+    signal(pid, "KILL");
     logged(&fleet, "failed to read what is stored of the job", 2).await;
     Plan::compute(&fleet.bus).await.expect("the server answers").apply(&fleet.bus).await.expect("the stream is made");
-    let mut output = fleet.bus.read_output(&rbee_schema::Tenant::default(), &job).await.expect("the server answers");
+    let mut output = fleet.bus.read_output(&Tenant::default(), &job).await.expect("the server answers");
+    let chunks = whole(&mut output).await;
+    assert!(matches!(chunks.last(), Some(Chunk::Done { .. })), "{chunks:?}");
+    assert_eq!(tokens(&chunks).len(), 30);
+}
+
+#[tokio::test]
+async fn first_attempt_waits_for_the_stream_of_the_output() {
+    let fleet = hive("", "").await;
+    two_slots(&fleet, "w", "tokens=3").await;
+    fleet.bus.jetstream().delete_stream("rbee_output").await.expect("the server deletes it");
+    let (model, job) = ("m".parse().expect("a name"), JobId::generate());
+    let (class, tenant, body) = (JobClass::Interactive, Tenant::default(), chat("Hi").to_string().into());
+    fleet.bus.submit(Submission { model, class, tenant, job: job.clone(), body }).await.expect("accepted");
+    logged(&fleet, "failed to append output; the append is retried", 2).await;
+    Plan::compute(&fleet.bus).await.expect("the server answers").apply(&fleet.bus).await.expect("the stream is made");
+    let mut output = fleet.bus.read_output(&Tenant::default(), &job).await.expect("the server answers");
     let chunks = whole(&mut output).await;
     assert!(matches!(chunks.last(), Some(Chunk::Done { .. })), "{chunks:?}");
     assert_eq!(tokens(&chunks).len(), 3);

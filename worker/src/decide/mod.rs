@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod draft;
 pub mod embedding;
 pub mod grammar_limits;
+pub mod heard_cancels;
 pub mod markup;
 pub mod output_parser;
 pub mod stored;

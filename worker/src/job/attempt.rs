@@ -62,7 +62,7 @@ pub(super) struct Attempt<'a> {
     tokens: u64,
 }
 
-/// Everything that earlier attempts have left.
+/// Everything that earlier attempts have left, and what is known before this one.
 pub(super) struct Earlier {
     /// Start of this attempt.
     started: Instant,
@@ -74,6 +74,11 @@ pub(super) struct Earlier {
 }
 
 impl Earlier {
+    /// Nothing: that is what a first attempt finds. Should that be wrong, its first append is refused.
+    pub(super) fn nothing() -> Self {
+        Self { started: Instant::now(), stored: Vec::new(), blame: None, is_cancelled: false }
+    }
+
     /// Reads what earlier attempts of a job have left.
     ///
     /// # Errors
@@ -133,7 +138,12 @@ impl<'a> Attempt<'a> {
             never = keep_alive(delivery) => match never {},
         };
         let tokens = self.tokens + u64::from(self.output.next_index.saturating_sub(begin));
-        (self.finish(ended).await, tokens)
+        let outcome = self.finish(ended).await;
+        // The first append finds the output of an earlier job with the same id.
+        if outcome == Outcome::Fenced && self.delivery.is_first && self.is_spent().await {
+            return (Outcome::Done, tokens);
+        }
+        (outcome, tokens)
     }
 
     async fn produce(&mut self, producer: &dyn Producer) -> Result<Completion, Interruption> {

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rbee_nats::Delivery;
 use rbee_nats::trace::STEPS;
+use rbee_nats::{BusError, Delivery};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
@@ -48,10 +48,7 @@ impl JobRunner {
 
     async fn run_in_trace(&self, delivery: &Delivery, pause: CancellationToken) -> Settled {
         info!("received a job");
-        // Both at once: what earlier attempts have left was written by workers, and can be read before the claim is known.
-        let earlier = Earlier::read(&self.shared, delivery);
-        let (claim, earlier) = tokio::join!(self.claim(delivery, pause.clone()), earlier);
-        let Some(claim) = claim else {
+        let Some((claim, earlier)) = self.begin(delivery, pause.clone()).await else {
             settle(delivery, Outcome::Returned(Duration::ZERO)).await;
             return Settled { tokens: 0, returned: true };
         };
@@ -67,18 +64,29 @@ impl JobRunner {
             }
         };
         settle(delivery, outcome).await;
-        claim.release().await;
-        Settled { tokens, returned: matches!(outcome, Outcome::Returned(_)) }
+        let returned = matches!(outcome, Outcome::Returned(_));
+        if returned {
+            claim.release().await;
+        } else {
+            claim.forget().await;
+        }
+        Settled { tokens, returned }
     }
 
-    /// Claims a delivery. `None` if it belongs back into the queue, because another job must run alone.
+    /// Claims a delivery, and reads what earlier attempts have left. `None` if the job belongs back into the queue, because
+    /// another one must run alone.
     ///
     /// A job that was delivered before may have to run alone. It waits until that is known, and blames nobody meanwhile.
-    async fn claim(&self, delivery: &Delivery, pause: CancellationToken) -> Option<Claim> {
+    async fn begin(&self, delivery: &Delivery, pause: CancellationToken) -> Option<(Claim, Result<Earlier, BusError>)> {
+        let read = || Earlier::read(&self.shared, delivery);
         if delivery.attempt > 1 {
-            return Some(self.reporter.claim(delivery.in_flight(), pause).await);
+            // Both at once: what earlier attempts have left was written by workers, and can be read before the claim is known.
+            return Some(tokio::join!(self.reporter.claim(delivery.in_flight(), pause), read()));
         }
-        self.reporter.claim_together(delivery.in_flight(), pause).await
+        let claim = self.reporter.claim_together(delivery.in_flight(), delivery.sequence, pause).await?;
+        let is_new = delivery.is_first && !claim.may_be_cancelled;
+        let earlier = if is_new { Ok(Earlier::nothing()) } else { read().await };
+        Some((claim, earlier))
     }
 }
 

@@ -84,7 +84,10 @@ impl Worker {
                         self.running.insert(job, flow);
                     }
                     Effect::Pause(job) => self.paused.push(job),
-                    Effect::Return(job) => self.returned.push(job),
+                    Effect::Return(job) => {
+                        self.returned.push(job);
+                        *self.queued.entry(self.delivered[&job].clone()).or_default() += 1;
+                    }
                 }
             }
         }
@@ -149,10 +152,16 @@ fn idle_worker_waits_with_one_pull_per_flow_and_sends_no_more() {
 }
 
 #[test]
-fn full_worker_withdraws_its_pulls_and_a_free_one_renews_them() {
+fn full_worker_withdraws_its_pulls_soon_and_a_free_one_renews_them() {
     let mut worker = Worker::new(1);
     worker.submit(&interactive("default"), 1);
+    assert_eq!(worker.standing, [batch("default")].into(), "a short job leaves the other pull as it is");
+    worker.submit(&batch("default"), 1);
+    assert_eq!(worker.returned.len(), 1, "what comes meanwhile is for another worker");
+    worker.now = worker.dispatcher.due(worker.now).expect("the withdrawal is due");
+    worker.step(Event::Tick);
     assert_eq!(worker.standing, BTreeSet::new());
+    worker.end(1);
     worker.end(1);
     assert_eq!(worker.standing.len(), 2);
 }
@@ -254,6 +263,8 @@ fn returned_job_of_another_worker_is_found_behind_a_crowd() {
     worker.submit(&interactive("other"), 1);
     worker.end(1);
     worker.submit(&interactive("crowd"), 100);
+    worker.now = worker.dispatcher.due(worker.now).expect("the withdrawal of the pulls is due");
+    worker.step(Event::Tick);
     // A job returns to the queue, for which there is no notice.
     worker.queued.insert(interactive("other"), 1);
     worker.now += SECOND;
@@ -438,5 +449,5 @@ fn worker_takes_nothing_while_a_job_runs_alone() {
     worker.step(late(99, &interactive("default")));
     assert_eq!((worker.running.len(), worker.returned.as_slice()), (1, [99].as_slice()));
     worker.step(Event::Opened);
-    assert_eq!(worker.running.len(), 3, "those that waited meanwhile");
+    assert_eq!(worker.running.len(), 4, "those that waited meanwhile, and the one that was returned");
 }
