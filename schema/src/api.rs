@@ -230,6 +230,9 @@ pub struct Drain {
     /// True to end the drain: the hive takes workers again; default false.
     #[serde(default)]
     pub undo: bool,
+    /// True to hand running jobs over to other workers; default false: they finish where they run.
+    #[serde(default)]
+    pub hand_over: bool,
 }
 
 /// Request of `rbee.api.pull` and `rbee.api.rm`: fetch or delete a model file.

@@ -37,12 +37,16 @@ pub enum HiveCommand {
         /// Name of the worker.
         worker: WorkerName,
     },
-    /// Drain the hive: take no further workers, let the running ones finish their jobs, and stop them. Answered by
-    /// `draining`, and by one `drained` for each worker. The hive itself continues.
+    /// Drain the hive: take no further workers, and stop the running ones once the queen has started others in their place, or
+    /// after a time limit. Answered by `draining`, and by one `drained` for each worker. The hive itself continues.
     Drain {
         /// Reason in plain text.
         #[serde(default)]
         why: String,
+        /// Mode in which its workers stop, at least; default `drain`: they finish their jobs. With `terminate` their jobs are
+        /// handed over and continue on other workers.
+        #[serde(default)]
+        mode: StopMode,
     },
     /// Take workers again after a drain. Answered by `resumed`.
     Resume,
@@ -81,6 +85,13 @@ pub enum StopMode {
     Terminate,
     /// The worker is killed (SIGKILL). Its unfinished jobs return to the queue and continue on other workers.
     Kill,
+}
+
+impl StopMode {
+    /// Mode for workers whose jobs are handed over, or finish where they run.
+    pub fn of_drain(hand_over: bool) -> Self {
+        if hand_over { Self::Terminate } else { Self::Drain }
+    }
 }
 
 /// Control message to a worker, on `rbee.ctl.worker.<hive>.<worker>`. Not stored.

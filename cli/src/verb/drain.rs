@@ -1,4 +1,4 @@
-//! `rbee drain`: a hive or a worker finishes its jobs and accepts no more.
+//! `rbee drain`: a hive or a worker accepts no more jobs, and finishes its own or hands them over.
 
 use clap::Args;
 use rbee_schema::{HiveCommand, StopMode};
@@ -25,12 +25,16 @@ pub(crate) struct Drain {
     /// Let the hive accept workers again.
     #[arg(long)]
     undo: bool,
+    /// Hand running jobs over to other workers, which continue them at the next token, instead of letting them finish.
+    #[arg(long, conflicts_with = "undo")]
+    hand_over: bool,
 }
 
 impl Drain {
     pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
         let bus = context.bus("cli/drain").await?;
         let why = || "`rbee drain` was run".to_owned();
+        let mode = StopMode::of_drain(self.hand_over);
         match Target::find(&bus, &self.name).await? {
             Target::Hive { hive, record, .. } if self.undo && !record.draining => {
                 say!("{hive} is not draining: it accepts workers");
@@ -44,14 +48,14 @@ impl Drain {
                 Ok(())
             }
             Target::Hive { hive, .. } => {
-                let drain = HiveCommand::Drain { why: why() };
+                let drain = HiveCommand::Drain { why: why(), mode };
                 follow_command(&context, &bus, &hive, &drain, &Goal::HiveDrained).await
             }
             Target::Worker { worker, .. } if self.undo => Err(CliError::usage(format!(
                 "{worker} is a worker: --undo works for hives only; the queen starts workers again when they are needed"
             ))),
             Target::Worker { hive, worker, .. } => {
-                let stop = HiveCommand::Stop { worker: worker.clone(), why: why(), mode: StopMode::Drain };
+                let stop = HiveCommand::Stop { worker: worker.clone(), why: why(), mode };
                 follow_command(&context, &bus, &hive, &stop, &Goal::WorkerRemoved(worker)).await
             }
         }

@@ -2,15 +2,15 @@
 
 use std::time::Instant;
 
-use rbee_schema::HostName;
+use rbee_schema::{HostName, StopMode};
 use tokio::sync::watch;
 
 use crate::http::Health;
 
 /// Drain state and end of the hive.
 pub(super) struct Availability {
-    /// `true` while the hive refuses further workers.
-    draining: bool,
+    /// Mode in which workers stop, at least, while the hive drains and refuses further workers.
+    draining: Option<StopMode>,
     /// `true` while a queen leads, as far as the registry says.
     pub(super) has_leader: bool,
     /// Time given to the leading queen to replace the workers of a draining hive.
@@ -49,22 +49,27 @@ pub(super) enum End {
 impl Availability {
     pub(super) fn new(health: watch::Sender<Health>) -> Self {
         let connection = Connection::Recovering;
-        Self { draining: false, has_leader: false, evacuation: None, end: None, connection, health }
+        Self { draining: None, has_leader: false, evacuation: None, end: None, connection, health }
     }
 
     pub(super) fn is_draining(&self) -> bool {
-        self.draining
+        self.draining.is_some()
     }
 
-    /// Refuses further workers from now on.
-    pub(super) fn drain(&mut self) {
-        self.draining = true;
+    /// Mode in which workers stop, at least: the weakest while the hive does not drain.
+    pub(super) fn drain_mode(&self) -> StopMode {
+        self.draining.unwrap_or(StopMode::Finish)
+    }
+
+    /// Refuses further workers from now on, and lets those that are stopped stop in this mode at least.
+    pub(super) fn drain(&mut self, mode: StopMode) {
+        self.draining = Some(mode);
         self.publish_health();
     }
 
     /// Takes workers again.
     pub(super) fn resume(&mut self) {
-        self.draining = false;
+        self.draining = None;
         self.evacuation = None;
         self.publish_health();
     }
@@ -86,7 +91,7 @@ impl Availability {
     }
 
     fn publish_health(&self) {
-        self.health.send_replace(match (self.connection, self.draining) {
+        self.health.send_replace(match (self.connection, self.is_draining()) {
             (Connection::Away, _) => Health::BusAway,
             (Connection::StoresNothing, _) => Health::BusStoresNothing,
             (Connection::Recovering | Connection::Online, true) => Health::Draining,

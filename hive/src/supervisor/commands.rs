@@ -39,7 +39,7 @@ impl Supervisor {
         match command {
             HiveCommand::Spawn { worker, model, spec } => self.spawn(worker, model, spec, trace),
             HiveCommand::Stop { worker, why, mode } if self.workers.contains_key(&worker) => {
-                self.step(&worker, Event::Stop { why, mode });
+                self.step(&worker, Event::Stop { why, mode: mode.max(self.availability.drain_mode()) });
             }
             HiveCommand::Stop { worker, .. } => {
                 // The worker is gone already, or its record is a leftover.
@@ -48,7 +48,7 @@ impl Supervisor {
             }
             HiveCommand::Reset { worker } if self.workers.contains_key(&worker) => self.step(&worker, Event::Reset),
             HiveCommand::Reset { worker } => self.refuse_unknown(&worker),
-            HiveCommand::Drain { why } => self.drain(why),
+            HiveCommand::Drain { why, mode } => self.drain(why, mode),
             HiveCommand::Resume => self.resume(),
             HiveCommand::Shutdown { why, epoch } => match epoch.filter(|epoch| *epoch != self.hive.epoch) {
                 None => self.availability.request_end(End::Commanded(why)),
@@ -96,10 +96,10 @@ impl Supervisor {
         self.carry_out(&name, effects);
     }
 
-    fn drain(&mut self, why: String) {
+    fn drain(&mut self, why: String, mode: StopMode) {
         let workers = self.workers.count();
-        info!(why, workers, "draining: the hive takes no further workers");
-        self.availability.drain();
+        info!(why, workers, ?mode, "draining: the hive takes no further workers");
+        self.availability.drain(mode);
         self.hive.publish(HiveEvent::Draining { why: why.clone(), workers });
         self.publish_presence();
         if self.availability.has_leader {
@@ -107,7 +107,7 @@ impl Supervisor {
             let deadline = Instant::now() + self.hive.config.rules.timers.evacuate;
             self.availability.evacuate(Evacuation { deadline, why });
         } else {
-            self.stop_all(&why, StopMode::Drain);
+            self.stop_all(&why, mode);
         }
     }
 

@@ -201,7 +201,7 @@ impl Supervisor {
             self.step(&worker, Event::DeadlinePassed);
         }
         if let Some(evacuation) = self.availability.take_overdue(now) {
-            self.stop_all(&evacuation.why, StopMode::Drain);
+            self.stop_all(&evacuation.why, self.availability.drain_mode());
         }
         self.update_condition();
     }

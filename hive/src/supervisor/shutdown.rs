@@ -20,7 +20,7 @@ impl Supervisor {
         let timers = self.hive.config.rules.timers.clone();
         let at_most = timers.shutdown + timers.kill + 2 * timers.final_flush;
         notify::stopping(&format!("stopping {workers} workers"), at_most);
-        self.availability.drain();
+        self.availability.drain(self.availability.drain_mode().max(StopMode::Drain));
         self.hive.publish(HiveEvent::Draining { why: why.clone(), workers: self.workers.count() });
         let mut mode = stop.borrow_and_update().unwrap_or(StopMode::Drain);
         self.stop_all(&why, mode);

@@ -6,7 +6,7 @@ use futures::future::try_join_all;
 use rbee_nats::trace::{STEPS, TraceContext};
 use rbee_nats::{ApiRequest, Bus, CommandIssuer, IssuedCommand, Subject};
 use rbee_schema::{
-    Event, Failure, FailureCode, HiveCommand, HiveName, QueenEvent, WorkerName,
+    Event, Failure, FailureCode, HiveCommand, HiveName, QueenEvent, StopMode, WorkerName,
     api::{CommandReply, Drain, FileRequest, Spawn, Stop, WorkerRequest},
 };
 use tracing::{Instrument as _, Span, debug, info_span};
@@ -91,8 +91,9 @@ fn dispatch(context: &Context<'_>, request: &ApiRequest) -> Result<Dispatch, Fai
             Ok(Dispatch { hives: vec![hive], command, worker: Some(worker), why: String::new() })
         }
         "drain" => {
-            let Drain { hive, undo } = read(request)?;
-            let command = if undo { HiveCommand::Resume } else { HiveCommand::Drain { why: WHY.to_owned() } };
+            let Drain { hive, undo, hand_over } = read(request)?;
+            let mode = StopMode::of_drain(hand_over);
+            let command = if undo { HiveCommand::Resume } else { HiveCommand::Drain { why: WHY.to_owned(), mode } };
             to_hives(context, Some(hive), command)
         }
         "pull" => {

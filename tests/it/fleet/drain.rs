@@ -1,9 +1,10 @@
 //! Drain, stop and reset by the command line: the command ends when its effect has happened.
 
+use futures::future::join_all;
 use rbee_nats::Registry;
-use rbee_schema::{Chunk, WorkerPhase};
+use rbee_schema::{Chunk, ModelReference, ModelSpec, Replicas, WorkerPhase, api::Worker};
 use rbee_tests::{
-    fleet::{Fleet, chat, whole},
+    fleet::{Fleet, chat, tokens, whole},
     port::PortBlock,
     wait::{PATIENCE, eventually},
 };
@@ -48,11 +49,14 @@ async fn draining_hive_finishes_its_jobs_until_the_drain_is_undone() {
 async fn stopped_worker_returns_its_job_and_drained_one_finishes_it() {
     let fleet = Fleet::start().await;
     fleet.serve_mock("m", "tokens=1000,interval=5ms", 1, 1).await;
-    for (verb, is_resumed) in [("stop", true), ("drain", false)] {
+    for (verb, option, is_resumed) in
+        [("stop", None, true), ("drain", None, false), ("drain", Some("--hand-over"), true)]
+    {
         let worker = fleet.ready(1).await.remove(0);
         let (_, mut output) = fleet.submit("m", chat("Hi")).await;
         output.next(PATIENCE).await.expect("the answer begins");
-        let ended = fleet.rbee(&[verb, worker.name.as_str()]).await;
+        let arguments: Vec<&str> = [verb, worker.name.as_str()].into_iter().chain(option).collect();
+        let ended = fleet.rbee(&arguments).await;
         assert!(ended.status.success(), "{verb}: {}", stderr(&ended));
         eventually("the worker is removed", PATIENCE, async || {
             fleet.workers().await.iter().all(|left| left.name != worker.name)
@@ -62,6 +66,58 @@ async fn stopped_worker_returns_its_job_and_drained_one_finishes_it() {
         assert!(matches!(chunks.last(), Some(Chunk::Done { index: 1000, .. })), "{verb}: {:?}", chunks.last());
         assert_eq!(chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. })), is_resumed, "{verb}");
     }
+}
+
+#[tokio::test]
+async fn draining_hive_hands_its_jobs_over_when_asked() {
+    let mut fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=1000,interval=5ms", 1, 1).await;
+    let worker = fleet.ready(1).await.remove(0);
+    let ports = PortBlock::take();
+    fleet.hive("two", &ports.range()).await;
+    let (_, mut output) = fleet.submit("m", chat("Hi")).await;
+    output.next(PATIENCE).await.expect("the answer begins");
+    let drained = fleet.rbee(&["drain", worker.hive.as_str(), "--hand-over"]).await;
+    assert!(drained.status.success(), "{}", stderr(&drained));
+    let chunks = whole(&mut output).await;
+    assert!(matches!(chunks.last(), Some(Chunk::Done { index: 1000, .. })), "{:?}", chunks.last());
+    let continued = chunks.iter().find_map(|chunk| match chunk {
+        Chunk::Resumed { hive, .. } => Some(hive.to_string()),
+        _ => None,
+    });
+    assert_eq!(continued.as_deref(), Some("two"), "the other hive has continued the answer");
+}
+
+#[tokio::test]
+async fn rolling_restart_under_load_breaks_no_stream() {
+    let fleet = Fleet::start().await;
+    let spec = ModelSpec { slots: 4, ..ModelSpec::new(ModelReference::Mock("tokens=300,interval=10ms".to_owned())) };
+    fleet.serve("m", ModelSpec { replicas: Replicas { min: 2, max: 2 }, ..spec }).await;
+    let old: Vec<_> = fleet.ready(2).await.into_iter().map(|worker| worker.name).collect();
+    let mut outputs = Vec::new();
+    for _ in 0..12 {
+        outputs.push(fleet.submit("m", chat("Hi")).await.1);
+    }
+    let restart = async {
+        for worker in &old {
+            let ended = fleet.rbee(&["drain", worker.as_str(), "--hand-over"]).await;
+            assert!(ended.status.success(), "{}", stderr(&ended));
+            eventually("the worker is replaced", PATIENCE, async || {
+                let workers = fleet.workers().await;
+                let is_ready = |other: &&Worker| other.name != *worker && other.record.phase == WorkerPhase::Ready;
+                workers.iter().filter(is_ready).count() == 2
+            })
+            .await;
+        }
+    };
+    let streams = join_all(outputs.iter_mut().map(whole));
+    let (answers, ()) = futures::join!(streams, restart);
+    for chunks in &answers {
+        assert!(matches!(chunks.last(), Some(Chunk::Done { index: 300, .. })), "{:?}", chunks.last());
+        assert!(tokens(chunks).into_iter().map(|(index, _)| index).eq(0..300), "each token once and in order");
+    }
+    let resumed = |chunks: &&Vec<Chunk>| chunks.iter().any(|chunk| matches!(chunk, Chunk::Resumed { .. }));
+    assert!(answers.iter().filter(resumed).count() >= 4, "the streams of the first worker were handed over");
 }
 
 #[tokio::test]
