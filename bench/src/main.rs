@@ -5,6 +5,7 @@
 //! spread.
 
 mod alone;
+mod depth;
 mod failover;
 mod job;
 mod overhead;
@@ -42,6 +43,8 @@ enum Measurement {
     Planning,
     /// Time from the declaration of a model, or from its first job, to an answer.
     Spawn,
+    /// Operations and memory beside a queue of 100,000 jobs.
+    Depth,
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -57,6 +60,7 @@ async fn main() {
             Measurement::Failover => failover::measure(effort).await,
             Measurement::Planning => planning::measure(effort).await,
             Measurement::Spawn => spawn::measure(effort).await,
+            Measurement::Depth => depth::measure(effort).await,
         }
     }
 }

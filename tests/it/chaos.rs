@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rbee_tests::chaos::{FAULTS, RandomFaults, fault};
+use rbee_tests::chaos::{FAULTS, RandomFaults, RandomModel, fault};
 
 /// Defines one test for each fault: `rule => "name of the fault"`.
 macro_rules! rules {
@@ -65,7 +65,8 @@ rules! {
 async fn random_faults_lose_double_and_change_no_answer() {
     let seed = fastrand::u64(..1 << 32);
     eprintln!("random faults with seed {seed}");
-    let survived = RandomFaults { seed, jobs: 80, pause: Duration::from_millis(500) }.run().await;
+    let survived =
+        RandomFaults { seed, jobs: 80, model: RandomModel::Mock, pause: Duration::from_millis(500) }.run().await;
     eprintln!("seed {seed}: {survived:?}");
     assert!(!survived.faults.is_empty(), "nothing was injected");
 }

@@ -15,7 +15,7 @@ use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use futures::FutureExt as _;
 use rbee_bench::{machine, table::Samples};
-use rbee_tests::chaos::{FAULTS, Fault, Measured, RandomFaults, Survived, TIMERS};
+use rbee_tests::chaos::{FAULTS, Fault, Measured, RandomFaults, RandomModel, Survived, TIMERS};
 
 /// Injects faults into fleets on this machine, and measures detection and recovery.
 #[derive(Debug, Parser)]
@@ -36,6 +36,9 @@ struct Options {
     /// Seed of the random faults [default: drawn and printed].
     #[arg(long, requires = "random")]
     seed: Option<u64>,
+    /// Let a real model answer the jobs, instead of the mock engine.
+    #[arg(long, requires = "random")]
+    real: bool,
 }
 
 /// Results of the runs of one fault.
@@ -48,9 +51,10 @@ struct Row {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
-    let Options { runs, only, random, jobs, seed } = Options::parse();
+    let Options { runs, only, random, jobs, seed, real } = Options::parse();
     if random {
-        return survive(jobs, seed.unwrap_or_else(|| fastrand::u64(..1 << 32))).await;
+        let model = if real { RandomModel::Real } else { RandomModel::Mock };
+        return survive(jobs, seed.unwrap_or_else(|| fastrand::u64(..1 << 32)), model).await;
     }
     let only: BTreeSet<&str> = only.iter().map(String::as_str).collect();
     let mut rows = Vec::new();
@@ -67,9 +71,9 @@ async fn main() -> ExitCode {
 }
 
 /// Runs jobs under random faults.
-async fn survive(jobs: u32, seed: u64) -> ExitCode {
+async fn survive(jobs: u32, seed: u64, model: RandomModel) -> ExitCode {
     eprintln!("random faults with --seed {seed}");
-    let faults = RandomFaults { seed, jobs, pause: Duration::from_secs(1) };
+    let faults = RandomFaults { seed, jobs, model, pause: Duration::from_secs(1) };
     let Ok(survived) = AssertUnwindSafe(faults.run()).catch_unwind().await else {
         eprintln!("random faults with --seed {seed} broke a promise; see above");
         return ExitCode::FAILURE;

@@ -22,5 +22,5 @@ pub use self::{
     invariants::check_invariants,
     measured::Measured,
     needs::Needs,
-    random::{RandomFaults, Survived},
+    random::{RandomFaults, RandomModel, Survived},
 };

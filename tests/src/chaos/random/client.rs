@@ -6,6 +6,7 @@ use rbee_nats::{Bus, OutputReadError, OutputReader, Submission};
 use rbee_schema::{Chunk, FailureCode, JobClass, JobId, Tenant};
 use tokio::time::Instant;
 
+use super::question::{Question, Questions};
 use crate::{
     fleet::{Fleet, text, tokens},
     nats::connect,
@@ -16,18 +17,16 @@ use crate::{
 /// Longest time from the submission of a job to its end. Every fault heals within a minute, and several follow one another.
 const LONGEST_JOB: Duration = Duration::from_secs(300);
 
-/// Longest answer, in characters.
-const LONGEST_ANSWER: usize = 200;
-
 /// A client with two connections: one of them is cut now and then.
 pub(super) struct Client {
     connections: [Bus; 2],
+    questions: Questions,
 }
 
 impl Client {
-    pub(super) async fn connect(fleet: &Fleet, relay: &Relay) -> Self {
+    pub(super) async fn connect(fleet: &Fleet, relay: &Relay, questions: Questions) -> Self {
         let cut = connect(relay.url(), "rbee").await.expect("the server answers");
-        Self { connections: [fleet.bus.clone(), cut] }
+        Self { connections: [fleet.bus.clone(), cut], questions }
     }
 
     /// Submits a job, follows it to its end, and checks its answer. Returns the longest time without a chunk.
@@ -36,13 +35,14 @@ impl Client {
     /// When the job is not accepted, does not end, or has a wrong answer.
     pub(super) async fn run(&self, seed: u64, number: u32) -> Duration {
         let mut random = fastrand::Rng::with_seed(seed ^ (u64::from(number) << 32));
-        let answer: String = (0..random.usize(1..LONGEST_ANSWER)).map(|_| char::from(random.u8(b'a'..=b'z'))).collect();
+        let question = self.questions.draw(&mut random);
         let bus = &self.connections[random.usize(..2)];
         let (tenant, job) = (Tenant::default(), JobId::generate());
+        let class = if random.u8(..4) == 0 { JobClass::Batch } else { JobClass::Interactive };
         let mut output = follow(bus, &tenant, &job).await;
-        submit(bus, &tenant, &job, &answer, random.u8(..4) == 0).await;
+        submit(bus, question.submission(&tenant, &job, class)).await;
         let (chunks, gap) = read(&mut output, &job).await;
-        check(&job, &chunks, &answer);
+        check(&job, &chunks, &question);
         gap
     }
 }
@@ -58,15 +58,8 @@ async fn follow(bus: &Bus, tenant: &Tenant, job: &JobId) -> OutputReader {
 }
 
 /// Submits a job until the server has accepted it. The server stores repetitions with the same id once.
-async fn submit(bus: &Bus, tenant: &Tenant, job: &JobId, answer: &str, is_batch: bool) {
-    let body = serde_json::json!({ "messages": [{ "role": "user", "content": format!("mock: echo\n{answer}") }] });
-    let submission = Submission {
-        model: "m".parse().expect("a name"),
-        class: if is_batch { JobClass::Batch } else { JobClass::Interactive },
-        tenant: tenant.clone(),
-        job: job.clone(),
-        body: body.to_string().into(),
-    };
+async fn submit(bus: &Bus, submission: Submission) {
+    let job = submission.job.clone();
     eventually("a job is accepted", PATIENCE, async || match bus.submit(submission.clone()).await {
         Ok(()) => true,
         Err(failure) if failure.code == FailureCode::TimedOut => false,
@@ -94,10 +87,10 @@ async fn read(output: &mut OutputReader, job: &JobId) -> (Vec<Chunk>, Duration) 
 }
 
 /// Checks that an answer is whole and right.
-fn check(job: &JobId, chunks: &[Chunk], answer: &str) {
+fn check(job: &JobId, chunks: &[Chunk], question: &Question) {
     assert!(matches!(chunks.last(), Some(Chunk::Done { .. })), "job {job} ended otherwise: {chunks:?}");
     assert_eq!(chunks.iter().filter(|chunk| chunk.is_last()).count(), 1, "job {job} ended twice: {chunks:?}");
     let indices = tokens(chunks).into_iter().map(|(index, _)| index);
-    assert!(indices.eq(0..u32::try_from(answer.len()).expect("short")), "job {job} skips or repeats: {chunks:?}");
-    assert_eq!(text(chunks), answer, "job {job} has another text");
+    assert!(indices.eq(0..question.tokens), "job {job} skips or repeats: {chunks:?}");
+    assert_eq!(text(chunks), question.text, "job {job} has another text");
 }

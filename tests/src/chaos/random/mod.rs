@@ -8,6 +8,7 @@
 mod client;
 mod injector;
 mod observer;
+mod question;
 mod schedule;
 
 use std::{
@@ -16,10 +17,11 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream::iter};
-use rbee_schema::{ModelReference, ModelSpec, Replicas};
+use rbee_schema::{ModelSpec, Replicas};
 use tokio::sync::watch;
 
-use self::{client::Client, injector::Injector, observer::Observer, schedule::Schedule};
+pub use self::question::RandomModel;
+use self::{client::Client, injector::Injector, observer::Observer, question::Questions, schedule::Schedule};
 use super::invariants::check_invariants;
 use crate::{fleet::Fleet, relay::Relay};
 
@@ -36,6 +38,8 @@ pub struct RandomFaults {
     pub seed: u64,
     /// Number of jobs.
     pub jobs: u32,
+    /// Model that answers them.
+    pub model: RandomModel,
     /// Mean pause between two faults.
     pub pause: Duration,
 }
@@ -63,14 +67,12 @@ impl RandomFaults {
         let relay = Relay::start(fleet.server.url()).await;
         let observer = Observer::start(&fleet.bus).await;
         let injector = Injector::start(&mut fleet, &relay).await;
-        let spec = ModelSpec {
-            replicas: Replicas { min: 2, max: 3 },
-            slots: 4,
-            ..ModelSpec::new(ModelReference::Mock("interval=10ms".to_owned()))
-        };
+        let spec =
+            ModelSpec { replicas: Replicas { min: 2, max: 3 }, slots: 4, ..ModelSpec::new(self.model.reference()) };
         injector.fleet.serve("m", spec).await;
         injector.fleet.ready(2).await;
-        let client = Client::connect(injector.fleet, &relay).await;
+        let questions = Questions::prepare(self.model, injector.fleet).await;
+        let client = Client::connect(injector.fleet, &relay, questions).await;
         let begun = Instant::now();
         let (report_end, ended) = watch::channel(false);
         let answering = async {
