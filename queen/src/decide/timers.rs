@@ -44,6 +44,9 @@ rbee_schema::settings! {
         takeover: Duration = SECOND / 4,
         /// Time that the leader has to answer a queen that starts.
         answer: Duration = SECOND / 4,
+        /// Time over which the tokens of a tenant are added up for its `tokens_per_minute`, which applies to it in proportion. A
+        /// minute, so that a tenant may use its tokens in bursts.
+        token_window: Duration = MINUTE,
         /// Delay from an event to its seal, so that one seal covers many events.
         seal: Duration = SECOND,
         /// A client over HTTP, or of `rbee.api`, gets an error when its job has no output for this long. A large model loads for

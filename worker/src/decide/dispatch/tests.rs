@@ -8,8 +8,11 @@ use rbee_schema::{JobClass, JobFlow};
 
 use super::{Delivered, Dispatcher, Effect, Ended, Event, Rules};
 
+mod tenants;
+
 const TURN: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
+const FETCH: Duration = Duration::from_millis(50);
 
 fn flow(class: JobClass, tenant: &str) -> JobFlow {
     JobFlow { class, tenant: tenant.parse().expect("a name") }
@@ -33,6 +36,8 @@ struct Worker {
     now: Instant,
     queued: BTreeMap<JobFlow, u64>,
     standing: BTreeSet<JobFlow>,
+    /// Flows of which the server delivers no job although jobs wait, because their limit is reached.
+    kept: BTreeSet<JobFlow>,
     running: BTreeMap<u64, JobFlow>,
     paused: Vec<u64>,
     returned: Vec<u64>,
@@ -46,12 +51,19 @@ struct Worker {
 impl Worker {
     fn new(slots: u32) -> Self {
         let now = Instant::now();
-        let rules = Rules { slots, batch_share: 10, batch_turn: TURN, standing: Duration::from_secs(300) };
+        let rules = Rules {
+            slots,
+            batch_share: 10,
+            batch_turn: TURN,
+            standing: Duration::from_secs(300),
+            limited_fetch: FETCH,
+        };
         let mut worker = Self {
             dispatcher: Dispatcher::new(rules, now),
             now,
             queued: BTreeMap::new(),
             standing: BTreeSet::new(),
+            kept: BTreeSet::new(),
             running: BTreeMap::new(),
             paused: Vec::new(),
             returned: Vec::new(),
@@ -99,6 +111,10 @@ impl Worker {
     }
 
     fn fetched(&mut self, flow: JobFlow) -> Event {
+        if self.kept.contains(&flow) {
+            self.now += FETCH;
+            return Event::Empty(flow);
+        }
         match self.take(&flow) {
             Some((job, waiting)) => Event::Fetched(Delivered { job, flow, waiting }),
             None => Event::Empty(flow),
@@ -106,6 +122,9 @@ impl Worker {
     }
 
     fn stood(&mut self, flow: &JobFlow) -> Option<Event> {
+        if self.kept.contains(flow) {
+            return None;
+        }
         let (job, waiting) = self.take(flow)?;
         self.standing.remove(flow);
         Some(Event::Stood(Delivered { job, flow: flow.clone(), waiting }))
