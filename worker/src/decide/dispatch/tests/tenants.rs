@@ -163,14 +163,19 @@ fn throttled_tenant_saves_up_no_service() {
 fn tenant_runs_no_more_jobs_than_its_limit_in_one_worker() {
     let mut worker = Worker::new(4);
     worker.step(max_running("a", 2));
+    worker.limits.insert(interactive("a"), 2);
     worker.queued.insert(interactive("a"), 10);
+    let began = worker.now;
     worker.step(Event::Listed(vec![(interactive("a"), 10)]));
-    worker.standing.clear();
-    assert_eq!(worker.running.len(), 2, "the others are not even asked for");
+    assert_eq!((worker.running.len(), worker.now), (2, began), "the others are not even fetched");
     worker.submit(&interactive("b"), 2);
     assert_eq!(worker.running.len(), 4);
+    worker.limits.insert(interactive("a"), 3);
     worker.step(max_running("a", 3));
-    worker.end(1);
+    let found = worker.running.iter().find(|(_, flow)| **flow == interactive("b"));
+    let job = *found.expect("a job of b runs").0;
+    worker.running.remove(&job);
+    worker.step(Event::Ended(Ended { job, tokens: 1, returned: false }));
     assert_eq!(worker.order.last(), Some(&interactive("a")));
 }
 
@@ -180,7 +185,7 @@ fn flow_at_its_limit_is_asked_again_when_a_job_of_it_ends_here() {
     worker.step(max_running("a", 5));
     worker.submit(&interactive("a"), 1);
     // Other workers run the other four: the server keeps a fetch for a while and then ends it.
-    worker.kept.insert(interactive("a"));
+    worker.limits.insert(interactive("a"), 1);
     worker.submit(&interactive("a"), 5);
     worker.submit(&interactive("crowd"), 100);
     let end = |worker: &mut Worker, flow: &JobFlow, tokens: u64| {
@@ -194,7 +199,7 @@ fn flow_at_its_limit_is_asked_again_when_a_job_of_it_ends_here() {
     assert_eq!(worker.now, began + FETCH, "the flow was asked");
     end(&mut worker, &interactive("crowd"), 100);
     assert_eq!(worker.now, began + FETCH, "and is not asked again at once");
-    worker.kept.clear();
+    worker.limits.clear();
     end(&mut worker, &interactive("a"), 1);
     assert_eq!(worker.order.last(), Some(&interactive("a")));
 }
