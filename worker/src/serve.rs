@@ -32,8 +32,8 @@ const LATE: Duration = Duration::from_secs(10);
 /// Time limit for the last replies of a worker that ends. A job that is delivered later returns after its redelivery timeout.
 const LAST_REPLIES: Duration = Duration::from_secs(2);
 
-/// Longest time for which a record throttles a tenant, whatever it says. The leading queen writes shorter ones.
-const LONGEST_THROTTLE: Duration = Duration::from_secs(10 * 60);
+/// Longest time for which a record throttles a tenant, whatever it says. The window of a queen is not longer.
+const LONGEST_THROTTLE: Duration = Duration::from_secs(60 * 60);
 
 /// Records of tenants: those that there were at the start, and the changes.
 pub(crate) struct Tenants {

@@ -7,6 +7,9 @@ use rbee_schema::{check_at_least, check_longer, check_whole_seconds};
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// Longest window for the tokens of a tenant. Workers hold a tenant for no longer, whatever a record says.
+const LONGEST_WINDOW: Duration = Duration::from_secs(60 * 60);
+
 rbee_schema::settings! {
     /// Timeouts and intervals of the queen.
     Timers, each "timer" {
@@ -70,6 +73,9 @@ impl Timers {
     pub fn check(&self) -> Result<(), String> {
         check_at_least(("lost", self.lost), ("suspect", self.suspect))?;
         check_at_least(("removed", self.removed), ("lost", self.lost))?;
+        if self.token_window > LONGEST_WINDOW {
+            return Err("`token_window` is too long: expected at most 1h".to_owned());
+        }
         check_whole_seconds("lease", self.lease)?;
         check_longer(("lease", self.lease), ("lease_renewal", self.lease_renewal))
     }
@@ -84,6 +90,7 @@ mod tests {
         for (wrong, words) in [
             ("suspect=20s", "`lost=10s`: expected at least as long as suspect, which is 20s"),
             ("lost=11m", "`removed=10m`: expected at least as long as lost, which is 11m"),
+            ("token_window=2h", "expected at most 1h"),
             ("lease=1500ms", "expected whole seconds"),
             ("lease=1s", "`lease=1s`: expected longer than lease_renewal, which is 1s 500ms"),
         ] {
