@@ -3,7 +3,7 @@
 use rbee_nats::Bus;
 use rbee_schema::{
     Failure,
-    api::{Hives, Models, PageRequest, Workers},
+    api::{Hives, Models, PageRequest, Tenants, Workers},
 };
 use serde::de::DeserializeOwned;
 
@@ -52,4 +52,5 @@ macro_rules! paged {
 
 paged!(Hives, hives);
 paged!(Models, models);
+paged!(Tenants, tenants);
 paged!(Workers, workers);

@@ -1,4 +1,5 @@
-//! A line on standard error that says where a job waits, while it has no output: for the bus, a queen, a load, or a slot.
+//! A line on standard error that says where a job waits, while it has no output: for the bus, a queen, a load, the limit
+//! of its tenant, or a slot.
 
 use std::{
     io::{IsTerminal as _, stderr},
@@ -6,9 +7,9 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use rbee_nats::{Bus, Message, Subject, Subscriber};
+use rbee_nats::{Bus, Message, Registry, Subject, Subscriber};
 use rbee_schema::{
-    FailureCode, ModelName, WorkerEvent,
+    FailureCode, ModelName, Tenant, TenantThrottle, WorkerEvent,
     api::{Model, ModelRequest},
 };
 use tokio::time::timeout;
@@ -32,14 +33,15 @@ pub(crate) struct Waiting {
 struct Report {
     bus: Bus,
     model: ModelName,
+    tenant: Tenant,
     is_terminal: bool,
 }
 
 impl Waiting {
-    /// Line about jobs of `model`: on a terminal, where it replaces itself, and elsewhere only if it is wanted.
-    pub(crate) fn new(bus: &Bus, model: &ModelName, is_wanted: bool) -> Self {
+    /// Line about jobs of `model` and `tenant`: on a terminal, where it replaces itself, and elsewhere only if it is wanted.
+    pub(crate) fn new(bus: &Bus, model: &ModelName, tenant: &Tenant, is_wanted: bool) -> Self {
         let is_terminal = stderr().is_terminal();
-        let report = Report { bus: bus.clone(), model: model.clone(), is_terminal };
+        let report = Report { bus: bus.clone(), model: model.clone(), tenant: tenant.clone(), is_terminal };
         Self { report: (is_terminal || is_wanted).then_some(report), running: None }
     }
 
@@ -115,16 +117,29 @@ impl Report {
         }
         let request = ModelRequest { model: self.model.clone() };
         match timeout(ANSWER, self.bus.request::<_, Model>("model", &request)).await {
-            Ok(Ok(model)) => describe(&model, progress),
+            Ok(Ok(model)) => describe(&model, progress, self.throttle().await.map(|throttle| (&self.tenant, throttle))),
             Ok(Err(failure)) if failure.code != FailureCode::TimedOut => failure.message,
             Ok(Err(_)) | Err(_) => "waiting for a queen: none answers; the job is in the queue".to_owned(),
         }
     }
 }
 
-/// Sentence about a model whose job waits.
-fn describe(model: &Model, progress: Option<&String>) -> String {
+impl Report {
+    /// Record that the tenant has used its tokens per minute, if it has.
+    async fn throttle(&self) -> Option<TenantThrottle> {
+        timeout(ANSWER, Registry::throttles(&self.bus).get(self.tenant.as_str())).await.ok()?.ok()?
+    }
+}
+
+/// Sentence about a model whose job waits, and about its tenant, if that has used its tokens per minute.
+fn describe(model: &Model, progress: Option<&String>, throttle: Option<(&Tenant, TenantThrottle)>) -> String {
     let name = &model.name;
+    if let Some((tenant, TenantThrottle { tokens, tokens_per_minute, .. })) = throttle {
+        return format!(
+            "waiting for tokens of tenant {tenant}: it has used {tokens} within a minute and may use {tokens_per_minute}; \
+             `rbee tenant ls` says until when"
+        );
+    }
     match (model.ready, model.starting, progress) {
         (0, 0, _) => format!("waiting for a worker of {name}: none runs; `rbee explain {name}` says where one could"),
         (0, _, Some(progress)) => format!("{name} is loading on {progress}"),
@@ -159,8 +174,11 @@ mod tests {
             (0, 1, Some(&progress), "m is loading on attic: 45 %"),
             (1, 1, Some(&progress), "waiting for a slot of m: 2 jobs run, 3 wait"),
         ] {
-            let text = describe(&model(ready, starting), progress);
+            let text = describe(&model(ready, starting), progress, None);
             assert!(text.starts_with(part), "{text}");
         }
+        let throttle = TenantThrottle { for_ms: 1, tokens: 70, tokens_per_minute: 60 };
+        let text = describe(&model(1, 0), None, Some((&Tenant::default(), throttle)));
+        assert!(text.starts_with("waiting for tokens of tenant default: it has used 70 within a minute"), "{text}");
     }
 }

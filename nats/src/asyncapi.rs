@@ -3,8 +3,8 @@
 //! Format: <https://www.asyncapi.com/docs/reference/specification/v3.0.0>.
 
 use rbee_schema::{
-    AlertEvent, AlertKind, AuditEvent, Document, HiveEvent, JobEvent, ModelEvent, PortEvent, QueenEvent, WorkerEvent,
-    documents,
+    AlertEvent, AlertKind, AuditEvent, Document, HiveEvent, JobEvent, ModelEvent, PortEvent, QueenEvent, TenantEvent,
+    WorkerEvent, documents,
 };
 use serde_json::{Map, Value, json};
 
@@ -57,6 +57,7 @@ const CHANNELS: &[Channel] = &[
     channel("worker-event", "evt.worker.{hive}.{worker}.{event}", "Events of a worker.", Some("worker-event"), RECEIVE),
     channel("port-event", "evt.port.{hive}.{port}.{event}", "Events of a port.", Some("port-event"), RECEIVE),
     channel("model-event", "evt.model.{model}.{event}", "Events of a model declaration.", Some("model-event"), RECEIVE),
+    channel("tenant-event", "evt.tenant.{tenant}.{event}", "Events of a tenant.", Some("tenant-event"), RECEIVE),
     channel("job-event", "evt.job.{tenant}.{job}.{event}", "Events of a job.", Some("job-event"), RECEIVE),
     channel("alert-event", "evt.alert.{kind}.{event}", "Alerts for operators.", Some("alert-event"), RECEIVE),
     channel("audit-event", "evt.audit.{event}", "Seals of the audit trail.", Some("audit-event"), RECEIVE),
@@ -125,6 +126,13 @@ const CHANNELS: &[Channel] = &[
         "api-workers",
         "api.workers",
         "Returns a page of workers. The reply is `api-workers`.",
+        Some("api-page-request"),
+        SEND,
+    ),
+    channel(
+        "api-tenants",
+        "api.tenants",
+        "Returns a page of tenants with their limits and what they use. The reply is `api-tenants`.",
         Some("api-page-request"),
         SEND,
     ),
@@ -227,6 +235,7 @@ fn parameter(name: &str, message: Option<&str>) -> Value {
         ("event", Some("worker-event")) => WorkerEvent::NAMES,
         ("event", Some("port-event")) => PortEvent::NAMES,
         ("event", Some("model-event")) => ModelEvent::NAMES,
+        ("event", Some("tenant-event")) => TenantEvent::NAMES,
         ("event", Some("job-event")) => JobEvent::NAMES,
         ("event", Some("alert-event")) => AlertEvent::NAMES,
         ("event", Some("audit-event")) => AuditEvent::NAMES,

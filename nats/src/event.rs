@@ -28,6 +28,9 @@ impl Bus {
                 (Subject::PortEvent(hive.clone(), *port, event.name().to_owned()), json(event))
             }
             Event::Model(model, event) => (Subject::ModelEvent(model.clone(), event.name().to_owned()), json(event)),
+            Event::Tenant(tenant, event) => {
+                (Subject::TenantEvent(tenant.clone(), event.name().to_owned()), json(event))
+            }
             Event::Job(tenant, job, event) => {
                 (Subject::JobEvent(tenant.clone(), job.clone(), event.name().to_owned()), json(event))
             }

@@ -29,6 +29,7 @@ mod settings;
 mod storage;
 mod stream_advisory;
 mod subject;
+mod tenant_feed;
 mod topology;
 pub mod trace;
 
@@ -41,8 +42,9 @@ pub use command::{CommandIssuer, CommandQueue, IssuedCommand};
 pub use connection_log::Denial;
 pub use event::{EventReader, EventRecord, recent_events};
 pub use job::{
-    Answered, Begun, BlamedExit, Delivery, EndedJob, JobBatch, JobFilter, JobFinder, JobQueue, Misnamed, Priority,
-    Pull, Pulled, QueueCount, QueuedJob, Received, STANDING, StoredCancel, Submission, duplicate_job, unknown_job,
+    Answered, Begun, BlamedExit, Delivery, EndedJob, JobBatch, JobFilter, JobFinder, JobQueue, LIMITED_FETCH, Misnamed,
+    Priority, Pull, Pulled, QueueCount, QueuedJob, Received, STANDING, StoredCancel, Submission, duplicate_job,
+    unknown_job,
 };
 pub use leader::LeaderLease;
 pub use outbox::Outbox;
@@ -58,4 +60,5 @@ pub use registry::{Entry, Registry, RegistryWatch};
 pub use server::{EmbeddedServer, PortHolder, ServerError, find_server};
 pub use settings::{BusLimits, ConnectionSettings};
 pub use subject::{InvalidNamespace, Namespace, Subject};
+pub use tenant_feed::{TenantFeed, TenantNews, TenantRecords};
 pub use topology::{StreamSpec, Topology};

@@ -11,7 +11,9 @@ use async_nats::jetstream::{
     message::PublishMessage,
 };
 use futures::StreamExt as _;
-use rbee_schema::{FileRecord, HiveRecord, LeaderRecord, ModelSpec, PortLease, WorkerRecord};
+use rbee_schema::{
+    FileRecord, HiveRecord, LeaderRecord, ModelSpec, PortLease, TenantSpec, TenantThrottle, WorkerRecord,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::warn;
 
@@ -82,6 +84,20 @@ impl Registry<ModelSpec> {
     /// Registry of declared models.
     pub fn models(bus: &Bus) -> Self {
         Self::new(bus, "models")
+    }
+}
+
+impl Registry<TenantSpec> {
+    /// Registry of the weights and limits of tenants.
+    pub fn tenants(bus: &Bus) -> Self {
+        Self::new(bus, "tenants")
+    }
+}
+
+impl Registry<TenantThrottle> {
+    /// Registry of tenants that have used their tokens per minute, written by the leading queen.
+    pub fn throttles(bus: &Bus) -> Self {
+        Self::new(bus, "throttles")
     }
 }
 

@@ -61,6 +61,8 @@ pub enum Subject {
     PortEvent(HiveName, u16, String),
     /// `evt.model.<model>.<event>`.
     ModelEvent(ModelName, String),
+    /// `evt.tenant.<tenant>.<event>`.
+    TenantEvent(Tenant, String),
     /// `evt.job.<tenant>.<job>.<event>`.
     JobEvent(Tenant, JobId, String),
     /// `evt.alert.<kind>.<event>`: alerts for operators.
@@ -96,6 +98,7 @@ impl Subject {
             Self::WorkerEvent(hive, worker, event) => format!("evt.worker.{hive}.{worker}.{event}"),
             Self::PortEvent(hive, port, event) => format!("evt.port.{hive}.{port}.{event}"),
             Self::ModelEvent(model, event) => format!("evt.model.{model}.{event}"),
+            Self::TenantEvent(tenant, event) => format!("evt.tenant.{tenant}.{event}"),
             Self::JobEvent(tenant, job, event) => format!("evt.job.{tenant}.{job}.{event}"),
             Self::AlertEvent(kind, event) => format!("evt.alert.{kind}.{event}"),
             Self::AuditEvent(event) => format!("evt.audit.{event}"),
@@ -127,6 +130,7 @@ impl Subject {
             }
             ["evt", "port", hive, port, event] => Self::PortEvent(name(hive)?, name(port)?, (*event).to_owned()),
             ["evt", "model", model, event] => Self::ModelEvent(name(model)?, (*event).to_owned()),
+            ["evt", "tenant", tenant, event] => Self::TenantEvent(name(tenant)?, (*event).to_owned()),
             ["evt", "job", tenant, job, event] => Self::JobEvent(name(tenant)?, name(job)?, (*event).to_owned()),
             ["evt", "alert", kind, event] => Self::AlertEvent(name(kind)?, (*event).to_owned()),
             ["evt", "audit", event] => Self::AuditEvent((*event).to_owned()),
@@ -186,6 +190,16 @@ impl Namespace {
     /// Events of the jobs of a tenant; `None` for all.
     pub fn job_events_of(&self, tenant: Option<&Tenant>) -> String {
         format!("{self}.evt.job.{}.*.*", tenant.map_or("*", Tenant::as_str))
+    }
+
+    /// Ends of all jobs: the events `finished` and `failed`.
+    pub fn all_job_ends(&self) -> [String; 2] {
+        ["finished", "failed"].map(|event| format!("{self}.evt.job.*.*.{event}"))
+    }
+
+    /// Changes of a bucket whose keys are single names, as they are published.
+    pub(crate) fn changes_of_bucket(&self, bucket: &str) -> String {
+        format!("$KV.{}.*", self.resource(bucket))
     }
 
     /// Dead letters of a model; `None` for all.
@@ -302,6 +316,7 @@ mod tests {
             (token(), token(), event()).prop_map(|(h, w, e)| Subject::WorkerEvent(h, w, e)),
             (token(), any::<u16>(), event()).prop_map(|(h, p, e)| Subject::PortEvent(h, p, e)),
             (token(), event()).prop_map(|(m, e)| Subject::ModelEvent(m, e)),
+            (token(), event()).prop_map(|(t, e)| Subject::TenantEvent(t, e)),
             (token(), token(), event()).prop_map(|(t, j, e)| Subject::JobEvent(t, j, e)),
             (proptest::sample::select(&AlertKind::ALL[..]), event()).prop_map(|(k, e)| Subject::AlertEvent(k, e)),
             event().prop_map(Subject::AuditEvent),

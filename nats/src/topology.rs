@@ -185,6 +185,14 @@ impl Topology {
             bucket("workers", "Workers, written by their hives: <hive>.<worker>."),
             bucket("files", "Model files that hives have fetched: <hive>.<digest of the reference>."),
             bucket("queen", "The leading queen: leader. The key expires unless the queen renews it."),
+            bucket(
+                "throttles",
+                "Tenants that have used their tokens per minute: <tenant>. A key expires with its wait.",
+            ),
+            bucket(
+                "tenants",
+                "Weights and limits of tenants: <tenant>. The record `default` applies to tenants without one.",
+            ),
             bucket("models", "Declared models: <model>. Put a key to deploy a model, delete it to withdraw the model."),
         ];
         Self { streams }

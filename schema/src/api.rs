@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Failure, FreeResources, HiveName, HiveRecord, JobClass, JobId, ModelName, ModelReference, ModelSpec,
-    PromptCacheStats, QueenName, StopMode, Tenant, WorkerName, WorkerRecord,
+    PromptCacheStats, QueenName, StopMode, Tenant, TenantSpec, WorkerName, WorkerRecord,
 };
 
 /// Reply of `rbee.api.status`: a summary of the fleet.
@@ -38,7 +38,7 @@ pub struct Status {
     pub storage_problem: Option<String>,
 }
 
-/// Request of `rbee.api.models`, `rbee.api.hives` and `rbee.api.workers`: one page. Without a body: the first page.
+/// Request of `rbee.api.models`, `rbee.api.hives`, `rbee.api.workers` and `rbee.api.tenants`: one page. Without a body: the first page.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PageRequest {
@@ -183,6 +183,50 @@ pub struct Worker {
     /// True if the state is current. False while the hive of the worker is lost.
     #[serde(default)]
     pub known: bool,
+}
+
+/// Reply of `rbee.api.tenants`: one page of tenants, sorted by name. Listed are tenants with a record, with jobs, or with tokens
+/// used in the last minute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Tenants {
+    /// Tenants.
+    pub tenants: Vec<TenantUsage>,
+    /// Invalid records, which have no effect. Only on the first page.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedTenant>,
+    /// Start of the next page: pass it as `after` of the next request. Absent on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// Tenant with its limits and what it uses.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TenantUsage {
+    /// Name of the tenant.
+    pub name: Tenant,
+    /// Weight and limits that apply to the tenant.
+    pub spec: TenantSpec,
+    /// True if the tenant has a record of its own. Otherwise that of the tenant `default` applies.
+    pub has_record: bool,
+    /// Number of running jobs.
+    pub jobs_running: u64,
+    /// Number of waiting jobs.
+    pub jobs_queued: u64,
+    /// Tokens that jobs of the tenant have used within the last minute.
+    pub tokens: u64,
+    /// Time at which further jobs may start, by the queen's clock (RFC 3339). Absent unless the tenant has used its tokens per
+    /// minute. Jobs that still run may extend it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttled_until: Option<String>,
+}
+
+/// Invalid record of a tenant. It has no effect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RefusedTenant {
+    /// Name of the tenant.
+    pub name: Tenant,
+    /// Reason of the refusal.
+    pub failure: Failure,
 }
 
 /// Request of `rbee.api.worker` and `rbee.api.reset`: one worker.

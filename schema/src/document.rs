@@ -5,7 +5,8 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use crate::{
     AlertEvent, AuditEvent, Chunk, DeadJob, EmbeddingsRequest, Failure, FileRecord, HiveCommand, HiveEvent,
     HiveHeartbeat, HiveRecord, JobEvent, JobRequest, LeaderRecord, ModelEvent, ModelSpec, PortEvent, PortLease,
-    QueenControl, QueenEvent, WorkerControl, WorkerEvent, WorkerHeartbeat, WorkerRecord, api,
+    QueenControl, QueenEvent, TenantEvent, TenantSpec, TenantThrottle, WorkerControl, WorkerEvent, WorkerHeartbeat,
+    WorkerRecord, api,
 };
 
 /// Kind of document with its JSON Schema (draft 2020-12; every definition is inlined or in `$defs`).
@@ -33,6 +34,7 @@ pub fn documents() -> Vec<Document> {
         document::<WorkerEvent>("worker-event"),
         document::<PortEvent>("port-event"),
         document::<ModelEvent>("model-event"),
+        document::<TenantEvent>("tenant-event"),
         document::<JobEvent>("job-event"),
         document::<AlertEvent>("alert-event"),
         document::<AuditEvent>("audit-event"),
@@ -48,12 +50,15 @@ pub fn documents() -> Vec<Document> {
         document::<WorkerRecord>("worker-record"),
         document::<FileRecord>("file-record"),
         document::<ModelSpec>("model-spec"),
+        document::<TenantSpec>("tenant-spec"),
+        document::<TenantThrottle>("tenant-throttle"),
         document::<Failure>("failure"),
         document::<api::Status>("api-status"),
         document::<api::PageRequest>("api-page-request"),
         document::<api::Models>("api-models"),
         document::<api::Hives>("api-hives"),
         document::<api::Workers>("api-workers"),
+        document::<api::Tenants>("api-tenants"),
         document::<api::JobsRequest>("api-jobs-request"),
         document::<api::Jobs>("api-jobs"),
         document::<api::Cancel>("api-cancel"),

@@ -21,6 +21,7 @@ mod protocol;
 mod record;
 mod settings;
 mod size;
+mod tenant;
 mod worker_settings;
 
 pub use body::MAX_BODY_BYTES;
@@ -31,7 +32,7 @@ pub use embedding::{EmbeddingInput, EmbeddingsRequest, EncodingFormat};
 pub use estimate::MemoryEstimate;
 pub use event::{
     AlertEvent, AlertKind, AuditEvent, Event, ExitClass, HiveEvent, JobBlame, JobEvent, ModelEvent, PortEvent,
-    QueenEvent, WorkerEvent,
+    QueenEvent, TenantEvent, WorkerEvent,
 };
 pub use failure::{Failure, FailureCode};
 pub use heartbeat::{FreeResources, HiveHeartbeat, JobInFlight, KEEP_ALIVES, PromptCacheStats, WorkerHeartbeat};
@@ -53,4 +54,5 @@ pub use settings::{
     parse_duration, parse_setting, parse_settings, unknown_setting,
 };
 pub use size::ByteSize;
+pub use tenant::{TenantSpec, TenantSpecs, TenantThrottle, TenantWeight};
 pub use worker_settings::WorkerSettings;

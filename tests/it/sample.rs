@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use rbee_nats::{Bus, Delivery, JobQueue, Priority, Pull, Pulled, Submission};
-use rbee_schema::{Chunk, FinishReason, JobClass, JobFlow, JobId, ModelName, Tenant, Usage};
+use rbee_schema::{Chunk, FinishReason, JobClass, JobFlow, JobId, ModelName, Tenant, TenantSpecs, Usage};
 use rbee_tests::wait::soon;
 
 /// The shortest body of a job.
@@ -33,7 +33,7 @@ pub(crate) fn submission(job: &str) -> Submission {
 
 /// The queue of the model that most tests use.
 pub(crate) async fn queue(bus: &Bus) -> JobQueue {
-    JobQueue::open(bus, &model()).await.expect("the queue is there")
+    JobQueue::open(bus, &model(), TenantSpecs::default()).await.expect("the queue is there")
 }
 
 /// The interactive jobs of the default tenant.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use rbee_nats::trace::TraceContext;
-use rbee_nats::{Bus, JobQueue, Outbox};
+use rbee_nats::{Bus, JobQueue, Outbox, TenantFeed};
 use rbee_schema::{ModelKind, WorkerEvent};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -26,7 +26,7 @@ use crate::{
     options::Options,
     produce::{EmbeddingsProducer, TextModel, TextProducer},
     report::{self, Identity, Progress},
-    serve::serve,
+    serve::{Tenants, serve},
 };
 
 /// Runs a worker until it is drained or terminated.
@@ -123,7 +123,10 @@ impl Process {
         let progress = Progress { engine, blocked: blocked.clone() };
         let reporter = report::start(&self.bus, self.identity.clone(), settings, progress, drain.clone()).await;
         let reporter = reporter.map_err(FatalError::bus)?;
-        let queue = JobQueue::open(&self.bus, &self.identity.model).await.map_err(FatalError::bus)?;
+        let (feed, records) = TenantFeed::open(&self.bus).await.map_err(FatalError::bus)?;
+        let queue = JobQueue::open(&self.bus, &self.identity.model, records.specs.clone()).await;
+        let queue = queue.map_err(FatalError::bus)?;
+        let tenants = Tenants { feed, records };
         let shared = Shared {
             bus: self.bus.clone(),
             outbox: self.outbox.clone(),
@@ -132,7 +135,7 @@ impl Process {
             blocked,
             stop,
         };
-        Ok(Serving { runner: JobRunner { shared, reporter, producer }, queue, drain, health })
+        Ok(Serving { runner: JobRunner { shared, reporter, producer }, queue, tenants, drain, health })
     }
 
     fn publish_ready(&self, context: u32, load_ms: u64) {
@@ -150,6 +153,7 @@ impl Process {
 struct Serving {
     runner: JobRunner,
     queue: JobQueue,
+    tenants: Tenants,
     /// Cancelled when the worker must take no further jobs.
     drain: CancellationToken,
     health: watch::Sender<Health>,
@@ -163,7 +167,7 @@ impl Serving {
     async fn until_ended(self, terminate: &mut Signal) -> Result<(), FatalError> {
         let (drain, stop) = (self.drain.clone(), self.runner.shared.stop.clone());
         // In a task of its own, so that a job begins on the thread that received it, and without a change of threads.
-        let mut serving = tokio::spawn(serve(self.runner, self.queue, self.drain, self.health));
+        let mut serving = tokio::spawn(serve(self.runner, self.queue, self.tenants, self.drain, self.health));
         let ended = tokio::select! {
             ended = &mut serving => ended,
             _ = terminate.recv() => {

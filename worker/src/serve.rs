@@ -6,8 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rbee_nats::{Delivery, JobQueue, Priority, Pull, Pulled, STANDING, server_error};
-use rbee_schema::JobFlow;
+use rbee_nats::{
+    Delivery, JobQueue, LIMITED_FETCH, Priority, Pull, Pulled, STANDING, TenantFeed, TenantNews, TenantRecords,
+    server_error,
+};
+use rbee_schema::{JobFlow, TenantSpecs, TenantThrottle};
 use tokio::{
     sync::watch,
     task::{Id, JoinError, JoinSet},
@@ -29,6 +32,15 @@ const LATE: Duration = Duration::from_secs(10);
 /// Time limit for the last replies of a worker that ends. A job that is delivered later returns after its redelivery timeout.
 const LAST_REPLIES: Duration = Duration::from_secs(2);
 
+/// Longest time for which a record throttles a tenant, whatever it says. The window of a queen is not longer.
+const LONGEST_THROTTLE: Duration = Duration::from_secs(60 * 60);
+
+/// Records of tenants: those that there were at the start, and the changes.
+pub(crate) struct Tenants {
+    pub(crate) feed: TenantFeed,
+    pub(crate) records: TenantRecords,
+}
+
 /// Runs jobs until `drain` is cancelled and the last job has ended.
 ///
 /// # Errors
@@ -36,6 +48,7 @@ const LAST_REPLIES: Duration = Duration::from_secs(2);
 pub(crate) async fn serve(
     runner: JobRunner,
     queue: JobQueue,
+    tenants: Tenants,
     drain: CancellationToken,
     health: watch::Sender<Health>,
 ) -> Result<(), FatalError> {
@@ -45,10 +58,14 @@ pub(crate) async fn serve(
         batch_share: settings.batch_share,
         batch_turn: settings.batch_turn,
         standing: STANDING + LATE,
+        limited_fetch: LIMITED_FETCH,
     };
+    let Tenants { feed, records } = tenants;
     let dispatcher = Dispatcher::new(rules, Instant::now());
     let jobs = Jobs { runner, next: 0, delivered: HashMap::new(), running: JoinSet::new(), tasks: HashMap::new() };
-    Serving { dispatcher, queue, jobs, health }.run(drain).await
+    let mut serving = Serving { dispatcher, queue, jobs, health, specs: TenantSpecs::default() };
+    serving.tenants(TenantNews::Records(records)).await;
+    serving.run(feed, drain).await
 }
 
 struct Serving {
@@ -56,6 +73,8 @@ struct Serving {
     queue: JobQueue,
     jobs: Jobs,
     health: watch::Sender<Health>,
+    /// Weights and limits of tenants.
+    specs: TenantSpecs,
 }
 
 /// The jobs of the slots, by the numbers that the dispatcher knows them by.
@@ -70,7 +89,7 @@ struct Jobs {
 }
 
 impl Serving {
-    async fn run(mut self, drain: CancellationToken) -> Result<(), FatalError> {
+    async fn run(mut self, mut feed: TenantFeed, drain: CancellationToken) -> Result<(), FatalError> {
         self.step(Event::Tick).await;
         let mut is_draining = false;
         let mut are_open = self.jobs.runner.reporter.are_open();
@@ -95,6 +114,7 @@ impl Serving {
                         self.pulled(pulled).await;
                     }
                 }
+                news = feed.next() => self.tenants(news).await,
                 () = at(due) => self.step(Event::Tick).await,
             }
         }
@@ -145,6 +165,36 @@ impl Serving {
             Pulled::Reset => Event::Reset,
         };
         self.step(event).await;
+    }
+
+    /// Applies what was learned about tenants.
+    async fn tenants(&mut self, news: TenantNews) {
+        let event = match news {
+            TenantNews::Records(TenantRecords { specs, throttles }) => {
+                self.set_specs(specs).await;
+                let until = |(tenant, throttle)| (tenant, throttled_until(&throttle));
+                Event::Throttles(throttles.into_iter().map(until).collect())
+            }
+            TenantNews::Spec(tenant, spec) => {
+                let mut specs = self.specs.clone();
+                if !specs.set(&tenant, spec) {
+                    return warn!(%tenant, "there are too many records of tenants; this one has no effect");
+                }
+                return self.set_specs(specs).await;
+            }
+            TenantNews::Throttle(tenant, Some(throttle)) => Event::Throttled(tenant, throttled_until(&throttle)),
+            TenantNews::Throttle(tenant, None) => Event::Released(tenant),
+        };
+        self.step(event).await;
+    }
+
+    async fn set_specs(&mut self, specs: TenantSpecs) {
+        if self.specs != specs {
+            info!(records = specs.own().len(), "the weights and limits of tenants have changed");
+            self.specs = specs.clone();
+            self.queue.limit(specs.clone());
+            self.step(Event::Specs(specs)).await;
+        }
     }
 
     async fn step(&mut self, event: Event) {
@@ -215,6 +265,11 @@ impl Jobs {
         let job = self.tasks.remove(&task).map_or(0, |(job, _)| job);
         Ok(Event::Ended(Ended { job, tokens: settled.tokens, returned: settled.returned }))
     }
+}
+
+/// Time at which a throttled tenant may run jobs again.
+fn throttled_until(throttle: &TenantThrottle) -> Instant {
+    Instant::now() + Duration::from_millis(throttle.for_ms).min(LONGEST_THROTTLE)
 }
 
 /// Completes at `due`, or never.

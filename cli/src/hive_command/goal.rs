@@ -36,9 +36,12 @@ impl Goal {
         match event {
             Event::Hive(hive, event) => self.assess_hive(hive, event),
             Event::Worker(_, worker, event) => self.assess_worker(worker, event),
-            Event::Queen(..) | Event::Port(..) | Event::Model(..) | Event::Job(..) | Event::Alert(..) => {
-                Progress::Unrelated
-            }
+            Event::Queen(..)
+            | Event::Port(..)
+            | Event::Model(..)
+            | Event::Tenant(..)
+            | Event::Job(..)
+            | Event::Alert(..) => Progress::Unrelated,
         }
     }
 

@@ -43,7 +43,7 @@ impl Embed {
         let mut output = bus.read_output(&tenant, &job).await?;
         let mut signals = ClientSignals::listen()?;
         submit(&bus, submission, ModelKind::Embeddings).await?;
-        let mut idle = Idle::new(&context, Waiting::new(&bus, &model, false));
+        let mut idle = Idle::new(&context, Waiting::new(&bus, &model, &tenant, false));
         let mut vectors: Vec<Value> = Vec::new();
         loop {
             let chunk = tokio::select! {

@@ -27,6 +27,7 @@ pub(crate) mod schema;
 pub(crate) mod serve;
 mod stop;
 mod submit;
+mod tenant;
 mod topology;
 mod up;
 
@@ -73,6 +74,8 @@ pub(crate) enum Verb {
     Stop(stop::Stop),
     /// Start a worker in a crash loop again at once
     Reset(reset::Reset),
+    /// Set, list or remove the weights and limits of tenants
+    Tenant(tenant::Tenant),
     /// List workers
     Ps(ps::Ps),
     /// List jobs: open, ended or dead ones
@@ -144,6 +147,7 @@ impl Verb {
             Self::Drain(verb) => verb.run(context).await,
             Self::Stop(verb) => verb.run(context).await,
             Self::Reset(verb) => verb.run(context).await,
+            Self::Tenant(verb) => verb.run(context).await,
             Self::Ps(verb) => verb.run(context).await,
             Self::Jobs(verb) => verb.run(context).await,
             Self::Explain(verb) => verb.run(context).await,

@@ -36,7 +36,7 @@ impl Run {
         let submission = self.prompt.submission()?;
         let bus = context.bus("cli/run").await?;
         let (tenant, job) = (submission.tenant.clone(), submission.job.clone());
-        let waiting = Waiting::new(&bus, &submission.model, self.verbose);
+        let waiting = Waiting::new(&bus, &submission.model, &tenant, self.verbose);
         let mut output = bus.read_output(&tenant, &job).await?;
         // Before the job is queued: a signal would otherwise leave it behind.
         let mut signals = ClientSignals::listen()?;

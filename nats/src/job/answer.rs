@@ -97,7 +97,7 @@ impl Bus {
         sequence: u64,
         failure: &Failure,
     ) -> Result<(), BusError> {
-        let failed = JobEvent::Failed { failure: failure.clone() };
+        let failed = JobEvent::Failed { failure: failure.clone(), usage: None };
         let event = Event::Job(tenant.clone(), job.clone(), failed);
         self.store_event(&event, &format!("failed-{tenant}-{job}-{sequence}")).await
     }

@@ -19,7 +19,9 @@ use crate::{Bus, BusError, Subject, Topology, topology::redelivery};
 /// The default of the server is 512, and further pulls would fail.
 const MAX_WAITING: i64 = 65_536;
 
-/// Maximum number of unacknowledged deliveries of a consumer: one for each running job of a flow.
+/// Maximum number of unacknowledged deliveries of a consumer: one for each running job of a flow. The limit of running jobs of
+/// a tenant is lower, and the server enforces it over all workers of the model. A job of a worker that died counts until it is
+/// delivered again.
 const MAX_ACK_PENDING: i64 = 65_536;
 
 /// Time after which the server removes an unused consumer. Idle workers pull, and running jobs are kept alive, more often than
@@ -38,14 +40,21 @@ pub(super) struct Consumer {
     pub(super) created: SystemTime,
 }
 
-/// Makes the consumer of a flow, or finds it.
+/// Makes the consumer of a flow, or finds it. At most `max_running` jobs of the flow run at once.
+///
+/// The limit of an existing consumer is changed at once. A lowered one ends no running jobs.
 ///
 /// The redelivery timeout of an existing consumer is raised to the limit of the stream but never lowered: the workers that run
 /// send their keep-alives at the pace of the value that applied when they started.
 ///
 /// # Errors
 /// The server does not answer, or the stream `jobs` does not exist.
-pub(super) async fn open_consumer(bus: &Bus, model: &ModelName, flow: &JobFlow) -> Result<Consumer, BusError> {
+pub(super) async fn open_consumer(
+    bus: &Bus,
+    model: &ModelName,
+    flow: &JobFlow,
+    max_running: Option<u32>,
+) -> Result<Consumer, BusError> {
     let stream = bus.jetstream().get_stream(bus.namespace().resource("jobs")).await;
     let stream = stream.map_err(|error| BusError::new("open the queue", error))?;
     let redelivery = redelivery(&stream.cached_info().config);
@@ -57,7 +66,7 @@ pub(super) async fn open_consumer(bus: &Bus, model: &ModelName, flow: &JobFlow) 
         ack_policy: AckPolicy::Explicit,
         ack_wait: redelivery,
         max_waiting: MAX_WAITING,
-        max_ack_pending: MAX_ACK_PENDING,
+        max_ack_pending: max_running.map_or(MAX_ACK_PENDING, i64::from),
         inactive_threshold: UNUSED,
         priority_policy: PriorityPolicy::Prioritized,
         priority_groups: vec![PRIORITY_GROUP.to_owned()],
@@ -73,10 +82,12 @@ pub(super) async fn open_consumer(bus: &Bus, model: &ModelName, flow: &JobFlow) 
         Ok(created) => Ok(consumer(&created)),
         Err(error) if error.kind() == ConsumerCreateStrictErrorKind::AlreadyExists => {
             let found: PullConsumer = stream.get_consumer(&name).await.map_err(|error| failed(error.to_string()))?;
-            let ack_wait = found.cached_info().config.ack_wait;
-            if ack_wait < redelivery {
-                let raised = bus.jetstream().update_consumer_on_stream(config, &stream.cached_info().config.name).await;
-                raised.map_err(|error| failed(error.to_string()))?;
+            let before = &found.cached_info().config;
+            if before.ack_wait < redelivery || before.max_ack_pending != config.max_ack_pending {
+                let config = pull::Config { ack_wait: before.ack_wait.max(redelivery), ..config };
+                let changed =
+                    bus.jetstream().update_consumer_on_stream(config, &stream.cached_info().config.name).await;
+                changed.map_err(|error| failed(error.to_string()))?;
             }
             Ok(consumer(&found))
         }

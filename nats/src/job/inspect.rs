@@ -43,6 +43,10 @@ pub struct QueuedJob {
 pub struct QueueCount {
     /// Number of waiting and running jobs by model.
     pub depths: Vec<(ModelName, u64)>,
+    /// Number of waiting and running jobs by model and flow.
+    pub flows: Vec<(ModelName, JobFlow, u64)>,
+    /// Number of waiting and running jobs by tenant.
+    pub tenants: BTreeMap<Tenant, u64>,
     /// Subjects of messages that are no valid jobs. No worker receives them.
     pub misnamed: Vec<String>,
 }
@@ -71,14 +75,19 @@ impl Bus {
     /// # Errors
     /// The server does not answer.
     pub async fn count_queue(&self) -> Result<QueueCount, BusError> {
-        let (mut depths, mut misnamed) = (BTreeMap::new(), Vec::new());
+        let (mut depths, mut tenants) = (BTreeMap::new(), BTreeMap::new());
+        let (mut flows, mut misnamed) = (Vec::new(), Vec::new());
         for (subject, count) in self.depths(self.namespace().all_jobs()).await? {
             match self.parse(&subject) {
-                Some(Subject::Job(model, ..)) => *depths.entry(model).or_insert(0) += count,
+                Some(Subject::Job(model, class, tenant)) => {
+                    *depths.entry(model.clone()).or_insert(0) += count;
+                    *tenants.entry(tenant.clone()).or_insert(0) += count;
+                    flows.push((model, JobFlow { class, tenant }, count));
+                }
                 _ => misnamed.push(subject),
             }
         }
-        Ok(QueueCount { depths: depths.into_iter().collect(), misnamed })
+        Ok(QueueCount { depths: depths.into_iter().collect(), flows, tenants, misnamed })
     }
 
     /// Flows of `model` that have waiting or running jobs, with the number of these jobs.

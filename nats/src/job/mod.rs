@@ -24,6 +24,6 @@ pub use self::{
     id::Misnamed,
     inspect::{QueueCount, QueuedJob},
     list::{EndedJob, JobBatch, JobFilter},
-    pull::{JobQueue, Priority, Pull, Pulled, Received, STANDING},
+    pull::{JobQueue, LIMITED_FETCH, Priority, Pull, Pulled, Received, STANDING},
     submit::{Submission, duplicate_job},
 };

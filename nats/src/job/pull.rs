@@ -17,7 +17,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
-use rbee_schema::{JobFlow, ModelName};
+use rbee_schema::{JobFlow, ModelName, TenantSpecs};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tracing::warn;
@@ -31,6 +31,10 @@ use crate::{Bus, BusError, Subject, Topology, recovery::Recovery};
 /// Time after which the server ends a standing pull. A pull can be lost without a word, with the cluster member that held it,
 /// so it is renewed. Long, so that ten thousand idle workers send a few dozen pulls per second.
 pub const STANDING: Duration = Duration::from_secs(5 * 60);
+
+/// Time after which the server ends a fetch for a tenant with a limit of running jobs. It answers at once if no job waits, but
+/// keeps the fetch while the limit is reached, and the fetch keeps a slot from other tenants meanwhile.
+pub const LIMITED_FETCH: Duration = Duration::from_millis(50);
 
 /// Kind of a pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +101,8 @@ enum Arrival {
 /// End of a background request.
 #[derive(Debug)]
 enum Done {
-    Opened(JobFlow, Result<Consumer, BusError>),
+    /// A consumer was opened with this limit of running jobs.
+    Opened(JobFlow, Option<u32>, Result<Consumer, BusError>),
     Listed(Result<Vec<(JobFlow, u64)>, BusError>),
 }
 
@@ -133,6 +138,8 @@ pub struct JobQueue {
     generations: Vec<Generation>,
     /// Consumers that exist.
     open: HashMap<JobFlow, Consumer>,
+    /// Limits of tenants.
+    tenants: TenantSpecs,
     deferred: HashMap<JobFlow, Vec<Deferred>>,
     requests: JoinSet<Done>,
     /// Messages that are read and not returned yet.
@@ -144,7 +151,7 @@ impl JobQueue {
     ///
     /// # Errors
     /// The server does not answer.
-    pub async fn open(bus: &Bus, model: &ModelName) -> Result<Self, BusError> {
+    pub async fn open(bus: &Bus, model: &ModelName, tenants: TenantSpecs) -> Result<Self, BusError> {
         let inbox = bus.client().new_inbox();
         let notices = bus.subscribe(bus.namespace().queued_of_model(model)).await?;
         let advisories = bus.subscribe(bus.namespace().advisories_about("jobs")).await?;
@@ -159,11 +166,23 @@ impl JobQueue {
             connection: Recovery::new(bus),
             generation: 0,
             generations: Vec::new(),
+            tenants,
             open: HashMap::new(),
             deferred: HashMap::new(),
             requests: JoinSet::new(),
             read: VecDeque::new(),
         })
+    }
+
+    /// Applies the limits of tenants, also to consumers that exist.
+    pub fn limit(&mut self, tenants: TenantSpecs) {
+        let before = std::mem::replace(&mut self.tenants, tenants);
+        let max_running = |specs: &TenantSpecs, flow: &JobFlow| specs.get(&flow.tenant).max_running;
+        let changed = |flow: &&JobFlow| max_running(&before, flow) != max_running(&self.tenants, flow);
+        let changed: Vec<JobFlow> = self.open.keys().filter(changed).cloned().collect();
+        for flow in changed {
+            self.open_consumer(flow);
+        }
     }
 
     /// Asks for a job of `flow` that waits now.
@@ -239,7 +258,13 @@ impl JobQueue {
                     self.read.push_back(Pulled::Queued(JobFlow { class, tenant }));
                 }
             }
-            Arrival::Done(Done::Opened(flow, opened)) => self.opened(flow, opened).await,
+            Arrival::Done(Done::Opened(flow, max_running, _))
+                if max_running != self.tenants.get(&flow.tenant).max_running =>
+            {
+                // The limit has changed meanwhile.
+                self.open_consumer(flow);
+            }
+            Arrival::Done(Done::Opened(flow, _, opened)) => self.opened(flow, opened).await,
             Arrival::Done(Done::Listed(Ok(flows))) => self.read.push_back(Pulled::Listed(flows)),
             Arrival::Done(Done::Listed(Err(error))) => warn!(%error, "failed to list the jobs of the model"),
             Arrival::Reset => {
@@ -259,12 +284,17 @@ impl JobQueue {
         let waiting = self.deferred.entry(flow.clone()).or_default();
         waiting.push(pull);
         if waiting.len() == 1 {
-            let (bus, model, flow) = (self.bus.clone(), self.model.clone(), flow.clone());
-            self.requests.spawn(async move {
-                let opened = open_consumer(&bus, &model, &flow).await;
-                Done::Opened(flow, opened)
-            });
+            self.open_consumer(flow.clone());
         }
+    }
+
+    fn open_consumer(&mut self, flow: JobFlow) {
+        let (bus, model) = (self.bus.clone(), self.model.clone());
+        let max_running = self.tenants.get(&flow.tenant).max_running;
+        self.requests.spawn(async move {
+            let opened = open_consumer(&bus, &model, &flow, max_running).await;
+            Done::Opened(flow, max_running, opened)
+        });
     }
 
     /// Sends the pulls that have waited for a consumer.
@@ -279,6 +309,8 @@ impl JobQueue {
                 }
             }
             Err(error) => {
+                // The next pull tries again.
+                self.open.remove(&flow);
                 for pull in pulls {
                     self.failed(&flow, pull, &error);
                 }
@@ -288,7 +320,10 @@ impl JobQueue {
 
     async fn send(&mut self, flow: &JobFlow, pull: Deferred) {
         let (group, request) = match pull {
-            Deferred::Fetch => ("fetch".to_owned(), Request::fetch()),
+            Deferred::Fetch => {
+                let is_limited = self.tenants.get(&flow.tenant).max_running.is_some();
+                ("fetch".to_owned(), Request::fetch(is_limited.then_some(LIMITED_FETCH)))
+            }
             // It was withdrawn before it was sent.
             Deferred::Standing(number, _) if number != self.generation => return,
             Deferred::Standing(number, priority) => (format!("standing-{number}"), Request::standing(priority)),
@@ -407,13 +442,17 @@ struct Request {
 }
 
 impl Request {
-    fn fetch() -> Self {
-        let priority = Priority::Free.level();
-        Self { batch: 1, group: PRIORITY_GROUP, priority, no_wait: Some(true), expires: None }
+    fn fetch(limit: Option<Duration>) -> Self {
+        let (priority, expires) = (Priority::Free.level(), limit.map(nanoseconds));
+        Self { batch: 1, group: PRIORITY_GROUP, priority, no_wait: Some(true), expires }
     }
 
     fn standing(priority: Priority) -> Self {
-        let expires = u64::try_from(STANDING.as_nanos()).unwrap_or(u64::MAX);
-        Self { batch: 1, group: PRIORITY_GROUP, priority: priority.level(), no_wait: None, expires: Some(expires) }
+        let expires = Some(nanoseconds(STANDING));
+        Self { batch: 1, group: PRIORITY_GROUP, priority: priority.level(), no_wait: None, expires }
     }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -3,7 +3,11 @@
 use rbee_nats::{Bus, JobFinder, Outbox};
 use rbee_schema::QueenName;
 
-use crate::{decide::fleet::Fleet, leader::Leadership, open_answers::OpenAnswers};
+use crate::{
+    decide::{fleet::Fleet, tenants::Tenants},
+    leader::Leadership,
+    open_answers::OpenAnswers,
+};
 
 /// State from which requests are answered.
 pub(crate) struct Context<'a> {
@@ -14,4 +18,5 @@ pub(crate) struct Context<'a> {
     pub(crate) finder: &'a JobFinder,
     pub(crate) open: &'a OpenAnswers,
     pub(crate) leadership: &'a Leadership,
+    pub(crate) tenants: &'a Tenants,
 }

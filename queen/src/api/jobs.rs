@@ -71,7 +71,7 @@ fn open(Running(running): &Running, queued: QueuedJob) -> Job {
 
 fn ended(EndedJob { tenant, job, event, stored }: EndedJob) -> Job {
     let failure = match event {
-        JobEvent::Failed { failure } => Some(failure),
+        JobEvent::Failed { failure, .. } => Some(failure),
         JobEvent::Started { .. } | JobEvent::Returned { .. } | JobEvent::Blamed(_) | JobEvent::Finished { .. } => None,
     };
     let since = rfc3339(stored);

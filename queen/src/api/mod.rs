@@ -7,8 +7,9 @@ mod document;
 mod exchange;
 mod jobs;
 mod listing;
+mod tenants;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rbee_nats::{ApiRequest, Bus, Outbox, unknown_job};
@@ -60,6 +61,7 @@ pub(crate) fn answer(context: &Context<'_>, request: ApiRequest) {
         "model" => reply_to(request, |query| document::model(fleet, query)),
         "worker" => reply_to(request, |query| document::worker(fleet, query)),
         "explain" => reply_to(request, |query| document::explain(fleet, query)),
+        "tenants" => list_tenants(context, request),
         "jobs" => list_jobs(context, request),
         "cancel" => cancel(context, request),
         "infer" => context.open.spawn(infer(Relay::new(context), request, Request::read_chat)),
@@ -80,6 +82,22 @@ async fn depths(bus: &Bus) -> Vec<(ModelName, u64)> {
         warn!(%error, "the job queue could not be counted");
         Vec::new()
     })
+}
+
+/// Replies with a page of tenants.
+fn list_tenants(context: &Context<'_>, request: ApiRequest) {
+    let page = match read(&request) {
+        Ok(page) => page,
+        Err(failure) => return reply::<()>(request, Err(failure)),
+    };
+    let snapshot = tenants::Snapshot::of(context.fleet, context.tenants, Instant::now());
+    let bus = context.bus.clone();
+    tokio::spawn(async move {
+        match tenants::list(&bus, snapshot, page).await {
+            Ok(page) => request.reply(&page).await,
+            Err(failure) => request.refuse(&failure).await,
+        }
+    });
 }
 
 /// Replies with a page of jobs.
@@ -162,7 +180,7 @@ async fn infer(relay: Relay, request: ApiRequest, read: fn(&Bytes) -> Result<Req
     let Inference { mut output, .. } = match submitted {
         Ok(inference) => inference,
         Err(failure) => {
-            outbox.publish(&Event::Job(tenant, job, JobEvent::Failed { failure: failure.clone() }));
+            outbox.publish(&Event::Job(tenant, job, JobEvent::Failed { failure: failure.clone(), usage: None }));
             return replies.fail(&failure).await;
         }
     };

@@ -24,12 +24,14 @@ impl Controller {
                 self.start_leading();
                 self.leading.leadership = leadership;
                 self.read_cancels();
+                self.throttle_tenants();
                 self.count_queue();
             }
             (Leadership::Follower { why }, Some(term)) => {
                 self.publish(QueenEvent::Deposed { term, why: why.clone() });
                 self.leading.sealer = None;
                 self.leading.pruner = None;
+                self.tenants.known.stop_leading();
                 self.leading.alerts.clear();
                 metrics::alerts(&self.leading.alerts);
                 self.leading.leadership = leadership;

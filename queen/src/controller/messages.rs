@@ -43,7 +43,7 @@ impl Controller {
 
     /// A job was queued.
     pub(super) fn handle_queued(&mut self, message: &Message) {
-        let Some((model, ..)) = self.bus.queued_notice(message) else {
+        let Some((model, sequence, tenant, _)) = self.bus.queued_notice(message) else {
             ignore_key("job", &message.subject);
             if let Some(subject) = self.bus.misnamed_notice(message) {
                 self.refuse(subject, Reason::Misnamed);
@@ -53,7 +53,13 @@ impl Controller {
         if self.fleet.models().contains_key(&model) {
             let now = Instant::now();
             self.traces.job_queued(&self.fleet, &model, self.bus.queued_trace(message));
-            self.fleet.job_queued(&model, now);
+            // A job of a throttled tenant needs no worker before its tenant is released, when the queue is counted.
+            if self.tenants.known.throttled_until(&tenant, now).is_none() {
+                self.fleet.job_queued(&model, now);
+            }
+            if self.leads() {
+                self.tenants.known.job_stored(&tenant, sequence, now);
+            }
             self.recount_queue(now);
         } else if self.has_read_registries() {
             self.refuse_unknown(model);

@@ -19,6 +19,7 @@ mod refusals;
 mod registries;
 mod state;
 mod subscriptions;
+mod tenants;
 mod trace;
 
 use std::{
@@ -40,7 +41,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{error, info, warn};
 
 use self::{
-    state::{Cancels, Counting, Leading, Refusals, Refused},
+    state::{Cancels, Counting, Leading, Refusals, Refused, TenantState, UsedTokens},
     subscriptions::{Messages, REGISTRIES, Registries},
     trace::Traces,
 };
@@ -49,6 +50,7 @@ use crate::{
     decide::{
         fleet::{Effect, Fleet, WorkerKey},
         limits::QueenLimits,
+        tenants::Tenants,
         timers::Timers,
     },
     leader,
@@ -95,6 +97,10 @@ enum Report {
     StoredCancels(Vec<StoredCancel>),
     /// Cancelled jobs have left the queue: the model of each.
     Cancelled(Vec<ModelName>),
+    /// Tokens of recent jobs. `None` if the server did not answer.
+    Used(Option<Vec<UsedTokens>>),
+    /// Jobs beyond the limits of their tenants were refused.
+    ExcessRefused,
     /// The server did not confirm that a command about a worker is stored.
     CommandNotStored(WorkerKey, Box<IssuedCommand>),
     Done,
@@ -118,6 +124,7 @@ struct Controller {
     open: OpenAnswers,
     cancels: Cancels,
     refusals: Refusals,
+    tenants: TenantState,
     /// Start of the time in which this queen has received every heartbeat.
     listening_since: Instant,
     /// No planning pass starts before this time.
@@ -132,6 +139,7 @@ struct Controller {
 /// # Errors
 /// If an operation on the bus fails for good, or the campaign for the leader lease ends.
 pub async fn run(config: QueenConfig, bus: Bus, stop: CancellationToken) -> Result<(), QueenError> {
+    let tenants = Tenants::new(config.timers.token_window, config.limits.refused as usize);
     let controller = Controller {
         name: config.name,
         outbox: Outbox::start(&bus),
@@ -147,6 +155,7 @@ pub async fn run(config: QueenConfig, bus: Bus, stop: CancellationToken) -> Resu
         open: OpenAnswers::default(),
         cancels: Cancels::default(),
         refusals: Refusals::default(),
+        tenants: TenantState::new(tenants),
         listening_since: Instant::now(),
         paused_until: Instant::now(),
         stop_reason: None,
@@ -159,6 +168,7 @@ impl Controller {
         let bus = self.bus.clone();
         let mut messages = retried(&bus, || Messages::subscribe(&bus)).await?;
         self.recover_commands().await?;
+        self.read_usage();
         let mut api = Some(retried(&bus, || Api::start(&bus, &self.name, env!("CARGO_PKG_VERSION"))).await?);
         let mut registries = retried(&bus, || Registries::watch(&bus)).await?;
         let (leadership_sender, mut leadership) = watch::channel(self.leading.leadership.clone());
@@ -182,6 +192,7 @@ impl Controller {
             turn = turn.wrapping_add(1);
             // Other inputs get their turn, however many heartbeats there are.
             let takes_heartbeats = !turn.is_multiple_of(HEARTBEATS_IN_A_ROW);
+            let tenants_due = self.tenants_due();
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if answers_end.is_none() => {
@@ -201,7 +212,9 @@ impl Controller {
                 entry = registries.workers.next() => self.handle_worker(entry?),
                 entry = registries.models.next() => self.handle_model(entry?),
                 entry = registries.files.next() => self.handle_file(entry?),
+                entry = registries.tenants.next() => self.handle_tenant(entry?),
                 Some(message) = messages.queued.next() => self.handle_queued(&message),
+                Some(message) = messages.job_ends.next() => self.handle_job_end(&message),
                 Some(message) = messages.cancels.next() => self.handle_cancel(&message),
                 Some(message) = messages.dead.next() => self.handle_dead_letter(&message),
                 Some(message) = messages.placed.next() => self.handle_placed(&message),
@@ -210,9 +223,13 @@ impl Controller {
                 Some(message) = messages.control.next() => self.handle_control(&message),
                 Some(report) = self.tasks.join_next() => self.handle_report(report),
                 // Notices that were published while the bus was away did not arrive.
-                Ok(()) = online.changed() => self.restart_timeouts("the connection to the bus was lost"),
+                Ok(()) = online.changed() => {
+                    self.restart_timeouts("the connection to the bus was lost");
+                    self.read_usage();
+                }
                 Some(request) = next_request(&mut api) => api::answer(&self.context(), request),
                 () = wait_until(Some(self.paused_until)), if self.may_plan() => {}
+                () = wait_until(tenants_due) => self.handle_tenants_due(),
                 () = wait_until(deadline) => self.handle_clock(deadline.take()),
                 () = ready(()), if !takes_heartbeats => {}
             }
@@ -251,6 +268,7 @@ impl Controller {
             finder: &self.finder,
             open: &self.open,
             leadership: &self.leading.leadership,
+            tenants: &self.tenants.known,
         }
     }
 
@@ -273,6 +291,8 @@ impl Controller {
             Ok(Report::StoredCancels(stored)) => self.handle_stored_cancels(stored),
             Ok(Report::Cancelled(jobs)) => self.handle_cancelled(jobs),
             Ok(Report::CommandNotStored(worker, order)) => self.command_again(worker, *order),
+            Ok(Report::Used(used)) => self.handle_usage(used),
+            Ok(Report::ExcessRefused) => self.handle_excess_refused(),
             Ok(Report::Done) => {}
             Err(error) => error!(%error, "a task of the queen panicked"),
         }

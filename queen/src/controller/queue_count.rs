@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use rbee_nats::QueueCount;
-use rbee_schema::ModelName;
+use rbee_schema::{ModelName, Tenant};
 use tracing::{debug, warn};
 
 use super::{
@@ -18,6 +18,7 @@ impl Controller {
             return;
         }
         self.queue_count = Counting { started: Some(Instant::now()), is_running: true };
+        self.tenants.known.count_begins();
         let bus = self.bus.clone();
         self.tasks.spawn(async move {
             let counted = bus.count_queue().await;
@@ -36,7 +37,7 @@ impl Controller {
 
     pub(super) fn handle_queue_count(&mut self, counted: Option<QueueCount>) {
         self.queue_count.is_running = false;
-        let Some(QueueCount { depths, misnamed }) = counted else { return };
+        let Some(QueueCount { depths, flows, tenants, misnamed }) = counted else { return };
         let now = Instant::now();
         let started = self.queue_count.started.unwrap_or(now);
         let is_empty = |model: &&ModelName| !depths.iter().any(|(found, depth)| found == *model && *depth > 0);
@@ -44,14 +45,19 @@ impl Controller {
         for model in emptied {
             self.fleet.queue_counted(&model, 0, started, now);
         }
+        let fleet = &self.fleet;
+        let running = |model: &ModelName, tenant: &Tenant| fleet.running_of(model, tenant);
+        let demand = self.tenants.known.demand(&flows, running, now);
         for (model, depth) in depths.iter().filter(|(_, depth)| *depth > 0) {
             debug!(%model, depth, "the queue of a model was counted");
             if self.fleet.models().contains_key(model) {
-                self.fleet.queue_counted(model, *depth, started, now);
+                let may_run = demand.get(model).copied().unwrap_or(0);
+                self.fleet.queue_counted(model, may_run, started, now);
             } else {
                 self.refuse_unknown(model.clone());
             }
         }
+        self.tenants_counted(&tenants, started);
         for subject in misnamed {
             self.refuse(subject, Reason::Misnamed);
         }

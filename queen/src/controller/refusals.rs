@@ -162,7 +162,12 @@ async fn refuse_all(
 }
 
 /// Answers a job with a failure, in the trace of the job.
-async fn answer(bus: &Bus, queued: &QueuedJob, failure: &Failure, begun: Begun) -> Result<Answered, BusError> {
+pub(super) async fn answer(
+    bus: &Bus,
+    queued: &QueuedJob,
+    failure: &Failure,
+    begun: Begun,
+) -> Result<Answered, BusError> {
     let span = refusal(&queued.tenant, &queued.job, &queued.trace);
     let answered = bus.answer(queued, failure, begun).instrument(span.clone()).await;
     span.in_scope(|| match &answered {

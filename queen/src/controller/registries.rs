@@ -142,7 +142,7 @@ impl Controller {
     }
 
     /// A registry was read to its end.
-    fn registry_read(&mut self) {
+    pub(super) fn registry_read(&mut self) {
         self.unread_registries -= 1;
         self.fleet.mark_everything();
         self.count_queue();

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rbee_nats::QueuedJob;
@@ -10,7 +10,7 @@ use rbee_schema::{Failure, JobId, ModelName, Tenant};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    decide::{alert::Alerts, fleet::WorkerKey},
+    decide::{alert::Alerts, fleet::WorkerKey, tenants::Tenants},
     leader::Leadership,
 };
 
@@ -90,4 +90,27 @@ pub(super) struct Cancelled {
     pub(super) job: JobId,
     /// Time of a cancellation from before this queen led. A job that was queued later is another one of the same id.
     pub(super) stored: Option<SystemTime>,
+}
+
+/// Tenants, and the refusal of their jobs beyond the limit.
+#[derive(Debug)]
+pub(super) struct TenantState {
+    pub(super) known: Tenants,
+    /// Set while a task refuses jobs. Until it has ended, a count of the queue includes them.
+    pub(super) is_refusing: bool,
+}
+
+impl TenantState {
+    pub(super) fn new(known: Tenants) -> Self {
+        Self { known, is_refusing: false }
+    }
+}
+
+/// Tokens of a job that has ended.
+#[derive(Debug)]
+pub(super) struct UsedTokens {
+    pub(super) tenant: Tenant,
+    pub(super) tokens: u64,
+    /// Time since the end of the job.
+    pub(super) age: Duration,
 }

@@ -11,6 +11,7 @@ pub mod place;
 pub mod plan;
 mod plural;
 pub mod queue;
+pub mod tenants;
 pub mod timers;
 
 #[cfg(test)]

@@ -7,6 +7,9 @@ use rbee_schema::{check_at_least, check_longer, check_whole_seconds};
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// Longest window for the tokens of a tenant. Workers hold a tenant for no longer, whatever a record says.
+const LONGEST_WINDOW: Duration = Duration::from_secs(60 * 60);
+
 rbee_schema::settings! {
     /// Timeouts and intervals of the queen.
     Timers, each "timer" {
@@ -44,6 +47,9 @@ rbee_schema::settings! {
         takeover: Duration = SECOND / 4,
         /// Time that the leader has to answer a queen that starts.
         answer: Duration = SECOND / 4,
+        /// Time over which the tokens of a tenant are added up for its `tokens_per_minute`, which applies to it in proportion. A
+        /// minute, so that a tenant may use its tokens in bursts.
+        token_window: Duration = MINUTE,
         /// Delay from an event to its seal, so that one seal covers many events.
         seal: Duration = SECOND,
         /// A client over HTTP, or of `rbee.api`, gets an error when its job has no output for this long. A large model loads for
@@ -67,6 +73,9 @@ impl Timers {
     pub fn check(&self) -> Result<(), String> {
         check_at_least(("lost", self.lost), ("suspect", self.suspect))?;
         check_at_least(("removed", self.removed), ("lost", self.lost))?;
+        if self.token_window > LONGEST_WINDOW {
+            return Err("`token_window` is too long: expected at most 1h".to_owned());
+        }
         check_whole_seconds("lease", self.lease)?;
         check_longer(("lease", self.lease), ("lease_renewal", self.lease_renewal))
     }
@@ -81,6 +90,7 @@ mod tests {
         for (wrong, words) in [
             ("suspect=20s", "`lost=10s`: expected at least as long as suspect, which is 20s"),
             ("lost=11m", "`removed=10m`: expected at least as long as lost, which is 11m"),
+            ("token_window=2h", "expected at most 1h"),
             ("lease=1500ms", "expected whole seconds"),
             ("lease=1s", "`lease=1s`: expected longer than lease_renewal, which is 1s 500ms"),
         ] {

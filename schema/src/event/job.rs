@@ -42,6 +42,9 @@ pub enum JobEvent {
     Failed {
         /// Reason of the failure.
         failure: Failure,
+        /// Tokens used until then, if a worker had begun the job.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<Usage>,
     },
 }
 

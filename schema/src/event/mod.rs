@@ -14,6 +14,7 @@ mod model;
 mod names;
 mod port;
 mod queen;
+mod tenant;
 mod worker;
 
 pub use self::{
@@ -26,5 +27,6 @@ pub use self::{
     model::ModelEvent,
     port::PortEvent,
     queen::QueenEvent,
+    tenant::TenantEvent,
     worker::WorkerEvent,
 };

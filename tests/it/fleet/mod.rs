@@ -31,6 +31,7 @@ mod refusals;
 mod sampling;
 mod service;
 mod settings;
+mod tenants;
 mod tools;
 mod trace;
 mod up;

@@ -32,7 +32,12 @@ impl History {
         match event {
             Event::Worker(hive, worker, event) => self.apply_worker_event(format!("{hive}.{worker}"), event),
             Event::Port(hive, port, event) => self.apply_port_event(*port, &format!("{hive}."), event),
-            Event::Queen(..) | Event::Hive(..) | Event::Model(..) | Event::Job(..) | Event::Alert(..) => {}
+            Event::Queen(..)
+            | Event::Hive(..)
+            | Event::Model(..)
+            | Event::Tenant(..)
+            | Event::Job(..)
+            | Event::Alert(..) => {}
         }
     }
 

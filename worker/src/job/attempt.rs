@@ -4,7 +4,7 @@ use std::{convert::Infallible, time::Duration};
 
 use rbee_nats::trace::STEPS;
 use rbee_nats::{BusError, Delivery, OutputGone, StoredChunk, next_index};
-use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, JobBlame, JobEvent, KEEP_ALIVES};
+use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, JobBlame, JobEvent, KEEP_ALIVES, Usage};
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -328,8 +328,14 @@ impl<'a> Attempt<'a> {
         {
             warn!(job = %self.delivery.job, %error, "failed to tell the client of a misnamed job");
         }
-        self.publish(JobEvent::Failed { failure });
+        self.publish(JobEvent::Failed { failure, usage: self.usage() });
         Outcome::Failed
+    }
+
+    /// Tokens that the job has used, if this attempt has begun it.
+    fn usage(&self) -> Option<Usage> {
+        let prompt_tokens = u32::try_from(self.tokens).unwrap_or(u32::MAX);
+        (prompt_tokens > 0).then(|| Usage::new(prompt_tokens, self.output.next_index))
     }
 
     /// Stores a job that is given up in the dead-letter stream, for a person to inspect.

@@ -60,6 +60,7 @@ impl Entry {
             Subject::WorkerEvent(hive, worker, event) => (format!("worker {hive}/{worker}"), event),
             Subject::PortEvent(hive, port, event) => (format!("port {port} of hive {hive}"), event),
             Subject::ModelEvent(model, event) => (format!("model {model}"), event),
+            Subject::TenantEvent(tenant, event) => (format!("tenant {tenant}"), event),
             Subject::JobEvent(tenant, job, event) => (format!("job {tenant}/{job}"), event),
             Subject::AlertEvent(kind, event) => (format!("alert {kind}"), event),
             _ => return None,
@@ -85,6 +86,13 @@ fn reason(body: &Value) -> String {
         return match spec("before") {
             Some(before) => models_file::describe_difference(&before, &after),
             None => format!("new: {}", after.reference),
+        };
+    }
+    // The record of a tenant is short.
+    if let Some(after) = body.get("spec") {
+        return match body.get("before") {
+            Some(before) => format!("{before} -> {after}"),
+            None => format!("new: {after}"),
         };
     }
     let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -119,6 +127,7 @@ mod tests {
                 json!({ "event": "declared", "spec": { "reference": "mock:", "slots": 4 }, "before": { "reference": "mock:" } }),
                 "slots 2 -> 4",
             ),
+            (json!({ "event": "configured", "spec": { "weight": 2 }, "before": {} }), r#"{} -> {"weight":2}"#),
             (json!({ "event": "stopped" }), ""),
         ] {
             assert_eq!(reason(&body), expected, "{body}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rbee_schema::{
     FailureCode, LimitMethod, WorkerPhase,
-    api::{Hive, Model, Worker},
+    api::{Hive, Model, RefusedTenant, Worker},
 };
 
 use super::finding::Finding;
@@ -64,6 +64,15 @@ pub(super) fn check_worker(Worker { hive, name, record, .. }: &Worker) -> Option
 pub(super) fn check_model(Model { name, failure, .. }: &Model) -> Option<Finding> {
     let failure = failure.as_ref().filter(|failure| failure.code != FailureCode::CrashLoop)?;
     Some(Finding::problem(format!("model {name}"), format!("{failure}; `rbee explain {name}` judges every hive")))
+}
+
+/// Problem of a tenant with an invalid record.
+pub(super) fn check_tenant(RefusedTenant { name, failure }: &RefusedTenant) -> Finding {
+    let found = format!(
+        "its record is invalid and has no effect: {failure}; `rbee tenant set {name}` writes a valid one, `rbee tenant rm {name}` \
+         removes it"
+    );
+    Finding::problem(format!("tenant {name}"), found)
 }
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use clap::Args;
 use rbee_nats::{Bus, Plan, without_secrets};
 use rbee_schema::{
     JobClass, JobFlow, ModelName, Tenant, WorkerPhase,
-    api::{Hives, Models, Status, Worker, Workers},
+    api::{Hives, Models, Status, Tenants, Worker, Workers},
 };
 
 use self::{
-    checks::{check_hive, check_model, check_worker},
+    checks::{check_hive, check_model, check_tenant, check_worker},
     finding::Finding,
 };
 use crate::{Context, error::CliError, output, paging, worker_program::worker_program};
@@ -88,6 +88,7 @@ async fn inspect(bus: &Bus, context: &Context, clock_skew: Duration) -> Vec<Find
             findings.extend(inspect_hives(bus, clock_skew).await);
             findings.extend(inspect_workers(bus).await);
             findings.extend(inspect_models(bus).await);
+            findings.extend(inspect_tenants(bus).await);
         }
         Err(failure) => findings.push(Finding::problem("queen", failure.message)),
     }
@@ -150,5 +151,13 @@ async fn inspect_models(bus: &Bus) -> Vec<Finding> {
             std::iter::once(Finding::ok("models", names.join(", "))).chain(failures).collect()
         }
         Err(failure) => vec![Finding::problem("models", failure.message)],
+    }
+}
+
+/// Invalid records of tenants. Valid ones are no finding: `rbee tenant ls` lists them.
+async fn inspect_tenants(bus: &Bus) -> Vec<Finding> {
+    match paging::fetch_all::<Tenants>(bus).await {
+        Ok(reply) => reply.refused.iter().map(check_tenant).collect(),
+        Err(failure) => vec![Finding::problem("tenants", failure.message)],
     }
 }

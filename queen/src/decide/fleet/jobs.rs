@@ -87,6 +87,12 @@ impl Fleet {
         jobs.map(|job| (job.tenant.clone(), job.job.clone())).collect()
     }
 
+    /// Number of running jobs of a model and tenant, from heartbeats.
+    pub fn running_of(&self, model: &ModelName, tenant: &Tenant) -> u64 {
+        let jobs = self.workers_for(model).flat_map(|(_, worker)| worker.jobs.iter());
+        jobs.filter(|job| job.tenant == *tenant).count() as u64
+    }
+
     /// Number of running jobs of a model, from heartbeats.
     pub fn running(&self, model: &ModelName) -> u64 {
         self.workers_for(model).map(|(_, worker)| worker.jobs.len() as u64).sum()

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rbee_schema::{JobClass, JobFlow};
+use rbee_schema::{JobClass, JobFlow, Tenant, TenantSpecs};
 
 use super::{flows::Flows, slots::Slots};
 
@@ -30,6 +30,8 @@ pub struct Rules {
     pub batch_turn: Duration,
     /// Time after which a standing pull is renewed although the server did not end it.
     pub standing: Duration,
+    /// Time for which the server keeps a fetch of a tenant that runs as many jobs as it may.
+    pub limited_fetch: Duration,
 }
 
 /// Delivered job.
@@ -77,6 +79,14 @@ pub enum Event {
     StandingFailed(JobFlow),
     /// A job has ended.
     Ended(Ended),
+    /// Tenants have other weights or limits.
+    Specs(TenantSpecs),
+    /// Exactly these tenants have used their tokens per minute, until these times.
+    Throttles(Vec<(Tenant, Instant)>),
+    /// A tenant has used its tokens per minute, until this time.
+    Throttled(Tenant, Instant),
+    /// Jobs of a tenant may run again.
+    Released(Tenant),
     /// All pulls are gone: the connection was lost and is back, or the stream has changed.
     Reset,
     /// A job runs alone, or waits for it: no further jobs are taken.
@@ -166,9 +176,10 @@ impl Dispatcher {
     /// Time at which [`Event::Tick`] is due.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         let flows = self.flows.iter().filter_map(|(_, flow)| flow.due(now, self.rules.standing));
-        let listing = self.listed.map(|at| at + self.listing());
         let withdrawal = self.full_since.map(|since| since + LINGERING);
-        flows.chain(self.slots.due(now)).chain(listing).chain(withdrawal).filter(|_| !self.is_draining).min()
+        let others = [self.listed.map(|at| at + self.listing()), withdrawal, self.flows.tenants.due()];
+        let others = others.into_iter().flatten();
+        flows.chain(self.slots.due(now)).chain(others).filter(|_| !self.is_draining).min()
     }
 
     /// True while a fetch is under way, which may deliver a job.
@@ -206,8 +217,13 @@ impl Dispatcher {
             }
             Event::Empty(name) => {
                 self.refund(&name);
-                if let Some(flow) = self.flows.get_mut(&name) {
-                    flow.fetching = flow.fetching.saturating_sub(1);
+                let is_limited = self.flows.tenants.has_running_limit(&name.tenant);
+                let Some(flow) = self.flows.get_mut(&name) else { return };
+                flow.fetching = flow.fetching.saturating_sub(1);
+                if is_limited && flow.was_kept(self.rules.limited_fetch, now) {
+                    flow.found_full(now);
+                    self.flows.raise(&name);
+                } else {
                     flow.found_empty(now);
                 }
             }
@@ -230,6 +246,19 @@ impl Dispatcher {
                 }
             }
             Event::Ended(ended) => self.ended(ended),
+            Event::Specs(specs) => {
+                self.flows.tenants.set_specs(specs);
+                // A limit may be higher now.
+                self.flows.iter_mut().for_each(|(_, flow)| flow.has_room());
+            }
+            Event::Throttles(throttles) => {
+                let gone: Vec<Tenant> = self.flows.tenants.throttled().cloned().collect();
+                let is_gone = |tenant: &Tenant| !throttles.iter().any(|(throttled, _)| throttled == tenant);
+                gone.into_iter().filter(is_gone).for_each(|tenant| self.release(&tenant));
+                throttles.into_iter().for_each(|(tenant, until)| self.throttle(tenant, until, effects));
+            }
+            Event::Throttled(tenant, until) => self.throttle(tenant, until, effects),
+            Event::Released(tenant) => self.release(&tenant),
             Event::Reset => {
                 for (_, flow) in self.flows.iter_mut() {
                     (flow.fetching, flow.standing) = (0, None);
@@ -240,6 +269,9 @@ impl Dispatcher {
             Event::Opened => self.is_closed = false,
             Event::Drain => self.is_draining = true,
             Event::Tick => {
+                for tenant in self.flows.tenants.take_due(now) {
+                    self.flows.released(&tenant);
+                }
                 for (_, flow) in self.flows.iter_mut() {
                     if flow.forget_lost(now, self.rules.standing) > 0 {
                         flow.failed(now);
@@ -249,12 +281,27 @@ impl Dispatcher {
         }
     }
 
+    /// Starts no further jobs of a tenant. Standing pulls of its flows are withdrawn with all others, which are sent again.
+    fn throttle(&mut self, tenant: Tenant, until: Instant, effects: &mut Vec<Effect>) {
+        let flows = JobClass::ALL.map(|class| JobFlow { class, tenant: tenant.clone() });
+        if flows.iter().any(|name| self.flows.get_mut(name).is_some_and(|flow| flow.standing.is_some())) {
+            self.take_stance(None, effects);
+        }
+        self.flows.tenants.throttle(tenant, until);
+    }
+
+    fn release(&mut self, tenant: &Tenant) {
+        if self.flows.tenants.release(tenant) {
+            self.flows.released(tenant);
+        }
+    }
+
     /// Decides about a delivered job: run it, make room for it, or return it.
     fn delivered(&mut self, job: u64, name: JobFlow, now: Instant, effects: &mut Vec<Effect>) {
         if self.is_draining {
             return effects.push(Effect::Return(job));
         }
-        if self.is_closed {
+        if self.is_closed || self.flows.tenants.is_throttled(&name.tenant, now) {
             return self.give_back(job, &name, effects);
         }
         if self.slots.free() > 0 {
@@ -276,7 +323,8 @@ impl Dispatcher {
         if let Some(flow) = self.flows.get_mut(&name) {
             flow.running += 1;
         }
-        self.slots.start(job, name, self.expected, protected, now);
+        let charged = self.flows.cost(&name, self.expected);
+        self.slots.start(job, name, charged, protected, now);
         effects.push(Effect::Start(job));
     }
 
@@ -290,9 +338,14 @@ impl Dispatcher {
 
     fn ended(&mut self, Ended { job, tokens, returned }: Ended) {
         let Some(running) = self.slots.end(job) else { return };
+        let cost = self.flows.cost(&running.flow, tokens);
+        let is_limited = self.flows.tenants.has_running_limit(&running.flow.tenant);
         if let Some(flow) = self.flows.get_mut(&running.flow) {
             flow.running = flow.running.saturating_sub(1);
-            flow.served = flow.served.saturating_sub(running.charged).saturating_add(tokens);
+            if is_limited {
+                flow.has_room();
+            }
+            flow.served = flow.served.saturating_sub(running.charged).saturating_add(cost);
             flow.waiting += u64::from(returned);
         }
         if !returned {
@@ -302,15 +355,17 @@ impl Dispatcher {
 
     /// Charges a flow with the expected tokens of a job. [`Flows::choose`] charges those that are fetched.
     fn charge(&mut self, name: &JobFlow, now: Instant) {
+        let cost = self.flows.cost(name, self.expected);
         if let Some(flow) = self.flows.entry(name, now) {
-            flow.served = flow.served.saturating_add(self.expected);
+            flow.served = flow.served.saturating_add(cost);
         }
     }
 
     /// Takes back the charge of a job that was not started.
     fn refund(&mut self, name: &JobFlow) {
+        let cost = self.flows.cost(name, self.expected);
         if let Some(flow) = self.flows.get_mut(name) {
-            flow.served = flow.served.saturating_sub(self.expected);
+            flow.served = flow.served.saturating_sub(cost);
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Flow {
     pub(super) waiting: u64,
     /// Time of the last answer that no job waits.
     asked: Option<Instant>,
+    /// Time at which a fetch found that the tenant runs as many jobs as it may.
+    full: Option<Instant>,
     /// Fetches under way, and the time of the last one.
     pub(super) fetching: u32,
     fetched: Instant,
@@ -39,6 +41,7 @@ impl Flow {
         Self {
             waiting: 0,
             asked: None,
+            full: None,
             fetching: 0,
             fetched: now,
             standing: None,
@@ -62,7 +65,8 @@ impl Flow {
 
     /// True if a job is known to wait that no fetch is under way for.
     pub(super) fn has_waiting(&self, now: Instant) -> bool {
-        self.may_be_asked(now) && self.waiting > u64::from(self.fetching)
+        let is_full = self.full.is_some_and(|at| now < at + BELIEVED);
+        self.may_be_asked(now) && !is_full && self.waiting > u64::from(self.fetching)
     }
 
     /// False while the flow is not asked because a pull has failed.
@@ -77,7 +81,25 @@ impl Flow {
 
     /// No job waits.
     pub(super) fn found_empty(&mut self, now: Instant) {
-        (self.waiting, self.asked, self.retry) = (0, Some(now), None);
+        (self.waiting, self.asked, self.full, self.retry) = (0, Some(now), None, None);
+    }
+
+    /// A fetch that began at the time of the last one was kept by the server for as long as `limit`: the tenant runs as many
+    /// jobs as it may.
+    pub(super) fn was_kept(&self, limit: Duration, now: Instant) -> bool {
+        now >= self.fetched + limit
+    }
+
+    /// The tenant runs as many jobs as it may. Notices of further jobs change nothing for a while. A standing pull finds the
+    /// next job that may run, whichever worker makes room for it.
+    pub(super) fn found_full(&mut self, now: Instant) {
+        self.found_empty(now);
+        self.full = Some(now);
+    }
+
+    /// A job of the tenant has ended here, so another one may run.
+    pub(super) fn has_room(&mut self) {
+        (self.asked, self.full) = (None, None);
     }
 
     /// A pull failed.

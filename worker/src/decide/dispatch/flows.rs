@@ -11,7 +11,7 @@ use std::{
 
 use rbee_schema::{JobClass, JobFlow, Tenant};
 
-use super::flow::Flow;
+use super::{flow::Flow, tenants::Tenants};
 
 /// Maximum number of flows that a worker remembers, which bounds its memory. Flows beyond it are found by a listing.
 const MOST: usize = 4096;
@@ -29,13 +29,14 @@ pub(super) struct Flows {
     flows: BTreeMap<JobFlow, Flow>,
     /// Counter of the flow of each class that was chosen last, when it was chosen.
     last_served: BTreeMap<JobClass, u64>,
+    pub(super) tenants: Tenants,
 }
 
 impl Flows {
     /// The flows of the default tenant, which are never forgotten.
     pub(super) fn new(now: Instant) -> Self {
         let flows = JobClass::ALL.map(|class| (JobFlow { class, tenant: Tenant::default() }, Flow::new(now)));
-        Self { flows: flows.into(), last_served: BTreeMap::new() }
+        Self { flows: flows.into(), last_served: BTreeMap::new(), tenants: Tenants::default() }
     }
 
     /// Every flow, to be changed.
@@ -66,6 +67,26 @@ impl Flows {
         (flow.waiting, flow.used) = (jobs, now);
     }
 
+    /// Cost of tokens for the tenant of a flow.
+    pub(super) fn cost(&self, flow: &JobFlow, tokens: u64) -> u64 {
+        self.tenants.cost(&flow.tenant, tokens)
+    }
+
+    /// Jobs of a tenant may run again. Its flows have saved up no service meanwhile.
+    pub(super) fn released(&mut self, tenant: &Tenant) {
+        for class in JobClass::ALL {
+            self.raise(&JobFlow { class, tenant: tenant.clone() });
+        }
+    }
+
+    /// Lets a flow that could not be served start from the counter of the flow that was chosen last.
+    pub(super) fn raise(&mut self, name: &JobFlow) {
+        let floor = self.floor(name.class);
+        if let Some(flow) = self.flows.get_mut(name) {
+            flow.served = flow.served.max(floor);
+        }
+    }
+
     fn floor(&self, class: JobClass) -> u64 {
         self.last_served.get(&class).copied().unwrap_or(0)
     }
@@ -75,16 +96,17 @@ impl Flows {
         self.flows.get_mut(flow)
     }
 
-    /// The flow of a class to fetch from: the one that was served least. It is charged with `tokens`, the expected size of a
-    /// job.
+    /// The flow of a class to fetch from: the one that was served least for its weight. It is charged with `tokens`, the
+    /// expected size of a job.
     pub(super) fn choose(&mut self, class: JobClass, tokens: u64, now: Instant) -> Option<JobFlow> {
         let floor = self.floor(class);
         let rank = |flow: &Flow| if flow.is_active() { flow.served } else { flow.served.max(floor) };
-        let candidates = self.flows.iter().filter(|(name, flow)| name.class == class && flow.may_wait(now));
+        let candidates = self.may_run(class, now).filter(|(_, flow)| flow.may_wait(now));
         let (chosen, rank) = candidates.map(|(name, flow)| (name.clone(), rank(flow))).min_by_key(|(_, rank)| *rank)?;
         self.last_served.insert(class, rank);
+        let cost = self.cost(&chosen, tokens);
         if let Some(flow) = self.flows.get_mut(&chosen) {
-            flow.served = rank.saturating_add(tokens);
+            flow.served = rank.saturating_add(cost);
             flow.begin_fetch(now);
         }
         Some(chosen)
@@ -97,12 +119,21 @@ impl Flows {
 
     /// True if a job of the class is known to wait.
     pub(super) fn has_waiting(&self, class: JobClass, now: Instant) -> bool {
-        self.flows.iter().any(|(name, flow)| name.class == class && flow.has_waiting(now))
+        self.may_run(class, now).any(|(_, flow)| flow.has_waiting(now))
     }
 
     /// True if a job of the class may wait.
     pub(super) fn may_wait(&self, class: JobClass, now: Instant) -> bool {
-        self.flows.iter().any(|(name, flow)| name.class == class && flow.may_wait(now))
+        self.may_run(class, now).any(|(_, flow)| flow.may_wait(now))
+    }
+
+    /// Flows of a class of which a further job may run, as far as this worker knows.
+    fn may_run(&self, class: JobClass, now: Instant) -> impl Iterator<Item = (&JobFlow, &Flow)> {
+        let flows = self.flows.iter().filter(move |(name, _)| name.class == class);
+        flows.filter(move |(name, flow)| {
+            self.tenants.has_room(&name.tenant, flow.running + flow.fetching)
+                && !self.tenants.is_throttled(&name.tenant, now)
+        })
     }
 
     /// Flows without a standing pull that get one: those with waiting jobs first, then the ones used last.
@@ -112,6 +143,7 @@ impl Flows {
             .flows
             .iter()
             .filter(|(name, flow)| classes.contains(&name.class) && flow.standing.is_none() && flow.may_be_asked(now))
+            .filter(|(name, _)| !self.tenants.is_throttled(&name.tenant, now))
             .collect();
         lacking.sort_by_key(|(name, flow)| {
             std::cmp::Reverse((name.tenant == Tenant::default(), flow.waiting > 0, flow.used))

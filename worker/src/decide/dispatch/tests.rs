@@ -8,8 +8,11 @@ use rbee_schema::{JobClass, JobFlow};
 
 use super::{Delivered, Dispatcher, Effect, Ended, Event, Rules};
 
+mod tenants;
+
 const TURN: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
+const FETCH: Duration = Duration::from_millis(50);
 
 fn flow(class: JobClass, tenant: &str) -> JobFlow {
     JobFlow { class, tenant: tenant.parse().expect("a name") }
@@ -33,6 +36,8 @@ struct Worker {
     now: Instant,
     queued: BTreeMap<JobFlow, u64>,
     standing: BTreeSet<JobFlow>,
+    /// Flows of which the server delivers no job while so many run.
+    limits: BTreeMap<JobFlow, usize>,
     running: BTreeMap<u64, JobFlow>,
     paused: Vec<u64>,
     returned: Vec<u64>,
@@ -46,12 +51,19 @@ struct Worker {
 impl Worker {
     fn new(slots: u32) -> Self {
         let now = Instant::now();
-        let rules = Rules { slots, batch_share: 10, batch_turn: TURN, standing: Duration::from_secs(300) };
+        let rules = Rules {
+            slots,
+            batch_share: 10,
+            batch_turn: TURN,
+            standing: Duration::from_secs(300),
+            limited_fetch: FETCH,
+        };
         let mut worker = Self {
             dispatcher: Dispatcher::new(rules, now),
             now,
             queued: BTreeMap::new(),
             standing: BTreeSet::new(),
+            limits: BTreeMap::new(),
             running: BTreeMap::new(),
             paused: Vec::new(),
             returned: Vec::new(),
@@ -93,6 +105,11 @@ impl Worker {
         }
     }
 
+    fn is_at_its_limit(&self, flow: &JobFlow) -> bool {
+        let running = self.running.values().filter(|running| *running == flow).count();
+        self.limits.get(flow).is_some_and(|limit| running >= *limit)
+    }
+
     fn take(&mut self, flow: &JobFlow) -> Option<(u64, u64)> {
         let queued = self.queued.get_mut(flow).filter(|queued| **queued > 0)?;
         *queued -= 1;
@@ -102,6 +119,10 @@ impl Worker {
     }
 
     fn fetched(&mut self, flow: JobFlow) -> Event {
+        if self.is_at_its_limit(&flow) {
+            self.now += FETCH;
+            return Event::Empty(flow);
+        }
         match self.take(&flow) {
             Some((job, waiting)) => Event::Fetched(Delivered { job, flow, waiting }),
             None => Event::Empty(flow),
@@ -109,6 +130,9 @@ impl Worker {
     }
 
     fn stood(&mut self, flow: &JobFlow) -> Option<Event> {
+        if self.is_at_its_limit(flow) {
+            return None;
+        }
         let (job, waiting) = self.take(flow)?;
         self.standing.remove(flow);
         Some(Event::Stood(Delivered { job, flow: flow.clone(), waiting }))
