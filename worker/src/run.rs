@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use rbee_nats::trace::TraceContext;
-use rbee_nats::{Bus, JobQueue, Outbox};
+use rbee_nats::{Bus, JobClock, JobQueue, Outbox};
 use rbee_schema::{ModelKind, WorkerEvent};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -126,6 +126,7 @@ impl Process {
         let queue = JobQueue::open(&self.bus, &self.identity.model).await.map_err(FatalError::bus)?;
         let shared = Shared {
             bus: self.bus.clone(),
+            clock: JobClock::start(&self.bus),
             outbox: self.outbox.clone(),
             identity: self.identity.clone(),
             settings: settings.clone(),

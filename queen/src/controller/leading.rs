@@ -24,12 +24,14 @@ impl Controller {
                 self.start_leading();
                 self.leading.leadership = leadership;
                 self.read_cancels();
+                self.watch_deadlines();
                 self.count_queue();
             }
             (Leadership::Follower { why }, Some(term)) => {
                 self.publish(QueenEvent::Deposed { term, why: why.clone() });
                 self.leading.sealer = None;
                 self.leading.pruner = None;
+                self.leave_deadlines();
                 self.leading.alerts.clear();
                 metrics::alerts(&self.leading.alerts);
                 self.leading.leadership = leadership;
