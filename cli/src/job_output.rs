@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use rbee_nats::{OutputReadError, OutputReader};
-use rbee_schema::{Chunk, Failure};
+use rbee_schema::{Chunk, Failure, FinishReason};
 use serde::Serialize;
 
 use crate::{Context, error::CliError, output, waiting::Waiting};
@@ -124,7 +124,13 @@ impl TextPrinter {
                 vectors.iter().try_for_each(print_json)?;
                 base64.iter().try_for_each(|vector| output::try_print(format_args!("{vector}\n")))
             }
-            Chunk::Done { .. } => output::try_print(format_args!("\n")),
+            Chunk::Done { finish_reason, .. } => {
+                output::try_print(format_args!("\n"))?;
+                if *finish_reason == FinishReason::Deadline {
+                    eprintln!("rbee: the deadline of the job has come: the answer is not complete");
+                }
+                Ok(())
+            }
             Chunk::Started { .. } | Chunk::Resumed { .. } | Chunk::Paused { .. } | Chunk::Error { .. } => Ok(()),
         }
     }

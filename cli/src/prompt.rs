@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 use rbee_nats::Submission;
-use rbee_schema::{JobRequest, Message, ModelName, Role, StructuredOutputs};
+use rbee_schema::{Deadlines, JobRequest, Message, ModelName, Role, StructuredOutputs};
 
 use crate::{
     error::CliError,
@@ -81,6 +81,11 @@ pub(crate) struct PromptOptions {
 }
 
 impl PromptOptions {
+    /// Deadlines of the job.
+    pub(crate) fn deadlines(&self) -> Deadlines {
+        self.submission.deadlines()
+    }
+
     /// The job that these options describe.
     pub(crate) fn submission(self) -> Result<Submission, CliError> {
         let structured_outputs = self.output_format()?;

@@ -12,11 +12,16 @@ use async_nats::{
 };
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::SelectAll};
-use rbee_schema::{Chunk, Failure, JobId, QueenName, Tenant};
+use rbee_schema::{Chunk, Deadlines, Failure, JobId, QueenName, Tenant};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::{Bus, BusError, bus::json, job::chosen_id, trace::trace};
+use crate::{
+    Bus, BusError,
+    bus::json,
+    job::{chosen_id, deadlines},
+    trace::trace,
+};
 
 /// Operations of the service, by the last token of their subject.
 pub const OPERATIONS: [&str; 18] = [
@@ -141,6 +146,14 @@ impl ApiRequest {
     /// Trace of the client, if the request carries one.
     pub fn trace(&self) -> Option<TraceContext> {
         trace(self.request.message.headers.as_ref())
+    }
+
+    /// Deadlines that the client states for the job.
+    ///
+    /// # Errors
+    /// A header is invalid.
+    pub fn deadlines(&self) -> Result<Deadlines, Failure> {
+        deadlines(self.request.message.headers.as_ref())
     }
 
     /// Job id that the client chose, if any: the header `Nats-Msg-Id`.

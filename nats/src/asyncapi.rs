@@ -45,7 +45,8 @@ const CHANNELS: &[Channel] = &[
     channel(
         "job",
         "job.{model}.{class}.{tenant}",
-        "Submits a job; `embeddings-job` for an embeddings model. The header `Nats-Msg-Id` is the id of the job.",
+        "Submits a job; `embeddings-job` for an embeddings model. The header `Nats-Msg-Id` is the id of the job; \
+         `Rbee-Deadline` and `Rbee-Queue-Deadline` are durations such as `30s`, from the moment at which the job is stored.",
         Some("job"),
         SEND,
     ),

@@ -307,13 +307,21 @@ impl Bus {
     /// # Errors
     /// The server does not answer, or its answer has no time.
     pub async fn server_time(&self) -> Result<SystemTime, BusError> {
+        self.stream_time("events").await.map(|(time, _)| time)
+    }
+
+    /// Time of the server that leads a stream, and the answer about the stream from which it was read.
+    ///
+    /// # Errors
+    /// The server does not answer, there is no such stream, or the answer has no time.
+    pub(crate) async fn stream_time(&self, stream: &str) -> Result<(SystemTime, serde_json::Value), BusError> {
         let failed = |cause: String| BusError::new("read the time of the server", cause);
-        let subject = format!("$JS.API.STREAM.INFO.{}", self.namespace.resource("events"));
+        let subject = format!("$JS.API.STREAM.INFO.{}", self.namespace.resource(stream));
         let answer = self.client.request(subject, Bytes::new()).await.map_err(|error| failed(error.to_string()))?;
         let answer: serde_json::Value =
             serde_json::from_slice(&answer.payload).map_err(|error| failed(error.to_string()))?;
         let time = answer["ts"].as_str().and_then(|time| humantime::parse_rfc3339(time).ok());
-        time.ok_or_else(|| failed("the answer has no time".to_owned()))
+        time.map(|time| (time, answer)).ok_or_else(|| failed("the answer has no time".to_owned()))
     }
 
     /// Clock skew in milliseconds: positive if this machine's clock is ahead of the server's. Half of the round trip counts as

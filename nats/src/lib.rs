@@ -42,14 +42,15 @@ pub use command::{CommandIssuer, CommandQueue, IssuedCommand};
 pub use connection_log::Denial;
 pub use event::{EventReader, EventRecord, recent_events};
 pub use job::{
-    Answered, Begun, BlamedExit, Delivery, EndedJob, JobBatch, JobFilter, JobFinder, JobQueue, LIMITED_FETCH, Misnamed,
-    Priority, Pull, Pulled, QueueCount, QueuedJob, Received, STANDING, StoredCancel, Submission, duplicate_job,
-    unknown_job,
+    Answered, Begun, BlamedExit, ClockReading, Delivery, EndedJob, JobBatch, JobClock, JobFilter, JobFinder, JobQueue,
+    LIMITED_FETCH, Misnamed, Priority, Pull, Pulled, QueueCount, QueuedDeadlines, QueuedJob, Received, STANDING,
+    StoredCancel, Submission, duplicate_job, unknown_job,
 };
 pub use leader::LeaderLease;
 pub use outbox::Outbox;
 pub use output::{
     AppendError, LastChunk, OutputGone, OutputReadError, OutputReader, OutputUsage, StoredChunk, next_index,
+    partial_end,
 };
 pub use plan::{Change, Plan, PlanError};
 pub use port::{ClaimError, FoundLease, PortClaim, PortLeases};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_schema::{ByteSize, check_at_least, check_whole_seconds};
+use rbee_schema::{ByteSize, ClassLimits, TimeLimits, check_at_least, check_whole_seconds};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -68,6 +68,18 @@ rbee_schema::settings! {
         /// a lowered one after a model had no worker for ten minutes: running workers keep their jobs at the pace of the value
         /// that applied before.
         redelivery: Duration = 20 * SECOND,
+        /// Time until a worker must have started an interactive job that states no queue deadline. Loading a large model takes up
+        /// to 15 min, and may fail once; nobody waits for longer.
+        interactive_queue_deadline: Option<Duration> = Some(30 * MINUTE),
+        /// Time until an interactive job that states no deadline must be answered. A long answer of a large model on processors
+        /// takes hours, and must not be cut. This ends jobs that were begun and that nobody can continue.
+        interactive_deadline: Option<Duration> = Some(DAY),
+        /// Time until a worker must have started a batch job that states no queue deadline. A fleet that answers batch jobs at
+        /// night or at the weekend only gets to all of them.
+        batch_queue_deadline: Option<Duration> = Some(7 * DAY),
+        /// Time until a batch job that states no deadline must be answered: as long again as it may wait for its start, because
+        /// interactive jobs pause it.
+        batch_deadline: Option<Duration> = Some(14 * DAY),
         /// Age at which the output of answered jobs is deleted. Output of a job in the queue is never deleted.
         output_age: Duration = HOUR,
         /// Maximum size of the output of jobs. Nearly full, output of answered jobs is deleted before its age; full, the stream
@@ -105,6 +117,14 @@ impl BusLimits {
         check_at_least(("cancels_age", self.cancels_age), duplicates)?;
         check_at_least(("commands_age", self.commands_age), duplicates)?;
         check_at_least(("redelivery", self.redelivery), ("the minimum", SHORTEST_REDELIVERY))
+    }
+
+    /// Time limits of jobs that state no deadlines.
+    pub fn deadlines(&self) -> ClassLimits {
+        ClassLimits {
+            interactive: TimeLimits { total: self.interactive_deadline, queue: self.interactive_queue_deadline },
+            batch: TimeLimits { total: self.batch_deadline, queue: self.batch_queue_deadline },
+        }
     }
 
     /// These limits with all sizes halved so many times, each down to 1 MiB.

@@ -171,6 +171,11 @@ impl Namespace {
         format!("{self}.job.{model}.{class}.*")
     }
 
+    /// All jobs of a class.
+    pub fn jobs_of_class(&self, class: JobClass) -> String {
+        format!("{self}.job.*.{class}.*")
+    }
+
     /// All jobs of a model.
     pub fn jobs_of_model(&self, model: &ModelName) -> String {
         format!("{self}.job.{model}.>")

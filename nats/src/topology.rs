@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType, SubjectTransform};
-use rbee_schema::{ByteSize, JobFlow, MAX_BODY_BYTES, ModelName, SettingValue as _};
+use rbee_schema::{ByteSize, ClassLimits, JobFlow, MAX_BODY_BYTES, ModelName, SettingValue as _, TimeLimits};
 
 use crate::{BusLimits, Namespace};
 
@@ -65,6 +65,12 @@ const OURS: &str = "rbee.";
 /// Metadata of the stream `jobs` with the redelivery timeout, which workers read.
 const REDELIVERY: &str = "rbee.redelivery";
 
+/// Metadata of the stream `jobs` with the time limits of jobs that state no deadlines, which queens and workers read.
+const INTERACTIVE_DEADLINE: &str = "rbee.interactive-deadline";
+const INTERACTIVE_QUEUE_DEADLINE: &str = "rbee.interactive-queue-deadline";
+const BATCH_DEADLINE: &str = "rbee.batch-deadline";
+const BATCH_QUEUE_DEADLINE: &str = "rbee.batch-queue-deadline";
+
 /// Metadata of the stream `output` with the age of output, which the leading queen reads.
 const OUTPUT_AGE: &str = "rbee.output-age";
 
@@ -120,7 +126,7 @@ impl Topology {
                 discard_new_per_subject: true,
                 max_messages_per_subject: i64::from(limits.queued),
                 max_bytes: limits.jobs_size.map_or(-1, bytes),
-                metadata: [(REDELIVERY.to_owned(), limits.redelivery.to_text())].into(),
+                metadata: jobs_metadata(limits),
                 max_message_size: i32::try_from(MAX_MESSAGE_BYTES).unwrap_or(i32::MAX),
                 republish: Some(Republish {
                     source: namespace.all_jobs(),
@@ -209,6 +215,37 @@ impl Topology {
 pub(crate) fn redelivery(jobs: &Config) -> Duration {
     let configured = jobs.metadata.get(REDELIVERY).and_then(|text| Duration::read(text));
     configured.unwrap_or(BusLimits::default().redelivery)
+}
+
+fn jobs_metadata(limits: &BusLimits) -> BTreeMap<String, String> {
+    let ClassLimits { interactive, batch } = limits.deadlines();
+    let metadata = [
+        (REDELIVERY, limits.redelivery.to_text()),
+        (INTERACTIVE_DEADLINE, interactive.total.to_text()),
+        (INTERACTIVE_QUEUE_DEADLINE, interactive.queue.to_text()),
+        (BATCH_DEADLINE, batch.total.to_text()),
+        (BATCH_QUEUE_DEADLINE, batch.queue.to_text()),
+    ];
+    metadata.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+/// Time limits of jobs that state no deadlines, from the configuration of the stream `jobs`. The defaults apply to those that an
+/// earlier version did not write.
+pub(crate) fn deadlines(jobs: &Config) -> ClassLimits {
+    let ClassLimits { interactive, batch } = BusLimits::default().deadlines();
+    let limit = |name: &str, default: Option<Duration>| {
+        jobs.metadata.get(name).and_then(|text| Option::<Duration>::read(text)).unwrap_or(default)
+    };
+    ClassLimits {
+        interactive: TimeLimits {
+            total: limit(INTERACTIVE_DEADLINE, interactive.total),
+            queue: limit(INTERACTIVE_QUEUE_DEADLINE, interactive.queue),
+        },
+        batch: TimeLimits {
+            total: limit(BATCH_DEADLINE, batch.total),
+            queue: limit(BATCH_QUEUE_DEADLINE, batch.queue),
+        },
+    }
 }
 
 /// Age of output from the configuration of the stream `output`. A stream that an earlier version created has none, and the
@@ -338,7 +375,17 @@ mod tests {
     fn without_settings_the_default_redelivery_and_no_size_limit_apply() {
         assert_eq!(redelivery(&Config::default()), BusLimits::default().redelivery);
         assert_eq!(output_age(&Config::default()), BusLimits::default().output_age);
+        assert_eq!(deadlines(&Config::default()), BusLimits::default().deadlines());
         assert_eq!(table("")("rbee_jobs").max_bytes, -1);
+    }
+
+    #[test]
+    fn deadlines_of_each_class_are_read_as_they_were_written() {
+        for limits in ["", "interactive_queue_deadline=5s,batch_deadline=none", "interactive_deadline=90s"] {
+            let limits: BusLimits = limits.parse().expect("limits");
+            let jobs = table(&limits.to_string())("rbee_jobs");
+            assert_eq!(deadlines(&jobs.create()), limits.deadlines());
+        }
     }
 
     #[test]

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use rbee_nats::trace::{STEPS, TraceContext};
 use rbee_nats::{Bus, OutputReader, Registry, Submission};
 use rbee_schema::{
-    EmbeddingsRequest, Failure, FailureCode, JobClass, JobId, JobRequest, ModelKind, ModelName, ModelSpec, Tenant,
+    Deadlines, EmbeddingsRequest, Failure, FailureCode, JobClass, JobId, JobRequest, ModelKind, ModelName, ModelSpec,
+    Tenant,
 };
 use tracing::{Span, debug, info_span, warn};
 
@@ -62,6 +63,8 @@ pub(crate) struct ClientJob {
     pub(crate) job: JobId,
     /// Trace of the client; `None` where the client has none.
     pub(crate) trace: Option<TraceContext>,
+    /// Deadlines of the job.
+    pub(crate) deadlines: Deadlines,
 }
 
 impl ClientJob {
@@ -92,7 +95,7 @@ impl ClientJob {
             job: self.job.clone(),
             body,
         };
-        bus.submit_in(submission, self.trace.clone()).await?;
+        bus.submit_until(submission, self.deadlines, self.trace.clone()).await?;
         Ok(Inference { model, output })
     }
 }

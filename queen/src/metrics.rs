@@ -21,6 +21,7 @@ const WORKER_START: &str = "rbee_queen_worker_start_seconds";
 const HIVES_LOST: &str = "rbee_queen_hives_lost_total";
 const JOBS_STRANDED: &str = "rbee_queen_jobs_stranded_total";
 const REFUSALS: &str = "rbee_queen_refusals_total";
+const DEADLINES_MISSED: &str = "rbee_queen_deadlines_missed_total";
 const IGNORED: &str = "rbee_queen_ignored_total";
 const MESSAGES_LOST: &str = "rbee_queen_messages_lost_total";
 const LOGINS_REFUSED: &str = "rbee_queen_logins_refused_total";
@@ -32,12 +33,13 @@ const ANSWER: &str = "rbee_gateway_answer_seconds";
 const TOKENS: &str = "rbee_gateway_tokens_total";
 
 /// Counters without labels. They start at 0, so that Prometheus sees the first count as an increase.
-const COUNTERS: [(&str, &str); 6] = [
+const COUNTERS: [(&str, &str); 7] = [
     (LOGINS_REFUSED, "Logins that the server refused."),
     (WORKERS_ORDERED, "Spawn commands sent to hives."),
     (HIVES_LOST, "Hives that became lost because they sent no heartbeats."),
     (JOBS_STRANDED, "Jobs returned to the queue because their worker and its hive were unreachable."),
     (REFUSALS, "Times that the waiting jobs of a model were answered with a failure because no hive can run it."),
+    (DEADLINES_MISSED, "Jobs that ended in the queue because of their deadlines."),
     (TOKENS, "Tokens in answers over HTTP."),
 ];
 
@@ -130,6 +132,11 @@ pub(crate) fn hive_lost() {
 /// Counts jobs that were returned to the queue for unreachable workers.
 pub(crate) fn stranded(jobs: usize) {
     counter!(JOBS_STRANDED).increment(jobs as u64);
+}
+
+/// A job ended in the queue because of its deadlines.
+pub(crate) fn deadline_missed() {
+    counter!(DEADLINES_MISSED).increment(1);
 }
 
 /// Counts a model whose waiting jobs were answered with a failure.

@@ -180,7 +180,7 @@ impl TokenScore {
     }
 }
 
-/// Reason for the end of an answer, as in the OpenAI API.
+/// Reason for the end of an answer, as in the OpenAI API, and `deadline`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
@@ -190,6 +190,8 @@ pub enum FinishReason {
     Length,
     /// The model ended the answer and called tools.
     ToolCalls,
+    /// The deadline of the job had come: the answer ends with what there was. OpenAI endpoints report `length`.
+    Deadline,
 }
 
 /// Tokens used by a job, as in the OpenAI API.

@@ -26,6 +26,8 @@ pub enum FailureCode {
     ContextExceeded,
     /// The job was cancelled.
     Cancelled,
+    /// The job has missed a deadline: no worker had started it, or it had no answer, when the time was over.
+    DeadlineExceeded,
     /// A job with this id was submitted before.
     DuplicateJob,
     /// Output of the job is no longer stored: it was deleted while the job ran, or before it was read.
@@ -92,6 +94,7 @@ impl FailureCode {
             Self::UnknownWorker => "unknown-worker",
             Self::ContextExceeded => "context-exceeded",
             Self::Cancelled => "cancelled",
+            Self::DeadlineExceeded => "deadline-exceeded",
             Self::DuplicateJob => "duplicate-job",
             Self::OutputGone => "output-gone",
             Self::OutputFull => "output-full",
@@ -125,6 +128,7 @@ impl FailureCode {
     pub fn is_retryable(self) -> bool {
         match self {
             Self::QueueFull
+            | Self::DeadlineExceeded
             | Self::OutputGone
             | Self::OutputFull
             | Self::PortsExhausted
@@ -171,7 +175,7 @@ impl FailureCode {
             Self::DuplicateJob => 409,
             Self::BodyTooLarge => 413,
             Self::QueueFull => 429,
-            Self::TimedOut => 504,
+            Self::TimedOut | Self::DeadlineExceeded => 504,
             Self::NoCapacity
             | Self::OutputFull
             | Self::PortsExhausted

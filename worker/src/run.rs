@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use rbee_nats::trace::TraceContext;
-use rbee_nats::{Bus, JobQueue, Outbox, TenantFeed};
+use rbee_nats::{Bus, JobClock, JobQueue, Outbox, TenantFeed};
 use rbee_schema::{ModelKind, WorkerEvent};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -129,6 +129,7 @@ impl Process {
         let tenants = Tenants { feed, records };
         let shared = Shared {
             bus: self.bus.clone(),
+            clock: JobClock::start(&self.bus),
             outbox: self.outbox.clone(),
             identity: self.identity.clone(),
             settings: settings.clone(),

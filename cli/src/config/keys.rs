@@ -65,13 +65,17 @@ const OPTIONS: [(&str, &str, &str); 21] = [
 ];
 
 /// Keys that operators change: those that the example documents. `docs/adr/0015-what-is-a-setting.md` has the reasons.
-const DOCUMENTED: [(&str, &str); 27] = [
+const DOCUMENTED: [(&str, &str); 31] = [
     (TOP, "nats"),
     (TOP, "namespace"),
     (TOP, "log-file"),
     (TOP, "otlp"),
     ("bus", "port"),
     ("bus", "queued"),
+    ("bus", "interactive-queue-deadline"),
+    ("bus", "interactive-deadline"),
+    ("bus", "batch-queue-deadline"),
+    ("bus", "batch-deadline"),
     ("bus", "output-age"),
     ("bus", "output-size"),
     ("bus", "events-age"),
@@ -200,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn about_25_keys_are_documented_and_each_exists() {
+    fn about_30_keys_are_documented_and_each_exists() {
         let documented: Vec<(&str, String)> =
             keys().into_iter().filter(Key::is_documented).map(|key| (key.section, key.name)).collect();
         assert_eq!(documented.len(), DOCUMENTED.len(), "{documented:?}");

@@ -37,12 +37,13 @@ pub(crate) struct Embed {
 impl Embed {
     pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
         let model = self.model.clone();
+        let deadlines = self.submission.deadlines();
         let submission = self.submission()?;
         let bus = context.bus("cli/embed").await?;
         let (tenant, job) = (submission.tenant.clone(), submission.job.clone());
         let mut output = bus.read_output(&tenant, &job).await?;
         let mut signals = ClientSignals::listen()?;
-        submit(&bus, submission, ModelKind::Embeddings).await?;
+        submit(&bus, submission, deadlines, ModelKind::Embeddings).await?;
         let mut idle = Idle::new(&context, Waiting::new(&bus, &model, &tenant, false));
         let mut vectors: Vec<Value> = Vec::new();
         loop {

@@ -33,6 +33,7 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
+        let deadlines = self.prompt.deadlines();
         let submission = self.prompt.submission()?;
         let bus = context.bus("cli/run").await?;
         let (tenant, job) = (submission.tenant.clone(), submission.job.clone());
@@ -40,7 +41,7 @@ impl Run {
         let mut output = bus.read_output(&tenant, &job).await?;
         // Before the job is queued: a signal would otherwise leave it behind.
         let mut signals = ClientSignals::listen()?;
-        submit(&bus, submission, ModelKind::Text).await?;
+        submit(&bus, submission, deadlines, ModelKind::Text).await?;
         let end = tokio::select! {
             end = print_answer(&mut output, &context, waiting) => Some(end?),
             () = signals.next() => None,

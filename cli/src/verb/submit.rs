@@ -20,10 +20,11 @@ pub(crate) struct Submit {
 
 impl Submit {
     pub(crate) async fn run(self, context: Context) -> Result<(), CliError> {
+        let deadlines = self.prompt.deadlines();
         let submission = self.prompt.submission()?;
         let bus = context.bus("cli/submit").await?;
         let job = submission.job.clone();
-        submit(&bus, submission, ModelKind::Text).await?;
+        submit(&bus, submission, deadlines, ModelKind::Text).await?;
         if context.json {
             output::json(&serde_json::json!({ "job": job }));
         } else {

@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::{self, AckKind};
 use bytes::Bytes;
-use rbee_schema::{JobClass, JobFlow, JobId, JobInFlight, Tenant};
+use rbee_schema::{Deadlines, Failure, JobClass, JobFlow, JobId, JobInFlight, Tenant};
 
-use super::{Misnamed, consumer::Consumer, id::JobNames};
+use super::{Misnamed, consumer::Consumer, deadline::deadlines, id::JobNames};
 use crate::{
     Bus, BusError, Subject,
     trace::{TraceContext, trace},
@@ -68,6 +68,14 @@ impl Delivery {
     /// Flow that the job belongs to.
     pub fn flow(&self) -> JobFlow {
         JobFlow { class: self.class, tenant: self.tenant.clone() }
+    }
+
+    /// Deadlines that the job states.
+    ///
+    /// # Errors
+    /// A header is invalid. The failure refuses the job.
+    pub fn deadlines(&self) -> Result<Deadlines, Failure> {
+        deadlines(self.message.headers.as_ref())
     }
 
     /// Request as it was published.

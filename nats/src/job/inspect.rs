@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, time::SystemTime};
 use async_nats::{HeaderMap, jetstream::stream::Stream};
 use bytes::Bytes;
 use futures::StreamExt as _;
-use rbee_schema::{JobClass, JobFlow, JobId, ModelName, Tenant};
+use rbee_schema::{Deadlines, Failure, JobClass, JobFlow, JobId, ModelName, Tenant};
 use serde_json::json;
 
-use super::id::{JobNames, MESSAGE_ID, Misnamed};
+use super::{
+    deadline::deadlines,
+    id::{JobNames, MESSAGE_ID, Misnamed},
+};
 use crate::{
     Bus, BusError, Subject,
     batch::{MANY, Position, StoredMessage},
@@ -36,6 +39,8 @@ pub struct QueuedJob {
     pub stored: SystemTime,
     /// Trace of the job.
     pub trace: TraceContext,
+    /// Deadlines that the job states, or the failure that refuses it.
+    pub deadlines: Result<Deadlines, Failure>,
 }
 
 /// Content of the queue, by subject.
@@ -140,7 +145,8 @@ impl Bus {
         let StoredMessage { subject, sequence, stored, headers, .. } = message;
         let JobNames { model, class, tenant, job, misnamed } = self.names(&subject, Some(&headers), sequence);
         let trace = trace(Some(&headers)).unwrap_or_else(|| self.trace_of(&tenant, &job));
-        QueuedJob { sequence, model, class, tenant, job, misnamed, stored, trace }
+        let deadlines = deadlines(Some(&headers));
+        QueuedJob { sequence, model, class, tenant, job, misnamed, stored, trace, deadlines }
     }
 
     pub(super) fn names(&self, subject: &str, headers: Option<&HeaderMap>, sequence: u64) -> JobNames {

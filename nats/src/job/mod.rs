@@ -4,7 +4,10 @@
 mod answer;
 mod blame;
 mod cancel;
+mod clock;
 mod consumer;
+mod cut;
+mod deadline;
 mod delivery;
 mod finder;
 mod id;
@@ -14,11 +17,12 @@ mod pull;
 mod settle;
 mod submit;
 
-pub(crate) use self::id::{JobNames, MESSAGE_ID, chosen_id};
 pub use self::{
     answer::{Answered, Begun},
     blame::BlamedExit,
     cancel::{StoredCancel, unknown_job},
+    clock::{ClockReading, JobClock},
+    deadline::QueuedDeadlines,
     delivery::Delivery,
     finder::JobFinder,
     id::Misnamed,
@@ -26,4 +30,8 @@ pub use self::{
     list::{EndedJob, JobBatch, JobFilter},
     pull::{JobQueue, LIMITED_FETCH, Priority, Pull, Pulled, Received, STANDING},
     submit::{Submission, duplicate_job},
+};
+pub(crate) use self::{
+    deadline::deadlines,
+    id::{JobNames, MESSAGE_ID, chosen_id},
 };

@@ -5,10 +5,10 @@ use async_nats::jetstream::{
     message::PublishMessage,
 };
 use bytes::Bytes;
-use rbee_schema::{Failure, FailureCode, JobClass, JobId, MAX_BODY_BYTES, ModelName, Tenant};
+use rbee_schema::{Deadlines, Failure, FailureCode, JobClass, JobId, MAX_BODY_BYTES, ModelName, Tenant};
 use tracing::{Instrument as _, field::Empty, info_span};
 
-use super::id::message_id;
+use super::{deadline::with_deadlines, id::message_id};
 use crate::{
     Bus, Subject, server_error,
     trace::{TraceContext, continue_trace, start_trace, with_trace},
@@ -44,6 +44,19 @@ impl Bus {
     /// # Errors
     /// Those of [`Bus::submit`].
     pub async fn submit_in(&self, submission: Submission, client: Option<TraceContext>) -> Result<(), Failure> {
+        self.submit_until(submission, Deadlines::default(), client).await
+    }
+
+    /// Queues a job with deadlines, within the trace of the client.
+    ///
+    /// # Errors
+    /// Those of [`Bus::submit`].
+    pub async fn submit_until(
+        &self,
+        submission: Submission,
+        deadlines: Deadlines,
+        client: Option<TraceContext>,
+    ) -> Result<(), Failure> {
         let Submission { model, job, tenant, .. } = &submission;
         let span = info_span!(parent: None, "submit", %model, %job, %tenant, trace = Empty);
         let trace = match client {
@@ -51,10 +64,10 @@ impl Bus {
             None => start_trace(&span, &self.trace_of(tenant, job)),
         };
         span.record("trace", trace.id());
-        self.queue(submission, trace).instrument(span).await
+        self.queue(submission, deadlines, trace).instrument(span).await
     }
 
-    async fn queue(&self, submission: Submission, trace: TraceContext) -> Result<(), Failure> {
+    async fn queue(&self, submission: Submission, deadlines: Deadlines, trace: TraceContext) -> Result<(), Failure> {
         let Submission { model, class, tenant, job, body } = submission;
         if body.len() > MAX_BODY_BYTES {
             let found = body.len();
@@ -65,7 +78,7 @@ impl Bus {
         }
         let subject = self.subject(&Subject::Job(model.clone(), class, tenant.clone()));
         let message = PublishMessage::build().payload(body).message_id(message_id(&tenant, &job));
-        let stored = self.store(subject, with_trace(&trace, message)).await;
+        let stored = self.store(subject, with_deadlines(&deadlines, with_trace(&trace, message))).await;
         let stored = stored.map_err(|error| refusal(&error, &model, class, &tenant))?;
         if stored.duplicate { Err(duplicate_job(&tenant, &job)) } else { Ok(()) }
     }

@@ -8,6 +8,7 @@
 
 mod append;
 mod continuity;
+mod partial;
 mod prune;
 mod reader;
 mod stored;
@@ -15,6 +16,7 @@ mod stored;
 pub use self::{
     append::AppendError,
     continuity::{OutputGone, next_index},
+    partial::partial_end,
     prune::OutputUsage,
     reader::{OutputReadError, OutputReader},
     stored::{LastChunk, StoredChunk},

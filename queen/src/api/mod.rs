@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rbee_nats::{ApiRequest, Bus, Outbox, unknown_job};
 use rbee_schema::{
-    Chunk, Event, Failure, FailureCode, JobEvent, JobId, ModelName, Tenant,
+    Chunk, Deadlines, Event, Failure, FailureCode, JobEvent, JobId, ModelName, Tenant,
     api::{Cancel, CancelReply, JobState, Status},
 };
 use tracing::{debug, warn};
@@ -160,10 +160,15 @@ async fn infer(relay: Relay, request: ApiRequest, read: fn(&Bytes) -> Result<Req
     let Relay { bus, outbox, open, timeout } = relay;
     let tenant = Tenant::default();
     let job = request.job_id(&tenant).unwrap_or_else(|| Ok(JobId::generate()));
-    let client_job =
-        ClientJob { tenant, job: job.clone().unwrap_or_else(|_| JobId::generate()), trace: request.trace() };
-    let submitted = match job.and_then(|_| read(request.body())) {
-        Ok(request) => client_job.submit(&bus, request).await,
+    let client_job = ClientJob {
+        tenant,
+        job: job.clone().unwrap_or_else(|_| JobId::generate()),
+        trace: request.trace(),
+        deadlines: Deadlines::default(),
+    };
+    let checked = job.and_then(|_| Ok((read(request.body())?, request.deadlines()?)));
+    let submitted = match checked {
+        Ok((request, deadlines)) => ClientJob { deadlines, ..client_job.clone() }.submit(&bus, request).await,
         Err(failure) => {
             client_job.record_refusal(&bus, &failure);
             Err(failure)

@@ -29,6 +29,7 @@ impl Controller {
         warn!(why, "nothing was received for a while; the heartbeat timeouts of all hives start again");
         self.fleet.restart_timeouts(Instant::now());
         self.listening_since = Instant::now();
+        self.watch_deadlines();
         self.count_queue();
     }
 

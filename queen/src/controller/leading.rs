@@ -25,6 +25,7 @@ impl Controller {
                 self.leading.leadership = leadership;
                 self.read_cancels();
                 self.throttle_tenants();
+                self.watch_deadlines();
                 self.count_queue();
             }
             (Leadership::Follower { why }, Some(term)) => {
@@ -32,6 +33,7 @@ impl Controller {
                 self.leading.sealer = None;
                 self.leading.pruner = None;
                 self.tenants.known.stop_leading();
+                self.leave_deadlines();
                 self.leading.alerts.clear();
                 metrics::alerts(&self.leading.alerts);
                 self.leading.leadership = leadership;

@@ -43,6 +43,7 @@ impl Controller {
 
     /// A job was queued.
     pub(super) fn handle_queued(&mut self, message: &Message) {
+        self.note_deadlines(message);
         let Some((model, sequence, tenant, _)) = self.bus.queued_notice(message) else {
             ignore_key("job", &message.subject);
             if let Some(subject) = self.bus.misnamed_notice(message) {

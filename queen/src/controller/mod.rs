@@ -10,6 +10,8 @@
 mod cancels;
 mod clock;
 mod commands;
+mod deadline_watch;
+mod deadlines;
 mod leading;
 mod messages;
 mod planning;
@@ -41,7 +43,8 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{error, info, warn};
 
 use self::{
-    state::{Cancels, Counting, Leading, Refusals, Refused, TenantState, UsedTokens},
+    deadline_watch::{Looked, Watch},
+    state::{Cancels, Counting, Expired, Leading, Refusals, Refused, TenantState, UsedTokens},
     subscriptions::{Messages, REGISTRIES, Registries},
     trace::Traces,
 };
@@ -101,6 +104,10 @@ enum Report {
     Used(Option<Vec<UsedTokens>>),
     /// Jobs beyond the limits of their tenants were refused.
     ExcessRefused,
+    /// The queue was looked at for deadlines that have come.
+    Looked(Looked),
+    /// Jobs whose deadline has come were answered.
+    Expired(Expired),
     /// The server did not confirm that a command about a worker is stored.
     CommandNotStored(WorkerKey, Box<IssuedCommand>),
     Done,
@@ -123,6 +130,7 @@ struct Controller {
     /// Answers that this queen relays by request.
     open: OpenAnswers,
     cancels: Cancels,
+    deadlines: Watch,
     refusals: Refusals,
     tenants: TenantState,
     /// Start of the time in which this queen has received every heartbeat.
@@ -144,6 +152,7 @@ pub async fn run(config: QueenConfig, bus: Bus, stop: CancellationToken) -> Resu
         name: config.name,
         outbox: Outbox::start(&bus),
         finder: JobFinder::start(&bus),
+        deadlines: Watch::new(&bus),
         bus,
         fleet: Fleet::new(config.timers, config.limits),
         events: Vec::new(),
@@ -179,6 +188,7 @@ impl Controller {
         let campaign = leader::campaign(bus, name, timers, leadership_sender, stop_campaign.clone());
         let mut campaign = AbortOnDropHandle::new(tokio::spawn(campaign));
         let mut online = self.bus.online();
+        let mut clock = self.deadlines.clock.clone();
         self.publish(QueenEvent::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
         info!(queen = %self.name, "the queen listens");
         let (mut deadline, mut turn) = (None, 0_u32);
@@ -231,6 +241,8 @@ impl Controller {
                 () = wait_until(Some(self.paused_until)), if self.may_plan() => {}
                 () = wait_until(tenants_due) => self.handle_tenants_due(),
                 () = wait_until(deadline) => self.handle_clock(deadline.take()),
+                () = wait_until(self.deadlines.wake()) => self.look_at_deadlines(),
+                () = clock.changed() => self.handle_clock_reading(),
                 () = ready(()), if !takes_heartbeats => {}
             }
         }
@@ -290,6 +302,8 @@ impl Controller {
             Ok(Report::HeartbeatsKnown) => self.answer_begun(None),
             Ok(Report::StoredCancels(stored)) => self.handle_stored_cancels(stored),
             Ok(Report::Cancelled(jobs)) => self.handle_cancelled(jobs),
+            Ok(Report::Looked(looked)) => self.handle_looked(looked),
+            Ok(Report::Expired(expired)) => self.expired(expired),
             Ok(Report::CommandNotStored(worker, order)) => self.command_again(worker, *order),
             Ok(Report::Used(used)) => self.handle_usage(used),
             Ok(Report::ExcessRefused) => self.handle_excess_refused(),

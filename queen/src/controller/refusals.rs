@@ -9,13 +9,13 @@ use std::{collections::HashSet, time::Instant};
 use futures::{StreamExt as _, stream};
 use rbee_nats::trace::STEPS;
 use rbee_nats::{Answered, Begun, Bus, BusError, QueuedJob, Registry};
-use rbee_schema::{Failure, FailureCode, JobId, ModelName, Tenant};
+use rbee_schema::{Failure, FailureCode, JobId, Missed, ModelName, Tenant};
 use tokio::time::sleep_until;
 use tracing::{Instrument as _, debug, warn};
 
 use super::{
     Controller, Report,
-    state::{Reason, Refusals, Refused, Unanswered},
+    state::{Expired, Reason, Refusals, Refused, Unanswered},
 };
 use crate::inference::{refusal, unknown_model};
 
@@ -98,6 +98,13 @@ impl Controller {
                 continue;
             }
             let bus = self.bus.clone();
+            if let Reason::Expired(started) = reason {
+                self.tasks.spawn(async move {
+                    let left = end(&bus, &queued, &failure, started).await.into_iter().collect();
+                    Report::Expired(Expired { left, ..Expired::default() })
+                });
+                continue;
+            }
             self.tasks.spawn(async move {
                 // Another worker may have taken it a moment ago; then it is running again.
                 let _ = answer(&bus, &queued, &failure, Begun::Answer).await;
@@ -130,6 +137,8 @@ async fn refuse_all(
         }
         Reason::Unserved(failure) | Reason::Overdue(failure) => failure.clone(),
         Reason::Misnamed => Failure::new(FailureCode::InvalidRequest, "the subject of the job is invalid"),
+        // Each of these jobs has a failure of its own, and is not refused here.
+        Reason::Expired(_) => return refused,
     };
     let mut from = 1;
     loop {
@@ -176,4 +185,24 @@ pub(super) async fn answer(
         Err(error) => warn!(job = %queued.job, %error, "a job could not be refused"),
     });
     answered
+}
+
+/// Ends a job that no worker runs any more, and that was to be answered when its deadline came. Returns the model of the job if it
+/// has left the queue.
+async fn end(bus: &Bus, queued: &QueuedJob, failure: &Failure, started: Option<Missed>) -> Option<ModelName> {
+    let answered = match started {
+        Some(missed) => bus.cut(queued, &missed.failure()).await,
+        None => answer(bus, queued, failure, Begun::Leave).await,
+    };
+    match answered {
+        Ok(Answered::Yes) => {
+            debug!(job = %queued.job, "the deadline of a job has come after its worker ended");
+            queued.model.clone()
+        }
+        Ok(Answered::Begun) => None,
+        Err(error) => {
+            warn!(job = %queued.job, %error, "a job could not be ended at its deadline; the worker that receives it does so");
+            None
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rbee_nats::QueuedJob;
-use rbee_schema::{Failure, JobId, ModelName, Tenant};
+use rbee_schema::{Failure, JobId, Missed, ModelName, Tenant};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
@@ -53,6 +53,8 @@ pub(super) enum Reason {
     Unserved(Failure),
     /// Their model was not served in time. Jobs of another class wait on.
     Overdue(Failure),
+    /// Their deadline has come. Holds the deadline that a job has missed if a worker has begun it.
+    Expired(Option<Missed>),
     /// Their subject or id is invalid.
     Misnamed,
 }
@@ -72,6 +74,19 @@ pub(super) struct Refused {
     pub(super) begun: Vec<Unanswered>,
     /// Jobs of the model may be left, and no refusal waits for them.
     pub(super) leaves_demand: bool,
+}
+
+/// Result of answering jobs whose deadline has come.
+#[derive(Default)]
+pub(super) struct Expired {
+    /// Models of the jobs that have left the queue.
+    pub(super) left: Vec<ModelName>,
+    /// Jobs that a worker has begun.
+    pub(super) begun: Vec<Unanswered>,
+    /// True if a job could not be answered.
+    pub(super) has_failed: bool,
+    /// True if this was the task that looks at jobs.
+    pub(super) was_look: bool,
 }
 
 /// Cancellations that wait for this queen.

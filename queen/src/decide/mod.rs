@@ -2,6 +2,7 @@
 
 pub mod alert;
 pub mod backoff;
+pub mod deadlines;
 pub mod dirty;
 pub mod fleet;
 pub mod limits;

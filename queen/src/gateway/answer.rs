@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use rbee_nats::trace::{TRACEPARENT, TRACESTATE, TraceContext};
 use rbee_nats::{Bus, OutputReader};
-use rbee_schema::{Chunk, Failure, FailureCode, JobId, ModelName, Tenant};
+use rbee_schema::{Chunk, Deadlines, Failure, FailureCode, JobId, ModelName, Tenant};
 use tracing::debug;
 
 use super::service::Service;
@@ -30,7 +30,13 @@ pub(super) async fn submit(service: &Service, headers: &HeaderMap, request: Requ
     let Service { bus, output_timeout, open, .. } = service;
     let measured = metrics::Answer::start();
     let client_job = client_job(headers);
-    let submitted = client_job.submit(bus, request).await;
+    let submitted = match deadlines(headers) {
+        Ok(deadlines) => ClientJob { deadlines, ..client_job.clone() }.submit(bus, request).await,
+        Err(failure) => {
+            client_job.record_refusal(bus, &failure);
+            Err(failure)
+        }
+    };
     let Inference { model, output } = submitted.inspect_err(|failure| measured.refused(failure))?;
     let ClientJob { tenant, job, .. } = client_job;
     let guard = CancelOnDrop { bus: bus.clone(), open: open.clone(), tenant, job: job.clone(), is_done: false };
@@ -44,7 +50,14 @@ pub(super) fn record_refusal(service: &Service, headers: &HeaderMap, failure: &F
 }
 
 fn client_job(headers: &HeaderMap) -> ClientJob {
-    ClientJob { tenant: Tenant::default(), job: JobId::generate(), trace: trace(headers) }
+    let (tenant, job) = (Tenant::default(), JobId::generate());
+    ClientJob { tenant, job, trace: trace(headers), deadlines: Deadlines::default() }
+}
+
+/// Deadlines that the client states in its headers.
+fn deadlines(headers: &HeaderMap) -> Result<Deadlines, Failure> {
+    // What is no text is no duration either.
+    Deadlines::read(headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or("?"))))
 }
 
 /// Trace of the client, from its headers.

@@ -38,6 +38,7 @@ fn public_message(failure: &Failure) -> String {
         | FailureCode::UnknownWorker
         | FailureCode::ContextExceeded
         | FailureCode::Cancelled
+        | FailureCode::DeadlineExceeded
         | FailureCode::TriedTooOften
         | FailureCode::QueueFull
         | FailureCode::StaleCommand

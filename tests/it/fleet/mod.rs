@@ -8,6 +8,7 @@ mod cancel;
 mod capacity;
 mod command_line;
 mod configuration;
+mod deadlines;
 mod deleted;
 mod dispatch;
 mod drain;

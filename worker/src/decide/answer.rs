@@ -144,6 +144,13 @@ impl Answer {
         }
     }
 
+    /// Ends the answer with what there is, because its deadline has come. Does nothing if the answer is complete.
+    pub fn cut(&mut self) {
+        if self.finished.is_none() {
+            self.finish(FinishReason::Deadline);
+        }
+    }
+
     /// Tokens of the prompt.
     pub fn prompt_tokens(&self) -> u32 {
         self.prompt_tokens
@@ -313,6 +320,19 @@ mod tests {
         let mut long = answer();
         (0..9).for_each(|id| long.push(id, b"x", None));
         assert_eq!(long.outcome(), Some((FinishReason::Length, Usage::new(3, 4))));
+    }
+
+    #[test]
+    fn cut_answer_releases_what_was_held_back() {
+        let mut cut = answer();
+        cut.push(1, b"a E", None);
+        cut.cut();
+        assert_eq!(cut.take(), Some(Chunk::tokens(0, vec![1], "a E")), "held text is released");
+        assert_eq!(cut.outcome(), Some((FinishReason::Deadline, Usage::new(3, 1))));
+        let mut complete = answer();
+        complete.push(EOS, b"", None);
+        complete.cut();
+        assert_eq!(complete.outcome(), Some((FinishReason::Stop, Usage::new(3, 0))), "it was complete before");
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod answer_grammar;
 pub mod answer_limit;
 pub mod assembler;
 pub mod batch;
+pub mod deadline;
 pub mod dispatch;
 pub mod draft;
 pub mod embedding;

@@ -3,8 +3,8 @@
 use std::{convert::Infallible, time::Duration};
 
 use rbee_nats::trace::STEPS;
-use rbee_nats::{BusError, Delivery, OutputGone, StoredChunk, next_index};
-use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, JobBlame, JobEvent, KEEP_ALIVES, Usage};
+use rbee_nats::{BusError, BusLimits, Delivery, OutputGone, StoredChunk, next_index, partial_end};
+use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, FinishReason, JobBlame, JobEvent, KEEP_ALIVES, Usage};
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -16,7 +16,10 @@ use super::{
     writer::{Refused, Writer},
 };
 use crate::{
-    decide::strikes::{Record, Standing, lost_workers},
+    decide::{
+        deadline::JobDeadlines,
+        strikes::{Record, Standing, lost_workers},
+    },
     report::{Claim, Identity},
 };
 
@@ -52,6 +55,8 @@ pub(super) struct Attempt<'a> {
     claim: &'a Claim,
     started: Instant,
     interrupts: Interrupts,
+    /// Deadlines of the job, or the failure that refuses it.
+    deadlines: Result<JobDeadlines, Failure>,
     /// Chunks that earlier attempts have stored, oldest first.
     stored: Vec<StoredChunk>,
     blame: Option<JobBlame>,
@@ -71,12 +76,15 @@ pub(super) struct Earlier {
     blame: Option<JobBlame>,
     /// True if a client has cancelled the job.
     is_cancelled: bool,
+    /// Deadlines of the job, or the failure that refuses it.
+    deadlines: Result<JobDeadlines, Failure>,
 }
 
 impl Earlier {
     /// Nothing: that is what a first attempt finds. Should that be wrong, its first append is refused.
-    pub(super) fn nothing() -> Self {
-        Self { started: Instant::now(), stored: Vec::new(), blame: None, is_cancelled: false }
+    pub(super) async fn nothing(shared: &Shared, delivery: &Delivery) -> Self {
+        let (started, deadlines) = (Instant::now(), deadlines(shared, delivery).await);
+        Self { started, stored: Vec::new(), blame: None, is_cancelled: false, deadlines }
     }
 
     /// Reads what earlier attempts of a job have left.
@@ -91,8 +99,9 @@ impl Earlier {
             if *attempt > 1 { shared.bus.blame_of(tenant, job).await } else { Ok(None) }
         };
         let (output, cancel) = (shared.bus.stored_output(tenant, job, 0), shared.bus.is_cancelled(delivery));
-        let (stored, blame, is_cancelled) = tokio::try_join!(output, blame, cancel)?;
-        Ok(Self { started, stored, blame, is_cancelled })
+        let deadlines = async { Ok(deadlines(shared, delivery).await) };
+        let (stored, blame, is_cancelled, deadlines) = tokio::try_join!(output, blame, cancel, deadlines)?;
+        Ok(Self { started, stored, blame, is_cancelled, deadlines })
     }
 }
 
@@ -104,7 +113,7 @@ impl<'a> Attempt<'a> {
         delivery: &'a Delivery,
         claim: &'a Claim,
         pause: CancellationToken,
-        Earlier { started, stored, blame, is_cancelled }: Earlier,
+        Earlier { started, stored, blame, is_cancelled, deadlines }: Earlier,
     ) -> Self {
         if is_cancelled {
             claim.cancelled.cancel();
@@ -116,8 +125,20 @@ impl<'a> Attempt<'a> {
             next_index: next_index.unwrap_or_default(),
             solitude: None,
         };
-        let interrupts = Interrupts { cancelled: claim.cancelled.clone(), stop: pause };
-        Self { shared, delivery, claim, started, interrupts, stored, gone: next_index.err(), blame, output, tokens: 0 }
+        let interrupts = Interrupts { cancelled: claim.cancelled.clone(), stop: pause, deadline: None };
+        Self {
+            shared,
+            delivery,
+            claim,
+            started,
+            interrupts,
+            deadlines,
+            stored,
+            gone: next_index.err(),
+            blame,
+            output,
+            tokens: 0,
+        }
     }
 
     /// Answers the job, or continues its answer. Keep-alives are sent meanwhile. Returns the outcome and the number of tokens
@@ -151,8 +172,12 @@ impl<'a> Attempt<'a> {
             return Err(Interruption::Cancelled);
         }
         self.check_names()?;
+        let deadlines = self.deadlines.clone()?;
+        self.interrupts.deadline = deadlines.applying(!self.stored.is_empty());
+        self.interrupts.check_deadline()?;
         self.check_output()?;
         self.take_turn().await?;
+        self.interrupts.deadline = deadlines.applying(true);
         let request = Request {
             job: &self.delivery.job,
             body: self.delivery.body().clone(),
@@ -160,7 +185,7 @@ impl<'a> Attempt<'a> {
             next_index: self.output.next_index,
             started: self.started,
         };
-        let mut production = producer.prepare(request).await?;
+        let mut production = self.interrupts.until_deadline(producer.prepare(request)).await??;
         let opening = production.opening();
         self.tokens = u64::from(opening.prompt_tokens);
         self.begin(opening).await?;
@@ -282,6 +307,12 @@ impl<'a> Attempt<'a> {
                 paused.map(|()| Outcome::Returned(Duration::ZERO))
             }
             Err(Interruption::Postponed) => return Outcome::Returned(Duration::ZERO),
+            Err(Interruption::Expired(missed)) => {
+                match partial_end(self.stored.iter().map(|StoredChunk { chunk, .. }| chunk)) {
+                    Some((_, usage)) => self.complete(Completion { reason: FinishReason::Deadline, usage }).await,
+                    None => return self.fail(missed.failure()).await,
+                }
+            }
             Err(Interruption::Failed(failure)) => return self.fail(failure).await,
             Err(Interruption::Cancelled) => {
                 let failure = Failure::new(FailureCode::Cancelled, "the job was cancelled while it ran");
@@ -358,6 +389,19 @@ impl<'a> Attempt<'a> {
         let Delivery { tenant, job, .. } = self.delivery;
         self.shared.outbox.publish(&Event::Job(tenant.clone(), job.clone(), event));
     }
+}
+
+/// Deadlines of a delivered job. If the clock of the server cannot be read, they count from now.
+///
+/// # Errors
+/// A header of the job is invalid.
+async fn deadlines(shared: &Shared, delivery: &Delivery) -> Result<JobDeadlines, Failure> {
+    let stated = delivery.deadlines()?;
+    let reading = shared.clock.reading(shared.bus.settings().request).await;
+    let now = std::time::Instant::now();
+    let limits = reading.map_or_else(|| BusLimits::default().deadlines(), |reading| reading.limits);
+    let age = reading.map_or(Duration::ZERO, |reading| reading.age(delivery.stored, now));
+    Ok(JobDeadlines::new(stated.or(limits.of(delivery.class)), age, now))
 }
 
 /// Number of tokens or inputs that were stored up to the chunk with this sequence.

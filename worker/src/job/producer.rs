@@ -53,6 +53,12 @@ pub(crate) trait Production: Send {
     /// Takes the output that has gathered since the last call, as one chunk. `None` if there is none.
     fn take(&mut self) -> Option<Chunk>;
 
+    /// Ends the answer with what there is of it, because its deadline has come. Output that has gathered can still be
+    /// [taken](Self::take). False, and without an effect, if that is of no use to a client.
+    fn cut(&mut self) -> bool {
+        self.completion().is_some()
+    }
+
     /// The end of the answer; `None` until it is complete.
     fn completion(&self) -> Option<Completion>;
 }

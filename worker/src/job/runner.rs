@@ -85,7 +85,7 @@ impl JobRunner {
         }
         let claim = self.reporter.claim_together(delivery.in_flight(), delivery.sequence, pause).await?;
         let is_new = delivery.is_first && !claim.may_be_cancelled;
-        let earlier = if is_new { Ok(Earlier::nothing()) } else { read().await };
+        let earlier = if is_new { Ok(Earlier::nothing(&self.shared, delivery).await) } else { read().await };
         Some((claim, earlier))
     }
 }

@@ -1,6 +1,6 @@
 //! Handles and settings that every job of a worker uses.
 
-use rbee_nats::{Bus, Outbox};
+use rbee_nats::{Bus, JobClock, Outbox};
 use rbee_schema::WorkerSettings;
 use tokio_util::sync::CancellationToken;
 
@@ -10,6 +10,8 @@ use crate::{blocked::BlockedJobs, report::Identity};
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) bus: Bus,
+    /// The clock by which deadlines of jobs count.
+    pub(crate) clock: JobClock,
     pub(crate) outbox: Outbox,
     pub(crate) identity: Identity,
     pub(crate) settings: WorkerSettings,

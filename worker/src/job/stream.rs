@@ -1,16 +1,20 @@
 //! Appends the output of a production while it is produced.
 
-use std::{future::Future, future::poll_fn};
+use std::future::{Future, pending, poll_fn};
 
-use rbee_schema::{Chunk, Failure};
-use tokio::time::Instant;
+use rbee_schema::{Chunk, Failure, Missed};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     producer::{Completion, Production},
     writer::{Refused, Writer},
 };
-use crate::{decide::strikes::Probation, metrics, report::Claim};
+use crate::{
+    decide::{deadline::Due, strikes::Probation},
+    metrics,
+    report::Claim,
+};
 
 /// The reason why an answer was not completed.
 #[derive(Debug, PartialEq)]
@@ -25,6 +29,8 @@ pub(super) enum Interruption {
     Failed(Failure),
     /// Another worker has continued the job.
     Fenced,
+    /// A deadline of the job has come.
+    Expired(Missed),
 }
 
 impl From<Refused> for Interruption {
@@ -48,6 +54,8 @@ pub(super) struct Interrupts {
     pub(super) cancelled: CancellationToken,
     /// Cancelled when the job must return to the queue.
     pub(super) stop: CancellationToken,
+    /// Deadline that applies to the job now.
+    pub(super) deadline: Option<Due>,
 }
 
 impl Interrupts {
@@ -55,14 +63,53 @@ impl Interrupts {
         if self.cancelled.is_cancelled() {
             return Err(Interruption::Cancelled);
         }
+        self.check_deadline()?;
         if self.stop.is_cancelled() { Err(Interruption::Stopped) } else { Ok(()) }
     }
 
-    pub(super) async fn any(&self) -> Interruption {
+    /// Refuses to go on once the deadline has come.
+    pub(super) fn check_deadline(&self) -> Result<(), Interruption> {
+        match self.deadline {
+            Some(due) if Instant::now().into_std() >= due.at => Err(Interruption::Expired(due.missed)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for the deadline, if there is one.
+    pub(super) async fn deadline(&self) -> Interruption {
+        match self.deadline {
+            Some(due) => {
+                sleep_until(due.at.into()).await;
+                Interruption::Expired(due.missed)
+            }
+            None => pending().await,
+        }
+    }
+
+    /// Waits for a signal.
+    pub(super) async fn signal(&self) -> Interruption {
         tokio::select! {
             biased;
             () = self.cancelled.cancelled() => Interruption::Cancelled,
             () = self.stop.cancelled() => Interruption::Stopped,
+        }
+    }
+
+    /// Waits for a signal or the deadline.
+    pub(super) async fn any(&self) -> Interruption {
+        tokio::select! {
+            biased;
+            interruption = self.signal() => interruption,
+            expired = self.deadline() => expired,
+        }
+    }
+
+    /// Waits for something that is not worth more once the deadline has come.
+    pub(super) async fn until_deadline<T>(&self, work: impl Future<Output = T>) -> Result<T, Interruption> {
+        tokio::select! {
+            biased;
+            expired = self.deadline() => Err(expired),
+            done = work => Ok(done),
         }
     }
 }
@@ -103,21 +150,31 @@ impl Append for Output {
 }
 
 /// Appends output until the answer is complete. While one append is under way further output gathers for the next chunk, so
-/// that the stream has the pace of the slower of the two.
+/// that the stream has the pace of the slower of the two. When the deadline comes, the answer ends with what there is of it.
 pub(super) async fn stream(
     production: &mut dyn Production,
     output: &mut impl Append,
     interrupts: &Interrupts,
 ) -> Result<Completion, Interruption> {
+    // One timer for the whole answer, not one for each token.
+    let deadline = interrupts.deadline();
+    tokio::pin!(deadline);
     loop {
-        interrupts.check()?;
+        match interrupts.check() {
+            Ok(()) => {}
+            Err(Interruption::Expired(_)) if production.cut() => {}
+            Err(interruption) => return Err(interruption),
+        }
         match (production.take(), production.completion()) {
             (Some(chunk), _) => append_while_producing(&chunk, production, output).await?,
             (None, Some(completion)) => return Ok(completion),
             (None, None) => {
                 tokio::select! {
                     biased;
-                    interruption = interrupts.any() => return Err(interruption),
+                    interruption = interrupts.signal() => return Err(interruption),
+                    expired = &mut deadline => if !production.cut() {
+                        return Err(expired);
+                    },
                     advanced = poll_fn(|context| production.poll_advance(context)) => advanced?,
                 }
             }
@@ -161,6 +218,9 @@ mod tests {
 
     use super::{super::producer::Opening, *};
 
+    /// Long enough for an append to begin.
+    const DEADLINE: std::time::Duration = std::time::Duration::from_millis(50);
+
     /// A production that follows a script: each entry is a token, a failure, or the end of the script.
     struct Scripted {
         script: VecDeque<Result<u32, Failure>>,
@@ -169,12 +229,13 @@ mod tests {
         gathered: Vec<u32>,
         index: u32,
         most: usize,
+        cut: bool,
     }
 
     impl Scripted {
         fn new(script: impl IntoIterator<Item = Result<u32, Failure>>) -> Self {
             let script = script.into_iter().collect();
-            Self { script, completes: true, gathered: Vec::new(), index: 0, most: usize::MAX }
+            Self { script, completes: true, gathered: Vec::new(), index: 0, most: usize::MAX, cut: false }
         }
     }
 
@@ -205,8 +266,16 @@ mod tests {
             (!ids.is_empty()).then(|| Chunk::tokens(index, ids, ""))
         }
 
+        fn cut(&mut self) -> bool {
+            self.cut = self.index > 0 || !self.gathered.is_empty();
+            self.cut
+        }
+
         fn completion(&self) -> Option<Completion> {
             let usage = Usage::new(0, self.index);
+            if self.cut {
+                return Some(Completion { reason: FinishReason::Deadline, usage });
+            }
             (self.completes && self.script.is_empty()).then_some(Completion { reason: FinishReason::Stop, usage })
         }
     }
@@ -239,7 +308,8 @@ mod tests {
         fn new(production: Scripted) -> Self {
             let (permit, permits) = mpsc::unbounded_channel();
             let (sender, started) = mpsc::unbounded_channel();
-            let interrupts = Interrupts { cancelled: CancellationToken::new(), stop: CancellationToken::new() };
+            let interrupts =
+                Interrupts { cancelled: CancellationToken::new(), stop: CancellationToken::new(), deadline: None };
             let output = Slow { permits, started: sender, stored: Vec::new() };
             Self { production, interrupts, output, permit, started }
         }
@@ -312,6 +382,30 @@ mod tests {
         let Test { mut output, interrupts, .. } = Test::new(Scripted::new([]));
         interrupts.cancelled.cancel();
         assert_eq!(stream(&mut production, &mut output, &interrupts).await, Err(Interruption::Cancelled));
+    }
+
+    fn due_now() -> Option<Due> {
+        let missed = Missed::Total(std::time::Duration::from_secs(1));
+        Some(Due { at: Instant::now().into_std(), missed })
+    }
+
+    #[tokio::test]
+    async fn answer_ends_at_its_deadline_with_what_there_is() {
+        let mut test = Test::new(Scripted { completes: false, ..Scripted::new([Ok(1), Ok(2), Ok(3)]) });
+        test.interrupts.deadline = due_now().map(|due| Due { at: due.at + DEADLINE, ..due });
+        let (ended, stored) = test.run(|_| ()).await;
+        assert_eq!(ended.map(|end| (end.reason, end.usage)), Ok((FinishReason::Deadline, Usage::new(0, 3))));
+        assert_eq!(stored, [Chunk::tokens(0, vec![1], ""), Chunk::tokens(1, vec![2, 3], "")]);
+    }
+
+    #[tokio::test]
+    async fn answer_without_a_token_fails_at_its_deadline() {
+        let Test { mut output, mut interrupts, mut production, .. } =
+            Test::new(Scripted { completes: false, ..Scripted::new([]) });
+        interrupts.deadline = due_now();
+        let ended = stream(&mut production, &mut output, &interrupts).await;
+        assert!(matches!(ended, Err(Interruption::Expired(Missed::Total(_)))), "{ended:?}");
+        assert!(output.stored.is_empty());
     }
 
     #[tokio::test]

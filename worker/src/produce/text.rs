@@ -104,6 +104,16 @@ impl Production for TextProduction {
         self.answer.take()
     }
 
+    fn cut(&mut self) -> bool {
+        if self.answer.index() == 0 && !self.answer.is_finished() {
+            return false;
+        }
+        // The engine releases the sequence.
+        self.tokens = None;
+        self.answer.cut();
+        true
+    }
+
     fn completion(&self) -> Option<Completion> {
         self.answer.outcome().map(|(reason, usage)| Completion { reason, usage })
     }

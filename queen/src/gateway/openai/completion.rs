@@ -101,6 +101,7 @@ impl CompletionId {
         scored: &[TokenLogprob],
         finish_reason: Option<FinishReason>,
     ) -> ChatCompletionChunk {
+        let finish_reason = finish_reason.map(known_reason);
         let choice = ChunkChoice { index, delta, logprobs: ChoiceLogprobs::new(scored), finish_reason };
         self.chunk_with(vec![choice], None)
     }
@@ -127,7 +128,7 @@ impl Choice {
         scored: &[TokenLogprob],
         finish_reason: FinishReason,
     ) -> Self {
-        Self { index, message, logprobs: ChoiceLogprobs::new(scored), finish_reason }
+        Self { index, message, logprobs: ChoiceLogprobs::new(scored), finish_reason: known_reason(finish_reason) }
     }
 }
 
@@ -191,6 +192,15 @@ impl Delta {
             content: (!text.is_empty()).then_some(text),
             tool_calls: (calls_before..).zip(tool_calls).map(numbered).collect(),
         }
+    }
+}
+
+/// The reason that clients of the OpenAI API know. Client libraries refuse others; an answer that a deadline has cut is incomplete
+/// for them as one that a token limit has cut.
+fn known_reason(reason: FinishReason) -> FinishReason {
+    match reason {
+        FinishReason::Deadline => FinishReason::Length,
+        known @ (FinishReason::Stop | FinishReason::Length | FinishReason::ToolCalls) => known,
     }
 }
 
@@ -283,6 +293,10 @@ mod tests {
             ),
             (
                 id().chunk(0, Delta::default(), &[], Some(FinishReason::Length)),
+                r#"[{"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}]"#.to_owned(),
+            ),
+            (
+                id().chunk(0, Delta::default(), &[], Some(FinishReason::Deadline)),
                 r#"[{"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}]"#.to_owned(),
             ),
             (
