@@ -16,7 +16,7 @@ use rbee_schema::{Chunk, Failure, JobId, QueenName, Tenant};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::{Bus, BusError, bus::json, job::chosen_id, trace::trace};
+use crate::{Bus, BusError, StoredBody, bus::json, job::chosen_id, trace::trace};
 
 /// Operations of the service, by the last token of their subject.
 pub const OPERATIONS: [&str; 17] = [
@@ -141,6 +141,14 @@ impl ApiRequest {
     /// Trace of the client, if the request carries one.
     pub fn trace(&self) -> Option<TraceContext> {
         trace(self.request.message.headers.as_ref())
+    }
+
+    /// Body of the job that the client has stored, if the request names one.
+    ///
+    /// # Errors
+    /// The request names a body that the job may not have.
+    pub fn stored_body(&self, tenant: &Tenant) -> Result<Option<StoredBody>, Failure> {
+        StoredBody::read(self.request.message.headers.as_ref(), tenant, self.body())
     }
 
     /// Job id that the client chose, if any: the header `Nats-Msg-Id`.

@@ -65,13 +65,14 @@ const OPTIONS: [(&str, &str, &str); 21] = [
 ];
 
 /// Keys that operators change: those that the example documents. `docs/adr/0015-what-is-a-setting.md` has the reasons.
-const DOCUMENTED: [(&str, &str); 27] = [
+const DOCUMENTED: [(&str, &str); 28] = [
     (TOP, "nats"),
     (TOP, "namespace"),
     (TOP, "log-file"),
     (TOP, "otlp"),
     ("bus", "port"),
     ("bus", "queued"),
+    ("bus", "body-size"),
     ("bus", "output-age"),
     ("bus", "output-size"),
     ("bus", "events-age"),

@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::{self, AckKind};
 use bytes::Bytes;
-use rbee_schema::{JobClass, JobFlow, JobId, JobInFlight, Tenant};
+use rbee_schema::{Failure, JobClass, JobFlow, JobId, JobInFlight, Tenant};
 
-use super::{Misnamed, id::JobNames};
+use super::{Misnamed, StoredBody, id::JobNames};
 use crate::{
     Bus, BusError, Subject,
     trace::{TraceContext, trace},
@@ -65,9 +65,17 @@ impl Delivery {
         JobFlow { class: self.class, tenant: self.tenant.clone() }
     }
 
-    /// Request as it was published.
+    /// Request as it was published. Empty if it is [stored apart](Self::stored_body) from the job.
     pub fn body(&self) -> &Bytes {
         &self.message.payload
+    }
+
+    /// Place of the request, if it is stored apart from the job.
+    ///
+    /// # Errors
+    /// The job names a body that it may not have.
+    pub fn stored_body(&self) -> Result<Option<StoredBody>, Failure> {
+        StoredBody::read(self.message.headers.as_ref(), &self.tenant, &self.message.payload)
     }
 
     /// Entry of this job in the worker's heartbeat.

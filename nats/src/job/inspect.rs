@@ -8,7 +8,10 @@ use futures::StreamExt as _;
 use rbee_schema::{JobClass, JobFlow, JobId, ModelName, Tenant};
 use serde_json::json;
 
-use super::id::{JobNames, MESSAGE_ID, Misnamed};
+use super::{
+    StoredBody,
+    id::{JobNames, MESSAGE_ID, Misnamed},
+};
 use crate::{
     Bus, BusError, Subject,
     batch::{MANY, Position, StoredMessage},
@@ -36,6 +39,8 @@ pub struct QueuedJob {
     pub stored: SystemTime,
     /// Trace of the job.
     pub trace: TraceContext,
+    /// Body of the job, if it is stored apart from it.
+    pub stored_body: Option<StoredBody>,
 }
 
 /// Content of the queue, by subject.
@@ -118,10 +123,11 @@ impl Bus {
     }
 
     pub(super) fn queued_job(&self, message: StoredMessage) -> QueuedJob {
-        let StoredMessage { subject, sequence, stored, headers, .. } = message;
+        let StoredMessage { subject, sequence, stored, headers, payload, .. } = message;
         let JobNames { model, class, tenant, job, misnamed } = self.names(&subject, Some(&headers), sequence);
         let trace = trace(Some(&headers)).unwrap_or_else(|| self.trace_of(&tenant, &job));
-        QueuedJob { sequence, model, class, tenant, job, misnamed, stored, trace }
+        let stored_body = StoredBody::read(Some(&headers), &tenant, &payload).ok().flatten();
+        QueuedJob { sequence, model, class, tenant, job, misnamed, stored, trace, stored_body }
     }
 
     pub(super) fn names(&self, subject: &str, headers: Option<&HeaderMap>, sequence: u64) -> JobNames {

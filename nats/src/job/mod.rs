@@ -3,6 +3,7 @@
 
 mod answer;
 mod blame;
+mod body;
 mod cancel;
 mod consumer;
 mod delivery;
@@ -13,11 +14,13 @@ mod list;
 mod pull;
 mod settle;
 mod submit;
+mod sweep;
 
 pub(crate) use self::id::{JobNames, MESSAGE_ID, chosen_id};
 pub use self::{
     answer::{Answered, Begun},
     blame::BlamedExit,
+    body::{BodyError, StoredBody},
     cancel::{StoredCancel, unknown_job},
     delivery::Delivery,
     finder::JobFinder,
@@ -26,4 +29,5 @@ pub use self::{
     list::{EndedJob, JobBatch, JobFilter},
     pull::{JobQueue, Priority, Pull, Pulled, Received, STANDING},
     submit::{Submission, duplicate_job},
+    sweep::BodySweeper,
 };

@@ -3,7 +3,9 @@
 use rbee_nats::{Bus, JobFinder, Outbox};
 use rbee_schema::QueenName;
 
-use crate::{decide::fleet::Fleet, leader::Leadership, open_answers::OpenAnswers};
+use crate::{
+    decide::fleet::Fleet, large_bodies::LargeBodies, leader::Leadership, open_answers::OpenAnswers,
+};
 
 /// State from which requests are answered.
 pub(crate) struct Context<'a> {
@@ -13,5 +15,6 @@ pub(crate) struct Context<'a> {
     pub(crate) outbox: &'a Outbox,
     pub(crate) finder: &'a JobFinder,
     pub(crate) open: &'a OpenAnswers,
+    pub(crate) large: &'a LargeBodies,
     pub(crate) leadership: &'a Leadership,
 }

@@ -51,6 +51,7 @@ use crate::{
         limits::QueenLimits,
         timers::Timers,
     },
+    large_bodies::LargeBodies,
     leader,
     open_answers::OpenAnswers,
     streams,
@@ -116,6 +117,8 @@ struct Controller {
     finder: JobFinder,
     /// Answers that this queen relays by request.
     open: OpenAnswers,
+    /// Places for bodies that are larger than a message.
+    large: LargeBodies,
     cancels: Cancels,
     refusals: Refusals,
     /// Start of the time in which this queen has received every heartbeat.
@@ -145,6 +148,7 @@ pub async fn run(config: QueenConfig, bus: Bus, stop: CancellationToken) -> Resu
         leading: Leading::default(),
         queue_count: Counting::default(),
         open: OpenAnswers::default(),
+        large: LargeBodies::default(),
         cancels: Cancels::default(),
         refusals: Refusals::default(),
         listening_since: Instant::now(),
@@ -250,6 +254,7 @@ impl Controller {
             outbox: &self.outbox,
             finder: &self.finder,
             open: &self.open,
+            large: &self.large,
             leadership: &self.leading.leadership,
         }
     }
