@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_nats::{Bus, BodySweeper};
+use rbee_nats::{BodySweeper, Bus};
 use tokio::time::sleep;
 use tracing::{info, warn};
 

@@ -86,7 +86,11 @@ impl ClientJob {
         refusal(&self.tenant, &self.job, &trace).in_scope(|| debug!(target: STEPS, "refused: {failure}"));
     }
 
-    async fn follow(&self, bus: &Bus, Request { kind, model, body, stored_body }: Request) -> Result<Inference, Failure> {
+    async fn follow(
+        &self,
+        bus: &Bus,
+        Request { kind, model, body, stored_body }: Request,
+    ) -> Result<Inference, Failure> {
         let Some(model) = model else {
             return Err(Failure::new(FailureCode::InvalidRequest, "model is missing: name one of the declared models"));
         };

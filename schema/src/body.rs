@@ -80,12 +80,7 @@ mod tests {
 
     #[test]
     fn values_are_counted_outside_of_texts() {
-        for (body, expected) in [
-            (r#""a,b:[{\"""#, 1),
-            ("[1,2,3]", 4),
-            (r#"{"a":[{},"x\\"],"b":null}"#, 8),
-            ("", 1),
-        ] {
+        for (body, expected) in [(r#""a,b:[{\"""#, 1), ("[1,2,3]", 4), (r#"{"a":[{},"x\\"],"b":null}"#, 8), ("", 1)] {
             assert_eq!(values(body.as_bytes()), expected, "{body}");
         }
     }

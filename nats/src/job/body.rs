@@ -10,12 +10,7 @@ use rbee_schema::{Failure, FailureCode, JobId, Tenant};
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::{
-    Bus, BusError, ObjectError, PutError,
-    bus::header,
-    object::Digest,
-    topology::body_size,
-};
+use crate::{Bus, BusError, ObjectError, PutError, bus::header, object::Digest, topology::body_size};
 
 /// Header with the name of the object that holds the body of a job.
 const BODY: &str = "Rbee-Body";

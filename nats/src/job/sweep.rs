@@ -62,7 +62,8 @@ impl BodySweeper {
         let all_dead = bus.namespace().all_dead();
         dead.read(bus, "dead", &all_dead, body_of_dead_letter).await?;
         for name in old.names {
-            let is_held = jobs.hold(bus, "jobs", &all_jobs, &name).await? || dead.hold(bus, "dead", &all_dead, &name).await?;
+            let is_held =
+                jobs.hold(bus, "jobs", &all_jobs, &name).await? || dead.hold(bus, "dead", &all_dead, &name).await?;
             if !is_held {
                 bodies.delete(&name).await?;
                 deleted += 1;

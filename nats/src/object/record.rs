@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn record_of_the_nats_command_line_is_read() {
-        let written = br#"{"name":"a/b","options":{"max_chunk_size":131072},"bucket":"rbee_bodies","nuid":"Ab0","size":3,
+        let written =
+            br#"{"name":"a/b","options":{"max_chunk_size":131072},"bucket":"rbee_bodies","nuid":"Ab0","size":3,
             "mtime":"0001-01-01T00:00:00Z","chunks":1,"digest":"SHA-256=x"}"#;
         let record = ObjectRecord::read(written).expect("a record");
         assert_eq!((record.name.as_str(), record.size, record.chunks), ("a/b", 3, 1));

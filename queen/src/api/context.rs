@@ -3,9 +3,7 @@
 use rbee_nats::{Bus, JobFinder, Outbox};
 use rbee_schema::QueenName;
 
-use crate::{
-    decide::fleet::Fleet, large_bodies::LargeBodies, leader::Leadership, open_answers::OpenAnswers,
-};
+use crate::{decide::fleet::Fleet, large_bodies::LargeBodies, leader::Leadership, open_answers::OpenAnswers};
 
 /// State from which requests are answered.
 pub(crate) struct Context<'a> {

@@ -16,7 +16,7 @@ use rbee_schema::{
     Chunk, Event, Failure, FailureCode, JobEvent, JobId, ModelName, Tenant,
     api::{Cancel, CancelReply, JobState, Status},
 };
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 
 pub(crate) use self::context::Context;
@@ -165,8 +165,9 @@ impl Relay {
             spawn_blocking(move || read(&body)).await.map_err(panicked)?
         };
         // Timer: others wait for the place of a large body.
-        let fetched = timeout(self.upload, fetched).await;
-        let late = |_| Failure::new(FailureCode::TimedOut, "the stored body was not read in time: send the request again");
+        let fetched = tokio::time::timeout(self.upload, fetched).await;
+        let late =
+            |_| Failure::new(FailureCode::TimedOut, "the stored body was not read in time: send the request again");
         Ok(fetched.map_err(late)??.with_stored_body(stored))
     }
 }
@@ -176,8 +177,11 @@ impl Relay {
 async fn infer(relay: Relay, request: ApiRequest, read: fn(&Bytes) -> Result<Request, Failure>) {
     let tenant = Tenant::default();
     let job = request.job_id(&tenant).unwrap_or_else(|| Ok(JobId::generate()));
-    let client_job =
-        ClientJob { tenant: tenant.clone(), job: job.clone().unwrap_or_else(|_| JobId::generate()), trace: request.trace() };
+    let client_job = ClientJob {
+        tenant: tenant.clone(),
+        job: job.clone().unwrap_or_else(|_| JobId::generate()),
+        trace: request.trace(),
+    };
     let read = match job {
         Ok(_) => relay.read(&request, &tenant, read).await,
         Err(failure) => Err(failure),

@@ -1,10 +1,6 @@
 //! The body of an HTTP request. One that is larger than a message of the bus is read while few others are, and in a limited time.
 
-use axum::{
-    body::Body,
-    extract::Request,
-    http::header::CONTENT_LENGTH,
-};
+use axum::{body::Body, extract::Request, http::header::CONTENT_LENGTH};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use rbee_nats::BusError;

@@ -25,10 +25,7 @@ use super::{
     stream::events,
 };
 
-pub(super) async fn complete(
-    State(service): State<Service>,
-    request: Request,
-) -> Response {
+pub(super) async fn complete(State(service): State<Service>, request: Request) -> Response {
     let headers = request.headers().clone();
     let read = async {
         let body = RequestBody::read(&service, request).await?;

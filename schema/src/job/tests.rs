@@ -145,7 +145,11 @@ fn an_invalid_body_is_refused_by_field() {
             FailureCode::InvalidRequest,
             "only messages may be longer",
         ),
-        (format!("{{{chat},\"unknown\":[{}0]}}", "0,".repeat(MAX_BODY_BYTES / 2)), FailureCode::InvalidRequest, "JSON values"),
+        (
+            format!("{{{chat},\"unknown\":[{}0]}}", "0,".repeat(MAX_BODY_BYTES / 2)),
+            FailureCode::InvalidRequest,
+            "JSON values",
+        ),
     ] {
         let failure = JobRequest::from_json(body.as_bytes()).expect_err(&body);
         assert_eq!(failure.code, code, "{failure}");

@@ -509,16 +509,15 @@ async fn dead_lettered_job_is_stored_once_with_its_reason() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let failure = Failure::new(FailureCode::TriedTooOften, "it killed three workers");
-    let dead =
-        DeadJob {
-            tenant: name("acme"),
-            job: name("a"),
-            attempts: 3,
-            failure,
-            blame: None,
-            body: CHAT.to_owned(),
-            body_object: None,
-        };
+    let dead = DeadJob {
+        tenant: name("acme"),
+        job: name("a"),
+        attempts: 3,
+        failure,
+        blame: None,
+        body: CHAT.to_owned(),
+        body_object: None,
+    };
     bus.store_dead_job(&model(), &dead).await.expect("kept");
     bus.store_dead_job(&model(), &dead).await.expect("kept already");
     let stream = bus.jetstream().get_stream("rbee_dead").await.expect("the stream exists");

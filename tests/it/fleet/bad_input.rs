@@ -4,9 +4,7 @@ use std::fs;
 
 use bytes::Bytes;
 use rbee_nats::Submission;
-use rbee_schema::{
-    Chunk, Failure, FailureCode, JobClass, JobId, ModelReference, ModelSpec, Replicas, Tenant,
-};
+use rbee_schema::{Chunk, Failure, FailureCode, JobClass, JobId, ModelReference, ModelSpec, Replicas, Tenant};
 use rbee_tests::{
     fleet::{Fleet, chat, whole},
     tools::model,

@@ -47,11 +47,8 @@ async fn publish(fleet: &Fleet, tenant: &str, object: &str) -> OutputReader {
     let output = fleet.bus.read_output(&tenant, &job).await.expect("the server answers");
     let message = PublishMessage::build().message_id(format!("{tenant}.{job}")).header("Rbee-Body", object);
     let message = message.outbound_message(format!("rbee.job.m.interactive.{tenant}"));
-    let sent = fleet.bus.jetstream().publish_with_headers(
-        message.subject,
-        message.headers.unwrap_or_default(),
-        Bytes::new(),
-    );
+    let sent =
+        fleet.bus.jetstream().publish_with_headers(message.subject, message.headers.unwrap_or_default(), Bytes::new());
     sent.await.expect("sent").await.expect("stored");
     output
 }

@@ -2,8 +2,8 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use rbee_nats::trace::STEPS;
 use bytes::Bytes;
+use rbee_nats::trace::STEPS;
 use rbee_nats::{BodyError, BusError, Delivery, OutputGone, StoredChunk, next_index};
 use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, JobBlame, JobEvent, KEEP_ALIVES};
 use tokio::time::{Instant, interval, timeout};
