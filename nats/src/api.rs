@@ -17,7 +17,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
-    Bus, BusError,
+    Bus, BusError, StoredBody,
     bus::json,
     job::{chosen_id, deadlines},
     trace::trace,
@@ -154,6 +154,14 @@ impl ApiRequest {
     /// A header is invalid.
     pub fn deadlines(&self) -> Result<Deadlines, Failure> {
         deadlines(self.request.message.headers.as_ref())
+    }
+
+    /// Body of the job that the client has stored, if the request names one.
+    ///
+    /// # Errors
+    /// The request names a body that the job may not have.
+    pub fn stored_body(&self, tenant: &Tenant) -> Result<Option<StoredBody>, Failure> {
+        StoredBody::read(self.request.message.headers.as_ref(), tenant, self.body())
     }
 
     /// Job id that the client chose, if any: the header `Nats-Msg-Id`.

@@ -60,6 +60,20 @@ impl Bus {
         from: Position,
         limit: usize,
     ) -> Result<Vec<StoredMessage>, BusError> {
+        self.read_stream_batch(&self.namespace().resource(stream), filter, from, limit).await
+    }
+
+    /// As [`Bus::read_batch`], of the stream with this name on the server.
+    ///
+    /// # Errors
+    /// The server does not answer, or there is no such stream.
+    pub(crate) async fn read_stream_batch(
+        &self,
+        stream: &str,
+        filter: &str,
+        from: Position,
+        limit: usize,
+    ) -> Result<Vec<StoredMessage>, BusError> {
         let failed = |cause: String| BusError::new(format!("read the messages of {filter}"), cause);
         let inbox = self.client().new_inbox();
         let mut replies = self.client().subscribe(inbox.clone()).await.map_err(|error| failed(error.to_string()))?;
@@ -68,7 +82,7 @@ impl Bus {
             Position::Sequence(sequence) => request["seq"] = json!(sequence.max(1)),
             Position::Time(time) => request["start_time"] = json!(humantime::format_rfc3339_nanos(time).to_string()),
         }
-        let subject = format!("$JS.API.DIRECT.GET.{}", self.namespace().resource(stream));
+        let subject = format!("$JS.API.DIRECT.GET.{stream}");
         let sent = self.client().publish_with_reply(subject, inbox, Bytes::from(request.to_string())).await;
         sent.map_err(|error| failed(error.to_string()))?;
         let mut batch = Vec::new();

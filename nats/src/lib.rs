@@ -15,6 +15,7 @@ mod connection_log;
 mod event;
 mod job;
 mod leader;
+mod object;
 mod outbox;
 mod output;
 mod plan;
@@ -42,11 +43,12 @@ pub use command::{CommandIssuer, CommandQueue, IssuedCommand};
 pub use connection_log::Denial;
 pub use event::{EventReader, EventRecord, recent_events};
 pub use job::{
-    Answered, Begun, BlamedExit, ClockReading, Delivery, EndedJob, JobBatch, JobClock, JobFilter, JobFinder, JobQueue,
-    LIMITED_FETCH, Misnamed, Priority, Pull, Pulled, QueueCount, QueuedDeadlines, QueuedJob, Received, STANDING,
-    StoredCancel, Submission, duplicate_job, unknown_job,
+    Answered, Begun, BlamedExit, BodyError, BodySweeper, ClockReading, Delivery, EndedJob, JobBatch, JobClock, JobFilter,
+    JobFinder, JobQueue, LIMITED_FETCH, Misnamed, Priority, Pull, Pulled, QueueCount, QueuedDeadlines, QueuedJob,
+    Received, STANDING, StoredBody, StoredCancel, Submission, duplicate_job, unknown_job,
 };
 pub use leader::LeaderLease;
+pub use object::{ObjectError, ObjectRecord, ObjectStore, OldObjects, PieceReader, PutError};
 pub use outbox::Outbox;
 pub use output::{
     AppendError, LastChunk, OutputGone, OutputReadError, OutputReader, OutputUsage, StoredChunk, next_index,
@@ -62,4 +64,4 @@ pub use server::{EmbeddedServer, PortHolder, ServerError, find_server};
 pub use settings::{BusLimits, ConnectionSettings};
 pub use subject::{InvalidNamespace, Namespace, Subject};
 pub use tenant_feed::{TenantFeed, TenantNews, TenantRecords};
-pub use topology::{StreamSpec, Topology};
+pub use topology::{BucketKind, StreamSpec, Topology};

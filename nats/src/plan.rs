@@ -229,7 +229,7 @@ fn differences(have: &StreamSpec, want: &StreamSpec) -> Vec<String> {
     }
     compare!(
         description subjects retention max_age max_bytes max_messages_per_subject max_message_size discard
-        discard_new_per_subject duplicate_window republish subject_transform key_value allow_message_ttl
+        discard_new_per_subject duplicate_window republish subject_transform bucket allow_message_ttl
         subject_delete_marker_ttl metadata
     );
     found

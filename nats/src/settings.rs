@@ -93,6 +93,11 @@ rbee_schema::settings! {
         dead_age: Duration = 30 * DAY,
         /// Maximum size of dead letters. The oldest are deleted first.
         dead_size: ByteSize = ByteSize(256 << 20),
+        /// Maximum size of the body of a job. A body that is larger than 512 KiB is stored apart from its job.
+        body_size: ByteSize = ByteSize(64 << 20),
+        /// Maximum size of all such bodies. The server reserves this disk space. Full, further ones are refused with
+        /// `queue-full`.
+        bodies_size: ByteSize = ByteSize(2 << 30),
         /// Maximum age of a cancellation. A job that has waited for longer since it was cancelled is answered after all.
         cancels_age: Duration = 7 * DAY,
         /// Maximum size of stored cancellations: the default holds about 100,000. The oldest are deleted first.
@@ -127,6 +132,11 @@ impl BusLimits {
         }
     }
 
+    /// Largest body that the bucket has room for.
+    pub(crate) fn largest_body(&self) -> ByteSize {
+        ByteSize(self.body_size.bytes().min(self.bodies_size.bytes() / 2))
+    }
+
     /// These limits with all sizes halved so many times, each down to 1 MiB.
     #[must_use]
     pub fn halved(&self, times: u32) -> Self {
@@ -137,6 +147,7 @@ impl BusLimits {
             events_size: halved(self.events_size),
             dead_size: halved(self.dead_size),
             cancels_size: halved(self.cancels_size),
+            bodies_size: halved(self.bodies_size),
             ..self.clone()
         }
     }
@@ -150,9 +161,11 @@ mod tests {
     fn sizes_are_halved_down_to_a_mebibyte() {
         let limits: BusLimits = "jobs_size=1KiB,output_size=4GiB,dead_size=3MiB,queued=7".parse().expect("limits");
         assert_eq!(limits.halved(0), limits);
-        let expected = "queued=7,jobs_size=1KiB,output_size=1GiB,events_size=256MiB,dead_size=1MiB,cancels_size=4MiB";
+        let expected = "queued=7,jobs_size=1KiB,output_size=1GiB,events_size=256MiB,dead_size=1MiB,cancels_size=4MiB,\
+                        bodies_size=512MiB";
         assert_eq!(limits.halved(2), expected.parse().expect("limits"));
-        let least = "queued=7,jobs_size=1KiB,output_size=1MiB,events_size=1MiB,dead_size=1MiB,cancels_size=1MiB";
+        let least = "queued=7,jobs_size=1KiB,output_size=1MiB,events_size=1MiB,dead_size=1MiB,cancels_size=1MiB,\
+                     bodies_size=1MiB";
         assert_eq!(limits.halved(u32::MAX), least.parse().expect("limits"));
     }
 

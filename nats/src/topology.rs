@@ -46,14 +46,23 @@ pub struct StreamSpec {
     pub republish: Option<Republish>,
     /// Rewriting of subjects before messages are stored.
     pub subject_transform: Option<SubjectTransform>,
-    /// Bucket: a message may replace all others of its subject (rollup), and single messages cannot be deleted.
-    pub key_value: bool,
+    /// Bucket of keys, bucket of objects, or neither.
+    pub bucket: Option<BucketKind>,
     /// Messages may carry their own time to live.
     pub allow_message_ttl: bool,
     /// Bucket: time to live of the marker of an expired key.
     pub subject_delete_marker_ttl: Option<Duration>,
     /// Metadata of rbee, whose names begin with `rbee.`. Metadata of others is not touched.
     pub metadata: BTreeMap<String, String>,
+}
+
+/// Kind of a bucket. In both kinds a message may replace all others of its subject (rollup).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BucketKind {
+    /// Keys and values. Single messages cannot be deleted.
+    KeyValue,
+    /// Objects.
+    Objects,
 }
 
 /// Time to live of the marker of an expired key. Watchers receive it at once; a minute covers those that are reconnecting.
@@ -73,6 +82,9 @@ const BATCH_QUEUE_DEADLINE: &str = "rbee.batch-queue-deadline";
 
 /// Metadata of the stream `output` with the age of output, which the leading queen reads.
 const OUTPUT_AGE: &str = "rbee.output-age";
+
+/// Metadata of the bucket `bodies` with the largest size of a body, which clients and workers read.
+const BODY_SIZE: &str = "rbee.body-size";
 
 /// Space for the headers of a job in addition to its body, in bytes.
 const HEADER_BYTES: usize = 4 * 1024;
@@ -102,7 +114,7 @@ impl Topology {
             duplicate_window: limits.duplicates,
             republish: None,
             subject_transform: None,
-            key_value: false,
+            bucket: None,
             allow_message_ttl: false,
             subject_delete_marker_ttl: None,
             metadata: BTreeMap::new(),
@@ -113,10 +125,19 @@ impl Topology {
                 name: format!("KV_{bucket}"),
                 max_messages_per_subject: 1,
                 discard: DiscardPolicy::New,
-                key_value: true,
+                bucket: Some(BucketKind::KeyValue),
                 allow_message_ttl: true,
                 subject_delete_marker_ttl: Some(MARKER),
                 ..stream(name, description, vec![format!("$KV.{bucket}.>")])
+            }
+        };
+        let objects = |name: &str, description: &str| {
+            let bucket = namespace.resource(name);
+            StreamSpec {
+                name: format!("OBJ_{bucket}"),
+                discard: DiscardPolicy::New,
+                bucket: Some(BucketKind::Objects),
+                ..stream(name, description, vec![format!("$O.{bucket}.C.>"), format!("$O.{bucket}.M.>")])
             }
         };
         let streams = vec![
@@ -185,6 +206,11 @@ impl Topology {
                 max_age: limits.dead_age,
                 max_bytes: bytes(limits.dead_size),
                 ..stream("dead", "Dead letters: jobs that were given up, with the reason.", vec![namespace.all_dead()])
+            },
+            StreamSpec {
+                max_bytes: bytes(limits.bodies_size),
+                metadata: [(BODY_SIZE.to_owned(), limits.largest_body().to_text())].into(),
+                ..objects("bodies", "Bodies of jobs that are larger than a message: <tenant>/<any name>.")
             },
             bucket("ports", "Port leases: <host>.<port>. A lease expires unless it is renewed."),
             bucket("hives", "Hives: <hive>. A key expires when its hive is gone."),
@@ -255,6 +281,12 @@ pub(crate) fn output_age(output: &Config) -> Duration {
     configured.unwrap_or(BusLimits::default().output_age)
 }
 
+/// Largest size of a body from the configuration of the bucket `bodies`.
+pub(crate) fn body_size(bodies: &Config) -> ByteSize {
+    let configured = bodies.metadata.get(BODY_SIZE).and_then(|text| ByteSize::read(text));
+    configured.unwrap_or(BusLimits::default().body_size)
+}
+
 fn bytes(size: ByteSize) -> i64 {
     i64::try_from(size.bytes()).unwrap_or(i64::MAX)
 }
@@ -276,7 +308,11 @@ impl StreamSpec {
             duplicate_window: config.duplicate_window,
             republish: config.republish.clone(),
             subject_transform: config.subject_transform.clone(),
-            key_value: config.allow_rollup && config.deny_delete,
+            bucket: match (config.allow_rollup, config.deny_delete) {
+                (true, true) => Some(BucketKind::KeyValue),
+                (true, false) => Some(BucketKind::Objects),
+                (false, _) => None,
+            },
             allow_message_ttl: config.allow_message_ttl,
             subject_delete_marker_ttl: config.subject_delete_marker_ttl.filter(|ttl| !ttl.is_zero()),
             metadata: ours(config).map(|(name, value)| (name.clone(), value.clone())).collect(),
@@ -315,8 +351,8 @@ impl StreamSpec {
             duplicate_window: self.duplicate_window,
             republish: self.republish.clone(),
             subject_transform: self.subject_transform.clone(),
-            allow_rollup: self.key_value,
-            deny_delete: self.key_value,
+            allow_rollup: self.bucket.is_some(),
+            deny_delete: self.bucket == Some(BucketKind::KeyValue),
             allow_direct: true,
             allow_message_ttl: self.allow_message_ttl,
             subject_delete_marker_ttl: self.subject_delete_marker_ttl,
@@ -354,7 +390,8 @@ mod tests {
     fn each_limit_applies_to_its_stream() {
         let stream = table(
             "queued=7,jobs_size=1MiB,redelivery=30s,output_age=2h,output_size=2MiB,events_age=3h,events_size=3MiB,\
-             dead_age=4h,dead_size=4MiB,cancels_age=7h,cancels_size=5MiB,commands_age=5h,duplicates=6m",
+             dead_age=4h,dead_size=4MiB,cancels_age=7h,cancels_size=5MiB,commands_age=5h,duplicates=6m,bodies_size=6MiB,\
+             body_size=1MiB",
         );
         let hours = |hours: u64| Duration::from_secs(hours * 60 * 60);
         let jobs = stream("rbee_jobs");
@@ -366,6 +403,8 @@ mod tests {
         }
         assert_eq!(output_age(&stream("rbee_output").create()), hours(2));
         assert_eq!(stream("rbee_commands").max_age, hours(5));
+        let bodies = stream("OBJ_rbee_bodies");
+        assert_eq!((bodies.max_bytes, body_size(&bodies.create())), (6 << 20, ByteSize(1 << 20)));
         for name in ["rbee_jobs", "rbee_output", "rbee_events", "rbee_commands", "rbee_dead", "KV_rbee_hives"] {
             assert_eq!(stream(name).duplicate_window, Duration::from_secs(6 * 60), "{name}");
         }

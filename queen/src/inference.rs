@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use rbee_nats::trace::{STEPS, TraceContext};
-use rbee_nats::{Bus, OutputReader, Registry, Submission};
+use rbee_nats::{Bus, OutputReader, Registry, StoredBody, Submission};
 use rbee_schema::{
     Deadlines, EmbeddingsRequest, Failure, FailureCode, JobClass, JobId, JobRequest, ModelKind, ModelName, ModelSpec,
     Tenant,
@@ -22,14 +22,16 @@ pub(crate) struct Request {
     kind: ModelKind,
     /// Model that the request names.
     model: Option<String>,
-    /// Body of the job.
+    /// Body of the job. Empty if it is stored apart.
     body: Bytes,
+    /// Body that the client has stored.
+    stored_body: Option<StoredBody>,
 }
 
 impl Request {
     /// A chat with the body of its job.
     pub(crate) fn chat(chat: &JobRequest, body: Bytes) -> Self {
-        Self { kind: ModelKind::Text, model: chat.model.clone(), body }
+        Self { kind: ModelKind::Text, model: chat.model.clone(), body, stored_body: None }
     }
 
     /// Reads the body of a chat.
@@ -46,7 +48,12 @@ impl Request {
     /// The mistake in the body.
     pub(crate) fn read_embeddings(body: &Bytes) -> Result<Self, Failure> {
         let model = EmbeddingsRequest::from_json(body)?.model;
-        Ok(Self { kind: ModelKind::Embeddings, model, body: body.clone() })
+        Ok(Self { kind: ModelKind::Embeddings, model, body: body.clone(), stored_body: None })
+    }
+
+    /// The same request, whose body is stored already.
+    pub(crate) fn with_stored_body(self, stored_body: StoredBody) -> Self {
+        Self { body: Bytes::new(), stored_body: Some(stored_body), ..self }
     }
 
     /// Body of the job.
@@ -82,7 +89,11 @@ impl ClientJob {
         refusal(&self.tenant, &self.job, &trace).in_scope(|| debug!(target: STEPS, "refused: {failure}"));
     }
 
-    async fn follow(&self, bus: &Bus, Request { kind, model, body }: Request) -> Result<Inference, Failure> {
+    async fn follow(
+        &self,
+        bus: &Bus,
+        Request { kind, model, body, stored_body }: Request,
+    ) -> Result<Inference, Failure> {
         let Some(model) = model else {
             return Err(Failure::new(FailureCode::InvalidRequest, "model is missing: name one of the declared models"));
         };
@@ -95,7 +106,10 @@ impl ClientJob {
             job: self.job.clone(),
             body,
         };
-        bus.submit_until(submission, self.deadlines, self.trace.clone()).await?;
+        match &stored_body {
+            Some(body) => bus.submit_with_stored_body(submission, body, self.deadlines, self.trace.clone()).await?,
+            None => bus.submit_until(submission, self.deadlines, self.trace.clone()).await?,
+        }
         Ok(Inference { model, output })
     }
 }

@@ -6,10 +6,12 @@
 //! and queued jobs do not wait for it. [`gateway`] is the HTTP API; it is a client of the bus like any other.
 
 mod api;
+mod body_sweeper;
 mod controller;
 pub mod decide;
 pub mod gateway;
 mod inference;
+mod large_bodies;
 mod leader;
 mod metrics;
 mod open_answers;

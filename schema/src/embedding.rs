@@ -10,10 +10,14 @@ use serde::{
     de::{self, IgnoredAny, SeqAccess, Visitor},
 };
 
-use crate::{Failure, FailureCode, body::read};
+use crate::{Failure, FailureCode, MAX_BODY_BYTES, body::read};
 
 /// Maximum number of inputs of one request, as in the OpenAI API.
 const MAX_INPUTS: usize = 2048;
+
+/// Number of inputs beyond which a list is not read further. A body of 512 KiB has fewer, and gets an error that names their
+/// number; a larger one would take a multiple of its size in memory.
+const READ_INPUTS: usize = MAX_BODY_BYTES / 2;
 
 /// Request for the embeddings of texts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -58,7 +62,7 @@ impl EmbeddingsRequest {
     /// Parses and checks a body.
     ///
     /// # Errors
-    /// `body-too-large`, `invalid-json`, or `invalid-request` with the path of the invalid field.
+    /// `invalid-json`, or `invalid-request` with the path of the invalid field.
     pub fn from_json(body: &[u8]) -> Result<Self, Failure> {
         let hint = |failure| match Self::is_chat(body) {
             true => invalid("the body is a chat with `messages`: the model computes embeddings, which have `input`"),
@@ -137,6 +141,9 @@ fn inputs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EmbeddingInp
             let (mut inputs, mut tokens) = (Vec::new(), Vec::new());
             while let Some(item) = items.next_element()? {
                 match item {
+                    Item::Input(_) if inputs.len() >= READ_INPUTS => {
+                        return Err(de::Error::custom(format!("more than {MAX_INPUTS} texts: send fewer at a time")));
+                    }
                     Item::Input(input) => inputs.push(input),
                     Item::Token(token) => tokens.push(token),
                 }

@@ -14,8 +14,12 @@ pub enum FailureCode {
     InvalidJson,
     /// The body is JSON but not a valid request.
     InvalidRequest,
-    /// The body is larger than a job may be (512 KiB).
+    /// The body is larger than the limit `body_size` of the bus.
     BodyTooLarge,
+    /// The body of the job is stored apart from it, and is not there (any more).
+    BodyMissing,
+    /// The stored body of the job is not the one that was submitted: its size or digest differs.
+    BodyCorrupt,
     /// No model with this name is declared.
     UnknownModel,
     /// No job with this id is known.
@@ -89,6 +93,8 @@ impl FailureCode {
             Self::InvalidJson => "invalid-json",
             Self::InvalidRequest => "invalid-request",
             Self::BodyTooLarge => "body-too-large",
+            Self::BodyMissing => "body-missing",
+            Self::BodyCorrupt => "body-corrupt",
             Self::UnknownModel => "unknown-model",
             Self::UnknownJob => "unknown-job",
             Self::UnknownWorker => "unknown-worker",
@@ -147,6 +153,8 @@ impl FailureCode {
             Self::InvalidJson
             | Self::InvalidRequest
             | Self::BodyTooLarge
+            | Self::BodyMissing
+            | Self::BodyCorrupt
             | Self::UnknownModel
             | Self::UnknownJob
             | Self::UnknownWorker
@@ -170,7 +178,11 @@ impl FailureCode {
     /// HTTP status of a reply with this failure.
     pub fn http_status(self) -> u16 {
         match self {
-            Self::InvalidJson | Self::InvalidRequest | Self::ContextExceeded => 400,
+            Self::InvalidJson
+            | Self::InvalidRequest
+            | Self::ContextExceeded
+            | Self::BodyMissing
+            | Self::BodyCorrupt => 400,
             Self::UnknownModel | Self::UnknownJob | Self::UnknownWorker => 404,
             Self::DuplicateJob => 409,
             Self::BodyTooLarge => 413,

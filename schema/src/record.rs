@@ -229,6 +229,10 @@ pub struct DeadJob {
     /// The ends of workers for which the job was blamed, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blame: Option<JobBlame>,
-    /// Body of the job, if it is text.
+    /// Body of the job, if it is text. Empty if it is stored apart.
     pub body: String,
+    /// Object in the bucket `bodies` that holds the body, if it is larger than a message. It is kept for as long as the dead
+    /// letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_object: Option<String>,
 }

@@ -38,6 +38,9 @@ crate::settings! {
         retry_pause: Duration = SECOND,
         /// Longest pause before such a job returns to the queue.
         retry_pause_most: Duration = MINUTE,
+        /// Time limit for reading the body of a job that is stored apart from it. 64 MiB take a second on a gigabit network. Then
+        /// the job returns to the queue for a while.
+        body: Duration = MINUTE,
         /// Maximum number of tokens of an answer whose request sets no limit.
         answer_tokens: u32 = 1024,
         /// Instructions that rendering a chat template may execute. The largest body has about ten thousand messages, and
@@ -52,8 +55,9 @@ crate::settings! {
         grammar_depth: u32 = 200,
         /// Longest time to compile the grammar of an answer. Most take milliseconds, and a large JSON Schema a second.
         grammar_time: Duration = 10 * SECOND,
-        /// Size of a rendered chat: eight times the largest body. Templates add a few dozen bytes to each message.
-        template_size: ByteSize = ByteSize(8 * crate::MAX_BODY_BYTES as u64),
+        /// Size of a rendered chat. A context of a million tokens has about 4 MiB, and templates add a few dozen bytes to each
+        /// message.
+        template_size: ByteSize = ByteSize(16 << 20),
     }
 }
 

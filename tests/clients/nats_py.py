@@ -1,9 +1,10 @@
 """Sends a chat to a model and prints the answer, with nats-py alone and no code of rbee.
 
-Usage: nats_py.py publish|request URL MODEL PROMPT
+Usage: nats_py.py publish|request|store URL MODEL PROMPT
 
 publish  publishes the job and subscribes to its output, as `nats pub` and `nats sub` do
 request  sends a request to the service and reads its replies, as `nats req rbee.api.infer` does
+store    stores a large body as an object and publishes a job that names it, as `nats object put` and `nats pub` do
 """
 
 import asyncio
@@ -33,6 +34,18 @@ async def publish(client, model: str, prompt: str):
             yield json.loads(message.data)
 
 
+async def store(client, model: str, prompt: str):
+    """Yields the chunks of a job whose body is stored in the bucket `rbee_bodies`, and repeats the prompt a million times."""
+    bodies = await client.jetstream().object_store("rbee_bodies")
+    await bodies.put("default/my-body", job(prompt * 1_000_000))
+    output = await client.subscribe("rbee.out.default.my-job")
+    await client.flush()
+    headers = {"Nats-Msg-Id": "default.my-job", "Rbee-Body": "default/my-body"}
+    await client.jetstream().publish(f"rbee.job.{model}.batch.default", b"", headers=headers)
+    while True:
+        yield json.loads((await output.next_msg(timeout=PATIENCE)).data)
+
+
 async def request(client, model: str, prompt: str):
     """Yields the replies of the service. An empty reply is the last one."""
     inbox = client.new_inbox()
@@ -44,7 +57,7 @@ async def request(client, model: str, prompt: str):
 
 async def main(way: str, url: str, model: str, prompt: str) -> None:
     client = await nats.connect(url, connect_timeout=PATIENCE)
-    chunks = {"publish": publish, "request": request}[way](client, model, prompt)
+    chunks = {"publish": publish, "request": request, "store": store}[way](client, model, prompt)
     async for chunk in chunks:
         if chunk["type"] == "tokens":
             print(chunk["text"], end="", flush=True)

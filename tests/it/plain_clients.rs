@@ -6,11 +6,11 @@ use rbee_schema::{ModelReference, ModelSpec};
 use rbee_tests::{
     fleet::Fleet,
     tools::{model, python_packages, repository},
-    wait::soon,
+    wait::{PATIENCE, eventually, soon},
 };
 use tokio::process::Command;
 
-/// Runs the nats-py client; `way` is `publish` or `request`.
+/// Runs the nats-py client; `way` is `publish`, `request` or `store`.
 async fn nats_py(fleet: &Fleet, way: &str, model: &str, prompt: &str) -> Output {
     let client = Command::new("python3")
         .arg(repository().join("tests/clients/nats_py.py"))
@@ -46,4 +46,17 @@ async fn nats_py_gets_an_answer_by_request_and_reply() {
     let refused = nats_py(&fleet, "request", "nobody", "Hi").await;
     let stderr = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && stderr.contains("declared models: m"), "{stderr}");
+}
+
+#[tokio::test]
+async fn nats_py_stores_a_large_body_and_names_it() {
+    let fleet = Fleet::start().await;
+    fleet.serve_mock("m", "tokens=4,context=4000000", 0, 1).await;
+    let answer = answer_of(&nats_py(&fleet, "store", "m", "Hi").await);
+    assert!(answer.ends_with("\n4 tokens\n"), "{answer}");
+    eventually("the body is deleted with its job", PATIENCE, async || {
+        let bodies = fleet.bus.jetstream().get_stream("OBJ_rbee_bodies").await;
+        bodies.is_ok_and(|bodies| bodies.cached_info().state.messages == 0)
+    })
+    .await;
 }

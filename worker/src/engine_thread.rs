@@ -108,6 +108,11 @@ impl EngineThread {
         self.counters.steps.load(Ordering::Relaxed)
     }
 
+    /// Counts work that is not the engine's as a step: a large request is prepared, and the engine waits for it.
+    pub(crate) fn count_preparation(&self) {
+        self.counters.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counters of the engine after its last step.
     pub(crate) fn stats(&self) -> EngineStats {
         *self.stats.borrow()

@@ -65,7 +65,7 @@ const OPTIONS: [(&str, &str, &str); 21] = [
 ];
 
 /// Keys that operators change: those that the example documents. `docs/adr/0015-what-is-a-setting.md` has the reasons.
-const DOCUMENTED: [(&str, &str); 31] = [
+const DOCUMENTED: [(&str, &str); 32] = [
     (TOP, "nats"),
     (TOP, "namespace"),
     (TOP, "log-file"),
@@ -76,6 +76,7 @@ const DOCUMENTED: [(&str, &str); 31] = [
     ("bus", "interactive-deadline"),
     ("bus", "batch-queue-deadline"),
     ("bus", "batch-deadline"),
+    ("bus", "body-size"),
     ("bus", "output-age"),
     ("bus", "output-size"),
     ("bus", "events-age"),

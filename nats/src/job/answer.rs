@@ -31,7 +31,7 @@ impl Bus {
     /// # Errors
     /// The server does not answer. The job may be answered and still be queued; whoever receives it next removes it.
     pub async fn answer(&self, queued: &QueuedJob, failure: &Failure, begun: Begun) -> Result<Answered, BusError> {
-        let QueuedJob { sequence, tenant, job, misnamed, .. } = queued;
+        let QueuedJob { sequence, tenant, job, misnamed, stored_body, .. } = queued;
         let failure = misnamed.as_ref().map_or(failure, |misnamed| &misnamed.failure);
         let chunk = Chunk::Error { error: failure.clone() };
         let is_answered = match self.append(tenant, job, &chunk, 0).await {
@@ -75,7 +75,12 @@ impl Bus {
             }
         };
         let ((), dropped) = tokio::join!(tell, self.drop_job(*sequence));
-        dropped.map(|()| Answered::Yes)
+        dropped?;
+        // The body of a job that a worker has answered is needed if the job was given up; otherwise it is swept.
+        if let Some(body) = stored_body.as_ref().filter(|_| is_answered) {
+            self.delete_body(body).await;
+        }
+        Ok(Answered::Yes)
     }
 
     /// Answers a job whose id was used before, by a job whose output is stored. That output stays as it is: the failure is

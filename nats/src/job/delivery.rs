@@ -6,7 +6,7 @@ use async_nats::jetstream::{self, AckKind};
 use bytes::Bytes;
 use rbee_schema::{Deadlines, Failure, JobClass, JobFlow, JobId, JobInFlight, Tenant};
 
-use super::{Misnamed, consumer::Consumer, deadline::deadlines, id::JobNames};
+use super::{Misnamed, StoredBody, consumer::Consumer, deadline::deadlines, id::JobNames};
 use crate::{
     Bus, BusError, Subject,
     trace::{TraceContext, trace},
@@ -78,9 +78,17 @@ impl Delivery {
         deadlines(self.message.headers.as_ref())
     }
 
-    /// Request as it was published.
+    /// Request as it was published. Empty if it is [stored apart](Self::stored_body) from the job.
     pub fn body(&self) -> &Bytes {
         &self.message.payload
+    }
+
+    /// Place of the request, if it is stored apart from the job.
+    ///
+    /// # Errors
+    /// The job names a body that it may not have.
+    pub fn stored_body(&self) -> Result<Option<StoredBody>, Failure> {
+        StoredBody::read(self.message.headers.as_ref(), &self.tenant, &self.message.payload)
     }
 
     /// Entry of this job in the worker's heartbeat.

@@ -9,6 +9,7 @@ use rbee_schema::{Deadlines, Failure, JobClass, JobFlow, JobId, ModelName, Tenan
 use serde_json::json;
 
 use super::{
+    StoredBody,
     deadline::deadlines,
     id::{JobNames, MESSAGE_ID, Misnamed},
 };
@@ -41,6 +42,8 @@ pub struct QueuedJob {
     pub trace: TraceContext,
     /// Deadlines that the job states, or the failure that refuses it.
     pub deadlines: Result<Deadlines, Failure>,
+    /// Body of the job, if it is stored apart from it.
+    pub stored_body: Option<StoredBody>,
 }
 
 /// Content of the queue, by subject.
@@ -142,11 +145,12 @@ impl Bus {
     }
 
     pub(super) fn queued_job(&self, message: StoredMessage) -> QueuedJob {
-        let StoredMessage { subject, sequence, stored, headers, .. } = message;
+        let StoredMessage { subject, sequence, stored, headers, payload, .. } = message;
         let JobNames { model, class, tenant, job, misnamed } = self.names(&subject, Some(&headers), sequence);
         let trace = trace(Some(&headers)).unwrap_or_else(|| self.trace_of(&tenant, &job));
         let deadlines = deadlines(Some(&headers));
-        QueuedJob { sequence, model, class, tenant, job, misnamed, stored, trace, deadlines }
+        let stored_body = StoredBody::read(Some(&headers), &tenant, &payload).ok().flatten();
+        QueuedJob { sequence, model, class, tenant, job, misnamed, stored, trace, deadlines, stored_body }
     }
 
     pub(super) fn names(&self, subject: &str, headers: Option<&HeaderMap>, sequence: u64) -> JobNames {

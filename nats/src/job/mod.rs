@@ -3,6 +3,7 @@
 
 mod answer;
 mod blame;
+mod body;
 mod cancel;
 mod clock;
 mod consumer;
@@ -16,10 +17,12 @@ mod list;
 mod pull;
 mod settle;
 mod submit;
+mod sweep;
 
 pub use self::{
     answer::{Answered, Begun},
     blame::BlamedExit,
+    body::{BodyError, StoredBody},
     cancel::{StoredCancel, unknown_job},
     clock::{ClockReading, JobClock},
     deadline::QueuedDeadlines,
@@ -30,6 +33,7 @@ pub use self::{
     list::{EndedJob, JobBatch, JobFilter},
     pull::{JobQueue, LIMITED_FETCH, Priority, Pull, Pulled, Received, STANDING},
     submit::{Submission, duplicate_job},
+    sweep::BodySweeper,
 };
 pub(crate) use self::{
     deadline::deadlines,

@@ -6,9 +6,9 @@ use async_nats::jetstream::{
 };
 use bytes::Bytes;
 use rbee_schema::{Deadlines, Failure, FailureCode, JobClass, JobId, MAX_BODY_BYTES, ModelName, Tenant};
-use tracing::{Instrument as _, field::Empty, info_span};
+use tracing::{Instrument as _, Span, field::Empty, info_span};
 
-use super::{deadline::with_deadlines, id::message_id};
+use super::{StoredBody, deadline::with_deadlines, id::message_id};
 use crate::{
     Bus, Subject, server_error,
     trace::{TraceContext, continue_trace, start_trace, with_trace},
@@ -25,8 +25,16 @@ pub struct Submission {
     pub tenant: Tenant,
     /// Id of the job, unique within its tenant.
     pub job: JobId,
-    /// Request as JSON. The worker validates it.
+    /// Request as JSON. The worker validates it. A body of more than [`MAX_BODY_BYTES`] is stored apart from the job.
     pub body: Bytes,
+}
+
+/// Facts about a job that its headers state.
+struct Headers<'a> {
+    trace: TraceContext,
+    deadlines: Deadlines,
+    /// Body of the job, if it is stored apart from it.
+    stored_body: Option<&'a StoredBody>,
 }
 
 impl Bus {
@@ -34,9 +42,26 @@ impl Bus {
     ///
     /// # Errors
     /// `body-too-large`, `queue-full`, `duplicate-job`, or `timed-out` if the server does not answer. After `timed-out` the job
-    /// may be stored or not; submitting it again with the same id is safe, and `duplicate-job` then says that it is stored.
+    /// may be stored or not; submitting it again with the same id is safe, and `duplicate-job` then says that it is stored. A
+    /// large body of a job that was refused is deleted.
     pub async fn submit(&self, submission: Submission) -> Result<(), Failure> {
         self.submit_in(submission, None).await
+    }
+
+    /// Queues a job whose body is stored: the body of the submission is ignored.
+    ///
+    /// # Errors
+    /// Those of [`Bus::submit`]. The body stays stored.
+    pub async fn submit_with_stored_body(
+        &self,
+        submission: Submission,
+        body: &StoredBody,
+        deadlines: Deadlines,
+        client: Option<TraceContext>,
+    ) -> Result<(), Failure> {
+        let (span, trace) = self.span(&submission, client);
+        let submission = Submission { body: Bytes::new(), ..submission };
+        self.queue(submission, Headers { trace, deadlines, stored_body: Some(body) }).instrument(span).await
     }
 
     /// Queues a job within the trace of the client. Without one, the job starts its own trace.
@@ -57,27 +82,46 @@ impl Bus {
         deadlines: Deadlines,
         client: Option<TraceContext>,
     ) -> Result<(), Failure> {
-        let Submission { model, job, tenant, .. } = &submission;
+        let (span, trace) = self.span(&submission, client);
+        let headers = Headers { trace, deadlines, stored_body: None };
+        async {
+            if submission.body.len() <= MAX_BODY_BYTES {
+                return self.queue(submission, headers).await;
+            }
+            let body = self.store_body(&submission.tenant, &submission.job, &submission.body).await?;
+            let headers = Headers { stored_body: Some(&body), ..headers };
+            let queued = self.queue(Submission { body: Bytes::new(), ..submission }, headers).await;
+            // After a timeout the job may be stored, and then it needs its body.
+            if queued.as_ref().is_err_and(|failure| failure.code != FailureCode::TimedOut) {
+                self.delete_body(&body).await;
+            }
+            queued
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// The span of a submission, and the trace of its job.
+    fn span(&self, submission: &Submission, client: Option<TraceContext>) -> (Span, TraceContext) {
+        let Submission { model, job, tenant, .. } = submission;
         let span = info_span!(parent: None, "submit", %model, %job, %tenant, trace = Empty);
         let trace = match client {
             Some(client) => continue_trace(&span, &client),
             None => start_trace(&span, &self.trace_of(tenant, job)),
         };
         span.record("trace", trace.id());
-        self.queue(submission, deadlines, trace).instrument(span).await
+        (span, trace)
     }
 
-    async fn queue(&self, submission: Submission, deadlines: Deadlines, trace: TraceContext) -> Result<(), Failure> {
+    async fn queue(&self, submission: Submission, headers: Headers<'_>) -> Result<(), Failure> {
         let Submission { model, class, tenant, job, body } = submission;
-        if body.len() > MAX_BODY_BYTES {
-            let found = body.len();
-            return Err(Failure::new(
-                FailureCode::BodyTooLarge,
-                format!("the body has {found} bytes: at most {MAX_BODY_BYTES} are allowed; send a shorter chat"),
-            ));
-        }
         let subject = self.subject(&Subject::Job(model.clone(), class, tenant.clone()));
         let message = PublishMessage::build().payload(body).message_id(message_id(&tenant, &job));
+        let Headers { trace, deadlines, stored_body } = headers;
+        let message = match stored_body {
+            Some(stored_body) => stored_body.write(message),
+            None => message,
+        };
         let stored = self.store(subject, with_deadlines(&deadlines, with_trace(&trace, message))).await;
         let stored = stored.map_err(|error| refusal(&error, &model, class, &tenant))?;
         if stored.duplicate { Err(duplicate_job(&tenant, &job)) } else { Ok(()) }

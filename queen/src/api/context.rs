@@ -5,6 +5,7 @@ use rbee_schema::QueenName;
 
 use crate::{
     decide::{fleet::Fleet, tenants::Tenants},
+    large_bodies::LargeBodies,
     leader::Leadership,
     open_answers::OpenAnswers,
 };
@@ -17,6 +18,7 @@ pub(crate) struct Context<'a> {
     pub(crate) outbox: &'a Outbox,
     pub(crate) finder: &'a JobFinder,
     pub(crate) open: &'a OpenAnswers,
+    pub(crate) large: &'a LargeBodies,
     pub(crate) leadership: &'a Leadership,
     pub(crate) tenants: &'a Tenants,
 }

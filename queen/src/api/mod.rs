@@ -12,11 +12,12 @@ mod tenants;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rbee_nats::{ApiRequest, Bus, Outbox, unknown_job};
+use rbee_nats::{ApiRequest, BodyError, Bus, Outbox, unknown_job};
 use rbee_schema::{
     Chunk, Deadlines, Event, Failure, FailureCode, JobEvent, JobId, ModelName, Tenant,
     api::{Cancel, CancelReply, JobState, Status},
 };
+use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 
 pub(crate) use self::context::Context;
@@ -26,6 +27,7 @@ use self::{
 };
 use crate::{
     inference::{ClientJob, Inference, Request, cancel as cancel_job, shutting_down},
+    large_bodies::LargeBodies,
     open_answers::OpenAnswers,
 };
 
@@ -143,30 +145,67 @@ struct Relay {
     bus: Bus,
     outbox: Outbox,
     open: OpenAnswers,
+    large: LargeBodies,
     /// Longest time between two chunks.
     timeout: Duration,
+    /// Time limit for reading a stored body.
+    upload: Duration,
 }
 
 impl Relay {
     fn new(context: &Context<'_>) -> Self {
-        let timeout = context.fleet.timers().patience;
-        Self { bus: context.bus.clone(), outbox: context.outbox.clone(), open: context.open.clone(), timeout }
+        let timers = context.fleet.timers();
+        Self {
+            bus: context.bus.clone(),
+            outbox: context.outbox.clone(),
+            open: context.open.clone(),
+            large: context.large.clone(),
+            timeout: timers.patience,
+            upload: timers.upload,
+        }
+    }
+
+    /// Reads the body of a request, or the stored body that it names. The job then names the same one.
+    async fn read(
+        &self,
+        request: &ApiRequest,
+        tenant: &Tenant,
+        read: fn(&Bytes) -> Result<Request, Failure>,
+    ) -> Result<Request, Failure> {
+        let Some(stored) = request.stored_body(tenant)? else { return read(request.body()) };
+        let fetched = async {
+            let _place = self.large.place().await?;
+            let body = self.bus.fetch_body(&stored).await.map_err(|error| match error {
+                BodyError::Failed(failure) => failure,
+                BodyError::Bus(error) => Failure::new(FailureCode::TimedOut, error.to_string()),
+            })?;
+            let panicked = |_| Failure::new(FailureCode::Internal, "the body could not be parsed");
+            spawn_blocking(move || read(&body)).await.map_err(panicked)?
+        };
+        // Timer: others wait for the place of a large body.
+        let fetched = tokio::time::timeout(self.upload, fetched).await;
+        let late =
+            |_| Failure::new(FailureCode::TimedOut, "the stored body was not read in time: send the request again");
+        Ok(fetched.map_err(late)??.with_stored_body(stored))
     }
 }
 
 /// Submits a job and replies with every chunk of its output, then with an empty message. Fails after `timeout` without a chunk.
 /// The job is cancelled if its requester is gone, or gets no more of the answer.
 async fn infer(relay: Relay, request: ApiRequest, read: fn(&Bytes) -> Result<Request, Failure>) {
-    let Relay { bus, outbox, open, timeout } = relay;
     let tenant = Tenant::default();
     let job = request.job_id(&tenant).unwrap_or_else(|| Ok(JobId::generate()));
     let client_job = ClientJob {
-        tenant,
+        tenant: tenant.clone(),
         job: job.clone().unwrap_or_else(|_| JobId::generate()),
         trace: request.trace(),
         deadlines: Deadlines::default(),
     };
-    let checked = job.and_then(|_| Ok((read(request.body())?, request.deadlines()?)));
+    let checked = match job.and_then(|_| request.deadlines()) {
+        Ok(deadlines) => relay.read(&request, &tenant, read).await.map(|read| (read, deadlines)),
+        Err(failure) => Err(failure),
+    };
+    let Relay { bus, outbox, open, timeout, .. } = relay;
     let submitted = match checked {
         Ok((request, deadlines)) => ClientJob { deadlines, ..client_job.clone() }.submit(&bus, request).await,
         Err(failure) => {

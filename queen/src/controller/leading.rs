@@ -5,7 +5,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::Controller;
-use crate::{leader::Leadership, metrics, pruner, sealer};
+use crate::{body_sweeper, decide::timers::Timers, leader::Leadership, metrics, pruner, sealer};
 
 impl Controller {
     /// This queen started or stopped leading.
@@ -34,6 +34,7 @@ impl Controller {
                 self.leading.pruner = None;
                 self.tenants.known.stop_leading();
                 self.leave_deadlines();
+                self.leading.body_sweeper = None;
                 self.leading.alerts.clear();
                 metrics::alerts(&self.leading.alerts);
                 self.leading.leadership = leadership;
@@ -51,6 +52,9 @@ impl Controller {
         let sealing = sealer::seal(self.bus.clone(), self.fleet.timers().seal);
         self.leading.sealer = Some(AbortOnDropHandle::new(tokio::spawn(sealing)));
         self.leading.pruner = Some(AbortOnDropHandle::new(tokio::spawn(pruner::prune(self.bus.clone()))));
+        let Timers { body_sweep, orphan, .. } = *self.fleet.timers();
+        let sweeping = body_sweeper::sweep(self.bus.clone(), body_sweep, orphan);
+        self.leading.body_sweeper = Some(AbortOnDropHandle::new(tokio::spawn(sweeping)));
     }
 
     pub(super) fn leads(&self) -> bool {

@@ -56,6 +56,7 @@ use crate::{
         tenants::Tenants,
         timers::Timers,
     },
+    large_bodies::LargeBodies,
     leader,
     open_answers::OpenAnswers,
     streams,
@@ -129,6 +130,8 @@ struct Controller {
     finder: JobFinder,
     /// Answers that this queen relays by request.
     open: OpenAnswers,
+    /// Places for bodies that are larger than a message.
+    large: LargeBodies,
     cancels: Cancels,
     deadlines: Watch,
     refusals: Refusals,
@@ -162,6 +165,7 @@ pub async fn run(config: QueenConfig, bus: Bus, stop: CancellationToken) -> Resu
         leading: Leading::default(),
         queue_count: Counting::default(),
         open: OpenAnswers::default(),
+        large: LargeBodies::default(),
         cancels: Cancels::default(),
         refusals: Refusals::default(),
         tenants: TenantState::new(tenants),
@@ -279,6 +283,7 @@ impl Controller {
             outbox: &self.outbox,
             finder: &self.finder,
             open: &self.open,
+            large: &self.large,
             leadership: &self.leading.leadership,
             tenants: &self.tenants.known,
         }

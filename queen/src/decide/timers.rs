@@ -55,6 +55,14 @@ rbee_schema::settings! {
         /// A client over HTTP, or of `rbee.api`, gets an error when its job has no output for this long. A large model loads for
         /// minutes, and a queue may be long.
         patience: Duration = 10 * MINUTE,
+        /// Time that an HTTP client has to send a body that is larger than 512 KiB. Others wait for it, because few are read at a
+        /// time.
+        upload: Duration = 2 * MINUTE,
+        /// Interval of searches for stored bodies that belong to no job.
+        body_sweep: Duration = 5 * MINUTE,
+        /// Age from which on a stored body that belongs to no job is deleted. A client submits its job at once after it has stored
+        /// the body.
+        orphan: Duration = 60 * MINUTE,
         /// Interval of keep-alive comments in an HTTP stream without output, so that no proxy closes it.
         keep_alive: Duration = 15 * SECOND,
         /// Time that answers in progress have to end when the queen stops. Most answers are complete within it; the others end

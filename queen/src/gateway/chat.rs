@@ -7,40 +7,42 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::{
     Json,
-    extract::{State, rejection::BytesRejection},
-    http::HeaderMap,
+    extract::{Request, State},
     response::{
         IntoResponse as _, Response,
         sse::{KeepAlive, Sse},
     },
 };
-use bytes::Bytes;
 use futures::future::try_join_all;
 use rbee_schema::{Chunk, Failure, FailureCode, Usage};
 
 use super::{
     answer::{Answer, Submitted, record_refusal, submit},
+    body::RequestBody,
     openai::{ChatCompletionRequest, Choice, CompletionId, Message, several_answers},
     reply,
     service::Service,
     stream::events,
 };
 
-pub(super) async fn complete(
-    State(service): State<Service>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let Ok(body) = body else { return reply::too_large("chat") };
-    let request = match ChatCompletionRequest::read(&body) {
-        Ok(request) => request,
+pub(super) async fn complete(State(service): State<Service>, request: Request) -> Response {
+    let headers = request.headers().clone();
+    let read = async {
+        let body = RequestBody::read(&service, request).await?;
+        let request = body.parse(ChatCompletionRequest::read).await?;
+        Ok::<_, Failure>((body, request))
+    };
+    let (body, mut request) = match read.await {
+        Ok(read) => read,
         Err(failure) => {
             record_refusal(&service, &headers, &failure);
             return reply::refuse(&failure);
         }
     };
-    let choices = request.choices().iter().map(|choice| submit(&service, &headers, choice.clone()));
-    match try_join_all(choices).await {
+    let choices = request.take_choices().into_iter().map(|choice| submit(&service, &headers, choice));
+    let submitted = try_join_all(choices).await;
+    drop(body);
+    match submitted {
         Ok(submitted) => answer(&service, &request, submitted).await,
         Err(failure) => reply::refuse(&failure),
     }

@@ -4,35 +4,37 @@
 
 use axum::{
     Json,
-    extract::{State, rejection::BytesRejection},
-    http::HeaderMap,
+    extract::{Request as HttpRequest, State},
     response::{IntoResponse as _, Response},
 };
-use bytes::Bytes;
-use rbee_schema::Chunk;
+use rbee_schema::{Chunk, Failure};
 
 use super::{
     answer::{Submitted, record_refusal, submit},
+    body::RequestBody,
     openai::{EmbeddingList, Vector},
     reply,
     service::Service,
 };
 use crate::inference::Request;
 
-pub(super) async fn embed(
-    State(service): State<Service>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let Ok(body) = body else { return reply::too_large("list of texts") };
-    let request = match Request::read_embeddings(&body) {
-        Ok(request) => request,
+pub(super) async fn embed(State(service): State<Service>, request: HttpRequest) -> Response {
+    let headers = request.headers().clone();
+    let read = async {
+        let body = RequestBody::read(&service, request).await?;
+        let request = body.parse(Request::read_embeddings).await?;
+        Ok::<_, Failure>((body, request))
+    };
+    let (body, request) = match read.await {
+        Ok(read) => read,
         Err(failure) => {
             record_refusal(&service, &headers, &failure);
             return reply::refuse(&failure);
         }
     };
-    match submit(&service, &headers, request).await {
+    let submitted = submit(&service, &headers, request).await;
+    drop(body);
+    match submitted {
         Ok(submitted) => whole(submitted).await,
         Err(failure) => reply::refuse(&failure),
     }

@@ -3,6 +3,7 @@
 //! API: <https://platform.openai.com/docs/api-reference/chat>.
 
 mod answer;
+mod body;
 mod chat;
 mod embeddings;
 mod openai;
@@ -14,19 +15,19 @@ use std::{future::IntoFuture as _, io, net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, State},
+    extract::State,
     http::StatusCode,
     response::Response,
     routing::{get, post},
 };
 use rbee_nats::{Bus, Registry};
-use rbee_schema::{Failure, FailureCode, MAX_BODY_BYTES};
+use rbee_schema::{Failure, FailureCode};
 use tokio::{net::TcpListener, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::service::Service;
-use crate::{decide::timers::Timers, metrics, open_answers::OpenAnswers};
+use crate::{decide::timers::Timers, large_bodies::LargeBodies, metrics, open_answers::OpenAnswers};
 
 /// Time in which the failure that ends an answer reaches its client: many round trips.
 const LAST_BYTES: Duration = Duration::from_secs(1);
@@ -54,7 +55,14 @@ pub async fn serve(
     metrics::describe();
     info!(address = %listener.local_addr()?, "the HTTP gateway listens");
     let open = OpenAnswers::default();
-    let service = Service { bus, output_timeout: timers.patience, keep_alive: timers.keep_alive, open: open.clone() };
+    let service = Service {
+        bus,
+        output_timeout: timers.patience,
+        keep_alive: timers.keep_alive,
+        upload: timers.upload,
+        large: LargeBodies::default(),
+        open: open.clone(),
+    };
     let router = Router::new()
         .route("/healthz", get(health))
         .route("/metrics", get(move || std::future::ready(prometheus())))
@@ -62,8 +70,6 @@ pub async fn serve(
         .route("/v1/chat/completions", post(chat::complete))
         .route("/v1/embeddings", post(embeddings::embed))
         .fallback(not_found)
-        // One byte more than a job may have: then reading the job fails with an error that names the limit.
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES + 1))
         .with_state(service);
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     let overdue = async {

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderName, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse as _, Response},
 };
-use rbee_schema::{Failure, FailureCode, MAX_BODY_BYTES};
+use rbee_schema::{Failure, FailureCode};
 
 use super::openai::{ErrorBody, ErrorType, ModelList};
 
@@ -33,6 +33,8 @@ fn public_message(failure: &Failure) -> String {
         FailureCode::InvalidJson
         | FailureCode::InvalidRequest
         | FailureCode::BodyTooLarge
+        | FailureCode::BodyMissing
+        | FailureCode::BodyCorrupt
         | FailureCode::UnknownModel
         | FailureCode::UnknownJob
         | FailureCode::UnknownWorker
@@ -47,12 +49,6 @@ fn public_message(failure: &Failure) -> String {
         _ => "the model cannot run at present; `rbee doctor` and `rbee explain MODEL` show its operator the cause"
             .to_owned(),
     }
-}
-
-/// The reply to a body that is larger than a job may be; `what` must become shorter.
-pub(super) fn too_large(what: &str) -> Response {
-    let message = format!("the body is larger than {MAX_BODY_BYTES} bytes: send a shorter {what}");
-    refuse(&Failure::new(FailureCode::BodyTooLarge, message))
 }
 
 /// The reply to an unknown path.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rbee_nats::Bus;
 
-use crate::open_answers::OpenAnswers;
+use crate::{large_bodies::LargeBodies, open_answers::OpenAnswers};
 
 /// State shared by all requests.
 #[derive(Debug, Clone)]
@@ -14,6 +14,10 @@ pub(super) struct Service {
     pub(super) output_timeout: Duration,
     /// Interval of keep-alive comments in a stream without output.
     pub(super) keep_alive: Duration,
+    /// Time that a client has to send a body that is larger than a message.
+    pub(super) upload: Duration,
+    /// Places for such bodies.
+    pub(super) large: LargeBodies,
     /// Answers in progress.
     pub(super) open: OpenAnswers,
 }

@@ -139,12 +139,30 @@ fn an_invalid_body_is_refused_by_field() {
             "leave one out",
         ),
         (format!("{{{chat},\"n\":2}}"), FailureCode::InvalidRequest, "n must be 1"),
-        (" ".repeat(MAX_BODY_BYTES + 1), FailureCode::BodyTooLarge, "524288"),
+        (" ".repeat(MAX_BODY_BYTES + 1), FailureCode::InvalidJson, "not JSON"),
+        (
+            format!("{{{chat},\"stop\":{:?}}}", "x".repeat(MAX_BODY_BYTES)),
+            FailureCode::InvalidRequest,
+            "only messages may be longer",
+        ),
+        (
+            format!("{{{chat},\"unknown\":[{}0]}}", "0,".repeat(MAX_BODY_BYTES / 2)),
+            FailureCode::InvalidRequest,
+            "JSON values",
+        ),
     ] {
         let failure = JobRequest::from_json(body.as_bytes()).expect_err(&body);
         assert_eq!(failure.code, code, "{failure}");
         assert!(failure.message.contains(words), "{failure}");
     }
+}
+
+#[test]
+fn a_chat_may_be_larger_than_a_message_of_the_bus() {
+    let text = "x".repeat(4 * MAX_BODY_BYTES);
+    let body = json!({ "messages": [{ "role": "user", "content": text }] });
+    let request = JobRequest::from_json(body.to_string().as_bytes()).expect("valid");
+    assert_eq!(request.messages[0].text(), text);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Checks of a request that its types cannot express.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+};
 
 use super::{
     message::{Message, Role},
@@ -9,7 +12,7 @@ use super::{
     tool::{Function, Tool, ToolChoice, ToolMode},
 };
 use crate::{
-    Failure,
+    Failure, MAX_BODY_BYTES,
     body::{check_count, invalid},
 };
 
@@ -46,6 +49,25 @@ impl JobRequest {
             ));
         }
         Ok(())
+    }
+
+    /// Refuses a request that is large for another reason than its messages: tools, output formats and stop texts cost more
+    /// than their size to prepare.
+    ///
+    /// # Errors
+    /// `invalid-request`, with the size found and the limit.
+    pub(super) fn check_size_without_messages(&self) -> Result<(), Failure> {
+        let Self { tools, response_format, structured_outputs, chat_template_kwargs, stop, .. } = self;
+        let mut size = Size(0);
+        let parts = (tools, response_format, structured_outputs, chat_template_kwargs, stop);
+        serde_json::to_writer(&mut size, &parts).map_err(|error| invalid(error.to_string()))?;
+        match size.0 {
+            0..=MAX_BODY_BYTES => Ok(()),
+            found => Err(invalid(format!(
+                "tools, output format, template variables and stop texts have {found} bytes together: at most \
+                 {MAX_BODY_BYTES} are allowed; only messages may be longer"
+            ))),
+        }
     }
 
     fn check_sampling(&self) -> Result<(), Failure> {
@@ -148,6 +170,20 @@ impl JobRequest {
                 "structured_outputs sets {count} formats: expected one of json, regex, choice and grammar"
             ))),
         }
+    }
+}
+
+/// Number of bytes that are written to it.
+struct Size(usize);
+
+impl Write for Size {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -164,13 +164,20 @@ async fn full_queue_refuses_only_its_own_tenant() {
 
 #[tokio::test]
 async fn largest_body_is_accepted_and_one_byte_more_refused() {
+    const LIMIT: usize = 2 << 20;
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
+    let limits = "body_size=2MiB,bodies_size=8MiB".parse().expect("limits");
+    let planned = Plan::with_limits(&bus, &limits).await.expect("the server answers");
+    planned.apply(&bus).await.expect("the server accepts it");
     let body = |size| Bytes::from(vec![b'x'; size]);
-    bus.submit(Submission { body: body(MAX_BODY_BYTES), ..submission("a") }).await.expect("accepted");
-    let refusal = bus.submit(Submission { body: body(MAX_BODY_BYTES + 1), ..submission("b") }).await;
-    assert_eq!(refusal.expect_err("too large").code, FailureCode::BodyTooLarge);
-    assert_eq!(depth(&bus).await, 1);
+    for (job, size) in [("a", MAX_BODY_BYTES), ("b", MAX_BODY_BYTES + 1), ("c", LIMIT)] {
+        bus.submit(Submission { body: body(size), ..submission(job) }).await.expect("accepted");
+    }
+    let refusal = bus.submit(Submission { body: body(LIMIT + 1), ..submission("d") }).await.expect_err("too large");
+    assert_eq!(refusal.code, FailureCode::BodyTooLarge, "{refusal}");
+    assert!(refusal.message.contains("2097153") && refusal.message.contains("2097152"), "{refusal}");
+    assert_eq!(depth(&bus).await, 3);
 }
 
 #[tokio::test]
@@ -503,8 +510,15 @@ async fn dead_lettered_job_is_stored_once_with_its_reason() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
     let failure = Failure::new(FailureCode::TriedTooOften, "it killed three workers");
-    let dead =
-        DeadJob { tenant: name("acme"), job: name("a"), attempts: 3, failure, blame: None, body: CHAT.to_owned() };
+    let dead = DeadJob {
+        tenant: name("acme"),
+        job: name("a"),
+        attempts: 3,
+        failure,
+        blame: None,
+        body: CHAT.to_owned(),
+        body_object: None,
+    };
     bus.store_dead_job(&model(), &dead).await.expect("kept");
     bus.store_dead_job(&model(), &dead).await.expect("kept already");
     let stream = bus.jetstream().get_stream("rbee_dead").await.expect("the stream exists");

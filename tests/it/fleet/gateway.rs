@@ -139,13 +139,16 @@ async fn gateway_returns_errors_in_openai_format() {
     without_model.as_object_mut().expect("an object").remove("model");
     let mut greedy = request("Hi");
     greedy["max_tokens"] = json!(10_000_000);
+    fleet.limit_bus("body_size=1MiB").await;
     let large = request(&"x".repeat(2 << 20));
+    let long = request(&"x".repeat(600 << 10));
     for (body, status, code) in [
         (unknown, 404, "unknown-model"),
         (empty, 400, "invalid-request"),
         (without_model, 400, "invalid-request"),
         (greedy, 400, "context-exceeded"),
         (large, 413, "body-too-large"),
+        (long, 400, "context-exceeded"),
         (json!("no object"), 400, "invalid-request"),
     ] {
         let response = post(&fleet, &body).await;

@@ -90,6 +90,7 @@ async fn running_ended_and_dead_jobs_are_listed() {
         failure,
         blame: None,
         body: String::new(),
+        body_object: None,
     };
     fleet.bus.store_dead_job(&"m".parse().expect("a name"), &dead).await.expect("stored");
     let dead = page(&fleet, list(JobList::Dead)).await;

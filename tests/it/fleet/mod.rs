@@ -17,6 +17,7 @@ mod events;
 mod gateway;
 mod install;
 mod job_list;
+mod large_bodies;
 mod leases;
 mod local_hive;
 mod malformed_messages;

@@ -14,6 +14,13 @@ pub trait Text: Send + Sync {
     /// the chat has tools and the template does not support them.
     fn prompt(&self, chat: &Chat<'_>) -> Result<Vec<u32>, Failure>;
 
+    /// Number of tokens of a part of a message, tokenized on its own. With it a chat that is much too long is refused before it
+    /// is rendered.
+    ///
+    /// # Errors
+    /// `model-invalid` if the vocabulary cannot express the text.
+    fn count_tokens(&self, part: &str) -> Result<usize, Failure>;
+
     /// The marks with which the model writes reasoning and tool calls.
     fn markup(&self) -> AnswerMarkup;
 

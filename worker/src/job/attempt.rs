@@ -2,10 +2,11 @@
 
 use std::{convert::Infallible, time::Duration};
 
+use bytes::Bytes;
 use rbee_nats::trace::STEPS;
-use rbee_nats::{BusError, BusLimits, Delivery, OutputGone, StoredChunk, next_index, partial_end};
+use rbee_nats::{BodyError, BusError, BusLimits, Delivery, OutputGone, StoredChunk, next_index, partial_end};
 use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, FinishReason, JobBlame, JobEvent, KEEP_ALIVES, Usage};
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     decide::{
         deadline::JobDeadlines,
-        strikes::{Record, Standing, lost_workers},
+        strikes::{Record, Standing, lost_workers, retry_pause},
     },
     report::{Claim, Identity},
 };
@@ -30,6 +31,8 @@ pub(super) enum Outcome {
     Done,
     /// The job cannot be answered, and its failure is stored.
     Failed,
+    /// The job was given up, and its failure is stored. A dead letter may need its body.
+    GivenUp,
     /// The answer is incomplete. The job returns to the queue, where it waits for this long before it is delivered again.
     Returned(Duration),
     /// Another worker has already continued the answer.
@@ -41,7 +44,7 @@ impl Outcome {
     pub(super) fn label(self) -> Option<&'static str> {
         match self {
             Self::Done => Some("done"),
-            Self::Failed => Some("failed"),
+            Self::Failed | Self::GivenUp => Some("failed"),
             Self::Returned(_) => Some("returned"),
             Self::Fenced => None,
         }
@@ -150,7 +153,7 @@ impl<'a> Attempt<'a> {
             return (Outcome::Done, 0);
         }
         if is_complete {
-            return (Outcome::Done, 0);
+            return (if self.was_given_up() { Outcome::GivenUp } else { Outcome::Done }, 0);
         }
         let (delivery, begin) = (self.delivery, self.output.next_index);
         let ended = tokio::select! {
@@ -178,9 +181,10 @@ impl<'a> Attempt<'a> {
         self.check_output()?;
         self.take_turn().await?;
         self.interrupts.deadline = deadlines.applying(true);
+        let body = self.body().await?;
         let request = Request {
             job: &self.delivery.job,
-            body: self.delivery.body().clone(),
+            body,
             stored: &self.stored,
             next_index: self.output.next_index,
             started: self.started,
@@ -207,6 +211,41 @@ impl<'a> Attempt<'a> {
             warn!(%job, %error, "failed to check whether the id of the job was used before");
             false
         })
+    }
+
+    /// The request: the message of the job, or the object that it names. Reading an object can be interrupted and takes a limited
+    /// time.
+    async fn body(&self) -> Result<Bytes, Interruption> {
+        let Some(stored) = self.delivery.stored_body()? else { return Ok(self.delivery.body().clone()) };
+        // Meanwhile the bus keeps the job from making progress, and not the engine.
+        let _blocked = self.shared.blocked.enter();
+        let job = &self.delivery.job;
+        tokio::select! {
+            biased;
+            interruption = self.interrupts.any() => Err(match interruption {
+                Interruption::Stopped => Interruption::Postponed,
+                other => other,
+            }),
+            fetched = timeout(self.shared.settings.body, self.shared.bus.fetch_body(&stored)) => match fetched {
+                Ok(Ok(body)) => Ok(body),
+                Ok(Err(BodyError::Failed(failure))) => Err(failure.into()),
+                Ok(Err(BodyError::Bus(error))) => {
+                    warn!(%job, %error, "failed to read the body of the job; the job returns to the queue");
+                    Err(Interruption::Unreadable)
+                }
+                Err(_) => {
+                    let limit = self.shared.settings.body;
+                    warn!(%job, ?limit, "the body of the job was not read in time; the job returns to the queue");
+                    Err(Interruption::Unreadable)
+                }
+            }
+        }
+    }
+
+    /// True if the stored output says that the job was given up.
+    fn was_given_up(&self) -> bool {
+        let last = self.stored.last().map(|last| &last.chunk);
+        matches!(last, Some(Chunk::Error { error }) if error.code == FailureCode::TriedTooOften)
     }
 
     /// Refuses a job with an invalid name.
@@ -313,6 +352,9 @@ impl<'a> Attempt<'a> {
                     None => return self.fail(missed.failure()).await,
                 }
             }
+            Err(Interruption::Unreadable) => {
+                return Outcome::Returned(retry_pause(self.delivery.attempt, &self.shared.settings));
+            }
             Err(Interruption::Failed(failure)) => return self.fail(failure).await,
             Err(Interruption::Cancelled) => {
                 let failure = Failure::new(FailureCode::Cancelled, "the job was cancelled while it ran");
@@ -339,7 +381,8 @@ impl<'a> Attempt<'a> {
     /// Ends a job that cannot be answered. A failure that cannot be stored is published unstored, for those who listen.
     async fn fail(&mut self, failure: Failure) -> Outcome {
         info!(job = %self.delivery.job, %failure, "the job failed");
-        if failure.code == FailureCode::TriedTooOften {
+        let is_given_up = failure.code == FailureCode::TriedTooOften;
+        if is_given_up {
             self.dead_letter(&failure).await;
         }
         let error = Chunk::Error { error: failure.clone() };
@@ -360,7 +403,7 @@ impl<'a> Attempt<'a> {
             warn!(job = %self.delivery.job, %error, "failed to tell the client of a misnamed job");
         }
         self.publish(JobEvent::Failed { failure, usage: self.usage() });
-        Outcome::Failed
+        if is_given_up { Outcome::GivenUp } else { Outcome::Failed }
     }
 
     /// Tokens that the job has used, if this attempt has begun it.
@@ -379,6 +422,7 @@ impl<'a> Attempt<'a> {
             failure: failure.clone(),
             blame: self.blame.clone(),
             body: String::from_utf8_lossy(self.delivery.body()).into_owned(),
+            body_object: self.delivery.stored_body().ok().flatten().map(|body| body.object),
         };
         if let Err(error) = self.shared.bus.store_dead_job(&self.shared.identity.model, &dead).await {
             warn!(%job, %error, "failed to store the job in the dead-letter stream");

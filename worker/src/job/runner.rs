@@ -63,12 +63,16 @@ impl JobRunner {
                 (Outcome::Returned(retry_pause(delivery.attempt, &self.shared.settings)), 0)
             }
         };
-        settle(delivery, outcome).await;
+        let is_settled = settle(delivery, outcome).await;
         let returned = matches!(outcome, Outcome::Returned(_));
         if returned {
             claim.release().await;
         } else {
             claim.forget().await;
+        }
+        let is_over = is_settled && matches!(outcome, Outcome::Done | Outcome::Failed);
+        if is_over && let Ok(Some(body)) = delivery.stored_body() {
+            self.shared.bus.delete_body(&body).await;
         }
         Settled { tokens, returned }
     }
@@ -90,14 +94,14 @@ impl JobRunner {
     }
 }
 
-/// Acknowledges a job whose output is complete, and returns an incomplete one to the queue.
-async fn settle(delivery: &Delivery, outcome: Outcome) {
+/// Acknowledges a job whose output is complete, and returns an incomplete one to the queue. False if that failed.
+async fn settle(delivery: &Delivery, outcome: Outcome) -> bool {
     let job = &delivery.job;
     if let Some(label) = outcome.label() {
         metrics::job_settled(label);
     }
     let settled = match outcome {
-        Outcome::Done | Outcome::Failed => delivery.ack().await,
+        Outcome::Done | Outcome::Failed | Outcome::GivenUp => delivery.ack().await,
         Outcome::Returned(Duration::ZERO) => delivery.nak().await,
         Outcome::Returned(pause) => delivery.nak_for(pause).await,
         Outcome::Fenced => {
@@ -105,7 +109,8 @@ async fn settle(delivery: &Delivery, outcome: Outcome) {
             Ok(())
         }
     };
-    if let Err(error) = settled {
+    if let Err(error) = &settled {
         warn!(%job, %error, "failed to settle the job; it is delivered again after its redelivery timeout");
     }
+    settled.is_ok()
 }

@@ -25,6 +25,8 @@ pub(super) enum Interruption {
     Stopped,
     /// The job must return to the queue before anything of it was begun.
     Postponed,
+    /// The body of the job could not be read: the job must return to the queue for a while.
+    Unreadable,
     /// The job cannot be answered.
     Failed(Failure),
     /// Another worker has continued the job.

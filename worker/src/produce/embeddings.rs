@@ -32,11 +32,14 @@ pub(crate) struct EmbeddingsProducer {
 impl Producer for EmbeddingsProducer {
     fn prepare<'a>(&'a self, request: Request<'a>) -> BoxFuture<'a, Result<Box<dyn Production>, Failure>> {
         async move {
-            let (text, body) = (Arc::clone(&self.text), request.body.clone());
+            let (text, engine, body) = (Arc::clone(&self.text), self.engine.clone(), request.body.clone());
             let prepare = move || {
                 let request = EmbeddingsRequest::from_json(&body)?;
-                let inputs: Result<Vec<Vec<u32>>, Failure> =
-                    request.input.iter().map(|input| text.encode_input(input)).collect();
+                let encode = |input| {
+                    engine.count_preparation();
+                    text.encode_input(input)
+                };
+                let inputs: Result<Vec<Vec<u32>>, Failure> = request.input.iter().map(encode).collect();
                 Ok::<_, Failure>((inputs?, request.dimensions, request.encoding_format))
             };
             let panicked = |_| Failure::new(FailureCode::Internal, "the inputs could not be tokenized");

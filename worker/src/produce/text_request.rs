@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rbee_nats::StoredChunk;
 use rbee_schema::{Chunk, Failure, JobId, JobRequest, Sampling};
 
+use super::prompt_size;
 use crate::{
     contract::{Chat, Constraint, Sequence, Text},
     decide::{
@@ -42,6 +43,7 @@ impl TextModel {
         stored: &[StoredChunk],
     ) -> Result<(Answer, Sequence), Failure> {
         let request = JobRequest::from_json(body)?;
+        prompt_size::check(self.text.as_ref(), &request, self.context)?;
         let prompt = self.text.prompt(&Chat::from(&request))?;
         let expected = self.expected(&request, &prompt);
         let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use rbee_schema::{EmbeddingInput, Failure, FailureCode};
+use rbee_schema::{EmbeddingInput, Failure, FailureCode, MAX_BODY_BYTES};
 use tokenizers::{Encoding, Token, Tokenizer, TruncationParams};
 
 use crate::{
@@ -16,6 +16,10 @@ use crate::{
         json_file::read_json,
     },
 };
+
+/// Length beyond which an input is not read: bytes of a text, or tokens. Models truncate inputs to some thousand tokens, and a
+/// token has a few bytes.
+const LONGEST_INPUT: usize = MAX_BODY_BYTES;
 
 /// Tokenizer of an encoder, with the prompt that is put before each text.
 pub struct EncoderText {
@@ -77,14 +81,24 @@ impl Text for EncoderText {
         ))
     }
 
+    fn count_tokens(&self, part: &str) -> Result<usize, Failure> {
+        Ok(self.tokenizer.encode_fast(part, false).map_err(|cause| invalid(cause.to_string()))?.len())
+    }
+
     fn markup(&self) -> AnswerMarkup {
         AnswerMarkup::default()
     }
 
     fn encode_input(&self, input: &EmbeddingInput) -> Result<Vec<u32>, Failure> {
         let encoded = match input {
-            EmbeddingInput::Text(text) => self.tokenizer.encode_fast(format!("{}{text}", self.prompt), true),
-            EmbeddingInput::Tokens(ids) => self.tokenizer.post_process(self.encoding(ids)?, None, true),
+            EmbeddingInput::Text(text) => {
+                let text = &text[..text.floor_char_boundary(LONGEST_INPUT)];
+                self.tokenizer.encode_fast(format!("{}{text}", self.prompt), true)
+            }
+            EmbeddingInput::Tokens(ids) => {
+                let ids = &ids[..ids.len().min(LONGEST_INPUT)];
+                self.tokenizer.post_process(self.encoding(ids)?, None, true)
+            }
         };
         let ids = encoded.map_err(|cause| invalid(cause.to_string()))?.get_ids().to_vec();
         if ids.is_empty() {

@@ -74,6 +74,11 @@ impl Text for ModelText {
         self.tokenizer.encode(&self.template.render(escaped)?, escape)
     }
 
+    fn count_tokens(&self, part: &str) -> Result<usize, Failure> {
+        // The character that is removed is one that no text has.
+        Ok(self.tokenizer.encode(part, '\u{FDD0}')?.len())
+    }
+
     fn markup(&self) -> AnswerMarkup {
         self.markup
     }

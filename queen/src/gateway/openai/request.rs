@@ -1,7 +1,7 @@
 //! A chat completion request: a job and what the gateway itself needs, read in one pass.
 
 use bytes::Bytes;
-use rbee_schema::{Failure, FailureCode, JobRequest};
+use rbee_schema::{Failure, FailureCode, JobRequest, MAX_BODY_BYTES};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, IntoDeserializer as _, MapAccess, Visitor, value::MapAccessDeserializer},
@@ -37,7 +37,7 @@ impl ChatCompletionRequest {
     /// Reads and checks a body.
     ///
     /// # Errors
-    /// `body-too-large`, `invalid-json`, or `invalid-request` with the path of the field that is wrong.
+    /// `invalid-json`, or `invalid-request` with the path of the field that is wrong.
     pub(in crate::gateway) fn read(body: &Bytes) -> Result<Self, Failure> {
         let Body { job, stream_options } = JobRequest::read_as(body)?;
         Ok(Self {
@@ -57,8 +57,14 @@ impl ChatCompletionRequest {
         self.includes_usage
     }
 
+    /// Takes one request for each choice.
+    pub(in crate::gateway) fn take_choices(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.choices)
+    }
+
     /// One request for each choice.
-    pub(in crate::gateway) fn choices(&self) -> &[Request] {
+    #[cfg(test)]
+    fn choices(&self) -> &[Request] {
         &self.choices
     }
 }
@@ -69,6 +75,12 @@ fn choices(job: JobRequest, body: &Bytes) -> Result<Vec<Request>, Failure> {
         None | Some(0 | 1) => {
             job.check()?;
             return Ok(vec![Request::chat(&job, body.clone())]);
+        }
+        Some(count @ ..=MAX_CHOICES) if body.len() > MAX_BODY_BYTES => {
+            let message = format!(
+                "n is {count}, and the body has more than {MAX_BODY_BYTES} bytes: send it once for each choice, with another seed"
+            );
+            return Err(Failure::new(FailureCode::InvalidRequest, message));
         }
         Some(count @ ..=MAX_CHOICES) => count,
         Some(count) => {

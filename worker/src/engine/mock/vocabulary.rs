@@ -78,6 +78,10 @@ impl Text for Vocabulary {
         Ok(tokens)
     }
 
+    fn count_tokens(&self, part: &str) -> Result<usize, Failure> {
+        Ok(part.len())
+    }
+
     fn markup(&self) -> AnswerMarkup {
         AnswerMarkup { reasoning: self.has_reasoning.then_some(THINK), calls: Some(HERMES) }
     }
