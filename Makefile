@@ -83,7 +83,7 @@ chaos: ## Inject every fault twenty times and measure the recovery
 
 # SIM may contain options, such as SIM="--seeds 1000 --minutes 60" or SIM="--seed 17 --minutes 60", which replays one seed.
 sim: ## Simulate a fleet with faults for 100 virtual hours, and check every rule at each step
-	$(CARGO) run --release --package rbee-bench --bin rbee-sim -- $(SIM)
+	$(CARGO) run --release --package rbee-sim -- $(SIM)
 
 # FUZZ may contain libFuzzer's options, such as FUZZ="-max_total_time=3600", or be `minimize`.
 fuzz: ## Fuzz the reading of model files for five minutes

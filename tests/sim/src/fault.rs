@@ -120,9 +120,15 @@ pub(crate) fn into_worker(site: &Site, kind: Kind) -> bool {
     true
 }
 
+/// Rate of a clock that runs away: mostly a few times too fast or too slow, sometimes twenty times too fast.
+fn rate(site: &Site) -> f64 {
+    let most = if site.runtime.one_in(5) { 20.0 } else { 4.0 };
+    site.runtime.draw(|rng| 0.3 + rng.f64() * most)
+}
+
 fn run_away(site: &Site, child: &Child, until: Instant) {
     let process = child.process().clone();
-    process.run_clock_at(site.runtime.draw(|rng| 0.2 + rng.f64() * 20.0));
+    process.run_clock_at(rate(site));
     site.runtime.at(until, move || process.run_clock_at(1.0));
 }
 
@@ -151,7 +157,7 @@ pub(crate) fn into_hive(site: &Site, kind: Kind, hive: &Hive, restart: impl FnOn
             site.runtime.at(at, move || all.iter().for_each(|process| end.network.heal(process)));
         }
         Kind::RunAwayHive => {
-            process.run_clock_at(site.runtime.draw(|rng| 0.2 + rng.f64() * 20.0));
+            process.run_clock_at(rate(site));
             site.runtime.at(at, move || process.run_clock_at(1.0));
         }
         _ => return false,

@@ -13,6 +13,8 @@ pub enum Load {
     Light,
     /// More jobs than the slots can run for a while.
     Heavy,
+    /// All jobs at once, and none later. Each tenant has longer jobs than the one before.
+    Backlog,
 }
 
 /// One simulation.
@@ -51,6 +53,13 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// A calm fleet with a backlog of all tenants: for the rules of fairness.
+    pub fn backlog(seed: u64) -> Self {
+        let drawn = Self::draw(seed, Duration::from_secs(60));
+        let (tenants, load) = (drawn.tenants.max(2), Load::Backlog);
+        Self { queens: 0, tenants, load, fault_interval: None, poison: 0, ..drawn }
+    }
+
     /// A scenario that follows from a seed.
     pub fn draw(seed: u64, duration: Duration) -> Self {
         let mut rng = Rng::with_seed(seed ^ 0x5eed_5eed_5eed_5eed);

@@ -23,6 +23,12 @@ const REDELIVERY: Duration = Duration::from_secs(20);
 /// Interval at which a simulation that is over is looked at.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// Number of jobs of each tenant in a backlog.
+const BACKLOG: u32 = 90;
+
+/// Tokens of the longest job.
+const LONGEST: u32 = 40;
+
 /// Result of a simulation.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -61,6 +67,9 @@ pub fn run(scenario: &Scenario, keeps_log: bool) -> Outcome {
     let fleet = Fleet::start(scenario, keeps_log);
     let runtime = fleet.site.runtime.clone();
     fleet.schedule_faults();
+    if scenario.load == Load::Backlog {
+        fleet.watch_backlog();
+    }
     runtime.run_until(scenario.duration);
     let begun = runtime.elapsed();
     fleet.end_faults();
@@ -156,29 +165,34 @@ impl Fleet {
     fn start_clients(&self) {
         let Scenario { hives, workers, slots, tenants, load, duration, poison, .. } = self.scenario;
         let slots = f64::from(hives * workers.max(1) * slots);
-        let tokens = (1, 40);
+        let tokens = (1, LONGEST);
         let pace = Duration::from_millis(self.site.runtime.draw(|rng| rng.u64(100..1500)));
         // Slots times the mean time of a job, shared by the tenants.
         let mean = pace.as_secs_f64() * 20.0;
         let share = match load {
             Load::Light => 0.3,
-            Load::Heavy => 1.1,
+            Load::Heavy | Load::Backlog => 1.1,
         };
         let interval = Duration::from_secs_f64(mean * f64::from(tenants) / slots / share);
         for number in 0..tenants {
             let tenant = if number == 0 { "default".to_owned() } else { format!("t{number}") };
+            let is_backlog = load == Load::Backlog;
             let plan = ClientPlan {
                 model: name("m"),
                 tenant: name(&tenant),
                 batch: 3,
-                interval: interval.max(Duration::from_millis(200)),
-                tokens,
+                interval: if is_backlog { duration * 2 } else { interval.max(Duration::from_millis(200)) },
+                tokens: if is_backlog { (4 * number + 1, LONGEST / tenants * (number + 1)) } else { tokens },
                 pace,
                 poison,
-                cancel: 15,
-                endless: 50,
+                cancel: if is_backlog { 0 } else { 15 },
+                endless: if is_backlog { 0 } else { 50 },
                 until: duration,
-                burst: if load == Load::Heavy { 10 } else { 1 },
+                burst: match load {
+                    Load::Light => 1,
+                    Load::Heavy => 10,
+                    Load::Backlog => BACKLOG,
+                },
             };
             let client = Client::start(&self.site, plan);
             self.nodes.borrow_mut().clients.push(client);
@@ -196,6 +210,32 @@ impl Fleet {
         }
     }
 
+    /// While every tenant has jobs that wait, all are served equally many tokens. While both classes wait, one of ten jobs is a
+    /// batch job. Each worker chooses by itself, so each may differ by the jobs in its slots.
+    fn watch_backlog(&self) {
+        let runtime = &self.site.runtime;
+        let Scenario { hives, workers, slots, .. } = self.scenario;
+        let most = u64::from(2 * hives * workers * (slots + 1));
+        let mut both_wait = true;
+        while runtime.failure().is_none() && self.site.judge.has_open() || runtime.elapsed() < Duration::from_secs(5) {
+            runtime.run_until(runtime.elapsed() + Duration::from_secs(1));
+            let tenants = self.site.judge.tenants();
+            if tenants.values().any(|(_, waiting)| *waiting == 0) {
+                both_wait &= runtime.elapsed() < Duration::from_secs(5);
+            }
+            let served = || tenants.values().map(|(served, _)| *served);
+            let apart = served().max().unwrap_or(0) - served().min().unwrap_or(0);
+            if both_wait && apart > most * u64::from(LONGEST) {
+                runtime.fail(|| format!("the tenants are served unequally: {tenants:?}"));
+            }
+        }
+        let (interactive, batch) = self.site.judge.chosen();
+        let share = u64::from(self.site.settings.worker.batch_share);
+        if (batch * share).abs_diff(interactive + batch) > most * share {
+            runtime.fail(|| format!("{batch} batch jobs and {interactive} interactive ones are chosen"));
+        }
+    }
+
     /// Faults that were injected end by themselves. What is left hung or dead is mended by the fleet.
     fn end_faults(&self) {
         self.site.judge.disturbed(self.site.runtime.now() + Duration::from_secs(400));
@@ -204,13 +244,20 @@ impl Fleet {
     /// After every job has ended, nothing of them is left.
     fn check_rest(&self) {
         let runtime = &self.site.runtime;
-        // The last acknowledgements, and the last reads.
-        runtime.run_until(runtime.elapsed() + Duration::from_secs(700));
+        // Flows without jobs are forgotten by the second listing.
+        let begun = runtime.elapsed();
+        runtime.run_until(begun + Duration::from_secs(1300));
         self.site.network.inspect(|server| {
             if server.len("jobs") > 0 || server.in_flight("jobs") > 0 {
                 runtime.fail(|| "the queue is not empty after the last job".to_owned());
             }
         });
+        for child in self.site.children() {
+            // A worker that is younger has listed nothing since.
+            if child.begun() < begun && child.flows() > 2 {
+                runtime.fail(|| format!("{child:?} remembers {} flows", child.flows()));
+            }
+        }
         let tasks = runtime.tasks();
         let nodes = self.nodes.borrow();
         let processes = self.site.children().len() + nodes.hives.len() + nodes.queens.len() + nodes.clients.len();

@@ -54,6 +54,13 @@ fn seed_replays_exactly() {
     assert_eq!((one.fingerprint, one.steps, one.counts), (other.fingerprint, other.steps, other.counts));
 }
 
+#[test]
+fn tenants_and_classes_get_their_shares_of_a_backlog() {
+    for seed in 0..6 {
+        check(&Scenario::backlog(seed));
+    }
+}
+
 /// The rule that is found broken with these flaws, within a few seeds.
 fn found(flaws: Flaws) -> String {
     let broken = (0..40).find_map(|seed| run(&Scenario { flaws, ..Scenario::draw(seed, DURATION) }, false).failure);

@@ -40,8 +40,6 @@ pub struct Stored<B> {
     pub at: Instant,
     /// Size in bytes, as far as limits of size need it.
     pub(super) size: u64,
-    /// Message id.
-    pub(super) id: Option<Rc<str>>,
     /// Time at which it expires.
     pub(super) expires: Option<Instant>,
 }
@@ -119,8 +117,9 @@ pub struct Pull {
     pub expires: Option<Duration>,
 }
 
-/// Operation of a client.
+/// Operation of a client. With a request number, the server answers.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the fields are named as the types that describe them")]
 pub enum Op<B> {
     /// Publish a message. With a request, the stream that stores it answers.
     Publish { subject: Rc<str>, body: Option<B>, size: u64, headers: Headers, request: Option<RequestId> },
@@ -171,7 +170,12 @@ pub enum Refusal {
 #[derive(Debug, Clone)]
 pub enum Answer<B> {
     /// A message was stored, or was stored before under the same id.
-    Stored { sequence: u64, is_duplicate: bool },
+    Stored {
+        /// Sequence in the stream.
+        sequence: u64,
+        /// True if the message was stored before.
+        is_duplicate: bool,
+    },
     /// The request was refused.
     Refused(Refusal),
     /// The request was carried out.

@@ -68,7 +68,7 @@ impl<B: Clone> Stream<B> {
             self.ids.insert(id.clone(), (sequence, now));
         }
         let expires = time_to_live.map(|time| now + time);
-        self.insert(Stored { sequence, subject, body, at: now, size, id, expires });
+        self.insert(Stored { sequence, subject, body, at: now, size, expires });
         Ok((sequence, false))
     }
 
@@ -143,7 +143,6 @@ impl<B: Clone> Stream<B> {
                     body: None,
                     at: now,
                     size: 0,
-                    id: None,
                     expires: Some(now + time_to_live),
                     ..gone
                 };

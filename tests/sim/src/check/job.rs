@@ -85,6 +85,11 @@ impl JobState {
         self.accepted.is_some() && (!self.has_left || self.ended.is_none() && !self.ended_unstored)
     }
 
+    /// True if the job waits and no worker has begun it.
+    pub fn waits(&self) -> bool {
+        self.accepted.is_some() && !self.has_left && self.chunks == 0 && self.hold.is_none()
+    }
+
     /// Checks a stored chunk. Returns the rule that it breaks.
     pub(super) fn stored(&mut self, Written { chunk, writer }: &Written) -> Result<(), String> {
         if self.ended.is_some() {
@@ -109,7 +114,7 @@ impl JobState {
             }
             Chunk::Done { .. } => self.ended = Some(None),
             Chunk::Error { error } => {
-                self.may_fail(error.code)?;
+                self.may_fail(error.code, *writer)?;
                 self.ended = Some(Some(error.code));
             }
             Chunk::Embeddings { .. } => return Err("a text has no embeddings".to_owned()),
@@ -136,11 +141,13 @@ impl JobState {
         Ok(())
     }
 
-    fn may_fail(&self, code: FailureCode) -> Result<(), String> {
+    fn may_fail(&self, code: FailureCode, writer: u64) -> Result<(), String> {
         let may = match code {
             FailureCode::Cancelled => self.cancelled.is_some(),
             FailureCode::TriedTooOften => self.blameable >= 2 || self.lost >= LOST,
             FailureCode::OutputFull => true,
+            // A queen refuses the jobs of a model whose workers all crash.
+            FailureCode::CrashLoop => writer == 0,
             _ => false,
         };
         if may { Ok(()) } else { Err(format!("the job fails with {code} without a reason")) }

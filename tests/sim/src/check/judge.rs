@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rbee_schema::{Chunk, FailureCode, HiveName, HostName, JobBlame, WorkerName};
+use rbee_schema::{Chunk, FailureCode, HiveName, HostName, JobBlame, JobClass, Tenant, WorkerName};
 
 use super::{
     ends::WorkerEnd,
@@ -61,6 +61,8 @@ struct State {
     disturbances: Disturbances,
     counts: Counts,
     ends_per_job: u32,
+    /// First deliveries of interactive and of batch jobs while jobs of both classes waited.
+    chosen: (u64, u64),
 }
 
 /// The observer; cheap to clone.
@@ -101,6 +103,22 @@ impl Judge {
     /// True if a job waits or runs.
     pub fn has_open(&self) -> bool {
         self.state.borrow().jobs.values().any(JobState::is_open)
+    }
+
+    /// Tokens that each tenant was served, and the number of its interactive jobs that wait.
+    pub fn tenants(&self) -> BTreeMap<Tenant, (u64, u64)> {
+        let mut tenants: BTreeMap<Tenant, (u64, u64)> = BTreeMap::new();
+        for (key, job) in &self.state.borrow().jobs {
+            let (served, waiting) = tenants.entry(key.0.clone()).or_default();
+            *served += u64::from(job.next_index);
+            *waiting += u64::from(job.waits());
+        }
+        tenants
+    }
+
+    /// First deliveries of interactive and of batch jobs while jobs of both classes waited.
+    pub fn chosen(&self) -> (u64, u64) {
+        self.state.borrow().chosen
     }
 
     /// A client is about to submit a job.
@@ -256,6 +274,15 @@ impl Judge {
         let mut state = self.state.borrow_mut();
         state.counts.deliveries += 1;
         state.counts.redeliveries += u64::from(delivered.attempt > 1);
+        if delivered.attempt == 1 {
+            let waits = |class| state.jobs.values().any(|other| other.job.class == class && other.waits());
+            if waits(JobClass::Interactive) && waits(JobClass::Batch) {
+                match job.class {
+                    JobClass::Interactive => state.chosen.0 += 1,
+                    JobClass::Batch => state.chosen.1 += 1,
+                }
+            }
+        }
         let State { jobs, disturbances, .. } = &mut *state;
         let Some(known) = jobs.get_mut(&job.key) else { return };
         let hold = Hold { process: to.clone(), reply: delivered.reply.clone(), since: now };

@@ -49,19 +49,9 @@ impl Cell {
         self.store(Some(document), Some(revision), self.time_to_live).await
     }
 
-    /// Writes a document, whatever the key holds.
-    pub(super) async fn put(&self, document: Body) -> Result<(), Away> {
-        self.store(Some(document), None, self.time_to_live).await.map(drop)
-    }
-
     /// Deletes the document if the key has this revision. `None` if it has another one.
     pub(super) async fn delete(&self, revision: u64) -> Result<Option<u64>, Away> {
         self.store(None, Some(revision), Some(MARKER)).await
-    }
-
-    /// Deletes the document, whatever the key holds.
-    pub(super) async fn remove(&self) -> Result<(), Away> {
-        self.store(None, None, Some(MARKER)).await.map(drop)
     }
 
     /// Reads the key.

@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     fmt,
     rc::Rc,
+    time::Duration,
 };
 
 use rbee_schema::{HiveName, WorkerName};
@@ -34,10 +35,14 @@ struct Inner {
     process: Process,
     worker: (HiveName, WorkerName),
     epoch: u64,
+    /// Time since the start of the simulation at which it began.
+    begun: Duration,
     /// The process was told to end (SIGTERM).
     terminated: Signal,
     /// True while its engine makes no step.
     is_hung: Cell<bool>,
+    /// Number of flows that its dispatcher remembers.
+    flows: Cell<usize>,
     watcher: RefCell<Option<(Process, Watcher)>>,
 }
 
@@ -53,12 +58,15 @@ impl fmt::Debug for Child {
 
 impl Child {
     pub(super) fn new(process: Process, worker: (HiveName, WorkerName), epoch: u64) -> Self {
+        let begun = process.runtime().elapsed();
         Self(Rc::new(Inner {
+            begun,
             process,
             worker,
             epoch,
             terminated: Signal::default(),
             is_hung: Cell::new(false),
+            flows: Cell::new(0),
             watcher: RefCell::default(),
         }))
     }
@@ -78,6 +86,11 @@ impl Child {
         self.0.epoch
     }
 
+    /// Time since the start of the simulation at which the process began.
+    pub fn begun(&self) -> Duration {
+        self.0.begun
+    }
+
     /// Lets the engine hang, or run again.
     pub fn hang(&self, is_hung: bool) {
         self.0.process.log(|| format!("hangs: {is_hung}"));
@@ -87,6 +100,15 @@ impl Child {
     /// True while its engine makes no step.
     pub fn is_hung(&self) -> bool {
         self.0.is_hung.get()
+    }
+
+    /// Number of flows that its dispatcher remembered when it last listed them.
+    pub fn flows(&self) -> usize {
+        self.0.flows.get()
+    }
+
+    pub(super) fn set_flows(&self, flows: usize) {
+        self.0.flows.set(flows);
     }
 
     /// Tells the process to end (SIGTERM).

@@ -146,7 +146,12 @@ impl Serving {
             Pulled::Listed(flows) => Happened::Listed(flows),
             Pulled::Reset => Happened::Reset,
         };
+        let is_listing = matches!(event, Happened::Listed(_));
         self.step(event);
+        if is_listing {
+            // The dispatcher tells nobody what it remembers, but it can be printed.
+            self.shared.child.set_flows(format!("{:?}", self.dispatcher).matches("JobFlow {").count());
+        }
     }
 
     fn step(&mut self, event: Happened) {
