@@ -74,7 +74,7 @@ impl Scenario {
             hives_per_machine: rng.u32(1..=2),
             workers: rng.u32(1..=3),
             slots: rng.u32(1..=4),
-            queens: [0, 1, 2][rng.usize(0..3)],
+            queens: rng.u32(1..=2),
             tenants: rng.u32(1..=4),
             load: if rng.bool() { Load::Light } else { Load::Heavy },
             fault_interval: (!is_calm).then(|| Duration::from_secs(rng.u64(5..120))),

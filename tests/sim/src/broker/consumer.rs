@@ -230,10 +230,10 @@ impl Consumer {
     }
 
     /// Time at which something is due.
-    pub(super) fn due(&self) -> Instant {
+    pub(super) fn due(&self) -> Option<Instant> {
         let pending = self.pending.values().map(|pending| pending.due);
-        let unused = self.used + self.config.unused;
-        pending.chain(self.waiting.iter().map(|waiting| waiting.expires)).min().map_or(unused, |due| due.min(unused))
+        let unused = self.waiting.is_empty().then_some(self.used + self.config.unused);
+        pending.chain(self.waiting.iter().map(|waiting| waiting.expires)).chain(unused).min()
     }
 
     /// Ends every waiting pull with this status.
@@ -255,10 +255,5 @@ impl Consumer {
         self.used = now;
         let due = now + self.config.ack_wait;
         self.pending.values_mut().for_each(|pending| pending.due = pending.due.min(due));
-    }
-
-    /// Number of messages that are delivered and not acknowledged.
-    pub(super) fn in_flight(&self) -> usize {
-        self.pending.len()
     }
 }

@@ -79,18 +79,15 @@ impl<B: Clone> Server<B> {
 
     /// Lets time pass: messages expire, deliveries time out, pulls end. Returns what the server sends.
     pub fn advance(&mut self, now: Instant) -> Vec<Output<B>> {
-        let due: Vec<Rc<str>> = self
-            .streams
-            .iter()
-            .filter(|(_, stream)| stream.due().is_some_and(|due| due <= now))
-            .map(|(name, _)| name.clone())
-            .collect();
+        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        let due: Vec<Rc<str>> =
+            self.streams.iter().filter(|(_, stream)| is_due(stream.due())).map(|(name, _)| name.clone()).collect();
         for name in due {
             let markers = self.streams.get_mut(&name).map(|stream| stream.expire(now)).unwrap_or_default();
             markers.iter().for_each(|marker| self.tell_watchers(&name, marker));
         }
         let due: Vec<(Rc<str>, Rc<str>)> =
-            self.consumers.iter().filter(|(_, consumer)| consumer.due() <= now).map(|(key, _)| key.clone()).collect();
+            self.consumers.iter().filter(|(_, consumer)| is_due(consumer.due())).map(|(key, _)| key.clone()).collect();
         for key in due {
             let Some(consumer) = self.consumers.get_mut(&key) else { continue };
             let ended = consumer.expire(now);
@@ -108,7 +105,7 @@ impl<B: Clone> Server<B> {
     /// Time at which [`Server::advance`] has something to do.
     pub fn due(&self) -> Option<Instant> {
         let streams = self.streams.values().filter_map(Stream::due);
-        streams.chain(self.consumers.values().map(Consumer::due)).min()
+        streams.chain(self.consumers.values().filter_map(Consumer::due)).min()
     }
 
     /// Last message of a subject.
@@ -129,11 +126,6 @@ impl<B: Clone> Server<B> {
     /// True if a message is stored.
     pub fn has(&self, stream: &str, sequence: u64) -> bool {
         self.streams.get(stream).is_some_and(|stream| stream.get(sequence).is_some())
-    }
-
-    /// Number of deliveries of a stream's consumers that are not acknowledged.
-    pub fn in_flight(&self, stream: &str) -> usize {
-        self.consumers.iter().filter(|((of, _), _)| &**of == stream).map(|(_, consumer)| consumer.in_flight()).sum()
     }
 
     fn carry_out(&mut self, connection: ConnectionId, op: Op<B>, now: Instant) {
@@ -351,11 +343,6 @@ impl<B: Clone> Server<B> {
     pub fn store(&mut self, subject: Rc<str>, body: B, now: Instant) -> Vec<Output<B>> {
         self.publish(0, Publication { subject, body: Some(body), size: 0, headers: Headers::default() }, None, now);
         std::mem::take(&mut self.outputs)
-    }
-
-    /// True if a stream has a consumer of this name.
-    pub fn has_consumer(&self, stream: &str, name: &str) -> bool {
-        self.consumers.keys().any(|(of, consumer)| &**of == stream && &**consumer == name)
     }
 }
 

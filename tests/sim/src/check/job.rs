@@ -146,9 +146,8 @@ impl JobState {
             FailureCode::Cancelled => self.cancelled.is_some(),
             FailureCode::TriedTooOften => self.blameable >= 2 || self.lost >= LOST,
             FailureCode::OutputFull => true,
-            // A queen refuses the jobs of a model whose workers all crash.
-            FailureCode::CrashLoop => writer == 0,
-            _ => false,
+            // A queen refuses the jobs of a model that nobody serves.
+            _ => writer == 0,
         };
         if may { Ok(()) } else { Err(format!("the job fails with {code} without a reason")) }
     }

@@ -247,9 +247,12 @@ impl Judge {
         state.counts.jobs += 1;
         state.queued.insert(sequence, job.key.clone());
         let known = state.jobs.entry(job.key.clone()).or_insert_with(|| JobState::new(job.clone()));
-        if known.accepted.replace(Accepted { sequence, at }).is_some() {
+        // A server that restarts forgets the id of a job that has left the queue.
+        let is_over = known.has_left && (known.ended.is_some() || known.ended_unstored);
+        if known.accepted.replace(Accepted { sequence, at }).is_some() && !is_over {
             self.runtime.fail(|| format!("job {} is accepted twice", job.key.1));
         }
+        known.has_left = false;
     }
 
     fn with_job(&self, subject: &str, check: impl FnOnce(&mut JobState) -> Result<(), String>) {

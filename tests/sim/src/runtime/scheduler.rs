@@ -17,7 +17,7 @@ use fastrand::Rng;
 
 use super::clock::Clock;
 
-/// Number of tasks that may run without any time passing. More are a loop that waits for nothing.
+/// Number of tasks or events that may run without any time passing. More are a loop that waits for nothing.
 const MOST_AT_ONCE: u64 = 200_000;
 
 /// Number of steps of which a log remembers the text.
@@ -228,6 +228,7 @@ impl Runtime {
     /// Runs until this time since the start, or until a rule is broken.
     pub fn run_until(&self, until: Duration) {
         let until = self.0.start + until;
+        let mut at_once = 0_u64;
         loop {
             self.run_ready();
             if self.0.failure.borrow().is_some() {
@@ -238,6 +239,10 @@ impl Runtime {
                 self.0.now.set(until);
                 return;
             };
+            at_once = if at > self.now() { 0 } else { at_once + 1 };
+            if at_once > MOST_AT_ONCE {
+                return self.fail(|| "events follow each other without any time passing".to_owned());
+            }
             self.0.now.set(at);
             let entry = self.0.timed.borrow_mut().pop();
             self.0.steps.set(self.0.steps.get() + 1);
