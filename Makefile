@@ -6,7 +6,7 @@ CARGO := cargo
 
 PREFIX ?= $(HOME)/.local
 
-.PHONY: help setup run up install build test check bench bench-fleet bench-engine chaos fuzz generate clean
+.PHONY: help setup run up install build test check bench bench-fleet bench-engine chaos sim fuzz generate clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -80,6 +80,10 @@ chaos: ## Inject every fault twenty times and measure the recovery
 	@scripts/setup test
 	$(CARGO) build --release --bins
 	RBEE_TEST_NATS=child $(CARGO) run --release --package rbee-bench --bin rbee-chaos -- $(CHAOS)
+
+# SIM may contain options, such as SIM="--seeds 1000 --minutes 60" or SIM="--seed 17 --minutes 60", which replays one seed.
+sim: ## Simulate a fleet with faults for 100 virtual hours, and check every rule at each step
+	$(CARGO) run --release --package rbee-sim -- $(SIM)
 
 # FUZZ may contain libFuzzer's options, such as FUZZ="-max_total_time=3600", or be `minimize`.
 fuzz: ## Fuzz the reading of model files for five minutes

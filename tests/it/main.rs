@@ -9,4 +9,5 @@ mod harness;
 mod model;
 mod plain_clients;
 mod sample;
+mod sim;
 mod tidy;

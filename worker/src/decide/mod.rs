@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod answer_grammar;
 pub mod answer_limit;
+pub mod append;
 pub mod assembler;
 pub mod batch;
 pub mod deadline;

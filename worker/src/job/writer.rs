@@ -1,27 +1,16 @@
 //! Appends to a job's output so that each chunk is stored once, even when an acknowledgement is lost. Step 5 of a job's
 //! path.
 
-use std::time::Duration;
-
-use rbee_nats::{AppendError, Bus, StoredChunk};
+use rbee_nats::{AppendError, Bus};
 use rbee_schema::{Chunk, Failure, FailureCode, JobId, Tenant};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::shared::Shared;
-use crate::blocked::{BlockedJob, BlockedJobs};
-
-/// Pause before the first retry of an append. Short, because most interruptions of the bus are reconnects of a few
-/// milliseconds and a client waits for the chunk.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-
-/// Maximum pause between two retries. The pause doubles up to it, so that a server that is away for long is not loaded and
-/// output continues within a second of its return.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// Time for which a running job waits for space in a full output stream. The leading queen deletes old output every few
-/// seconds.
-const FULL_PATIENCE: Duration = Duration::from_secs(30);
+use crate::{
+    blocked::{BlockedJob, BlockedJobs},
+    decide::append::{Answer, Append, Confirmed, Explained, LONGEST_PAUSE, Next, Position},
+};
 
 /// Appends to the output of a job for as long as no other worker does. Each append names the sequence of the chunk before it,
 /// which fences a second writer.
@@ -31,10 +20,7 @@ pub(super) struct Writer {
     blocked: BlockedJobs,
     tenant: Tenant,
     job: JobId,
-    /// Sequence of the last chunk.
-    last: u64,
-    /// Time for which an append waits for space in a full stream. Zero before the first chunk, and after it has passed once.
-    full_patience: Duration,
+    position: Position,
 }
 
 /// Reason why a chunk was not appended.
@@ -49,8 +35,7 @@ pub(super) enum Refused {
 impl Writer {
     pub(super) fn new(shared: &Shared, tenant: &Tenant, job: &JobId, last: u64) -> Self {
         let Shared { bus, blocked, .. } = shared.clone();
-        let full_patience = if last > 0 { FULL_PATIENCE } else { Duration::ZERO };
-        Self { bus, blocked, tenant: tenant.clone(), job: job.clone(), last, full_patience }
+        Self { bus, blocked, tenant: tenant.clone(), job: job.clone(), position: Position::behind(last) }
     }
 
     /// Appends a chunk. While the bus is away the writer waits and retries; then it checks whether the chunk was stored and
@@ -60,50 +45,38 @@ impl Writer {
     /// [`Refused::Fenced`] if another worker has appended. [`Refused::Failed`] if stored chunks were deleted, the stream stays
     /// full, or the chunk is too large.
     pub(super) async fn append(&mut self, chunk: &Chunk) -> Result<(), Refused> {
-        let mut may_be_stored = false;
+        let mut append = Append::begin();
         let mut blocked: Option<BlockedJob> = None;
-        let mut pause = FIRST_PAUSE;
         let begun = Instant::now();
         loop {
-            match self.bus.append(&self.tenant, &self.job, chunk, self.last).await {
-                Ok(sequence) => {
-                    self.last = sequence;
-                    self.full_patience = FULL_PATIENCE;
-                    return Ok(());
-                }
-                Err(AppendError::Stale) if may_be_stored => return self.confirm(chunk).await,
-                Err(AppendError::Stale) => return Err(self.stale().await),
-                Err(AppendError::TooLarge { size, cause }) => return Err(too_large(size, &cause)),
-                Err(AppendError::Full(cause)) => {
-                    if begun.elapsed() >= self.full_patience {
-                        self.full_patience = Duration::ZERO;
-                        return Err(full(&cause));
+            let sent = self.bus.append(&self.tenant, &self.job, chunk, self.position.last()).await;
+            match self.position.answered(&mut append, answer(&sent), begun.elapsed()) {
+                Next::Done => return Ok(()),
+                Next::Confirm => return self.confirm(chunk).await,
+                Next::Explain => return Err(self.explain().await),
+                Next::TooLarge => return Err(too_large(&sent)),
+                Next::StayedFull => return Err(full(&sent)),
+                Next::Retry(pause) => {
+                    if let Err(error) = sent {
+                        warn!(job = %self.job, %error, "failed to append output; the append is retried");
                     }
-                    warn!(job = %self.job, cause, "the output stream is full; the append is retried");
-                }
-                Err(AppendError::Bus(error)) => {
-                    warn!(job = %self.job, %error, "failed to append output; the append is retried");
-                    may_be_stored = true;
+                    blocked.get_or_insert_with(|| self.blocked.enter());
+                    sleep(pause).await;
                 }
             }
-            blocked.get_or_insert_with(|| self.blocked.enter());
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
     /// Checks whether the chunk behind the last one is `chunk`.
     async fn confirm(&mut self, chunk: &Chunk) -> Result<(), Refused> {
         loop {
-            match self.bus.stored_output(&self.tenant, &self.job, self.last + 1).await {
+            match self.bus.stored_output(&self.tenant, &self.job, self.position.last() + 1).await {
                 Ok(chunks) => {
-                    return match chunks.as_slice() {
-                        [StoredChunk { sequence, chunk: stored }] if stored == chunk => {
-                            self.last = *sequence;
-                            Ok(())
-                        }
-                        [] => Err(self.stale().await),
-                        _ => Err(Refused::Fenced),
+                    let behind: Vec<_> = chunks.iter().map(|found| (found.sequence, found.chunk == *chunk)).collect();
+                    return match self.position.confirm(&behind) {
+                        Confirmed::Stored => Ok(()),
+                        Confirmed::Fenced => Err(Refused::Fenced),
+                        Confirmed::Explain => Err(self.explain().await),
                     };
                 }
                 Err(error) => self.pause_reading(&error).await,
@@ -111,18 +84,18 @@ impl Writer {
         }
     }
 
-    /// Reason why the last chunk of the output is another one than this writer's. If no later one is stored, the writer's own
-    /// was deleted; the failure that follows is appended to what is left.
-    async fn stale(&mut self) -> Refused {
+    /// Reason why the last chunk of the output is another one than this writer's.
+    async fn explain(&mut self) -> Refused {
         loop {
             match self.bus.last_chunk(&self.tenant, &self.job).await {
-                Ok(Some(found)) if found.sequence >= self.last => return Refused::Fenced,
                 Ok(found) => {
-                    self.last = found.map_or(0, |found| found.sequence);
-                    return Refused::Failed(Failure::new(
-                        FailureCode::OutputGone,
-                        "stored output of the job was deleted while it ran, so it cannot be continued: submit it again",
-                    ));
+                    return match self.position.explain(found.map(|found| found.sequence)) {
+                        Explained::Fenced => Refused::Fenced,
+                        Explained::Deleted => Refused::Failed(Failure::new(
+                            FailureCode::OutputGone,
+                            "stored output of the job was deleted while it ran, so it cannot be continued: submit it again",
+                        )),
+                    };
                 }
                 Err(error) => self.pause_reading(&error).await,
             }
@@ -135,12 +108,30 @@ impl Writer {
     }
 }
 
-fn too_large(size: usize, cause: &str) -> Refused {
+fn answer(sent: &Result<u64, AppendError>) -> Answer {
+    match sent {
+        Ok(sequence) => Answer::Stored(*sequence),
+        Err(AppendError::Stale) => Answer::Stale,
+        Err(AppendError::TooLarge { .. }) => Answer::TooLarge,
+        Err(AppendError::Full(_)) => Answer::Full,
+        Err(AppendError::Bus(_)) => Answer::Lost,
+    }
+}
+
+fn too_large(sent: &Result<u64, AppendError>) -> Refused {
+    let (size, cause) = match sent {
+        Err(AppendError::TooLarge { size, cause }) => (*size, cause.as_str()),
+        Ok(_) | Err(_) => (0, ""),
+    };
     let message = format!("a piece of the answer has {size} bytes and cannot be stored: {cause}");
     Refused::Failed(Failure::new(FailureCode::AnswerTooLarge, message))
 }
 
-fn full(cause: &str) -> Refused {
+fn full(sent: &Result<u64, AppendError>) -> Refused {
+    let cause = match sent {
+        Err(AppendError::Full(cause)) => cause.as_str(),
+        Ok(_) | Err(_) => "",
+    };
     let message = format!(
         "the output stream is full: {cause}. A running queen deletes old output; raise the limit `output_size`, or submit \
          the job later"

@@ -79,7 +79,13 @@ impl Fleet {
         let commands = self.table.pending().values().map(|spawn| spawn.commanded_at + self.timers.order);
         let missing = self.table.workers().values().filter_map(|worker| worker.record_missing_since);
         let missing = missing.map(|since| since + self.timers.suspect);
-        hives.chain(commands).chain(missing).chain(self.stranding_deadlines())
+        hives.chain(commands).chain(missing).chain(self.stranding_deadlines()).chain(self.answering_deadlines())
+    }
+
+    /// Times at which [`Fleet::is_answered`] may end for a model in demand without any input.
+    fn answering_deadlines(&self) -> impl Iterator<Item = Instant> {
+        let workers = self.jobs.demand.keys().flat_map(|model| self.workers_for(model));
+        workers.map(|(_, worker)| worker.contact.heard + self.timers.suspect)
     }
 
     /// Times at which [`Fleet::take_stranded_jobs`] may find more jobs without any input.

@@ -140,6 +140,11 @@ impl Fleet {
         })
     }
 
+    /// True if a worker takes jobs of a model and was heard from lately. A worker of a lost hive serves on.
+    pub fn is_answered(&self, model: &ModelName, now: Instant) -> bool {
+        self.workers_for(model).any(|(_, worker)| worker.serves(now, self.timers.suspect))
+    }
+
     /// Upper bound of the number of workers that serve a model: workers in any phase and pending spawns.
     pub fn most_workers(&self, model: &ModelName) -> usize {
         self.table.keys(model).map_or(0, BTreeSet::len)

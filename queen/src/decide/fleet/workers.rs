@@ -127,6 +127,7 @@ impl Fleet {
     pub fn worker_disconnected(&mut self, key: &WorkerKey) {
         if let Some(worker) = self.table.worker_mut(key) {
             worker.contact.is_disconnected = true;
+            self.dirty.mark_model(&worker.record.model);
         }
     }
 

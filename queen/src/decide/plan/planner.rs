@@ -65,8 +65,12 @@ impl<'a> Planner<'a> {
         self.plan.actions.push(Action::Stop { worker: worker.clone(), mode, why });
     }
 
-    /// Plans to answer the waiting jobs of a model and class with a failure; `None` for all classes.
+    /// Plans to answer the waiting jobs of a model and class with a failure; `None` for all classes. Jobs that a worker of a lost
+    /// hive answers are left to it.
     pub(super) fn refuse(&mut self, model: &ModelName, class: Option<JobClass>, failure: Failure) {
+        if self.fleet().is_answered(model, self.now()) {
+            return;
+        }
         self.plan.actions.push(Action::Refuse { model: model.clone(), class, failure });
     }
 

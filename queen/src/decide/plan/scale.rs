@@ -74,8 +74,9 @@ fn handle_no_placement(planner: &mut Planner<'_>, model: &ModelName, spec: &Mode
     if in_demand && let Some((worker, why)) = preempt(planner.overlay(), model, spec, &full_hives, planner.now()) {
         return planner.stop(worker, why);
     }
-    // Jobs are refused only if neither a worker that is starting nor waiting can help.
-    let is_hopeless = outlook == Outlook::Permanent && planner.overlay().capacity(model) == 0;
+    // Jobs are refused only if neither a worker that is starting, nor one of a lost hive, nor waiting can help.
+    let is_answered = planner.fleet().is_answered(model, planner.now());
+    let is_hopeless = outlook == Outlook::Permanent && planner.overlay().capacity(model) == 0 && !is_answered;
     if in_demand && is_hopeless {
         planner.refuse(model, None, failure);
     } else {

@@ -4,8 +4,12 @@ use rbee_schema::{Failure, FailureCode, JobClass, ModelSpec, Replicas, StopMode,
 
 use super::*;
 use crate::decide::{
-    fixture::{actions, beat, draining, fails, fleet, hive, key, leaves, looping, name, next_deadline, record, spec},
+    fixture::{
+        actions, beat, draining, fails, fleet, fleet_with, hive, key, leaves, looping, name, next_deadline, record, spec,
+    },
     fleet::Effect,
+    limits::QueenLimits,
+    timers::Timers,
 };
 
 fn kinds(actions: &[Action]) -> Vec<&'static str> {
@@ -376,6 +380,23 @@ fn interactive_jobs_are_refused_when_nobody_serves_them_in_time() {
     assert_eq!(kinds(&actions(&fleet, due - Duration::from_millis(1))), ["unplaceable"]);
     let refused = actions(&fleet, due);
     assert!(matches!(&refused[1], Action::Refuse { class: Some(JobClass::Interactive), .. }), "{refused:?}");
+}
+
+#[test]
+fn jobs_are_left_to_a_worker_of_a_lost_hive_while_it_is_heard() {
+    let now = Instant::now();
+    let mut fleet = fleet_with(ONE, Timers::default(), QueenLimits::default());
+    fleet.worker_updated(key("a", "w"), record(WorkerPhase::Ready), now);
+    let lost = now + fleet.timers().lost;
+    fleet.advance(lost);
+    fleet.advance(lost);
+    fleet.job_queued(&name("m"), lost);
+    let overdue = lost + fleet.timers().unserved;
+    fleet.worker_heartbeat(&key("a", "w"), beat(1), overdue);
+    assert_eq!(kinds(&actions(&fleet, overdue)), ["unplaceable"]);
+    let silent = overdue + fleet.timers().suspect;
+    assert_eq!(next_deadline(&fleet, overdue), Some(silent));
+    assert_eq!(kinds(&actions(&fleet, silent)), ["unplaceable", "refuse"]);
 }
 
 #[test]

@@ -1,0 +1,116 @@
+//! Simulations of a whole fleet: fixed seeds, one fresh seed, and deliberate mistakes that must be found.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rbee_sim::{Flaws, Outcome, Scenario, run};
+
+/// Virtual time in which faults are injected.
+const DURATION: Duration = Duration::from_secs(10 * 60);
+
+/// Seeds that every run of the tests simulates.
+const FIXED: std::ops::Range<u64> = 0..16;
+
+/// Seeds that found a mistake once, each with the mistake. They are simulated for an hour.
+const KEPT: [(u64, &str); 0] = [];
+
+/// Fails with the last steps of a simulation that broke a rule.
+fn check(scenario: &Scenario) -> Outcome {
+    let outcome = run(scenario, false);
+    if let Some(failure) = &outcome.failure {
+        let log = run(scenario, true).log.join("\n");
+        let minutes = scenario.duration.as_secs() / 60;
+        panic!("{log}\n{scenario:?}\n{failure}\nreplay: make sim SIM=\"--seed {} --minutes {minutes}\"", outcome.seed);
+    }
+    outcome
+}
+
+#[test]
+fn fixed_seeds_keep_every_rule() {
+    let outcomes: Vec<Outcome> = FIXED.map(|seed| check(&Scenario::draw(seed, DURATION))).collect();
+    let sum = |count: fn(&Outcome) -> u64| outcomes.iter().map(count).sum::<u64>();
+    let (jobs, ends) = (sum(|outcome| outcome.counts.answered), sum(|outcome| outcome.counts.ends));
+    assert!(jobs > 500 && ends > 20, "{jobs} jobs and {ends} ends of workers are too few to show anything");
+}
+
+#[test]
+fn fresh_seed_keeps_every_rule() {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let seed = since.as_nanos() as u64;
+    println!("seed {seed}");
+    check(&Scenario::draw(seed, DURATION));
+}
+
+#[test]
+fn seeds_that_found_a_mistake_keep_every_rule() {
+    for (seed, _) in KEPT {
+        check(&Scenario::draw(seed, Duration::from_secs(60 * 60)));
+    }
+}
+
+#[test]
+fn seed_replays_exactly() {
+    let scenario = Scenario::draw(7, DURATION);
+    let (one, other) = (run(&scenario, false), run(&scenario, true));
+    assert_eq!((one.fingerprint, one.steps, one.counts), (other.fingerprint, other.steps, other.counts));
+}
+
+#[test]
+fn tenants_and_classes_get_their_shares_of_a_backlog() {
+    for seed in 0..6 {
+        check(&Scenario::backlog(seed));
+    }
+}
+
+/// The rule that is found broken with these flaws, within a few seeds.
+fn found(flaws: Flaws) -> String {
+    let broken = (0..40).find_map(|seed| run(&Scenario { flaws, ..Scenario::draw(seed, DURATION) }, false).failure);
+    broken.expect("the mistake is found within a few seeds")
+}
+
+#[test]
+fn simulation_finds_the_double_answer_without_the_fence() {
+    let broken = found(Flaws { no_fence: true, ..Flaws::default() });
+    assert!(broken.contains("attempt") || broken.contains("gap") || broken.contains("behind the end"), "{broken}");
+}
+
+#[test]
+fn simulation_finds_a_job_that_is_returned_too_late() {
+    let broken = found(Flaws { late_naks: true, ..Flaws::default() });
+    assert!(broken.contains("is taken from"), "{broken}");
+}
+
+#[test]
+fn simulation_finds_a_delivery_that_is_returned_twice() {
+    let broken = found(Flaws { naks_twice: true, ..Flaws::default() });
+    assert!(broken.contains("is taken from"), "{broken}");
+}
+
+#[test]
+fn simulation_finds_blame_for_a_killed_worker() {
+    let broken = found(Flaws { blames_always: true, ..Flaws::default() });
+    assert!(broken.contains("which no job has caused"), "{broken}");
+}
+
+#[test]
+fn simulation_finds_a_job_that_is_acknowledged_too_early() {
+    let broken = found(Flaws { acknowledges_first: true, ..Flaws::default() });
+    assert!(broken.contains("without an end"), "{broken}");
+}
+
+#[test]
+fn simulation_finds_a_worker_with_more_jobs_than_slots() {
+    let broken = found(Flaws { ignores_slots: true, ..Flaws::default() });
+    assert!(broken.contains("slots"), "{broken}");
+}
+
+#[test]
+fn simulation_finds_a_port_that_is_released_too_early() {
+    let broken = found(Flaws { releases_early: true, ..Flaws::default() });
+    assert!(broken.contains("port"), "{broken}");
+}
+
+#[test]
+fn simulation_finds_a_lost_cancellation() {
+    let broken = found(Flaws { ignores_stored_cancels: true, ..Flaws::default() });
+    assert!(broken.contains("do not end"), "{broken}");
+}
