@@ -19,7 +19,7 @@ const PAGE_SIZE: usize = 500;
 /// Invalid records listed with the first page.
 const LISTED_REFUSALS: usize = 500;
 
-/// What the queen knows about tenants, without the jobs that wait.
+/// Knowledge of the queen about tenants, without the jobs that wait.
 pub(super) struct Snapshot {
     specs: TenantSpecs,
     refused: Vec<RefusedTenant>,

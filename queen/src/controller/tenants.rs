@@ -268,7 +268,7 @@ async fn refuse_all(bus: &Bus, excess: Vec<ExcessJob>, running: &HashSet<(Tenant
             }
             Ok(None) => {}
             Err(error) => {
-                warn!(tenant = %excess.tenant, %error, "a job beyond the limit of its tenant could not be read")
+                warn!(tenant = %excess.tenant, %error, "a job beyond the limit of its tenant could not be read");
             }
         }
     });

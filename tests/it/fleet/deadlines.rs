@@ -124,7 +124,7 @@ async fn job_behind_a_busy_slot_is_refused_at_its_queue_deadline() {
     assert!(message.contains("queue deadline of 1s"), "{message}");
     assert!((Duration::from_millis(900)..Duration::from_secs(1) + LATE).contains(&took), "{took:?}");
     let event = end_event(&fleet, &job).await;
-    assert!(matches!(event, JobEvent::Failed { failure } if failure.code == FailureCode::DeadlineExceeded));
+    assert!(matches!(event, JobEvent::Failed { failure, .. } if failure.code == FailureCode::DeadlineExceeded));
     queue_has(&fleet, 1).await;
     assert!(matches!(begun(&mut running).await, Chunk::Tokens { .. }), "the other answer continues");
 }

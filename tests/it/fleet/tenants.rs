@@ -220,7 +220,7 @@ async fn queen(timers: &str) -> Fleet {
     fleet
 }
 
-/// What the queen says about a tenant.
+/// Entry of a tenant in `rbee tenant ls`.
 async fn tenant(fleet: &Fleet, name: &str) -> Value {
     let listed = fleet.rbee(&["tenant", "ls", "--json"]).await;
     // While no queen answers, there is no output.

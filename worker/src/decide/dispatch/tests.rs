@@ -8,6 +8,7 @@ use rbee_schema::{JobClass, JobFlow};
 
 use super::{Delivered, Dispatcher, Effect, Ended, Event, Rules};
 
+#[path = "tenants/tests.rs"]
 mod tenants;
 
 const TURN: Duration = Duration::from_secs(10);
@@ -36,8 +37,10 @@ struct Worker {
     now: Instant,
     queued: BTreeMap<JobFlow, u64>,
     standing: BTreeSet<JobFlow>,
-    /// Flows of which the server delivers no job while so many run.
+    /// Flows of which the server delivers no job while so many are out.
     limits: BTreeMap<JobFlow, usize>,
+    /// Jobs that were delivered and have not ended.
+    out: BTreeMap<u64, JobFlow>,
     running: BTreeMap<u64, JobFlow>,
     paused: Vec<u64>,
     returned: Vec<u64>,
@@ -64,6 +67,7 @@ impl Worker {
             queued: BTreeMap::new(),
             standing: BTreeSet::new(),
             limits: BTreeMap::new(),
+            out: BTreeMap::new(),
             running: BTreeMap::new(),
             paused: Vec::new(),
             returned: Vec::new(),
@@ -81,6 +85,9 @@ impl Worker {
             if let Event::Fetched(delivered) | Event::Stood(delivered) | Event::Late(delivered) = &event {
                 self.delivered.insert(delivered.job, delivered.flow.clone());
             }
+            if let Event::Ended(ended) = &event {
+                self.out.remove(&ended.job);
+            }
             for effect in self.dispatcher.step(event, self.now) {
                 match effect {
                     Effect::Fetch(flow) => events.push(self.fetched(flow)),
@@ -97,6 +104,7 @@ impl Worker {
                     }
                     Effect::Pause(job) => self.paused.push(job),
                     Effect::Return(job) => {
+                        self.out.remove(&job);
                         self.returned.push(job);
                         *self.queued.entry(self.delivered[&job].clone()).or_default() += 1;
                     }
@@ -106,8 +114,8 @@ impl Worker {
     }
 
     fn is_at_its_limit(&self, flow: &JobFlow) -> bool {
-        let running = self.running.values().filter(|running| *running == flow).count();
-        self.limits.get(flow).is_some_and(|limit| running >= *limit)
+        let out = self.out.values().filter(|out| *out == flow).count();
+        self.limits.get(flow).is_some_and(|limit| out >= *limit)
     }
 
     fn take(&mut self, flow: &JobFlow) -> Option<(u64, u64)> {
@@ -115,6 +123,7 @@ impl Worker {
         *queued -= 1;
         let waiting = *queued;
         self.next += 1;
+        self.out.insert(self.next, flow.clone());
         Some((self.next, waiting))
     }
 

@@ -43,6 +43,7 @@ pub(super) async fn serve(shared: Shared) {
         batch_share: settings.batch_share,
         batch_turn: settings.batch_turn,
         standing: STANDING + LATE,
+        limited_fetch: rbee_nats::LIMITED_FETCH,
     };
     let mailbox = Mailbox::default();
     let process = shared.child.process().clone();
