@@ -260,6 +260,9 @@ impl Fleet {
         }
         let tasks = runtime.tasks();
         let nodes = self.nodes.borrow();
+        for client in nodes.clients.iter().filter(|client| client.open() > 0) {
+            runtime.fail(|| format!("{:?} has not received the end of {} jobs", client.process(), client.open()));
+        }
         let processes = self.site.children().len() + nodes.hives.len() + nodes.queens.len() + nodes.clients.len();
         let most = 40 * (processes + 1);
         if tasks > most {
