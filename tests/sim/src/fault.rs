@@ -176,7 +176,8 @@ pub(crate) fn into_queen(site: &Site, kind: Kind, queen: &Queen, restart: impl F
     let (process, length) = (queen.process().clone(), length(site));
     let at = site.runtime.now() + length;
     site.runtime.log(|| format!("fault {kind:?} in {process:?} for {length:?}"));
-    site.judge.process_disturbed(&process, at);
+    // A queen may be wrong about a worker that it does not hear, and return its jobs.
+    disturb_all(site, at);
     let end = site.clone();
     match kind {
         Kind::RestartQueen => {

@@ -121,10 +121,11 @@ impl Judge {
         self.state.borrow().jobs.values().any(JobState::is_open)
     }
 
-    /// Tokens that each tenant was served, and the number of its interactive jobs that wait.
+    /// Interactive jobs of each tenant: tokens that were served, and the number of jobs that wait.
     pub fn tenants(&self) -> BTreeMap<Tenant, (u64, u64)> {
         let mut tenants: BTreeMap<Tenant, (u64, u64)> = BTreeMap::new();
-        for (key, job) in &self.state.borrow().jobs {
+        let state = self.state.borrow();
+        for (key, job) in state.jobs.iter().filter(|(_, job)| job.job.class == JobClass::Interactive) {
             let (served, waiting) = tenants.entry(key.0.clone()).or_default();
             *served += u64::from(job.next_index);
             *waiting += u64::from(job.waits());
