@@ -34,12 +34,12 @@ pub(super) struct Real {
 impl Real {
     pub(super) fn start() -> Self {
         let runtime = Runtime::new().expect("a runtime");
-        let (server, client) = runtime.block_on(async {
+        let (server, client, jetstream) = runtime.block_on(async {
             let server = NatsServer::start().await;
             let client = server.bus("other").await.client().clone();
-            (server, client)
+            let jetstream = jetstream::new(client.clone());
+            (server, client, jetstream)
         });
-        let jetstream = jetstream::new(client.clone());
         Self { runtime, client, jetstream, received: BTreeMap::new(), _server: server }
     }
 
@@ -48,6 +48,14 @@ impl Real {
         let at = self.received.len();
         self.received.insert(at, subscriber);
         at
+    }
+}
+
+impl Drop for Real {
+    /// A subscription ends in the runtime.
+    fn drop(&mut self) {
+        let _runtime = self.runtime.enter();
+        self.received.clear();
     }
 }
 

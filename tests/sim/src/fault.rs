@@ -109,7 +109,10 @@ pub(crate) fn into_worker(site: &Site, kind: Kind) -> bool {
             site.freeze_child(&child);
             site.runtime.at(at, move || end.thaw_child(&child));
         }
-        Kind::HangWorker => child.hang(true),
+        Kind::HangWorker => {
+            child.hang(true);
+            site.judge.serves_no_more(&process);
+        }
         Kind::CutWorker => {
             site.network.cut(&process);
             site.runtime.at(at, move || end.network.heal(&process));
@@ -137,7 +140,7 @@ pub(crate) fn into_hive(site: &Site, kind: Kind, hive: &Hive, restart: impl FnOn
     let (process, length) = (hive.process().clone(), length(site));
     let at = site.runtime.now() + length;
     site.runtime.log(|| format!("fault {kind:?} in {process:?} for {length:?}"));
-    disturb_all(site, at);
+    site.judge.process_disturbed(&process, at);
     let end = site.clone();
     match kind {
         Kind::RestartHive => {
@@ -153,7 +156,10 @@ pub(crate) fn into_hive(site: &Site, kind: Kind, hive: &Hive, restart: impl FnOn
             let of_hive = |child: &Child| child.worker().0 == hive.machine().hive;
             let workers = site.children().into_iter().filter(of_hive).map(|child| child.process().clone());
             let all: Vec<_> = workers.chain([process]).collect();
-            all.iter().for_each(|process| site.network.cut(process));
+            for process in &all {
+                site.judge.process_disturbed(process, at);
+                site.network.cut(process);
+            }
             site.runtime.at(at, move || all.iter().for_each(|process| end.network.heal(process)));
         }
         Kind::RunAwayHive => {
@@ -170,6 +176,8 @@ pub(crate) fn into_queen(site: &Site, kind: Kind, queen: &Queen, restart: impl F
     let (process, length) = (queen.process().clone(), length(site));
     let at = site.runtime.now() + length;
     site.runtime.log(|| format!("fault {kind:?} in {process:?} for {length:?}"));
+    // A queen may be wrong about a worker that it does not hear, and return its jobs.
+    disturb_all(site, at);
     let end = site.clone();
     match kind {
         Kind::RestartQueen => {
@@ -183,7 +191,6 @@ pub(crate) fn into_queen(site: &Site, kind: Kind, queen: &Queen, restart: impl F
         }
         _ => return false,
     }
-    disturb_all(site, at);
     true
 }
 

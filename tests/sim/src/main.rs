@@ -27,6 +27,9 @@ struct Options {
     /// Virtual minutes of each seed in which faults are injected
     #[arg(long, default_value_t = 60)]
     minutes: u64,
+    /// Number of queens, which start the workers. Without one, an operator does
+    #[arg(long, default_value_t = 0)]
+    queens: u32,
     /// Number of seeds that are simulated at a time
     #[arg(long, default_value_t = 2)]
     threads: u64,
@@ -71,7 +74,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let duration = Duration::from_secs(options.minutes * 60);
     if let Some(seed) = options.seed {
-        return replay(&Scenario::draw(seed, duration));
+        return replay(&Scenario::draw(seed, duration).with_queens(options.queens));
     }
     let begun = Instant::now();
     let next = AtomicU64::new(options.from);
@@ -83,7 +86,7 @@ fn main() -> ExitCode {
             if seed >= end {
                 return sums;
             }
-            sums.add(run(&Scenario::draw(seed, duration), false));
+            sums.add(run(&Scenario::draw(seed, duration).with_queens(options.queens), false));
         }
     };
     let sums = thread::scope(|scope| {
@@ -109,7 +112,10 @@ fn report(sums: &Sums, options: &Options, took: Duration) -> ExitCode {
     }
     match failed.first() {
         Some((seed, _)) => {
-            println!("replay: make sim SIM=\"--seed {seed} --minutes {}\"", options.minutes);
+            println!(
+                "replay: make sim SIM=\"--seed {seed} --minutes {} --queens {}\"",
+                options.minutes, options.queens
+            );
             ExitCode::FAILURE
         }
         None => ExitCode::SUCCESS,

@@ -472,9 +472,14 @@ impl Network {
             return;
         }
         let weather = self.0.weather.get();
+        // A watch that a server without a leader refuses is made again by its client; here it is as if it waited.
         let needs_leader = !matches!(
             op,
-            Op::Subscribe { .. } | Op::Unsubscribe { .. } | Op::Ping { .. } | Op::Publish { request: None, .. }
+            Op::Subscribe { .. }
+                | Op::Unsubscribe { .. }
+                | Op::Watch { .. }
+                | Op::Ping { .. }
+                | Op::Publish { request: None, .. }
         );
         if weather.down || weather.no_leader && needs_leader || !self.0.connections.borrow().contains_key(&connection) {
             return;

@@ -34,7 +34,7 @@ pub struct Scenario {
     pub workers: u32,
     /// Number of slots of each worker.
     pub slots: u32,
-    /// Number of queens. Without one, each hive starts its workers.
+    /// Number of queens. Without one, an operator starts the workers of each hive, and starts failed ones again.
     pub queens: u32,
     /// Number of tenants. Each has a client.
     pub tenants: u32,
@@ -53,11 +53,17 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// The scenario of a seed with this number of queens, which start the workers.
+    #[must_use]
+    pub fn with_queens(self, queens: u32) -> Self {
+        Self { queens, ..self }
+    }
+
     /// A calm fleet with a backlog of all tenants: for the rules of fairness.
     pub fn backlog(seed: u64) -> Self {
         let drawn = Self::draw(seed, Duration::from_secs(60));
         let (tenants, load) = (drawn.tenants.max(2), Load::Backlog);
-        Self { queens: 0, tenants, load, fault_interval: None, poison: 0, ..drawn }
+        Self { tenants, load, fault_interval: None, poison: 0, ..drawn }
     }
 
     /// A scenario that follows from a seed.
@@ -74,7 +80,7 @@ impl Scenario {
             hives_per_machine: rng.u32(1..=2),
             workers: rng.u32(1..=3),
             slots: rng.u32(1..=4),
-            queens: rng.u32(1..=2),
+            queens: 0,
             tenants: rng.u32(1..=4),
             load: if rng.bool() { Load::Light } else { Load::Heavy },
             fault_interval: (!is_calm).then(|| Duration::from_secs(rng.u64(5..120))),

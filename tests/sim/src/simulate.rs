@@ -23,6 +23,9 @@ const REDELIVERY: Duration = Duration::from_secs(20);
 /// Interval at which a simulation that is over is looked at.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// Interval at which an operator looks for failed workers.
+const OPERATE: Duration = Duration::from_secs(20);
+
 /// Number of jobs of each tenant in a backlog.
 const BACKLOG: u32 = 90;
 
@@ -125,6 +128,9 @@ impl Fleet {
         fleet.start_queens();
         fleet.start_hives();
         fleet.start_clients();
+        if scenario.queens == 0 {
+            operate(&fleet.site, &fleet.nodes);
+        }
         fleet
     }
 
@@ -260,12 +266,28 @@ impl Fleet {
         }
         let tasks = runtime.tasks();
         let nodes = self.nodes.borrow();
+        for client in nodes.clients.iter().filter(|client| client.open() > 0) {
+            runtime.fail(|| format!("{:?} has not received the end of {} jobs", client.process(), client.open()));
+        }
         let processes = self.site.children().len() + nodes.hives.len() + nodes.queens.len() + nodes.clients.len();
         let most = 40 * (processes + 1);
         if tasks > most {
             runtime.fail(|| format!("{tasks} tasks are left after the last job"));
         }
     }
+}
+
+/// Starts failed workers again, as an operator of a fleet without a queen does.
+fn operate(site: &Site, nodes: &Rc<RefCell<Nodes>>) {
+    for hive in &nodes.borrow().hives {
+        let Machine { hive: name, .. } = hive.machine();
+        for worker in hive.machine().failed() {
+            let reset = Body::Command((HiveCommand::Reset { worker }, CommandIssuer::Person).into());
+            site.network.store(&format!("cmd.{name}"), reset);
+        }
+    }
+    let (again, nodes) = (site.clone(), nodes.clone());
+    site.runtime.after(OPERATE, move || operate(&again, &nodes));
 }
 
 fn inject(site: &Site, kinds: &[Kind], nodes: &Rc<RefCell<Nodes>>) {

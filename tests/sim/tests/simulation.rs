@@ -19,7 +19,10 @@ fn check(scenario: &Scenario) -> Outcome {
     if let Some(failure) = &outcome.failure {
         let log = run(scenario, true).log.join("\n");
         let minutes = scenario.duration.as_secs() / 60;
-        panic!("{log}\n{scenario:?}\n{failure}\nreplay: make sim SIM=\"--seed {} --minutes {minutes}\"", outcome.seed);
+        panic!(
+            "{log}\n{scenario:?}\n{failure}\nreplay: make sim SIM=\"--seed {} --minutes {minutes} --queens {}\"",
+            outcome.seed, scenario.queens
+        );
     }
     outcome
 }
@@ -30,6 +33,13 @@ fn fixed_seeds_keep_every_rule() {
     let sum = |count: fn(&Outcome) -> u64| outcomes.iter().map(count).sum::<u64>();
     let (jobs, ends) = (sum(|outcome| outcome.counts.answered), sum(|outcome| outcome.counts.ends));
     assert!(jobs > 500 && ends > 20, "{jobs} jobs and {ends} ends of workers are too few to show anything");
+}
+
+#[test]
+fn fixed_seeds_with_queens_keep_every_rule() {
+    for seed in 0..8 {
+        check(&Scenario::draw(seed, DURATION).with_queens(1 + u32::from(seed % 2 == 1)));
+    }
 }
 
 #[test]

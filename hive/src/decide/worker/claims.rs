@@ -30,9 +30,9 @@ impl Claims {
         has_ended
     }
 
-    /// True if the worker has a job that can make progress.
+    /// True if the worker has a job that can make progress. A job that waits for its turn cannot: it waits for those that run.
     pub(super) fn is_busy(&self) -> bool {
-        self.jobs.len() > self.blocked as usize
+        self.jobs.iter().filter(|job| !job.waits).count() > self.blocked as usize
     }
 }
 

@@ -287,6 +287,17 @@ fn worker_whose_jobs_the_bus_blocks_is_not_hung() {
 }
 
 #[test]
+fn job_that_waits_for_a_blocked_one_does_not_make_its_worker_hung() {
+    let after = |blocked: u32| {
+        let jobs = vec![job("alone"), JobInFlight { waits: true, ..job("next") }];
+        let beat = |_| (1, Event::Heartbeat { epoch: 1, jobs: jobs.clone(), steps: 7, blocked });
+        timed(at(ready(), (1..=31).map(beat).chain([(0, Event::DeadlinePassed)]).collect())).0.phase()
+    };
+    assert_eq!(after(1), WorkerPhase::Ready, "its job would be blamed for an outage of the server");
+    assert_eq!(after(0), WorkerPhase::Stopping);
+}
+
+#[test]
 fn three_failed_health_checks_in_a_row_kill_a_worker() {
     check(with(ready(), vec![health(false); 2]), WorkerPhase::Ready, &[]);
     check(with(ready(), vec![health(false); 3]), WorkerPhase::Stopping, &["kill", "stopping"]);

@@ -387,7 +387,7 @@ fn jobs_are_left_to_a_worker_of_a_lost_hive_while_it_is_heard() {
     let now = Instant::now();
     let mut fleet = fleet_with(ONE, Timers::default(), QueenLimits::default());
     fleet.worker_updated(key("a", "w"), record(WorkerPhase::Ready), now);
-    let lost = now + fleet.timers().lost;
+    let lost = now + 2 * fleet.timers().lost;
     fleet.advance(lost);
     fleet.advance(lost);
     fleet.job_queued(&name("m"), lost);

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rbee_schema::{Chunk, FailureCode, HiveName, HostName, JobBlame, JobClass, Tenant, WorkerName};
+use rbee_schema::{
+    Chunk, FailureCode, HiveName, HostName, JobBlame, JobClass, Tenant, WorkerName, WorkerPhase, WorkerRecord,
+};
 
 use super::{
     ends::WorkerEnd,
@@ -23,6 +25,16 @@ use crate::{
 
 /// Time without disturbances after which a worker must keep its jobs: two redelivery timeouts.
 const HEALTHY: Duration = Duration::from_secs(40);
+
+/// Time without disturbances after which the end of a worker is certainly seen and blamed.
+const SEEN: Duration = Duration::from_secs(5);
+
+/// A worker that takes jobs.
+struct Serving {
+    process: Process,
+    child: (HiveName, WorkerName, u64),
+    since: Instant,
+}
 
 /// Numbers of what has happened in a simulation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -59,6 +71,10 @@ struct State {
     /// Workers that have ended in a way that a job can cause.
     blameable: BTreeSet<(HiveName, WorkerName)>,
     disturbances: Disturbances,
+    /// Workers that take jobs, by process.
+    serving: BTreeMap<u64, Serving>,
+    /// Runs of workers whose record says that they take jobs.
+    recorded: BTreeSet<(HiveName, WorkerName, u64)>,
     counts: Counts,
     ends_per_job: u32,
     /// First deliveries of interactive and of batch jobs while jobs of both classes waited.
@@ -105,10 +121,11 @@ impl Judge {
         self.state.borrow().jobs.values().any(JobState::is_open)
     }
 
-    /// Tokens that each tenant was served, and the number of its interactive jobs that wait.
+    /// Interactive jobs of each tenant: tokens that were served, and the number of jobs that wait.
     pub fn tenants(&self) -> BTreeMap<Tenant, (u64, u64)> {
         let mut tenants: BTreeMap<Tenant, (u64, u64)> = BTreeMap::new();
-        for (key, job) in &self.state.borrow().jobs {
+        let state = self.state.borrow();
+        for (key, job) in state.jobs.iter().filter(|(_, job)| job.job.class == JobClass::Interactive) {
             let (served, waiting) = tenants.entry(key.0.clone()).or_default();
             *served += u64::from(job.next_index);
             *waiting += u64::from(job.waits());
@@ -169,17 +186,36 @@ impl Judge {
         self.runtime.fail(|| format!("port {port} of {host} is leased again while a living worker is bound to it"));
     }
 
-    /// A worker process has ended. `is_calm` is true if its hive can see it at once.
-    pub fn worker_ended(&self, worker: &(HiveName, WorkerName), process: &Process, end: &WorkerEnd, is_calm: bool) {
+    /// A worker process takes jobs. `child` has its name and epoch.
+    pub fn serves(&self, process: &Process, child: (HiveName, WorkerName, u64)) {
+        let since = self.runtime.now();
+        self.state.borrow_mut().serving.insert(process.number(), Serving { process: process.clone(), child, since });
+    }
+
+    /// A worker process takes no further jobs, or makes no progress.
+    pub fn serves_no_more(&self, process: &Process) {
+        self.state.borrow_mut().serving.remove(&process.number());
+    }
+
+    /// A worker process has ended. `hive` is the process of its hive, if that sees it at once.
+    pub fn worker_ended(
+        &self,
+        worker: &(HiveName, WorkerName),
+        process: &Process,
+        end: &WorkerEnd,
+        hive: Option<&Process>,
+    ) {
         let mut state = self.state.borrow_mut();
         let now = self.runtime.now();
+        state.serving.remove(&process.number());
         state.bound.retain(|_, number| *number != process.number());
         state.counts.ends += u64::from(*end != WorkerEnd::Exited);
         if !end.may_be_blamed() {
             return;
         }
         state.blameable.insert(worker.clone());
-        let is_calm = is_calm && state.disturbances.is_calm(process.number(), Duration::from_secs(5), now);
+        let is_calm = |of: &Process| state.disturbances.is_calm(of.number(), SEEN, now);
+        let is_calm = is_calm(process) && hive.is_some_and(is_calm);
         let most = state.ends_per_job;
         for job in state.jobs.values_mut() {
             if job.hold.as_ref().is_some_and(|hold| hold.process.number() == process.number()) {
@@ -213,8 +249,12 @@ impl Judge {
                     self.state.borrow_mut().counts.chunks += 1;
                     self.with_job(subject, |job| job.stored(written));
                     self.count_end(&written.chunk);
+                    if written.writer == 0 {
+                        self.refused(subject, &written.chunk);
+                    }
                 }
                 Body::Blame(blame) => self.blamed(subject, blame),
+                Body::Worker(record) => self.recorded(subject, record),
                 _ => {}
             },
             Observed::Published { subject, body: Body::Chunk(_) } if subject.starts_with("out.") => {
@@ -268,6 +308,34 @@ impl Judge {
         let worker = (blame.hive.clone(), blame.worker.clone());
         if !self.state.borrow().blameable.contains(&worker) {
             self.runtime.fail(|| format!("{subject}: blamed for the end of {}, which no job has caused", worker.1));
+        }
+    }
+
+    fn recorded(&self, subject: &str, record: &WorkerRecord) {
+        let mut names = subject.split('.').skip(1);
+        let (hive, worker) = (names.next().and_then(|name| name.parse().ok()), names.next());
+        let worker = worker.and_then(|name| name.parse().ok());
+        if let (Some(hive), Some(worker), WorkerPhase::Ready) = (hive, worker, record.phase) {
+            self.state.borrow_mut().recorded.insert((hive, worker, record.epoch));
+        }
+    }
+
+    /// A queen has refused a job. It does not while a worker takes the jobs of the model.
+    fn refused(&self, subject: &str, chunk: &Chunk) {
+        let Chunk::Error { error } = chunk else { return };
+        if error.code == FailureCode::Cancelled {
+            return;
+        }
+        let (state, now) = (self.state.borrow(), self.runtime.now());
+        let takes = |serving: &&Serving| {
+            let Serving { process, child, since } = serving;
+            now >= *since + HEALTHY
+                && state.recorded.contains(child)
+                && !process.is_frozen()
+                && state.disturbances.is_calm(process.number(), HEALTHY, now)
+        };
+        if let Some(Serving { process, .. }) = state.serving.values().find(takes) {
+            self.runtime.fail(|| format!("{subject} is refused ({}) although {process:?} takes jobs", error.code));
         }
     }
 

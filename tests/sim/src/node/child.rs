@@ -125,10 +125,10 @@ impl Child {
         *self.0.watcher.borrow_mut() = Some((hive.clone(), Rc::new(watcher)));
     }
 
-    /// True if a hive runs that sees the end of the process at once.
-    pub(super) fn is_watched(&self) -> bool {
+    /// The hive that sees the end of the process at once, if one runs.
+    pub(super) fn watched_by(&self) -> Option<Process> {
         let watcher = self.0.watcher.borrow();
-        watcher.as_ref().is_some_and(|(hive, _)| hive.is_alive() && !hive.is_frozen())
+        watcher.as_ref().map(|(hive, _)| hive.clone()).filter(|hive| hive.is_alive() && !hive.is_frozen())
     }
 
     pub(super) fn exited(&self, exit: Exit) {

@@ -1,6 +1,6 @@
 //! A client: it submits jobs, reads their output as it is published, repairs gaps from the stream, and cancels some.
 
-use std::{collections::BTreeMap, rc::Rc, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use rbee_nats::next_index;
 use rbee_schema::{Chunk, JobClass, ModelName, Tenant};
@@ -64,6 +64,7 @@ enum Event {
 #[derive(Debug)]
 pub struct Client {
     process: Process,
+    open: Rc<Cell<usize>>,
 }
 
 struct Reader {
@@ -71,6 +72,8 @@ struct Reader {
     connection: Connection,
     mailbox: Mailbox<Event>,
     views: BTreeMap<JobKey, View>,
+    /// Number of jobs whose end the client has not received.
+    open: Rc<Cell<usize>>,
 }
 
 impl Client {
@@ -97,10 +100,17 @@ impl Client {
             connection: connection.clone(),
             mailbox: mailbox.clone(),
             views: BTreeMap::new(),
+            open: Rc::default(),
         };
+        let open = reader.open.clone();
         process.spawn(reader.run());
         process.spawn(submit_all(site.clone(), connection, plan, mailbox));
-        Self { process }
+        Self { process, open }
+    }
+
+    /// Number of accepted jobs whose end the client has not received.
+    pub fn open(&self) -> usize {
+        self.open.get()
     }
 
     /// The process.
@@ -198,6 +208,7 @@ impl Reader {
         let process = self.connection.process().clone();
         let mut recheck = process.now() + RECHECK;
         loop {
+            self.open.set(self.views.len());
             match self.mailbox.next(&process, Some(recheck)).await {
                 Some(event) => self.handle(event),
                 None => {
@@ -259,6 +270,9 @@ impl Reader {
     }
 
     fn read_all(&mut self) {
+        // A failure that could not be stored reaches only those who listen.
+        let judge = &self.site.judge;
+        self.views.retain(|key, _| !judge.job(key).is_some_and(|job| job.ended_unstored && job.ended.is_none()));
         let keys: Vec<JobKey> = self.views.keys().cloned().collect();
         keys.iter().for_each(|key| self.read(key));
     }

@@ -113,7 +113,7 @@ impl Site {
         }
         self.runtime.log(|| format!("{:?} ends: {exit:?}, {end:?}", child.process()));
         self.children.borrow_mut().remove(&child.process().number());
-        self.judge.worker_ended(child.worker(), child.process(), end, child.is_watched());
+        self.judge.worker_ended(child.worker(), child.process(), end, child.watched_by().as_ref());
         self.network.ended(child.process());
         child.process().end();
         child.exited(exit);

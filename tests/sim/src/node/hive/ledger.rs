@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
-use rbee_schema::{HiveName, HostName, ModelName, ModelSpec, PortLease, WorkerName, WorkerRecord};
+use rbee_schema::{HiveName, HostName, ModelName, ModelSpec, PortLease, WorkerName, WorkerPhase, WorkerRecord};
 
 /// Entry of a worker.
 #[derive(Debug, Clone)]
@@ -41,5 +41,12 @@ impl Machine {
     /// A machine without a history.
     pub fn new(hive: HiveName, host: HostName, ports: (u16, u16)) -> Self {
         Self { hive, host, ports, ledger: Rc::default() }
+    }
+
+    /// Workers that their hive has given up.
+    pub fn failed(&self) -> Vec<WorkerName> {
+        let ledger = self.ledger.borrow();
+        let failed = ledger.entries.iter().filter(|(_, entry)| entry.record.phase == WorkerPhase::Failed);
+        failed.map(|(name, _)| name.clone()).collect()
     }
 }

@@ -66,6 +66,8 @@ pub(super) async fn serve(shared: Shared) {
         is_draining: false,
         shared: shared.clone(),
     };
+    let (hive, worker) = shared.child.worker().clone();
+    shared.site.judge.serves(&process, (hive, worker, shared.child.epoch()));
     serving.run().await;
     if !reporter.is_at_rest() {
         shared.site.runtime.fail(|| format!("{process:?} ends with claims or turns"));
@@ -119,6 +121,7 @@ impl Serving {
     fn drain(&mut self) {
         if !self.is_draining {
             self.is_draining = true;
+            self.shared.site.judge.serves_no_more(self.shared.child.process());
             self.step(Happened::Drain);
         }
     }
