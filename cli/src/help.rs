@@ -19,7 +19,7 @@ const GROUPS: [VerbGroup; 5] = [
         heading: "Inspect",
         verbs: &["ps", "jobs", "models", "hives", "ports", "events", "audit", "explain", "doctor"],
     },
-    VerbGroup { heading: "Operate", verbs: &["drain", "stop", "reset"] },
+    VerbGroup { heading: "Operate", verbs: &["drain", "stop", "reset", "retry"] },
 ];
 
 /// Width of the names of verbs in `rbee --help`.

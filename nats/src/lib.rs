@@ -12,6 +12,7 @@ mod bus;
 mod cell;
 mod command;
 mod connection_log;
+mod delete;
 mod event;
 mod job;
 mod leader;
@@ -29,6 +30,7 @@ mod settings;
 mod storage;
 mod stream_advisory;
 mod subject;
+mod time;
 mod topology;
 pub mod trace;
 
@@ -39,15 +41,16 @@ pub use audit::{ChainHead, PendingSeal, TrailReport, TrailVerifier};
 pub use bus::{Bus, BusError, ConnectError, Connection, MINIMUM_SERVER};
 pub use command::{CommandIssuer, CommandQueue, IssuedCommand};
 pub use connection_log::Denial;
-pub use event::{EventReader, EventRecord, recent_events};
+pub use event::{EventReader, EventRecord, read_event, recent_events};
 pub use job::{
-    Answered, Begun, BlamedExit, Delivery, EndedJob, JobBatch, JobFilter, JobFinder, JobQueue, Misnamed, Priority,
-    Pull, Pulled, QueueCount, QueuedJob, Received, STANDING, StoredCancel, Submission, duplicate_job, unknown_job,
+    Answered, Begun, BlamedExit, DeadLetter, Delivery, EndedJob, JobBatch, JobFilter, JobFinder, JobHistory, JobQueue,
+    Misnamed, Priority, Pull, Pulled, QueueCount, QueuedJob, Received, STANDING, StoredCancel, StoredJobEvent,
+    Submission, duplicate_job, flow_of, no_dead_letter, unknown_job,
 };
 pub use leader::LeaderLease;
 pub use outbox::Outbox;
 pub use output::{
-    AppendError, LastChunk, OutputGone, OutputReadError, OutputReader, OutputUsage, StoredChunk, next_index,
+    AppendError, LastChunk, OutputEnds, OutputGone, OutputReadError, OutputReader, OutputUsage, StoredChunk, next_index,
 };
 pub use plan::{Change, Plan, PlanError};
 pub use port::{ClaimError, FoundLease, PortClaim, PortLeases};
@@ -58,4 +61,5 @@ pub use registry::{Entry, Registry, RegistryWatch};
 pub use server::{EmbeddedServer, PortHolder, ServerError, find_server};
 pub use settings::{BusLimits, ConnectionSettings};
 pub use subject::{InvalidNamespace, Namespace, Subject};
+pub use time::rfc3339;
 pub use topology::{StreamSpec, Topology};

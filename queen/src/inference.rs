@@ -48,6 +48,11 @@ impl Request {
         Ok(Self { kind: ModelKind::Embeddings, model, body: body.clone() })
     }
 
+    /// Model that the request names.
+    pub(crate) fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
     /// Body of the job.
     #[cfg(test)]
     pub(crate) fn body(&self) -> &Bytes {

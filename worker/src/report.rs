@@ -51,6 +51,7 @@ pub(crate) struct Claim {
     requests: mpsc::Sender<Request>,
     /// Acknowledgement subject of the delivery. A job may be delivered again to this worker while an earlier delivery ends.
     key: String,
+    are_open: watch::Receiver<bool>,
     /// Cancelled when a client cancels the job.
     pub(crate) cancelled: CancellationToken,
 }
@@ -102,7 +103,8 @@ impl Reporter {
 
     fn new_claim(&self, job: &JobInFlight, hand_back: CancellationToken) -> (Claim, Signals) {
         let cancelled = CancellationToken::new();
-        let claim = Claim { requests: self.requests.clone(), key: job.ack.clone(), cancelled: cancelled.clone() };
+        let (requests, are_open) = (self.requests.clone(), self.are_open.clone());
+        let claim = Claim { requests, key: job.ack.clone(), are_open, cancelled: cancelled.clone() };
         (claim, Signals { cancelled, hand_back })
     }
 }
@@ -121,6 +123,11 @@ impl Claim {
     /// Lets other jobs run beside this one again.
     pub(crate) async fn end_alone(&self) {
         let _ = self.requests.send(Request::EndAlone(self.key.clone())).await;
+    }
+
+    /// True while a job of this worker runs alone or waits for it.
+    pub(crate) fn is_other_alone(&self) -> bool {
+        !*self.are_open.borrow()
     }
 
     /// Releases the claim. When this returns, the release has left this process, so that a hive that reaps this worker does not

@@ -21,6 +21,7 @@ mod pull;
 mod queen;
 mod remove;
 mod reset;
+mod retry;
 mod rm;
 mod run;
 pub(crate) mod schema;
@@ -73,11 +74,13 @@ pub(crate) enum Verb {
     Stop(stop::Stop),
     /// Start a worker in a crash loop again at once
     Reset(reset::Reset),
+    /// Submit dead letters again: jobs that were given up
+    Retry(retry::Retry),
     /// List workers
     Ps(ps::Ps),
     /// List jobs: open, ended or dead ones
     Jobs(jobs::Jobs),
-    /// Print where the queen would place another worker of a model, and why
+    /// Print what happened to a job, or where another worker of a model would be placed and why
     Explain(explain::Explain),
     /// List declared models, or the model files that hives have fetched
     Models(models::Models),
@@ -144,6 +147,7 @@ impl Verb {
             Self::Drain(verb) => verb.run(context).await,
             Self::Stop(verb) => verb.run(context).await,
             Self::Reset(verb) => verb.run(context).await,
+            Self::Retry(verb) => verb.run(context).await,
             Self::Ps(verb) => verb.run(context).await,
             Self::Jobs(verb) => verb.run(context).await,
             Self::Explain(verb) => verb.run(context).await,

@@ -5,11 +5,14 @@ mod answer;
 mod blame;
 mod cancel;
 mod consumer;
+mod dead;
 mod delivery;
 mod finder;
+mod history;
 mod id;
 mod inspect;
 mod list;
+mod position;
 mod pull;
 mod settle;
 mod submit;
@@ -19,11 +22,14 @@ pub use self::{
     answer::{Answered, Begun},
     blame::BlamedExit,
     cancel::{StoredCancel, unknown_job},
+    dead::{DeadLetter, no_dead_letter},
     delivery::Delivery,
     finder::JobFinder,
+    history::{JobHistory, StoredJobEvent},
     id::Misnamed,
     inspect::{QueueCount, QueuedJob},
     list::{EndedJob, JobBatch, JobFilter},
+    position::flow_of,
     pull::{JobQueue, Priority, Pull, Pulled, Received, STANDING},
     submit::{Submission, duplicate_job},
 };

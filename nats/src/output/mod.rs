@@ -8,6 +8,7 @@
 
 mod append;
 mod continuity;
+mod ends;
 mod prune;
 mod reader;
 mod stored;
@@ -15,6 +16,7 @@ mod stored;
 pub use self::{
     append::AppendError,
     continuity::{OutputGone, next_index},
+    ends::OutputEnds,
     prune::OutputUsage,
     reader::{OutputReadError, OutputReader},
     stored::{LastChunk, StoredChunk},

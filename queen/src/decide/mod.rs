@@ -10,8 +10,11 @@ pub mod overlay;
 pub mod place;
 pub mod plan;
 mod plural;
+pub mod position;
 pub mod queue;
+pub mod story;
 pub mod timers;
+pub mod wait;
 
 #[cfg(test)]
 mod fixture;

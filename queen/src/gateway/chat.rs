@@ -42,7 +42,10 @@ pub(super) async fn complete(
     let choices = request.choices().iter().map(|choice| submit(&service, &headers, choice.clone()));
     match try_join_all(choices).await {
         Ok(submitted) => answer(&service, &request, submitted).await,
-        Err(failure) => reply::refuse(&failure),
+        Err(failure) => {
+            let model = request.choices().first().and_then(|choice| choice.model());
+            reply::refuse_job(&service.bus, model, &failure).await
+        }
     }
 }
 

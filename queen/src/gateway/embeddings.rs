@@ -32,9 +32,10 @@ pub(super) async fn embed(
             return reply::refuse(&failure);
         }
     };
+    let model = request.model().map(str::to_owned);
     match submit(&service, &headers, request).await {
         Ok(submitted) => whole(submitted).await,
-        Err(failure) => reply::refuse(&failure),
+        Err(failure) => reply::refuse_job(&service.bus, model.as_deref(), &failure).await,
     }
 }
 

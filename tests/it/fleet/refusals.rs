@@ -151,7 +151,10 @@ async fn id_that_comes_again_after_its_answer_is_refused_clearly() {
     let events = recent_events(&fleet.bus, &format!("rbee.evt.job.default.{job}.failed"), SystemTime::UNIX_EPOCH).await;
     let event = events.expect("the server answers").pop().expect("an event");
     let event: JobEvent = serde_json::from_slice(&event.body).expect("an event");
-    assert!(matches!(&event, JobEvent::Failed { failure } if failure.code == FailureCode::DuplicateJob), "{event:?}");
+    assert!(
+        matches!(&event, JobEvent::Failed { failure, .. } if failure.code == FailureCode::DuplicateJob),
+        "{event:?}"
+    );
 }
 
 #[tokio::test]

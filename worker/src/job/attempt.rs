@@ -4,12 +4,13 @@ use std::{convert::Infallible, time::Duration};
 
 use rbee_nats::trace::STEPS;
 use rbee_nats::{BusError, Delivery, OutputGone, StoredChunk, next_index};
-use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, JobBlame, JobEvent, KEEP_ALIVES};
+use rbee_schema::{Chunk, Event, Failure, FailureCode, JobBlame, JobEvent, KEEP_ALIVES};
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
+    dead_letter::{self, GivenUp, submitted},
     producer::{Completion, Opening, Producer, Request},
     shared::Shared,
     stream::{Append as _, Interruption, Interrupts, Output, Solitude, stream},
@@ -250,16 +251,18 @@ impl<'a> Attempt<'a> {
     /// Appends the first chunk of this attempt, and publishes that the job has started.
     async fn begin(&mut self, opening: Opening) -> Result<(), Refused> {
         let Identity { hive, worker, model, .. } = self.shared.identity.clone();
-        let (attempt, started) = (self.delivery.attempt, (hive.clone(), worker.clone()));
+        let (attempt, index) = (self.delivery.attempt, self.output.next_index);
+        let started = (hive.clone(), worker.clone());
         let first = if self.stored.is_empty() {
             let Opening { prompt_tokens, seed } = opening;
             Chunk::Started { model, hive, worker, seed, prompt_tokens }
         } else {
-            Chunk::Resumed { hive, worker, attempt, index: self.output.next_index }
+            Chunk::Resumed { hive, worker, attempt, index }
         };
         self.output.append(&first).await?;
         let (hive, worker) = started;
-        self.publish(JobEvent::Started { hive, worker, attempt });
+        let submitted = Some(submitted(self.shared, self.delivery));
+        self.publish(JobEvent::Started { hive, worker, attempt, index, submitted });
         Ok(())
     }
 
@@ -269,7 +272,7 @@ impl<'a> Attempt<'a> {
             Ok(completion) => self.complete(completion).await,
             Err(Interruption::Stopped) => {
                 let paused = self.output.append(&Chunk::Paused { index: self.output.next_index }).await;
-                paused.map(|()| Outcome::Returned(Duration::ZERO))
+                paused.map(|()| self.paused())
             }
             Err(Interruption::Postponed) => return Outcome::Returned(Duration::ZERO),
             Err(Interruption::Failed(failure)) => return self.fail(failure).await,
@@ -286,6 +289,20 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// The job has paused, and returns to the queue.
+    fn paused(&self) -> Outcome {
+        let Identity { hive, worker, .. } = self.shared.identity.clone();
+        let why = if self.shared.stop.is_cancelled() {
+            "its worker stops"
+        } else if self.claim.is_other_alone() {
+            "another job must run alone, because a worker has ended while it ran"
+        } else {
+            "an interactive job needs its slot"
+        };
+        self.publish(JobEvent::Paused { hive, worker, index: self.output.next_index, why: why.to_owned() });
+        Outcome::Returned(Duration::ZERO)
+    }
+
     async fn complete(&mut self, Completion { reason: finish_reason, usage }: Completion) -> Result<Outcome, Refused> {
         let index = self.output.next_index;
         self.output.append(&Chunk::Done { index, finish_reason, usage }).await?;
@@ -299,7 +316,9 @@ impl<'a> Attempt<'a> {
     async fn fail(&mut self, failure: Failure) -> Outcome {
         info!(job = %self.delivery.job, %failure, "the job failed");
         if failure.code == FailureCode::TriedTooOften {
-            self.dead_letter(&failure).await;
+            let Self { delivery, stored, blame, .. } = &*self;
+            let given_up = GivenUp { delivery, failure: &failure, blame: blame.as_ref(), stored };
+            dead_letter::store(self.shared, given_up).await;
         }
         let error = Chunk::Error { error: failure.clone() };
         match self.output.append(&error).await {
@@ -318,24 +337,9 @@ impl<'a> Attempt<'a> {
         {
             warn!(job = %self.delivery.job, %error, "failed to tell the client of a misnamed job");
         }
-        self.publish(JobEvent::Failed { failure });
+        let submitted = Some(submitted(self.shared, self.delivery));
+        self.publish(JobEvent::Failed { failure, submitted });
         Outcome::Failed
-    }
-
-    /// Stores a job that is given up in the dead-letter stream, for a person to inspect.
-    async fn dead_letter(&self, failure: &Failure) {
-        let Delivery { tenant, job, attempt, .. } = self.delivery;
-        let dead = DeadJob {
-            tenant: tenant.clone(),
-            job: job.clone(),
-            attempts: *attempt,
-            failure: failure.clone(),
-            blame: self.blame.clone(),
-            body: String::from_utf8_lossy(self.delivery.body()).into_owned(),
-        };
-        if let Err(error) = self.shared.bus.store_dead_job(&self.shared.identity.model, &dead).await {
-            warn!(%job, %error, "failed to store the job in the dead-letter stream");
-        }
     }
 
     fn publish(&self, event: JobEvent) {
