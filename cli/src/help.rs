@@ -17,7 +17,7 @@ const GROUPS: [VerbGroup; 5] = [
     VerbGroup { heading: "Use models", verbs: &["run", "embed", "submit", "attach", "cancel"] },
     VerbGroup {
         heading: "Inspect",
-        verbs: &["ps", "jobs", "models", "hives", "ports", "events", "audit", "explain", "doctor"],
+        verbs: &["ps", "jobs", "models", "hives", "ports", "events", "replay", "audit", "explain", "doctor"],
     },
     VerbGroup { heading: "Operate", verbs: &["drain", "stop", "reset", "retry"] },
 ];

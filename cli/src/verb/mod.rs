@@ -20,6 +20,7 @@ mod ps;
 mod pull;
 mod queen;
 mod remove;
+mod replay;
 mod reset;
 mod retry;
 mod rm;
@@ -90,6 +91,8 @@ pub(crate) enum Verb {
     Ports(ports::Ports),
     /// Print past events and follow new ones
     Events(events::Events),
+    /// Let recorded events go through the planner again and compare its decisions
+    Replay(replay::Replay),
     /// Print who did what and why, or verify the audit trail
     Audit(audit::Audit),
     /// Check this machine and the fleet for problems, with a remedy for each
@@ -155,6 +158,7 @@ impl Verb {
             Self::Hives(verb) => verb.run(context).await,
             Self::Ports(verb) => verb.run(context).await,
             Self::Events(verb) => verb.run(context).await,
+            Self::Replay(verb) => verb.run(context).await,
             Self::Audit(verb) => verb.run(context).await,
             Self::Doctor(verb) => verb.run(context).await,
             Self::Topology(verb) => verb.run(context).await,

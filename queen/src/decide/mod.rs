@@ -12,6 +12,7 @@ pub mod plan;
 mod plural;
 pub mod position;
 pub mod queue;
+pub mod replay;
 pub mod story;
 pub mod timers;
 pub mod wait;

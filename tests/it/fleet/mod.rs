@@ -30,6 +30,7 @@ mod prompt_cache;
 mod queens;
 mod redelivery;
 mod refusals;
+mod replay;
 mod sampling;
 mod service;
 mod settings;
