@@ -189,7 +189,7 @@ mod tests {
             ("a", 7, "a-retry-7".to_owned()),
             ("a-retry-7", 31, "a-retry-31".to_owned()),
             ("a-retry-soon", 7, "a-retry-soon-retry-7".to_owned()),
-            (&long, 123, format!("{}-retry-123", "x".repeat(53))),
+            (&long, 123, format!("{}-retry-123", "x".repeat(54))),
         ] {
             let id = retry_id(&job.parse().expect("a name"), sequence);
             assert_eq!(id.as_str(), expected);
