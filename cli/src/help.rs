@@ -17,9 +17,9 @@ const GROUPS: [VerbGroup; 5] = [
     VerbGroup { heading: "Use models", verbs: &["run", "embed", "submit", "attach", "cancel"] },
     VerbGroup {
         heading: "Inspect",
-        verbs: &["ps", "jobs", "models", "hives", "ports", "events", "audit", "explain", "doctor"],
+        verbs: &["ps", "jobs", "models", "hives", "ports", "events", "replay", "audit", "explain", "doctor"],
     },
-    VerbGroup { heading: "Operate", verbs: &["drain", "stop", "reset", "tenant"] },
+    VerbGroup { heading: "Operate", verbs: &["drain", "stop", "reset", "retry", "tenant"] },
 ];
 
 /// Width of the names of verbs in `rbee --help`.

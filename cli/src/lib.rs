@@ -10,6 +10,7 @@ mod hive_command;
 mod host;
 mod install;
 mod job_output;
+mod job_story;
 mod keeper;
 mod logs;
 mod metrics;

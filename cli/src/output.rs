@@ -4,10 +4,11 @@ use std::{
     fmt::{Arguments, Display},
     io::{self, ErrorKind, Write as _},
     process,
+    time::Duration,
 };
 
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
-use rbee_schema::{EffectiveLimits, HiveRecord, LimitMethod};
+use rbee_schema::{EffectiveLimits, HiveRecord, LimitMethod, WorkerExit};
 use serde::Serialize;
 
 /// Prints a line and ignores a closed pipe. Ctrl-C also ends the reader of a pipe, and a role must still stop gracefully
@@ -108,6 +109,24 @@ pub(crate) fn limits(in_force: &EffectiveLimits) -> Option<String> {
     let parts: Vec<String> = [enforced, not_enforced, files].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }
+
+/// Manner in which a worker ended, such as `signal 6` or `oom, signal 9`.
+pub(crate) fn describe_exit(WorkerExit { class, code, signal, oom, .. }: &WorkerExit) -> String {
+    match (signal, code) {
+        (Some(signal), _) if *oom => format!("out of memory, signal {signal}"),
+        (Some(signal), _) => format!("signal {signal}"),
+        (None, Some(code)) => format!("exit code {code}"),
+        (None, None) => class.to_string(),
+    }
+}
+
+/// A duration for people: `20 ms`, `1.5 s`.
+pub(crate) fn seconds(duration: Duration) -> String {
+    if duration < SECOND { format!("{} ms", duration.as_millis()) } else { format!("{:.1} s", duration.as_secs_f64()) }
+}
+
+/// Duration from which on a fraction of a second matters no more than its tenths.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// State of a connected hive: `online`, `draining`, or `degraded: why`.
 pub(crate) fn hive_state(hive: &HiveRecord) -> String {

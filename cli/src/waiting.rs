@@ -165,6 +165,8 @@ mod tests {
             starting,
             jobs_running: 2,
             jobs_queued: 3,
+            slots: 2,
+            answer_ms: None,
             failure: None,
         };
         let progress = "attic: 45 %".to_owned();

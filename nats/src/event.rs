@@ -13,7 +13,12 @@ use futures::StreamExt as _;
 use rbee_schema::Event;
 use tracing::warn;
 
-use crate::{Bus, BusError, Subject, bus::json, recovery::Recovery};
+use crate::{
+    Bus, BusError, Namespace, Subject,
+    batch::{Position, StoredMessage},
+    bus::json,
+    recovery::Recovery,
+};
 
 impl Bus {
     /// Subject and body of an event.
@@ -48,6 +53,63 @@ impl Bus {
         let stored = self.store(subject.clone(), PublishMessage::build().payload(body).message_id(id)).await;
         stored.map(drop).map_err(|error| BusError::new(format!("store event {subject}"), error))
     }
+}
+
+impl Bus {
+    /// The first events that match `filter` and were stored from `since` on, and at most `limit`. The cost does not depend on
+    /// the number of other events.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn first_events(
+        &self,
+        filter: &str,
+        since: SystemTime,
+        limit: usize,
+    ) -> Result<Vec<EventRecord>, BusError> {
+        let batch = self.read_batch("events", filter, Position::Time(since), limit).await?;
+        let record = |message: StoredMessage| EventRecord {
+            subject: message.subject,
+            body: message.payload,
+            sequence: message.sequence,
+            stored: message.stored,
+        };
+        Ok(batch.into_iter().map(record).collect())
+    }
+
+    /// The last event that matches `filter`, if there is one.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn last_event(&self, filter: &str) -> Result<Option<EventRecord>, BusError> {
+        let failed = |cause: String| BusError::new("read events", cause);
+        let stream = self.jetstream().get_stream_no_info(self.namespace().resource("events")).await;
+        let stream = stream.map_err(|error| failed(error.to_string()))?;
+        match stream.get_last_raw_message_by_subject(filter).await {
+            Ok(last) => Ok(Some(EventRecord {
+                subject: last.subject.to_string(),
+                body: last.payload,
+                sequence: last.sequence,
+                stored: last.time.into(),
+            })),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+}
+
+/// Reads an event from its subject and body. `None` for seals, and for events that this version does not know.
+pub fn read_event(namespace: &Namespace, subject: &str, body: &[u8]) -> Option<Event> {
+    Some(match Subject::parse(namespace, subject)? {
+        Subject::QueenEvent(queen, _) => Event::Queen(queen, serde_json::from_slice(body).ok()?),
+        Subject::HiveEvent(hive, _) => Event::Hive(hive, serde_json::from_slice(body).ok()?),
+        Subject::WorkerEvent(hive, worker, _) => Event::Worker(hive, worker, serde_json::from_slice(body).ok()?),
+        Subject::PortEvent(hive, port, _) => Event::Port(hive, port, serde_json::from_slice(body).ok()?),
+        Subject::ModelEvent(model, _) => Event::Model(model, serde_json::from_slice(body).ok()?),
+        Subject::JobEvent(tenant, job, _) => Event::Job(tenant, job, serde_json::from_slice(body).ok()?),
+        Subject::AlertEvent(kind, _) => Event::Alert(kind, serde_json::from_slice(body).ok()?),
+        _ => return None,
+    })
 }
 
 /// Stored event.
@@ -191,14 +253,9 @@ impl EventRecord {
 /// # Errors
 /// The server does not answer.
 pub async fn recent_events(bus: &Bus, filter: &str, since: SystemTime) -> Result<Vec<EventRecord>, BusError> {
-    let failed = |cause: String| BusError::new("read events", cause);
-    let stream = bus.jetstream().get_stream_no_info(bus.namespace().resource("events")).await;
-    let stream = stream.map_err(|error| failed(error.to_string()))?;
-    let last = match stream.get_last_raw_message_by_subject(filter).await {
-        Ok(last) if SystemTime::from(last.time) >= since => last,
-        Ok(_) => return Ok(Vec::new()),
-        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error.to_string())),
+    let last = match bus.last_event(filter).await? {
+        Some(last) if last.stored >= since => last,
+        Some(_) | None => return Ok(Vec::new()),
     };
     let mut events = EventReader::since(bus, filter, Some(since)).await?;
     let mut found = Vec::new();

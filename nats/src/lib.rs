@@ -12,6 +12,7 @@ mod bus;
 mod cell;
 mod command;
 mod connection_log;
+mod delete;
 mod event;
 mod job;
 mod leader;
@@ -31,6 +32,7 @@ mod storage;
 mod stream_advisory;
 mod subject;
 mod tenant_feed;
+mod time;
 mod topology;
 pub mod trace;
 
@@ -41,18 +43,19 @@ pub use audit::{ChainHead, PendingSeal, TrailReport, TrailVerifier};
 pub use bus::{Bus, BusError, ConnectError, Connection, MINIMUM_SERVER};
 pub use command::{CommandIssuer, CommandQueue, IssuedCommand};
 pub use connection_log::Denial;
-pub use event::{EventReader, EventRecord, recent_events};
+pub use event::{EventReader, EventRecord, read_event, recent_events};
 pub use job::{
-    Answered, Begun, BlamedExit, BodyError, BodySweeper, ClockReading, Delivery, EndedJob, JobBatch, JobClock, JobFilter,
-    JobFinder, JobQueue, LIMITED_FETCH, Misnamed, Priority, Pull, Pulled, QueueCount, QueuedDeadlines, QueuedJob,
-    Received, STANDING, StoredBody, StoredCancel, Submission, duplicate_job, unknown_job,
+    Answered, Begun, BlamedExit, BodyError, BodySweeper, ClockReading, DeadLetter, Delivery, EndedJob, JobBatch,
+    JobClock, JobFilter, JobFinder, JobHistory, JobQueue, LIMITED_FETCH, Misnamed, Priority, Pull, Pulled, QueueCount,
+    QueuedDeadlines, QueuedJob, Received, STANDING, StoredBody, StoredCancel, StoredJobEvent, Submission,
+    duplicate_job, flow_of, no_dead_letter, unknown_job,
 };
 pub use leader::LeaderLease;
 pub use object::{ObjectError, ObjectRecord, ObjectStore, OldObjects, PieceReader, PutError};
 pub use outbox::Outbox;
 pub use output::{
-    AppendError, LastChunk, OutputGone, OutputReadError, OutputReader, OutputUsage, StoredChunk, next_index,
-    partial_end,
+    AppendError, LastChunk, OutputEnds, OutputGone, OutputReadError, OutputReader, OutputUsage, StoredChunk,
+    next_index, partial_end,
 };
 pub use plan::{Change, Plan, PlanError};
 pub use port::{ClaimError, FoundLease, PortClaim, PortLeases};
@@ -64,4 +67,5 @@ pub use server::{EmbeddedServer, PortHolder, ServerError, find_server};
 pub use settings::{BusLimits, ConnectionSettings};
 pub use subject::{InvalidNamespace, Namespace, Subject};
 pub use tenant_feed::{TenantFeed, TenantNews, TenantRecords};
+pub use time::rfc3339;
 pub use topology::{BucketKind, StreamSpec, Topology};

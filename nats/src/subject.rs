@@ -79,8 +79,8 @@ pub enum Subject {
     WorkerControl(HiveName, WorkerName),
     /// `ctl.queen`: control messages to all queens.
     QueenControl,
-    /// `dead.<model>`: dead letters, jobs that were given up.
-    Dead(ModelName),
+    /// `dead.<model>.<tenant>.<job>`: dead letter of a job that was given up.
+    Dead(ModelName, Tenant, JobId),
 }
 
 impl Subject {
@@ -107,7 +107,7 @@ impl Subject {
             Self::HiveCommand(hive) => format!("cmd.hive.{hive}"),
             Self::WorkerControl(hive, worker) => format!("ctl.worker.{hive}.{worker}"),
             Self::QueenControl => "ctl.queen".to_owned(),
-            Self::Dead(model) => format!("dead.{model}"),
+            Self::Dead(model, tenant, job) => format!("dead.{model}.{tenant}.{job}"),
         };
         format!("{namespace}.{tail}")
     }
@@ -139,7 +139,7 @@ impl Subject {
             ["cmd", "hive", hive] => Self::HiveCommand(name(hive)?),
             ["ctl", "worker", hive, worker] => Self::WorkerControl(name(hive)?, name(worker)?),
             ["ctl", "queen"] => Self::QueenControl,
-            ["dead", model] => Self::Dead(name(model)?),
+            ["dead", model, tenant, job] => Self::Dead(name(model)?, name(tenant)?, name(job)?),
             _ => return None,
         })
     }
@@ -207,9 +207,20 @@ impl Namespace {
         format!("$KV.{}.*", self.resource(bucket))
     }
 
-    /// Dead letters of a model; `None` for all.
-    pub fn dead_matching(&self, model: Option<&ModelName>) -> String {
-        format!("{self}.dead.{}", model.map_or("*", ModelName::as_str))
+    /// Events of a job.
+    pub fn events_of_job(&self, tenant: &Tenant, job: &JobId) -> String {
+        format!("{self}.evt.job.{tenant}.{job}.*")
+    }
+
+    /// Dead letters of a model and of a tenant; `None` for all.
+    pub fn dead_matching(&self, model: Option<&ModelName>, tenant: Option<&Tenant>) -> String {
+        let (model, tenant) = (model.map_or("*", ModelName::as_str), tenant.map_or("*", Tenant::as_str));
+        format!("{self}.dead.{model}.{tenant}.*")
+    }
+
+    /// Dead letter of a job, of whichever model.
+    pub fn dead_letter_of(&self, tenant: &Tenant, job: &JobId) -> String {
+        format!("{self}.dead.*.{tenant}.{job}")
     }
 
     /// Notices of all stored jobs.
@@ -252,6 +263,16 @@ impl Namespace {
         format!("{self}.evt.worker.>")
     }
 
+    /// Models that queens found unplaceable.
+    pub fn all_unplaceable(&self) -> String {
+        format!("{self}.evt.queen.*.unplaceable")
+    }
+
+    /// Events of one worker.
+    pub fn events_of_worker(&self, hive: &HiveName, worker: &WorkerName) -> String {
+        format!("{self}.evt.worker.{hive}.{worker}.*")
+    }
+
     /// Placements of all queens.
     pub fn all_placements(&self) -> String {
         format!("{self}.evt.queen.*.placed")
@@ -274,7 +295,7 @@ impl Namespace {
 
     /// All dead letters.
     pub fn all_dead(&self) -> String {
-        format!("{self}.dead.*")
+        format!("{self}.dead.*.*.*")
     }
 
     /// Prefix of the service's operations.
@@ -330,7 +351,7 @@ mod tests {
             token().prop_map(Subject::HiveCommand),
             (token(), token()).prop_map(|(h, w)| Subject::WorkerControl(h, w)),
             Just(Subject::QueenControl),
-            token().prop_map(Subject::Dead),
+            (token(), token(), token()).prop_map(|(m, t, j)| Subject::Dead(m, t, j)),
         ]
     }
 

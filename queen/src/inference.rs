@@ -56,6 +56,11 @@ impl Request {
         Self { body: Bytes::new(), stored_body: Some(stored_body), ..self }
     }
 
+    /// Model that the request names.
+    pub(crate) fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
     /// Body of the job.
     #[cfg(test)]
     pub(crate) fn body(&self) -> &Bytes {

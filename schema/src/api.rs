@@ -3,11 +3,14 @@
 //! A request that fails is answered with `{"error": ...}`, which holds a [`Failure`](crate::Failure), and with the error headers
 //! of NATS services.
 
+mod story;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::story::{JobStep, JobStory, JobStoryRequest, JobTimings, JobWait, Retry, RetryReply};
 use crate::{
-    Failure, FreeResources, HiveName, HiveRecord, JobClass, JobId, ModelName, ModelReference, ModelSpec,
+    DeadJob, Failure, FreeResources, HiveName, HiveRecord, JobClass, JobId, ModelName, ModelReference, ModelSpec,
     PromptCacheStats, QueenName, StopMode, Tenant, TenantSpec, WorkerName, WorkerRecord,
 };
 
@@ -117,6 +120,12 @@ pub struct Model {
     pub jobs_running: u32,
     /// Number of waiting jobs.
     pub jobs_queued: u64,
+    /// Number of jobs that the ready workers run at once.
+    #[serde(default)]
+    pub slots: u32,
+    /// Mean time that recent answers took in a worker, in milliseconds. Absent if none was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_ms: Option<u64>,
     /// Failure for which workers of the model do not start, or not on one of the hives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -387,9 +396,26 @@ pub struct Job {
     /// Worker that runs the job, as `HIVE/WORKER`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
+    /// Place in the queue, while the job waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<QueuePosition>,
     /// Reason of the failure, if the job failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Dead letter of a job that was given up, without its body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead: Option<Box<DeadJob>>,
+}
+
+/// Place of a waiting job in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QueuePosition {
+    /// Number of jobs of the same model, class and tenant that wait before it.
+    pub ahead: u64,
+    /// Expected time until a worker takes the job, in milliseconds: from the mean time of the model's recent answers, and the
+    /// jobs of other tenants and classes that go before. Absent while no worker is ready or no answer was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_wait_ms: Option<u64>,
 }
 
 /// State of a job.

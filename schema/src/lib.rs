@@ -8,6 +8,7 @@ pub mod api;
 mod body;
 mod chunk;
 mod command;
+mod dead_job;
 mod deadline;
 mod document;
 mod embedding;
@@ -16,6 +17,7 @@ mod event;
 mod failure;
 mod heartbeat;
 mod job;
+mod job_run;
 mod model;
 mod name;
 mod protocol;
@@ -28,6 +30,7 @@ mod worker_settings;
 pub use body::MAX_BODY_BYTES;
 pub use chunk::{Chunk, FinishReason, TokenLogprob, TokenScore, Usage};
 pub use command::{HiveCommand, QueenControl, StopMode, WorkerControl};
+pub use dead_job::{DeadJob, WorkerExit};
 pub use deadline::{ClassLimits, DEADLINE, Deadline, Deadlines, Missed, QUEUE_DEADLINE, TimeLimits};
 pub use document::{Document, documents};
 pub use embedding::{EmbeddingInput, EmbeddingsRequest, EncodingFormat};
@@ -42,6 +45,7 @@ pub use job::{
     CalledFunction, Function, FunctionName, JobRequest, Message, NamedSchema, OutputFormat, ResponseFormat, Role,
     Sampling, StructuredOutputs, Tool, ToolCall, ToolChoice, ToolKind, ToolMode,
 };
+pub use job_run::{JobRun, RunEnd, SubmittedJob};
 pub use model::{
     Device, HubFile, Labels, Limits, ModelKind, ModelReference, ModelSpec, PlacementStrategy, Replicas, check_labels,
     parse_cores, parse_hub_reference, parse_label,
@@ -49,7 +53,7 @@ pub use model::{
 pub use name::{HiveName, HostName, InvalidName, JobClass, JobFlow, JobId, ModelName, QueenName, Tenant, WorkerName};
 pub use protocol::Protocol;
 pub use record::{
-    DeadJob, EffectiveLimits, FileRecord, HiveRecord, LeaderRecord, LimitMethod, PortLease, WorkerPhase, WorkerRecord,
+    EffectiveLimits, FileRecord, HiveRecord, LeaderRecord, LimitMethod, PortLease, WorkerPhase, WorkerRecord,
 };
 pub use settings::{
     SettingInfo, SettingValue, Settings, check_at_least, check_longer, check_whole_seconds, nearest_name,

@@ -1,11 +1,11 @@
-//! Documents in key-value buckets and in the dead-letter stream.
+//! Documents in key-value buckets.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ByteSize, Device, Failure, HiveName, HostName, JobBlame, JobId, Labels, Limits, ModelKind, ModelName,
-    ModelReference, ModelSpec, Protocol, QueenName, Tenant, WorkerName,
+    ByteSize, Device, Failure, HiveName, HostName, Labels, Limits, ModelKind, ModelName, ModelReference, ModelSpec,
+    Protocol, QueenName, WorkerName,
 };
 
 /// Phase of a worker. `hive/src/decide/worker` holds the state machine.
@@ -213,26 +213,4 @@ pub struct PortLease {
     pub hive_epoch: u64,
     /// Worker that listens on the port.
     pub worker: WorkerName,
-}
-
-/// Dead letter: a job that was given up, in the stream `dead`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct DeadJob {
-    /// Tenant that owns the job.
-    pub tenant: Tenant,
-    /// Id of the job.
-    pub job: JobId,
-    /// Number of attempts.
-    pub attempts: u64,
-    /// Reason for giving the job up.
-    pub failure: Failure,
-    /// The ends of workers for which the job was blamed, if it was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub blame: Option<JobBlame>,
-    /// Body of the job, if it is text. Empty if it is stored apart.
-    pub body: String,
-    /// Object in the bucket `bodies` that holds the body, if it is larger than a message. It is kept for as long as the dead
-    /// letter.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub body_object: Option<String>,
 }

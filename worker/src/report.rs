@@ -61,6 +61,7 @@ pub(crate) struct Claim {
     requests: mpsc::Sender<Request>,
     /// Acknowledgement subject of the delivery. A job may be delivered again to this worker while an earlier delivery ends.
     key: String,
+    are_open: watch::Receiver<bool>,
     /// Cancelled when a client cancels the job.
     pub(crate) cancelled: CancellationToken,
     /// True if the job may have been cancelled before it was claimed, so that the stored cancellation must be read.
@@ -137,8 +138,8 @@ impl Reporter {
 
     fn new_claim(&self, job: &JobInFlight, hand_back: CancellationToken) -> (Claim, Signals) {
         let cancelled = CancellationToken::new();
-        let (requests, key) = (self.requests.clone(), job.ack.clone());
-        let claim = Claim { requests, key, cancelled: cancelled.clone(), may_be_cancelled: true };
+        let (requests, key, are_open) = (self.requests.clone(), job.ack.clone(), self.are_open.clone());
+        let claim = Claim { requests, key, are_open, cancelled: cancelled.clone(), may_be_cancelled: true };
         (claim, Signals { cancelled, hand_back })
     }
 }
@@ -157,6 +158,11 @@ impl Claim {
     /// Lets other jobs run beside this one again.
     pub(crate) async fn end_alone(&self) {
         let _ = self.requests.send(Request::EndAlone(self.key.clone())).await;
+    }
+
+    /// True while a job of this worker runs alone or waits for it.
+    pub(crate) fn is_other_alone(&self) -> bool {
+        !*self.are_open.borrow()
     }
 
     /// Releases the claim on a job that has returned to the queue. When this returns, the release has left this process, so that

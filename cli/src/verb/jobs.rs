@@ -1,8 +1,10 @@
 //! `rbee jobs`: lists jobs.
 
+use std::time::Duration;
+
 use clap::Args;
 use rbee_schema::{
-    ModelName, Tenant,
+    DeadJob, ModelName, Tenant,
     api::{Job, JobList, Jobs as Page, JobsRequest},
 };
 
@@ -46,8 +48,21 @@ impl Jobs {
             output::json(&page);
             return Ok(());
         }
-        let header = ["JOB", "TENANT", "MODEL", "CLASS", "STATE", "WORKER", "SINCE", "FAILURE"];
-        output::table(header, page.jobs.iter().map(row).collect(), "there is no such job");
+        let none = "there is no such job";
+        match list {
+            JobList::Open => {
+                let header =
+                    ["JOB", "TENANT", "MODEL", "CLASS", "STATE", "AHEAD", "WAIT", "WORKER", "SINCE", "FAILURE"];
+                output::table(header, page.jobs.iter().map(open).collect(), none);
+            }
+            JobList::Ended => {
+                output::table(["JOB", "TENANT", "SINCE", "FAILURE"], page.jobs.iter().map(ended).collect(), none);
+            }
+            JobList::Dead => {
+                let header = ["JOB", "TENANT", "MODEL", "ATTEMPTS", "EXIT", "WORKER", "SINCE", "FAILURE"];
+                output::table(header, page.jobs.iter().map(dead).collect(), none);
+            }
+        }
         if let Some(next) = page.next {
             println!("\nthere are more: add --after {next}");
         }
@@ -55,15 +70,42 @@ impl Jobs {
     }
 }
 
-fn row(job: &Job) -> [String; 8] {
+fn open(job: &Job) -> [String; 10] {
+    let wait = job.position.and_then(|position| position.expected_wait_ms).map(Duration::from_millis);
     [
         job.job.to_string(),
         job.tenant.to_string(),
         or_dash(job.model.as_ref()),
         or_dash(job.class),
         job.state.as_str().to_owned(),
+        or_dash(job.position.map(|position| position.ahead)),
+        or_dash(wait.map(output::seconds)),
         or_dash(job.worker.as_ref()),
         output::timestamp(&job.since),
-        or_dash(job.failure.as_ref().map(|failure| failure.code)),
+        failure(job),
     ]
+}
+
+fn ended(job: &Job) -> [String; 4] {
+    [job.job.to_string(), job.tenant.to_string(), output::timestamp(&job.since), failure(job)]
+}
+
+fn dead(job: &Job) -> [String; 8] {
+    let letter = job.dead.as_deref();
+    let last_run = letter.and_then(|letter: &DeadJob| letter.runs.last());
+    let exit = letter.and_then(|letter| letter.exit.as_ref());
+    [
+        job.job.to_string(),
+        job.tenant.to_string(),
+        or_dash(job.model.as_ref()),
+        or_dash(letter.map(|letter| letter.attempts)),
+        or_dash(exit.map(output::describe_exit)),
+        or_dash(last_run.map(|run| format!("{}/{}", run.hive, run.worker))),
+        output::timestamp(&job.since),
+        failure(job),
+    ]
+}
+
+fn failure(job: &Job) -> String {
+    or_dash(job.failure.as_ref().map(|failure| failure.code))
 }

@@ -20,7 +20,9 @@ mod ps;
 mod pull;
 mod queen;
 mod remove;
+mod replay;
 mod reset;
+mod retry;
 mod rm;
 mod run;
 pub(crate) mod schema;
@@ -76,11 +78,13 @@ pub(crate) enum Verb {
     Reset(reset::Reset),
     /// Set, list or remove the weights and limits of tenants
     Tenant(tenant::Tenant),
+    /// Submit dead letters again: jobs that were given up
+    Retry(retry::Retry),
     /// List workers
     Ps(ps::Ps),
     /// List jobs: open, ended or dead ones
     Jobs(jobs::Jobs),
-    /// Print where the queen would place another worker of a model, and why
+    /// Print what happened to a job, or where another worker of a model would be placed and why
     Explain(explain::Explain),
     /// List declared models, or the model files that hives have fetched
     Models(models::Models),
@@ -90,6 +94,8 @@ pub(crate) enum Verb {
     Ports(ports::Ports),
     /// Print past events and follow new ones
     Events(events::Events),
+    /// Let recorded events go through the planner again and compare its decisions
+    Replay(replay::Replay),
     /// Print who did what and why, or verify the audit trail
     Audit(audit::Audit),
     /// Check this machine and the fleet for problems, with a remedy for each
@@ -148,6 +154,7 @@ impl Verb {
             Self::Stop(verb) => verb.run(context).await,
             Self::Reset(verb) => verb.run(context).await,
             Self::Tenant(verb) => verb.run(context).await,
+            Self::Retry(verb) => verb.run(context).await,
             Self::Ps(verb) => verb.run(context).await,
             Self::Jobs(verb) => verb.run(context).await,
             Self::Explain(verb) => verb.run(context).await,
@@ -155,6 +162,7 @@ impl Verb {
             Self::Hives(verb) => verb.run(context).await,
             Self::Ports(verb) => verb.run(context).await,
             Self::Events(verb) => verb.run(context).await,
+            Self::Replay(verb) => verb.run(context).await,
             Self::Audit(verb) => verb.run(context).await,
             Self::Doctor(verb) => verb.run(context).await,
             Self::Topology(verb) => verb.run(context).await,

@@ -25,7 +25,7 @@ pub(super) struct Returning {
 
 impl Returning {
     pub(super) async fn carry_out(&self, returns: Returns) {
-        let Returns { jobs, blame, until } = returns;
+        let Returns { jobs, stderr_tail, blame, until } = returns;
         if !self.is_in_time(until).await {
             let (worker, jobs) = (&self.worker, jobs.len());
             return warn!(%worker, jobs, "jobs of a worker are left to their redelivery timeout, which may have passed");
@@ -33,7 +33,11 @@ impl Returning {
         let (blamed, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| blame.is_some() && !job.waits);
         self.to_queue(others).await;
         let Some(blame) = blame else { return };
-        let blamed: FuturesUnordered<_> = blamed.into_iter().map(|job| self.blame_and_return(job, blame)).collect();
+        let Blame { end: ProcessEnd { class, code, signal }, running } = blame;
+        let (hive, worker) = (self.hive.clone(), self.worker.clone());
+        let company = running.saturating_sub(1);
+        let exit = BlamedExit { hive, worker, class, code, signal, company, stderr_tail };
+        let blamed: FuturesUnordered<_> = blamed.into_iter().map(|job| self.blame_and_return(job, &exit)).collect();
         blamed.for_each(future::ready).await;
     }
 
@@ -48,12 +52,9 @@ impl Returning {
         }
     }
 
-    async fn blame_and_return(&self, job: JobInFlight, blame: Blame) {
-        let Blame { end: ProcessEnd { class, code, signal }, running } = blame;
-        let (hive, worker) = (self.hive.clone(), self.worker.clone());
-        let exit = BlamedExit { hive, worker, class, code, signal, company: running.saturating_sub(1) };
+    async fn blame_and_return(&self, job: JobInFlight, exit: &BlamedExit) {
         // Timer: a job does not wait for a slow server.
-        match timeout(self.blame_limit, self.bus.blame(&job, &exit)).await {
+        match timeout(self.blame_limit, self.bus.blame(&job, exit)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(job = %job.job, %error, "failed to store the blame of a job"),
             Err(_) => warn!(job = %job.job, "the server is slow; the blame of a job may not be stored"),

@@ -1,6 +1,6 @@
 //! Answers of jobs that no worker runs: the job is answered with a failure and removed from the queue.
 
-use rbee_schema::{Chunk, Event, Failure, JobEvent, JobId, Tenant};
+use rbee_schema::{Chunk, Event, Failure, JobEvent, JobId, SubmittedJob, Tenant};
 use tracing::warn;
 
 use super::{QueuedJob, submit::duplicate_job};
@@ -22,6 +22,13 @@ pub enum Answered {
     Yes,
     /// A worker has begun the job. Nothing was changed.
     Begun,
+}
+
+/// Content of the event of a job that failed.
+struct Ended<'a> {
+    failure: &'a Failure,
+    /// The job as it was queued. `None` for one whose id is that of another job.
+    submitted: Option<SubmittedJob>,
 }
 
 impl Bus {
@@ -70,7 +77,8 @@ impl Bus {
             {
                 warn!(%job, %error, "the client of a misnamed job could not be told");
             }
-            if let Err(error) = self.store_failed(tenant, job, *sequence, failure).await {
+            let ended = Ended { failure, submitted: queued.submitted() };
+            if let Err(error) = self.store_failed(tenant, job, *sequence, ended).await {
                 warn!(%job, %error, "the event of a failed job could not be stored");
             }
         };
@@ -91,7 +99,7 @@ impl Bus {
     pub async fn report_spent(&self, tenant: &Tenant, job: &JobId, sequence: u64) -> Result<(), BusError> {
         let failure = duplicate_job(tenant, job);
         self.publish_unstored(tenant, job, &Chunk::Error { error: failure.clone() }).await?;
-        self.store_failed(tenant, job, sequence, &failure).await
+        self.store_failed(tenant, job, sequence, Ended { failure: &failure, submitted: None }).await
     }
 
     /// Stores the event that a job failed; once, however often the job is refused.
@@ -100,9 +108,9 @@ impl Bus {
         tenant: &Tenant,
         job: &JobId,
         sequence: u64,
-        failure: &Failure,
+        Ended { failure, submitted }: Ended<'_>,
     ) -> Result<(), BusError> {
-        let failed = JobEvent::Failed { failure: failure.clone(), usage: None };
+        let failed = JobEvent::Failed { failure: failure.clone(), usage: None, submitted };
         let event = Event::Job(tenant.clone(), job.clone(), failed);
         self.store_event(&event, &format!("failed-{tenant}-{job}-{sequence}")).await
     }

@@ -20,6 +20,8 @@ pub struct BlamedExit {
     pub signal: Option<i32>,
     /// Number of other jobs that the worker ran.
     pub company: u32,
+    /// Last lines of the worker's standard error, oldest first.
+    pub stderr_tail: Vec<String>,
 }
 
 impl Bus {
@@ -42,6 +44,7 @@ impl Bus {
             alone: alone.saturating_add(u32::from(is_alone)),
             together: together.saturating_add(u32::from(!is_alone)),
             last_chunk: last_chunk.map_or(0, |last| last.sequence),
+            stderr_tail: exit.stderr_tail.clone(),
         };
         let (subject, body) = self.event_message(&Event::Job(tenant.clone(), job.clone(), JobEvent::Blamed(blame)));
         let stored =

@@ -72,17 +72,25 @@ impl Bus {
     /// The server does not answer.
     pub async fn is_cancelled(&self, delivery: &Delivery) -> Result<bool, BusError> {
         let Delivery { tenant, job, stored, .. } = delivery;
+        Ok(self.cancelled_at(tenant, job).await?.is_some_and(|cancelled| cancelled > *stored))
+    }
+
+    /// Time of the last stored cancellation of a job, if there is one.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn cancelled_at(&self, tenant: &Tenant, job: &JobId) -> Result<Option<SystemTime>, BusError> {
         let failed = |cause: String| BusError::new(format!("read the cancellation of job {job}"), cause);
         let stream = self.jetstream().get_stream_no_info(self.namespace().resource("cancels")).await;
         let stream = stream.map_err(|error| failed(error.to_string()))?;
         let subject = self.subject(&Subject::Cancel(tenant.clone(), job.clone()));
         match stream.get_last_raw_message_by_subject(&subject).await {
-            Ok(cancel) => Ok(SystemTime::from(cancel.time) > *stored),
+            Ok(cancel) => Ok(Some(cancel.time.into())),
             Err(error) => match error.kind() {
-                LastRawMessageErrorKind::NoMessageFound => Ok(false),
+                LastRawMessageErrorKind::NoMessageFound => Ok(None),
                 // Whoever deleted the stream has deleted the cancellations. Jobs run without it.
                 LastRawMessageErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                    Ok(false)
+                    Ok(None)
                 }
                 _ => Err(failed(error.to_string())),
             },

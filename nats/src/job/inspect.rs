@@ -3,10 +3,8 @@
 use std::{collections::BTreeMap, time::SystemTime};
 
 use async_nats::{HeaderMap, jetstream::stream::Stream};
-use bytes::Bytes;
 use futures::StreamExt as _;
-use rbee_schema::{Deadlines, Failure, JobClass, JobFlow, JobId, ModelName, Tenant};
-use serde_json::json;
+use rbee_schema::{Deadlines, Failure, JobClass, JobFlow, JobId, ModelName, SubmittedJob, Tenant};
 
 use super::{
     StoredBody,
@@ -17,7 +15,7 @@ use crate::{
     Bus, BusError, Subject,
     batch::{MANY, Position, StoredMessage},
     bus::{header, number},
-    server_error,
+    time::rfc3339,
     trace::{TraceContext, trace},
 };
 
@@ -38,12 +36,27 @@ pub struct QueuedJob {
     pub misnamed: Option<Misnamed>,
     /// Time at which the server stored the job.
     pub stored: SystemTime,
+    /// Size of its body in bytes.
+    pub bytes: u64,
     /// Trace of the job.
     pub trace: TraceContext,
     /// Deadlines that the job states, or the failure that refuses it.
     pub deadlines: Result<Deadlines, Failure>,
     /// Body of the job, if it is stored apart from it.
     pub stored_body: Option<StoredBody>,
+}
+
+impl QueuedJob {
+    /// The job as its events and dead letter describe it. `None` for a message that is no valid job.
+    pub fn submitted(&self) -> Option<SubmittedJob> {
+        let (model, class) = (self.model.clone()?, self.class?);
+        Some(SubmittedJob { model, class, bytes: self.bytes, queued: rfc3339(self.stored) })
+    }
+
+    /// Flow of the job. `None` for a message that is no valid job.
+    pub fn flow(&self) -> Option<JobFlow> {
+        Some(JobFlow { class: self.class?, tenant: self.tenant.clone() })
+    }
 }
 
 /// Content of the queue, by subject.
@@ -102,7 +115,7 @@ impl Bus {
     ///
     /// # Errors
     /// The server does not answer.
-    pub(super) async fn job_flows(&self, model: &ModelName) -> Result<Vec<(JobFlow, u64)>, BusError> {
+    pub async fn job_flows(&self, model: &ModelName) -> Result<Vec<(JobFlow, u64)>, BusError> {
         let depths = self.depths(self.namespace().jobs_of_model(model)).await?;
         let flow = |(subject, count): (String, u64)| match self.parse(&subject) {
             Some(Subject::Job(_, class, tenant)) => Some((JobFlow { class, tenant }, count)),
@@ -146,11 +159,12 @@ impl Bus {
 
     pub(super) fn queued_job(&self, message: StoredMessage) -> QueuedJob {
         let StoredMessage { subject, sequence, stored, headers, payload, .. } = message;
+        let bytes = payload.len() as u64;
         let JobNames { model, class, tenant, job, misnamed } = self.names(&subject, Some(&headers), sequence);
         let trace = trace(Some(&headers)).unwrap_or_else(|| self.trace_of(&tenant, &job));
         let deadlines = deadlines(Some(&headers));
         let stored_body = StoredBody::read(Some(&headers), &tenant, &payload).ok().flatten();
-        QueuedJob { sequence, model, class, tenant, job, misnamed, stored, trace, deadlines, stored_body }
+        QueuedJob { sequence, model, class, tenant, job, misnamed, stored, bytes, trace, deadlines, stored_body }
     }
 
     pub(super) fn names(&self, subject: &str, headers: Option<&HeaderMap>, sequence: u64) -> JobNames {
@@ -162,19 +176,7 @@ impl Bus {
     /// # Errors
     /// The server does not answer.
     pub async fn drop_job(&self, sequence: u64) -> Result<(), BusError> {
-        let failed = |cause: String| BusError::new(format!("remove job {sequence} from the queue"), cause);
-        let subject = format!("$JS.API.STREAM.MSG.DELETE.{}", self.namespace().resource("jobs"));
-        // Without this the server overwrites the message with random bytes, which takes several times as long.
-        let request = json!({ "seq": sequence, "no_erase": true });
-        let reply = self.client().request(subject, Bytes::from(request.to_string())).await;
-        let reply = reply.map_err(|error| failed(error.to_string()))?;
-        let reply: serde_json::Value =
-            serde_json::from_slice(&reply.payload).map_err(|error| failed(error.to_string()))?;
-        match reply["error"]["description"].as_str() {
-            None => Ok(()),
-            Some(cause) if server_error::is_no_message(cause) => Ok(()),
-            Some(cause) => Err(failed(cause.to_owned())),
-        }
+        self.delete_message("jobs", sequence).await
     }
 
     pub(crate) async fn jobs(&self) -> Result<Stream<()>, BusError> {

@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
-use rbee_schema::{DeadJob, JobEvent, JobId, ModelName, Tenant};
+use rbee_schema::{JobEvent, JobId, ModelName, Tenant};
 
-use super::QueuedJob;
+use super::{DeadLetter, QueuedJob};
 use crate::{
     Bus, BusError, Subject,
     batch::{Position, StoredMessage},
@@ -80,21 +80,20 @@ impl Bus {
         is_end.then_some(EndedJob { tenant, job, event, stored: message.stored })
     }
 
-    /// At most `limit` dead letters, after the sequence `after`, each with its model and the time at which it was given up.
+    /// At most `limit` dead letters, after the sequence `after`.
     ///
     /// # Errors
     /// The server does not answer.
     pub async fn dead_jobs(
         &self,
-        model: Option<&ModelName>,
+        filter: &JobFilter,
         after: u64,
         limit: usize,
-    ) -> Result<JobBatch<(ModelName, DeadJob, SystemTime)>, BusError> {
-        let filter = self.namespace().dead_matching(model);
+    ) -> Result<JobBatch<DeadLetter>, BusError> {
+        let filter = self.namespace().dead_matching(filter.model.as_ref(), filter.tenant.as_ref());
         let batch = self.read_batch("dead", &filter, Position::Sequence(after + 1), limit).await?;
         let dead = |message: &StoredMessage| {
-            let Subject::Dead(model) = self.parse(&message.subject)? else { return None };
-            Some((model, serde_json::from_slice(&message.payload).ok()?, message.stored))
+            self.read_letter(&message.subject, message.sequence, &message.payload, message.stored)
         };
         Ok(JobBatch { next: next(&batch), jobs: batch.iter().filter_map(dead).collect() })
     }

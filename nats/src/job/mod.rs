@@ -8,12 +8,15 @@ mod cancel;
 mod clock;
 mod consumer;
 mod cut;
+mod dead;
 mod deadline;
 mod delivery;
 mod finder;
+mod history;
 mod id;
 mod inspect;
 mod list;
+mod position;
 mod pull;
 mod settle;
 mod submit;
@@ -25,12 +28,15 @@ pub use self::{
     body::{BodyError, StoredBody},
     cancel::{StoredCancel, unknown_job},
     clock::{ClockReading, JobClock},
+    dead::{DeadLetter, no_dead_letter},
     deadline::QueuedDeadlines,
     delivery::Delivery,
     finder::JobFinder,
+    history::{JobHistory, StoredJobEvent},
     id::Misnamed,
     inspect::{QueueCount, QueuedJob},
     list::{EndedJob, JobBatch, JobFilter},
+    position::flow_of,
     pull::{JobQueue, LIMITED_FETCH, Priority, Pull, Pulled, Received, STANDING},
     submit::{Submission, duplicate_job},
     sweep::BodySweeper,

@@ -1,10 +1,9 @@
-//! The end of an attempt without an answer: the job is returned to the queue, or given up.
+//! The end of an attempt without an answer: the job is returned to the queue.
 
-use async_nats::jetstream::message::PublishMessage;
-use rbee_schema::{DeadJob, Event, HiveName, JobEvent, JobInFlight, ModelName, WorkerName};
+use rbee_schema::{Event, HiveName, JobEvent, JobInFlight, WorkerName};
 use tracing::warn;
 
-use crate::{Bus, BusError, Outbox, Subject, bus::json};
+use crate::{Bus, BusError, Outbox};
 
 impl Bus {
     /// Naks a job on behalf of a worker that is gone, which returns the job to the queue. At most once for each delivery: a
@@ -27,16 +26,5 @@ impl Bus {
             let returned = JobEvent::Returned { hive: hive.clone(), worker: worker.clone() };
             outbox.publish(&Event::Job(job.tenant, job.job, returned));
         }
-    }
-
-    /// Stores a job that was given up in the dead-letter stream.
-    ///
-    /// # Errors
-    /// The server does not store it.
-    pub async fn store_dead_job(&self, model: &ModelName, dead: &DeadJob) -> Result<(), BusError> {
-        let subject = self.subject(&Subject::Dead(model.clone()));
-        let message = PublishMessage::build().payload(json(dead)).message_id(format!("{}-{}", dead.tenant, dead.job));
-        let stored = self.store(subject, message).await;
-        stored.map(drop).map_err(|error| BusError::new(format!("store dead job {}", dead.job), error))
     }
 }

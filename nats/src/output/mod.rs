@@ -8,6 +8,7 @@
 
 mod append;
 mod continuity;
+mod ends;
 mod partial;
 mod prune;
 mod reader;
@@ -16,6 +17,7 @@ mod stored;
 pub use self::{
     append::AppendError,
     continuity::{OutputGone, next_index},
+    ends::OutputEnds,
     partial::partial_end,
     prune::OutputUsage,
     reader::{OutputReadError, OutputReader},

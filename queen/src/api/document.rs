@@ -7,7 +7,7 @@ use rbee_schema::{
     api::{Explanation, Model, ModelRequest, PlacementCandidate, Status, Worker, WorkerRequest},
 };
 
-use super::context::Context;
+use super::{context::Context, running::pace};
 use crate::{
     decide::{
         fleet::{Fleet, Worker as KnownWorker, WorkerKey},
@@ -47,6 +47,7 @@ pub(super) fn model(fleet: &Fleet, ModelRequest { model }: ModelRequest) -> Resu
 pub(super) fn model_document(fleet: &Fleet, name: &ModelName) -> Option<Model> {
     let phases: Vec<_> = fleet.serving(name).map(|(_, worker)| worker.record.phase).collect();
     let workers = |matches: fn(WorkerPhase) -> bool| count(phases.iter().filter(|phase| matches(**phase)).count());
+    let pace = pace(fleet, name);
     Some(Model {
         name: name.clone(),
         spec: fleet.models().get(name)?.clone(),
@@ -54,6 +55,8 @@ pub(super) fn model_document(fleet: &Fleet, name: &ModelName) -> Option<Model> {
         starting: workers(|phase| phase < WorkerPhase::Ready || phase == WorkerPhase::Backoff),
         jobs_running: u32::try_from(fleet.running(name)).unwrap_or(u32::MAX),
         jobs_queued: fleet.waiting(name),
+        slots: u32::try_from(pace.slots).unwrap_or(u32::MAX),
+        answer_ms: pace.answer_time.and_then(|time| u64::try_from(time.as_millis()).ok()),
         failure: failure(fleet, name).cloned(),
     })
 }

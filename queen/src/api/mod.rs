@@ -7,6 +7,10 @@ mod document;
 mod exchange;
 mod jobs;
 mod listing;
+mod position;
+mod retry;
+mod running;
+mod story;
 mod tenants;
 
 use std::time::{Duration, Instant};
@@ -23,7 +27,8 @@ use tracing::{debug, warn};
 pub(crate) use self::context::Context;
 use self::{
     exchange::{read, reply, reply_to},
-    jobs::Running,
+    running::Running,
+    story::Teller,
 };
 use crate::{
     inference::{ClientJob, Inference, Request, cancel as cancel_job, shutting_down},
@@ -65,6 +70,8 @@ pub(crate) fn answer(context: &Context<'_>, request: ApiRequest) {
         "explain" => reply_to(request, |query| document::explain(fleet, query)),
         "tenants" => list_tenants(context, request),
         "jobs" => list_jobs(context, request),
+        "job" => tell_job(context, request),
+        "retry" => retry_dead_letter(context, request),
         "cancel" => cancel(context, request),
         "infer" => context.open.spawn(infer(Relay::new(context), request, Request::read_chat)),
         "embed" => context.open.spawn(infer(Relay::new(context), request, Request::read_embeddings)),
@@ -112,6 +119,37 @@ fn list_jobs(context: &Context<'_>, request: ApiRequest) {
     tokio::spawn(async move {
         match jobs::list(&bus, &running, query).await {
             Ok(page) => request.reply(&page).await,
+            Err(failure) => request.refuse(&failure).await,
+        }
+    });
+}
+
+/// Replies with the story of a job.
+fn tell_job(context: &Context<'_>, request: ApiRequest) {
+    let query = match read(&request) {
+        Ok(query) => query,
+        Err(failure) => return reply::<()>(request, Err(failure)),
+    };
+    let (bus, finder, running) = (context.bus.clone(), context.finder.clone(), Running::of(context.fleet));
+    tokio::spawn(async move {
+        match (Teller { bus, finder, running }).tell(query).await {
+            Ok(story) => request.reply(&story).await,
+            Err(failure) => request.refuse(&failure).await,
+        }
+    });
+}
+
+/// Submits a dead letter again, and replies with the id of the new job.
+fn retry_dead_letter(context: &Context<'_>, request: ApiRequest) {
+    let query = match read(&request) {
+        Ok(query) => query,
+        Err(failure) => return reply::<()>(request, Err(failure)),
+    };
+    let (bus, finder) = (context.bus.clone(), context.finder.clone());
+    let declared = context.fleet.models().keys().cloned().collect();
+    tokio::spawn(async move {
+        match retry::retry(&bus, &finder, &declared, query).await {
+            Ok(retried) => request.reply(&retried).await,
             Err(failure) => request.refuse(&failure).await,
         }
     });
@@ -224,7 +262,8 @@ async fn infer(relay: Relay, request: ApiRequest, read: fn(&Bytes) -> Result<Req
     let Inference { mut output, .. } = match submitted {
         Ok(inference) => inference,
         Err(failure) => {
-            outbox.publish(&Event::Job(tenant, job, JobEvent::Failed { failure: failure.clone(), usage: None }));
+            let failed = JobEvent::Failed { failure: failure.clone(), usage: None, submitted: None };
+            outbox.publish(&Event::Job(tenant, job, failed));
             return replies.fail(&failure).await;
         }
     };

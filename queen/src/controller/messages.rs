@@ -69,12 +69,17 @@ impl Controller {
 
     /// A job was dead-lettered.
     pub(super) fn handle_dead_letter(&mut self, message: &Message) {
-        let Some(Subject::Dead(model)) = self.bus.parse(&message.subject) else { return };
+        let Some(Subject::Dead(model, tenant, job)) = self.bus.parse(&message.subject) else { return };
         if self.leads() {
             let raised = AlertEvent::Raised {
                 about: model.to_string(),
-                message: format!("a job for {model} was dead-lettered: every worker that ran it died"),
-                remedy: "read the job and the reason in the stream rbee_dead".to_owned(),
+                message: format!(
+                    "job {job} of tenant {tenant} for {model} was dead-lettered: every worker that ran it died"
+                ),
+                remedy: format!(
+                    "`rbee jobs --dead` lists the dead letters, `rbee explain {job} --tenant {tenant}` shows what happened, and \
+                     `rbee retry {job} --tenant {tenant}` submits the job again"
+                ),
             };
             // Many jobs may fail at once; the server stores one alert of an id within its window for duplicates.
             let id = format!("dead-letter-{model}");

@@ -229,7 +229,12 @@ fn tokens_of(event: &JobEvent) -> u64 {
     let usage = match event {
         JobEvent::Finished { usage, .. } => Some(usage),
         JobEvent::Failed { usage, .. } => usage.as_ref(),
-        JobEvent::Started { .. } | JobEvent::Returned { .. } | JobEvent::Blamed(_) => None,
+        JobEvent::Started { .. }
+        | JobEvent::Paused { .. }
+        | JobEvent::Returned { .. }
+        | JobEvent::Blamed(_)
+        | JobEvent::Retried { .. }
+        | JobEvent::Resubmitted { .. } => None,
     };
     usage.map_or(0, |Usage { prompt_tokens, completion_tokens, .. }| {
         u64::from(*prompt_tokens) + u64::from(*completion_tokens)

@@ -11,9 +11,13 @@ pub mod overlay;
 pub mod place;
 pub mod plan;
 mod plural;
+pub mod position;
 pub mod queue;
+pub mod replay;
+pub mod story;
 pub mod tenants;
 pub mod timers;
+pub mod wait;
 
 #[cfg(test)]
 mod fixture;

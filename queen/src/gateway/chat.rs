@@ -39,12 +39,13 @@ pub(super) async fn complete(State(service): State<Service>, request: Request) -
             return reply::refuse(&failure);
         }
     };
-    let choices = request.take_choices().into_iter().map(|choice| submit(&service, &headers, choice));
-    let submitted = try_join_all(choices).await;
+    let choices = request.take_choices();
+    let model = choices.first().and_then(|choice| choice.model()).map(str::to_owned);
+    let submitted = try_join_all(choices.into_iter().map(|choice| submit(&service, &headers, choice))).await;
     drop(body);
     match submitted {
         Ok(submitted) => answer(&service, &request, submitted).await,
-        Err(failure) => reply::refuse(&failure),
+        Err(failure) => reply::refuse_job(&service.bus, model.as_deref(), &failure).await,
     }
 }
 

@@ -32,11 +32,12 @@ pub(super) async fn embed(State(service): State<Service>, request: HttpRequest) 
             return reply::refuse(&failure);
         }
     };
+    let model = request.model().map(str::to_owned);
     let submitted = submit(&service, &headers, request).await;
     drop(body);
     match submitted {
         Ok(submitted) => whole(submitted).await,
-        Err(failure) => reply::refuse(&failure),
+        Err(failure) => reply::refuse_job(&service.bus, model.as_deref(), &failure).await,
     }
 }
 

@@ -4,16 +4,55 @@ use std::time::Duration;
 
 use axum::{
     Json,
-    http::{HeaderName, StatusCode, header::RETRY_AFTER},
+    http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse as _, Response},
 };
-use rbee_schema::{Failure, FailureCode};
+use rbee_nats::Bus;
+use rbee_schema::{
+    Failure, FailureCode, ModelName,
+    api::{Model, ModelRequest},
+};
+use tokio::time::timeout;
 
 use super::openai::{ErrorBody, ErrorType, ModelList};
 
 /// Time after which a client may repeat a request that was refused for lack of room. A queue that is full has room again when
 /// the next job ends, and a worker starts within seconds.
 const REPEAT_AFTER: Duration = Duration::from_secs(5);
+
+/// Longest time that a client of a full queue is told to wait. It may be another queue by then.
+const LONGEST_REPEAT: Duration = Duration::from_secs(60);
+
+/// Time for a queen to tell the pace of a model. It takes milliseconds, and the refusal is not worth a longer wait.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// The reply to a request that has become no job. A client of a full queue is told when the next job probably leaves it.
+pub(super) async fn refuse_job(bus: &Bus, model: Option<&str>, failure: &Failure) -> Response {
+    let mut response = refuse(failure);
+    if failure.code != FailureCode::QueueFull {
+        return response;
+    }
+    if let Some(model) = model.and_then(|model| model.parse::<ModelName>().ok()) {
+        // Timer: the time of the next job's end is worth no longer wait.
+        let model = timeout(ANSWER, bus.request::<_, Model>("model", &ModelRequest { model })).await;
+        if let Ok(Ok(model)) = model {
+            let seconds = repeat_after(&model).as_secs_f64().ceil() as u64;
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+    }
+    response
+}
+
+/// Time until the next job of a model probably ends, from its recent answers.
+fn repeat_after(Model { slots, answer_ms, .. }: &Model) -> Duration {
+    match answer_ms {
+        Some(answer) if *slots > 0 => (Duration::from_millis(*answer) / *slots).clamp(SECOND, LONGEST_REPEAT),
+        _ => REPEAT_AFTER,
+    }
+}
+
+/// Shortest time that a client is told to wait: the header has whole seconds.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// An error reply.
 pub(super) fn refuse(failure: &Failure) -> Response {
@@ -76,6 +115,20 @@ fn retry_after(failure: &Failure) -> Option<[(HeaderName, String); 1]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn client_of_a_full_queue_waits_until_the_next_job_probably_ends() {
+        for (slots, answer_ms, expected) in
+            [(4, Some(30_000), 8), (4, Some(10), 1), (1, Some(600_000), 60), (0, Some(30_000), 5), (4, None, 5)]
+        {
+            let model = serde_json::json!({
+                "name": "m", "spec": { "reference": "mock:" }, "ready": 1, "starting": 0, "jobs_running": 0,
+                "jobs_queued": 0, "slots": slots, "answer_ms": answer_ms,
+            });
+            let model = serde_json::from_value(model).expect("a model");
+            assert_eq!(repeat_after(&model).as_secs_f64().ceil() as u64, expected, "{slots} {answer_ms:?}");
+        }
+    }
 
     #[test]
     fn clients_read_nothing_about_workers_and_machines() {

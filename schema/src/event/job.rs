@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ExitClass;
 use super::names::event_names;
-use crate::{Failure, FinishReason, HiveName, Usage, WorkerName};
+use crate::{Failure, FinishReason, HiveName, JobId, SubmittedJob, Usage, WorkerName};
 
 /// Event of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +19,23 @@ pub enum JobEvent {
         worker: WorkerName,
         /// Attempt: number of this delivery of the job, from 1.
         attempt: u64,
+        /// Index of the first token or input that this attempt computes.
+        #[serde(default)]
+        index: u32,
+        /// The job as it was queued.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        submitted: Option<SubmittedJob>,
+    },
+    /// The worker returned the job to the queue. Another one will continue it.
+    Paused {
+        /// Hive of the worker.
+        hive: HiveName,
+        /// Name of the worker.
+        worker: WorkerName,
+        /// Index of the next token or input.
+        index: u32,
+        /// Reason in plain text.
+        why: String,
     },
     /// The job's worker ended. The job is in the queue again.
     Returned {
@@ -45,6 +62,19 @@ pub enum JobEvent {
         /// Tokens used until then, if a worker had begun the job.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         usage: Option<Usage>,
+        /// The job as it was queued. Absent if it was refused before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        submitted: Option<SubmittedJob>,
+    },
+    /// The job, a dead letter, was submitted again.
+    Retried {
+        /// Id of the new job. The output of the old id is spent.
+        retried_as: JobId,
+    },
+    /// The job was submitted in place of a dead letter.
+    Resubmitted {
+        /// Id of the job that was given up.
+        retry_of: JobId,
     },
 }
 
@@ -71,12 +101,18 @@ pub struct JobBlame {
     pub together: u32,
     /// Sequence of the job's last stored chunk when the worker ended; 0 if there was none.
     pub last_chunk: u64,
+    /// Last lines of the worker's standard error, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stderr_tail: Vec<String>,
 }
 
 event_names!(JobEvent {
     Started => "started",
+    Paused => "paused",
     Returned => "returned",
     Blamed => "blamed",
     Finished => "finished",
     Failed => "failed",
+    Retried => "retried",
+    Resubmitted => "resubmitted",
 });

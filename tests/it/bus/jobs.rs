@@ -8,8 +8,8 @@ use async_nats::{
 };
 use bytes::Bytes;
 use futures::{StreamExt as _, future::join_all};
-use rbee_nats::{Bus, BusLimits, JobQueue, Plan, Priority, Pull, Pulled, Submission, server_error};
-use rbee_schema::{DeadJob, Failure, FailureCode, JobClass, JobFlow, JobId, MAX_BODY_BYTES, Tenant};
+use rbee_nats::{Bus, BusLimits, JobFinder, JobQueue, Plan, Priority, Pull, Pulled, Submission, server_error};
+use rbee_schema::{DeadJob, Failure, FailureCode, JobClass, JobEvent, JobFlow, JobId, MAX_BODY_BYTES, Tenant};
 use rbee_tests::{
     nats::NatsServer,
     wait::{PATIENCE, eventually, soon},
@@ -509,20 +509,85 @@ async fn each_job_goes_to_exactly_one_of_many_pullers() {
 async fn dead_lettered_job_is_stored_once_with_its_reason() {
     let server = NatsServer::start().await;
     let bus = server.bus("rbee").await;
-    let failure = Failure::new(FailureCode::TriedTooOften, "it killed three workers");
-    let dead = DeadJob {
-        tenant: name("acme"),
-        job: name("a"),
-        attempts: 3,
-        failure,
-        blame: None,
-        body: CHAT.to_owned(),
-        body_object: None,
-    };
+    let dead = dead_job(CHAT);
     bus.store_dead_job(&model(), &dead).await.expect("kept");
     bus.store_dead_job(&model(), &dead).await.expect("kept already");
     let stream = bus.jetstream().get_stream("rbee_dead").await.expect("the stream exists");
     assert_eq!(stream.cached_info().state.messages, 1);
-    let kept = stream.get_last_raw_message_by_subject("rbee.dead.smollm2").await.expect("the dead job");
+    let kept = stream.get_last_raw_message_by_subject("rbee.dead.smollm2.acme.a").await.expect("the dead job");
     assert_eq!(serde_json::from_slice::<DeadJob>(&kept.payload).expect("a dead job"), dead);
+}
+
+fn dead_job(body: &str) -> DeadJob {
+    DeadJob {
+        tenant: name("acme"),
+        job: name("a"),
+        submitted: None,
+        prompt_tokens: None,
+        attempts: 3,
+        runs: Vec::new(),
+        failure: Failure::new(FailureCode::TriedTooOften, "it killed three workers"),
+        exit: None,
+        blame: None,
+        body: body.to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn dead_letter_that_is_too_large_is_stored_without_its_body() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    // A quote takes two bytes in a JSON string, and a message may have a megabyte.
+    let dead = dead_job(&"\"".repeat(MAX_BODY_BYTES));
+    bus.store_dead_job(&model(), &dead).await.expect("kept");
+    let kept = bus.dead_letter(&name("acme"), &name("a")).await.expect("the server answers").expect("it is stored");
+    assert_eq!(kept.dead, dead_job(""));
+    let refused = bus.retry(&JobFinder::start(&bus), &kept).await.expect_err("there is no body to submit");
+    assert_eq!(refused.code, FailureCode::BodyTooLarge, "{refused}");
+    assert!(bus.dead_letter(&name("acme"), &name("a")).await.expect("the server answers").is_some(), "it is kept");
+}
+
+#[tokio::test]
+async fn dead_letter_is_submitted_again_once_however_often_it_is_retried() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let finder = JobFinder::start(&bus);
+    bus.store_dead_job(&model(), &dead_job(CHAT)).await.expect("kept");
+    let letter = bus.dead_letter(&name("acme"), &name("a")).await.expect("the server answers").expect("it is stored");
+    let retries = join_all((0..8).map(|_| bus.retry(&finder, &letter))).await;
+    let ids: BTreeSet<JobId> = retries.into_iter().map(|retried| retried.expect("submitted")).collect();
+    assert_eq!((ids.len(), depth(&bus).await), (1, 1), "{ids:?}");
+    let retried_as = ids.first().expect("one").clone();
+    assert_eq!(bus.dead_letter(&name("acme"), &name("a")).await.expect("the server answers"), None);
+
+    // The server forgets the ids of messages, and a person may have stopped half-way.
+    let stream = bus.jetstream().get_stream("rbee_jobs").await.expect("the stream exists");
+    let found = finder.find(&name("acme"), &retried_as).await.expect("the server answers").expect("it waits");
+    stream.delete_message(found.sequence).await.expect("it can be deleted");
+    bus.retry(&finder, &letter).await.expect("it was submitted before");
+    assert_eq!(depth(&bus).await, 0, "its event tells that it was submitted");
+    let history = bus.job_history(&name("acme"), &name("a")).await.expect("the server answers");
+    assert!(
+        matches!(&history.events[..], [only] if only.event == JobEvent::Retried { retried_as: retried_as.clone() }),
+        "{history:?}"
+    );
+}
+
+#[tokio::test]
+async fn events_of_one_job_are_read_among_many() {
+    let server = NatsServer::start().await;
+    let bus = server.bus("rbee").await;
+    let event = |job: usize, number: usize| {
+        let subject = format!("rbee.evt.job.acme.{job}.returned");
+        let body = format!(r#"{{"event":"returned","hive":"h","worker":"w-{number}"}}"#);
+        bus.jetstream().publish(subject, body.into())
+    };
+    for number in 0..3 {
+        let sent = join_all((0..500).map(|job| event(job, number))).await;
+        join_all(sent.into_iter().map(|sent| async { sent.expect("sent").await.expect("stored") })).await;
+    }
+    let history = bus.job_history(&name("acme"), &name("77")).await.expect("the server answers");
+    let runs: Vec<String> = history.runs().iter().map(|run| run.worker.to_string()).collect();
+    assert_eq!(runs, ["w-0", "w-1", "w-2"]);
+    assert!(!history.is_cut);
 }

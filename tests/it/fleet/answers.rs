@@ -108,7 +108,10 @@ async fn job_that_kills_every_worker_is_dead_lettered() {
     let Some(Chunk::Error { error }) = chunks.last() else { panic!("{chunks:?}") };
     assert!(error.code == FailureCode::TriedTooOften && error.message.contains("2 workers"), "{error}");
     let dead = fleet.bus.jetstream().get_stream("rbee_dead").await.expect("the stream exists");
-    let kept = dead.get_last_raw_message_by_subject("rbee.dead.m").await.expect("the dead letter is stored");
+    let kept = dead
+        .get_last_raw_message_by_subject(&format!("rbee.dead.m.default.{job}"))
+        .await
+        .expect("the dead letter is stored");
     let kept: DeadJob = serde_json::from_slice(&kept.payload).expect("a dead job");
     assert_eq!(kept.job, job);
     let (_, mut output) = fleet.submit("m", chat("Hi")).await;

@@ -86,8 +86,12 @@ async fn running_ended_and_dead_jobs_are_listed() {
     let dead = rbee_schema::DeadJob {
         tenant: rbee_schema::Tenant::default(),
         job: running.clone(),
+        submitted: None,
+        prompt_tokens: None,
         attempts: 3,
+        runs: Vec::new(),
         failure,
+        exit: None,
         blame: None,
         body: String::new(),
         body_object: None,

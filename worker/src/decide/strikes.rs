@@ -112,6 +112,7 @@ mod tests {
             alone,
             together,
             last_chunk: 0,
+            stderr_tail: Vec::new(),
         }
     }
 

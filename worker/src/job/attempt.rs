@@ -5,12 +5,13 @@ use std::{convert::Infallible, time::Duration};
 use bytes::Bytes;
 use rbee_nats::trace::STEPS;
 use rbee_nats::{BodyError, BusError, BusLimits, Delivery, OutputGone, StoredChunk, next_index, partial_end};
-use rbee_schema::{Chunk, DeadJob, Event, Failure, FailureCode, FinishReason, JobBlame, JobEvent, KEEP_ALIVES, Usage};
+use rbee_schema::{Chunk, Event, Failure, FailureCode, FinishReason, JobBlame, JobEvent, KEEP_ALIVES, Usage};
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
+    dead_letter::{self, GivenUp, submitted},
     producer::{Completion, Opening, Producer, Request},
     shared::Shared,
     stream::{Append as _, Interruption, Interrupts, Output, Solitude, stream},
@@ -324,16 +325,18 @@ impl<'a> Attempt<'a> {
     /// Appends the first chunk of this attempt, and publishes that the job has started.
     async fn begin(&mut self, opening: Opening) -> Result<(), Refused> {
         let Identity { hive, worker, model, .. } = self.shared.identity.clone();
-        let (attempt, started) = (self.delivery.attempt, (hive.clone(), worker.clone()));
+        let (attempt, index) = (self.delivery.attempt, self.output.next_index);
+        let started = (hive.clone(), worker.clone());
         let first = if self.stored.is_empty() {
             let Opening { prompt_tokens, seed } = opening;
             Chunk::Started { model, hive, worker, seed, prompt_tokens }
         } else {
-            Chunk::Resumed { hive, worker, attempt, index: self.output.next_index }
+            Chunk::Resumed { hive, worker, attempt, index }
         };
         self.output.append(&first).await?;
         let (hive, worker) = started;
-        self.publish(JobEvent::Started { hive, worker, attempt });
+        let submitted = Some(submitted(self.shared, self.delivery));
+        self.publish(JobEvent::Started { hive, worker, attempt, index, submitted });
         Ok(())
     }
 
@@ -343,7 +346,7 @@ impl<'a> Attempt<'a> {
             Ok(completion) => self.complete(completion).await,
             Err(Interruption::Stopped) => {
                 let paused = self.output.append(&Chunk::Paused { index: self.output.next_index }).await;
-                paused.map(|()| Outcome::Returned(Duration::ZERO))
+                paused.map(|()| self.paused())
             }
             Err(Interruption::Postponed) => return Outcome::Returned(Duration::ZERO),
             Err(Interruption::Expired(missed)) => {
@@ -369,6 +372,20 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// The job has paused, and returns to the queue.
+    fn paused(&self) -> Outcome {
+        let Identity { hive, worker, .. } = self.shared.identity.clone();
+        let why = if self.shared.stop.is_cancelled() {
+            "its worker stops"
+        } else if self.claim.is_other_alone() {
+            "another job must run alone, because a worker has ended while it ran"
+        } else {
+            "an interactive job needs its slot"
+        };
+        self.publish(JobEvent::Paused { hive, worker, index: self.output.next_index, why: why.to_owned() });
+        Outcome::Returned(Duration::ZERO)
+    }
+
     async fn complete(&mut self, Completion { reason: finish_reason, usage }: Completion) -> Result<Outcome, Refused> {
         let index = self.output.next_index;
         self.output.append(&Chunk::Done { index, finish_reason, usage }).await?;
@@ -383,7 +400,9 @@ impl<'a> Attempt<'a> {
         info!(job = %self.delivery.job, %failure, "the job failed");
         let is_given_up = failure.code == FailureCode::TriedTooOften;
         if is_given_up {
-            self.dead_letter(&failure).await;
+            let Self { delivery, stored, blame, .. } = &*self;
+            let given_up = GivenUp { delivery, failure: &failure, blame: blame.as_ref(), stored };
+            dead_letter::store(self.shared, given_up).await;
         }
         let error = Chunk::Error { error: failure.clone() };
         match self.output.append(&error).await {
@@ -402,7 +421,8 @@ impl<'a> Attempt<'a> {
         {
             warn!(job = %self.delivery.job, %error, "failed to tell the client of a misnamed job");
         }
-        self.publish(JobEvent::Failed { failure, usage: self.usage() });
+        let (usage, submitted) = (self.usage(), Some(submitted(self.shared, self.delivery)));
+        self.publish(JobEvent::Failed { failure, usage, submitted });
         if is_given_up { Outcome::GivenUp } else { Outcome::Failed }
     }
 
@@ -410,23 +430,6 @@ impl<'a> Attempt<'a> {
     fn usage(&self) -> Option<Usage> {
         let prompt_tokens = u32::try_from(self.tokens).unwrap_or(u32::MAX);
         (prompt_tokens > 0).then(|| Usage::new(prompt_tokens, self.output.next_index))
-    }
-
-    /// Stores a job that is given up in the dead-letter stream, for a person to inspect.
-    async fn dead_letter(&self, failure: &Failure) {
-        let Delivery { tenant, job, attempt, .. } = self.delivery;
-        let dead = DeadJob {
-            tenant: tenant.clone(),
-            job: job.clone(),
-            attempts: *attempt,
-            failure: failure.clone(),
-            blame: self.blame.clone(),
-            body: String::from_utf8_lossy(self.delivery.body()).into_owned(),
-            body_object: self.delivery.stored_body().ok().flatten().map(|body| body.object),
-        };
-        if let Err(error) = self.shared.bus.store_dead_job(&self.shared.identity.model, &dead).await {
-            warn!(%job, %error, "failed to store the job in the dead-letter stream");
-        }
     }
 
     fn publish(&self, event: JobEvent) {

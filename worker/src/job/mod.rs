@@ -8,6 +8,7 @@
 //! its output before anything else. A complete answer is only acknowledged, an incomplete one is continued.
 
 mod attempt;
+mod dead_letter;
 mod producer;
 mod runner;
 mod shared;

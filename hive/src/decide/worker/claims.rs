@@ -41,6 +41,8 @@ impl Claims {
 pub struct Returns {
     /// The jobs.
     pub jobs: Vec<JobInFlight>,
+    /// Last lines of the worker's standard error.
+    pub stderr_tail: Vec<String>,
     /// The blame of those that ran; `None` if no job caused the end.
     pub blame: Option<Blame>,
     /// Time from which on the jobs are left to the redelivery timeout: the server may have delivered them again by then, and
@@ -53,15 +55,21 @@ pub struct Returns {
 pub(super) struct EndedRun {
     epoch: u64,
     end: ProcessEnd,
+    stderr_tail: Vec<String>,
     returned: Vec<JobInFlight>,
     heard: Instant,
 }
 
 impl EndedRun {
     /// The end of run `epoch`, and the return of its jobs. `None` if there is none to return.
-    pub(super) fn new(epoch: u64, end: ProcessEnd, claims: Claims) -> (Self, Option<Returns>) {
+    pub(super) fn new(
+        epoch: u64,
+        end: ProcessEnd,
+        stderr_tail: Vec<String>,
+        claims: Claims,
+    ) -> (Self, Option<Returns>) {
         let Claims { jobs, heard, .. } = claims;
-        let mut ended = Self { epoch, end, returned: Vec::new(), heard };
+        let mut ended = Self { epoch, end, stderr_tail, returned: Vec::new(), heard };
         let returns = ended.take_back(jobs);
         (ended, returns)
     }
@@ -79,6 +87,7 @@ impl EndedRun {
         self.returned.extend(jobs.iter().cloned());
         let held: Option<Duration> = jobs.iter().filter_map(JobInFlight::held_for).min();
         let until = held.map(|held| self.heard + held);
-        (!jobs.is_empty()).then_some(Returns { jobs, blame, until })
+        let stderr_tail = self.stderr_tail.clone();
+        (!jobs.is_empty()).then_some(Returns { jobs, stderr_tail, blame, until })
     }
 }

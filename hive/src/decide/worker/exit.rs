@@ -45,7 +45,7 @@ impl Worker {
         let why = describe(class, &cause, &exit, self.spec.limits.memory);
         let Process { pid, port, claims } = process;
         let end = ProcessEnd { class, code: exit.code, signal: exit.signal };
-        let (ended, returns) = EndedRun::new(self.epoch, end, claims);
+        let (ended, returns) = EndedRun::new(self.epoch, end, exit.tail.clone(), claims);
         let is_of_one_job = returns.as_ref().and_then(|returns| returns.blame).is_some_and(|blame| blame.is_of_one());
         let jobs_returned = returns.as_ref().map_or(0, |returns| returns.jobs.len());
         let mut effects: Vec<Effect> = returns.map(Effect::ReturnJobs).into_iter().collect();

@@ -5,7 +5,8 @@ use rbee_schema::{Failure, FailureCode, JobClass, ModelSpec, Replicas, StopMode,
 use super::*;
 use crate::decide::{
     fixture::{
-        actions, beat, draining, fails, fleet, fleet_with, hive, key, leaves, looping, name, next_deadline, record, spec,
+        actions, beat, draining, fails, fleet, fleet_with, hive, key, leaves, looping, name, next_deadline, record,
+        spec,
     },
     fleet::Effect,
     limits::QueenLimits,
