@@ -19,9 +19,28 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::{Bus, BusError, StoredBody, bus::json, job::chosen_id, trace::trace};
 
 /// Operations of the service, by the last token of their subject.
-pub const OPERATIONS: [&str; 17] = [
-    "status", "hives", "workers", "worker", "models", "model", "infer", "embed", "jobs", "cancel", "explain", "spawn",
-    "stop", "reset", "drain", "pull", "rm",
+pub const OPERATIONS: [&str; 21] = [
+    "status",
+    "hives",
+    "workers",
+    "worker",
+    "models",
+    "model",
+    "infer",
+    "embed",
+    "jobs",
+    "cancel",
+    "explain",
+    "spawn",
+    "stop",
+    "reset",
+    "drain",
+    "pull",
+    "rm",
+    "batch",
+    "batches",
+    "batch-run",
+    "batch-cancel",
 ];
 
 /// Name of the service.

@@ -8,6 +8,7 @@ mod api;
 pub mod asyncapi;
 mod audit;
 mod batch;
+mod batch_record;
 mod bus;
 mod cell;
 mod command;
@@ -37,6 +38,7 @@ pub use address::without_secrets;
 pub use api::{Api, ApiRequest, OPERATIONS, ReplyStream};
 pub use async_nats::{Message, Subscriber};
 pub use audit::{ChainHead, PendingSeal, TrailReport, TrailVerifier};
+pub use batch_record::{Batches, Checkpoint, new_batch};
 pub use bus::{Bus, BusError, ConnectError, Connection, MINIMUM_SERVER};
 pub use command::{CommandIssuer, CommandQueue, IssuedCommand};
 pub use connection_log::Denial;
@@ -44,10 +46,10 @@ pub use event::{EventReader, EventRecord, recent_events};
 pub use job::{
     Answered, Begun, BlamedExit, BodyError, BodySweeper, Delivery, EndedJob, JobBatch, JobFilter, JobFinder, JobQueue,
     Misnamed, Priority, Pull, Pulled, QueueCount, QueuedJob, Received, STANDING, StoredBody, StoredCancel, Submission,
-    duplicate_job, unknown_job,
+    duplicate_job, is_object_of, unknown_job,
 };
 pub use leader::LeaderLease;
-pub use object::{ObjectError, ObjectRecord, ObjectStore, OldObjects, PieceReader, PutError};
+pub use object::{AppendPieceError, ObjectError, ObjectRecord, ObjectStore, OldObjects, PieceReader, PutError};
 pub use outbox::Outbox;
 pub use output::{
     AppendError, LastChunk, OutputGone, OutputReadError, OutputReader, OutputUsage, StoredChunk, next_index,

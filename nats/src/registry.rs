@@ -11,7 +11,7 @@ use async_nats::jetstream::{
     message::PublishMessage,
 };
 use futures::StreamExt as _;
-use rbee_schema::{FileRecord, HiveRecord, LeaderRecord, ModelSpec, PortLease, WorkerRecord};
+use rbee_schema::{BatchRecord, FileRecord, HiveRecord, LeaderRecord, ModelSpec, PortLease, WorkerRecord};
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::warn;
 
@@ -82,6 +82,13 @@ impl Registry<ModelSpec> {
     /// Registry of declared models.
     pub fn models(bus: &Bus) -> Self {
         Self::new(bus, "models")
+    }
+}
+
+impl Registry<BatchRecord> {
+    /// Registry of batches. [`Batches`](crate::Batches) changes them.
+    pub fn batches(bus: &Bus) -> Self {
+        Self::new(bus, "batches")
     }
 }
 

@@ -206,11 +206,16 @@ impl Topology {
                 metadata: [(BODY_SIZE.to_owned(), limits.largest_body().to_text())].into(),
                 ..objects("bodies", "Bodies of jobs that are larger than a message: <tenant>/<any name>.")
             },
+            StreamSpec {
+                max_bytes: bytes(limits.batches_size),
+                ..objects("batches", "Requests and answers of batches: <tenant>/<any name>.")
+            },
             bucket("ports", "Port leases: <host>.<port>. A lease expires unless it is renewed."),
             bucket("hives", "Hives: <hive>. A key expires when its hive is gone."),
             bucket("workers", "Workers, written by their hives: <hive>.<worker>."),
             bucket("files", "Model files that hives have fetched: <hive>.<digest of the reference>."),
             bucket("queen", "The leading queen: leader. The key expires unless the queen renews it."),
+            bucket("batches", "Batches, files of requests: <batch>."),
             bucket("models", "Declared models: <model>. Put a key to deploy a model, delete it to withdraw the model."),
         ];
         Self { streams }

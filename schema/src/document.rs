@@ -3,9 +3,9 @@
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 
 use crate::{
-    AlertEvent, AuditEvent, Chunk, DeadJob, EmbeddingsRequest, Failure, FileRecord, HiveCommand, HiveEvent,
-    HiveHeartbeat, HiveRecord, JobEvent, JobRequest, LeaderRecord, ModelEvent, ModelSpec, PortEvent, PortLease,
-    QueenControl, QueenEvent, WorkerControl, WorkerEvent, WorkerHeartbeat, WorkerRecord, api,
+    AlertEvent, AuditEvent, BatchRecord, Chunk, DeadJob, EmbeddingsRequest, Failure, FileRecord, HiveCommand,
+    HiveEvent, HiveHeartbeat, HiveRecord, JobEvent, JobRequest, LeaderRecord, ModelEvent, ModelSpec, PortEvent,
+    PortLease, QueenControl, QueenEvent, WorkerControl, WorkerEvent, WorkerHeartbeat, WorkerRecord, api,
 };
 
 /// Kind of document with its JSON Schema (draft 2020-12; every definition is inlined or in `$defs`).
@@ -48,6 +48,7 @@ pub fn documents() -> Vec<Document> {
         document::<WorkerRecord>("worker-record"),
         document::<FileRecord>("file-record"),
         document::<ModelSpec>("model-spec"),
+        document::<BatchRecord>("batch-record"),
         document::<Failure>("failure"),
         document::<api::Status>("api-status"),
         document::<api::PageRequest>("api-page-request"),
@@ -58,6 +59,10 @@ pub fn documents() -> Vec<Document> {
         document::<api::Jobs>("api-jobs"),
         document::<api::Cancel>("api-cancel"),
         document::<api::CancelReply>("api-cancel-reply"),
+        document::<api::BatchRun>("api-batch-run"),
+        document::<api::BatchRequest>("api-batch-request"),
+        document::<api::Batch>("api-batch"),
+        document::<api::Batches>("api-batches"),
         document::<api::Explanation>("api-explanation"),
         document::<api::ModelRequest>("api-model-request"),
         document::<api::WorkerRequest>("api-worker-request"),

@@ -20,7 +20,7 @@ pub(crate) use self::id::{JobNames, MESSAGE_ID, chosen_id};
 pub use self::{
     answer::{Answered, Begun},
     blame::BlamedExit,
-    body::{BodyError, StoredBody},
+    body::{BodyError, StoredBody, is_object_of},
     cancel::{StoredCancel, unknown_job},
     delivery::Delivery,
     finder::JobFinder,
