@@ -39,7 +39,7 @@ pub(super) enum Earlier {
     Possible,
 }
 
-/// What is needed to answer the lines of a batch.
+/// A batch, and the handles with which its lines are answered.
 #[derive(Debug, Clone)]
 pub(super) struct Lines {
     pub(super) bus: Bus,
