@@ -14,7 +14,7 @@ struct VerbGroup {
 const GROUPS: [VerbGroup; 5] = [
     VerbGroup { heading: "Set up", verbs: &["up", "down", "queen", "hive", "config", "topology", "schema"] },
     VerbGroup { heading: "Run models", verbs: &["serve", "apply", "plan", "remove", "pull", "rm"] },
-    VerbGroup { heading: "Use models", verbs: &["run", "embed", "submit", "attach", "cancel"] },
+    VerbGroup { heading: "Use models", verbs: &["run", "embed", "batch", "submit", "attach", "cancel"] },
     VerbGroup {
         heading: "Inspect",
         verbs: &["ps", "jobs", "models", "hives", "ports", "events", "replay", "audit", "explain", "doctor"],

@@ -55,6 +55,16 @@ pub(crate) fn try_print(text: Arguments<'_>) -> io::Result<()> {
     output.flush()
 }
 
+/// Writes bytes to standard output.
+///
+/// # Errors
+/// Standard output is closed, or cannot be written.
+pub(crate) fn try_write(bytes: &[u8]) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    output.write_all(bytes)?;
+    output.flush()
+}
+
 /// Message about output that could not be written. `None` if its reader has ended, which is no error.
 pub(crate) fn unwritten(error: &io::Error) -> Option<String> {
     (error.kind() != ErrorKind::BrokenPipe).then(|| format!("failed to write to standard output: {error}"))

@@ -3,7 +3,7 @@
 use rbee_nats::Bus;
 use rbee_schema::{
     Failure,
-    api::{Hives, Models, PageRequest, Tenants, Workers},
+    api::{Batches, Hives, Models, PageRequest, Tenants, Workers},
 };
 use serde::de::DeserializeOwned;
 
@@ -50,6 +50,7 @@ macro_rules! paged {
     };
 }
 
+paged!(Batches, batches);
 paged!(Hives, hives);
 paged!(Models, models);
 paged!(Tenants, tenants);

@@ -24,9 +24,31 @@ use crate::{
 };
 
 /// Operations of the service, by the last token of their subject.
-pub const OPERATIONS: [&str; 20] = [
-    "status", "hives", "workers", "worker", "models", "model", "tenants", "infer", "embed", "jobs", "job", "cancel",
-    "retry", "explain", "spawn", "stop", "reset", "drain", "pull", "rm",
+pub const OPERATIONS: [&str; 24] = [
+    "status",
+    "hives",
+    "workers",
+    "worker",
+    "models",
+    "model",
+    "tenants",
+    "infer",
+    "embed",
+    "jobs",
+    "job",
+    "retry",
+    "cancel",
+    "explain",
+    "spawn",
+    "stop",
+    "reset",
+    "drain",
+    "pull",
+    "rm",
+    "batch",
+    "batches",
+    "batch-run",
+    "batch-cancel",
 ];
 
 /// Name of the service.

@@ -117,6 +117,28 @@ const CHANNELS: &[Channel] = &[
     ),
     channel("api-cancel", "api.cancel", "Cancels a job. The reply is `api-cancel-reply`.", Some("api-cancel"), SEND),
     channel(
+        "api-batch-run",
+        "api.batch-run",
+        "Runs a file of requests that is stored in the bucket `batches`. The reply is `api-batch`.",
+        Some("api-batch-run"),
+        SEND,
+    ),
+    channel("api-batch", "api.batch", "Returns one batch. The reply is `api-batch`.", Some("api-batch-request"), SEND),
+    channel(
+        "api-batches",
+        "api.batches",
+        "Returns a page of batches. The reply is `api-batches`.",
+        Some("api-page-request"),
+        SEND,
+    ),
+    channel(
+        "api-batch-cancel",
+        "api.batch-cancel",
+        "Cancels a batch. The reply is `api-batch`.",
+        Some("api-batch-request"),
+        SEND,
+    ),
+    channel(
         "api-status",
         "api.status",
         "Returns a summary of the fleet. The request has no body; the reply is `api-status`.",

@@ -54,6 +54,17 @@ impl<'a> Cell<'a> {
         self.store("write", message.expected_last_subject_sequence(revision)).await
     }
 
+    /// Writes a document that does not expire, if the key has this revision. Returns the new revision, or `None` if the key has
+    /// another one.
+    pub(crate) async fn write_for_good<T: Serialize>(
+        &self,
+        document: &T,
+        revision: u64,
+    ) -> Result<Option<u64>, BusError> {
+        let message = PublishMessage::build().payload(json(document));
+        self.store("write", message.expected_last_subject_sequence(revision)).await
+    }
+
     /// Deletes the document if the key has this revision. Returns the revision with which the key can be written again at once,
     /// or `None` if the key has another one.
     pub(crate) async fn delete(&self, revision: u64) -> Result<Option<u64>, BusError> {

@@ -8,6 +8,7 @@ mod api;
 pub mod asyncapi;
 mod audit;
 mod batch;
+mod batch_record;
 mod bus;
 mod cell;
 mod command;
@@ -40,6 +41,7 @@ pub use address::without_secrets;
 pub use api::{Api, ApiRequest, OPERATIONS, ReplyStream};
 pub use async_nats::{Message, Subscriber};
 pub use audit::{ChainHead, PendingSeal, TrailReport, TrailVerifier};
+pub use batch_record::{Batches, Checkpoint, new_batch};
 pub use bus::{Bus, BusError, ConnectError, Connection, MINIMUM_SERVER};
 pub use command::{CommandIssuer, CommandQueue, IssuedCommand};
 pub use connection_log::Denial;
@@ -48,10 +50,10 @@ pub use job::{
     Answered, Begun, BlamedExit, BodyError, BodySweeper, ClockReading, DeadLetter, Delivery, EndedJob, JobBatch,
     JobClock, JobFilter, JobFinder, JobHistory, JobQueue, LIMITED_FETCH, Misnamed, Priority, Pull, Pulled, QueueCount,
     QueuedDeadlines, QueuedJob, Received, STANDING, StoredBody, StoredCancel, StoredJobEvent, Submission,
-    duplicate_job, flow_of, no_dead_letter, unknown_job,
+    duplicate_job, flow_of, is_object_of, no_dead_letter, unknown_job,
 };
 pub use leader::LeaderLease;
-pub use object::{ObjectError, ObjectRecord, ObjectStore, OldObjects, PieceReader, PutError};
+pub use object::{AppendPieceError, ObjectError, ObjectRecord, ObjectStore, OldObjects, PieceReader, PutError};
 pub use outbox::Outbox;
 pub use output::{
     AppendError, LastChunk, OutputEnds, OutputGone, OutputReadError, OutputReader, OutputUsage, StoredChunk,

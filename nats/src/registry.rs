@@ -12,7 +12,7 @@ use async_nats::jetstream::{
 };
 use futures::StreamExt as _;
 use rbee_schema::{
-    FileRecord, HiveRecord, LeaderRecord, ModelSpec, PortLease, TenantSpec, TenantThrottle, WorkerRecord,
+    BatchRecord, FileRecord, HiveRecord, LeaderRecord, ModelSpec, PortLease, TenantSpec, TenantThrottle, WorkerRecord,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::warn;
@@ -98,6 +98,13 @@ impl Registry<TenantThrottle> {
     /// Registry of tenants that have used their tokens per minute, written by the leading queen.
     pub fn throttles(bus: &Bus) -> Self {
         Self::new(bus, "throttles")
+    }
+}
+
+impl Registry<BatchRecord> {
+    /// Registry of batches. [`Batches`](crate::Batches) changes them.
+    pub fn batches(bus: &Bus) -> Self {
+        Self::new(bus, "batches")
     }
 }
 

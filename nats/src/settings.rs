@@ -98,6 +98,9 @@ rbee_schema::settings! {
         /// Maximum size of all such bodies. The server reserves this disk space. Full, further ones are refused with
         /// `queue-full`.
         bodies_size: ByteSize = ByteSize(2 << 30),
+        /// Maximum size of the requests and answers of all batches. The server reserves this disk space. Full, a further file is
+        /// refused, and a batch that runs fails.
+        batches_size: ByteSize = ByteSize(2 << 30),
         /// Maximum age of a cancellation. A job that has waited for longer since it was cancelled is answered after all.
         cancels_age: Duration = 7 * DAY,
         /// Maximum size of stored cancellations: the default holds about 100,000. The oldest are deleted first.
@@ -148,6 +151,7 @@ impl BusLimits {
             dead_size: halved(self.dead_size),
             cancels_size: halved(self.cancels_size),
             bodies_size: halved(self.bodies_size),
+            batches_size: halved(self.batches_size),
             ..self.clone()
         }
     }
@@ -162,10 +166,10 @@ mod tests {
         let limits: BusLimits = "jobs_size=1KiB,output_size=4GiB,dead_size=3MiB,queued=7".parse().expect("limits");
         assert_eq!(limits.halved(0), limits);
         let expected = "queued=7,jobs_size=1KiB,output_size=1GiB,events_size=256MiB,dead_size=1MiB,cancels_size=4MiB,\
-                        bodies_size=512MiB";
+                        bodies_size=512MiB,batches_size=512MiB";
         assert_eq!(limits.halved(2), expected.parse().expect("limits"));
         let least = "queued=7,jobs_size=1KiB,output_size=1MiB,events_size=1MiB,dead_size=1MiB,cancels_size=1MiB,\
-                     bodies_size=1MiB";
+                     bodies_size=1MiB,batches_size=1MiB";
         assert_eq!(limits.halved(u32::MAX), least.parse().expect("limits"));
     }
 

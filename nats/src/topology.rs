@@ -212,6 +212,10 @@ impl Topology {
                 metadata: [(BODY_SIZE.to_owned(), limits.largest_body().to_text())].into(),
                 ..objects("bodies", "Bodies of jobs that are larger than a message: <tenant>/<any name>.")
             },
+            StreamSpec {
+                max_bytes: bytes(limits.batches_size),
+                ..objects("batches", "Requests and answers of batches: <tenant>/<any name>.")
+            },
             bucket("ports", "Port leases: <host>.<port>. A lease expires unless it is renewed."),
             bucket("hives", "Hives: <hive>. A key expires when its hive is gone."),
             bucket("workers", "Workers, written by their hives: <hive>.<worker>."),
@@ -225,6 +229,7 @@ impl Topology {
                 "tenants",
                 "Weights and limits of tenants: <tenant>. The record `default` applies to tenants without one.",
             ),
+            bucket("batches", "Batches, files of requests: <batch>."),
             bucket("models", "Declared models: <model>. Put a key to deploy a model, delete it to withdraw the model."),
         ];
         Self { streams }

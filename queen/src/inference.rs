@@ -51,14 +51,24 @@ impl Request {
         Ok(Self { kind: ModelKind::Embeddings, model, body: body.clone(), stored_body: None })
     }
 
-    /// The same request, whose body is stored already.
-    pub(crate) fn with_stored_body(self, stored_body: StoredBody) -> Self {
-        Self { body: Bytes::new(), stored_body: Some(stored_body), ..self }
-    }
-
     /// Model that the request names.
     pub(crate) fn model(&self) -> Option<&str> {
         self.model.as_deref()
+    }
+
+    /// The same request, for `model` if it names none.
+    pub(crate) fn with_default_model(self, model: Option<&ModelName>) -> Self {
+        Self { model: self.model.or_else(|| model.map(ToString::to_string)), ..self }
+    }
+
+    /// Body of the job.
+    pub(crate) fn into_body(self) -> Bytes {
+        self.body
+    }
+
+    /// The same request, whose body is stored already.
+    pub(crate) fn with_stored_body(self, stored_body: StoredBody) -> Self {
+        Self { body: Bytes::new(), stored_body: Some(stored_body), ..self }
     }
 
     /// Body of the job.

@@ -6,6 +6,7 @@
 //! and queued jobs do not wait for it. [`gateway`] is the HTTP API; it is a client of the bus like any other.
 
 mod api;
+mod batches;
 mod body_sweeper;
 mod controller;
 pub mod decide;

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::story::{JobStep, JobStory, JobStoryRequest, JobTimings, JobWait, Retry, RetryReply};
 use crate::{
-    DeadJob, Failure, FreeResources, HiveName, HiveRecord, JobClass, JobId, ModelName, ModelReference, ModelSpec,
-    PromptCacheStats, QueenName, StopMode, Tenant, TenantSpec, WorkerName, WorkerRecord,
+    BatchId, BatchRecord, DeadJob, Failure, FreeResources, HiveName, HiveRecord, JobClass, JobId, ModelName,
+    ModelReference, ModelSpec, PromptCacheStats, QueenName, StopMode, Tenant, TenantSpec, WorkerName, WorkerRecord,
 };
 
 /// Reply of `rbee.api.status`: a summary of the fleet.
@@ -439,4 +439,49 @@ impl JobState {
             Self::Finished => "finished",
         }
     }
+}
+
+/// Request of `rbee.api.batch-run`: run a file of requests. If a batch with this id exists, the reply describes it, and nothing is
+/// started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BatchRun {
+    /// Id of the batch. Absent for a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchId>,
+    /// Tenant that owns the batch and its jobs.
+    #[serde(default)]
+    pub tenant: Tenant,
+    /// Model of the requests that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelName>,
+    /// Object in the bucket `batches` with the requests. Its name begins with the tenant and a slash.
+    pub input: String,
+}
+
+/// Request of `rbee.api.batch` and `rbee.api.batch-cancel`: one batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BatchRequest {
+    /// Id of the batch.
+    pub batch: BatchId,
+}
+
+/// Batch with its state. Reply of `rbee.api.batch`, `rbee.api.batch-run` and `rbee.api.batch-cancel`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Batch {
+    /// Id of the batch.
+    pub batch: BatchId,
+    /// Record of the batch.
+    pub record: BatchRecord,
+}
+
+/// Reply of `rbee.api.batches`: one page of batches, sorted by id.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Batches {
+    /// Batches.
+    pub batches: Vec<Batch>,
+    /// Start of the next page: pass it as `after` of the next request. Absent on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }

@@ -3,10 +3,10 @@
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 
 use crate::{
-    AlertEvent, AuditEvent, Chunk, DeadJob, EmbeddingsRequest, Failure, FileRecord, HiveCommand, HiveEvent,
-    HiveHeartbeat, HiveRecord, JobEvent, JobRequest, LeaderRecord, ModelEvent, ModelSpec, PortEvent, PortLease,
-    QueenControl, QueenEvent, TenantEvent, TenantSpec, TenantThrottle, WorkerControl, WorkerEvent, WorkerHeartbeat,
-    WorkerRecord, api,
+    AlertEvent, AuditEvent, BatchRecord, Chunk, DeadJob, EmbeddingsRequest, Failure, FileRecord, HiveCommand,
+    HiveEvent, HiveHeartbeat, HiveRecord, JobEvent, JobRequest, LeaderRecord, ModelEvent, ModelSpec, PortEvent,
+    PortLease, QueenControl, QueenEvent, TenantEvent, TenantSpec, TenantThrottle, WorkerControl, WorkerEvent,
+    WorkerHeartbeat, WorkerRecord, api,
 };
 
 /// Kind of document with its JSON Schema (draft 2020-12; every definition is inlined or in `$defs`).
@@ -52,6 +52,7 @@ pub fn documents() -> Vec<Document> {
         document::<ModelSpec>("model-spec"),
         document::<TenantSpec>("tenant-spec"),
         document::<TenantThrottle>("tenant-throttle"),
+        document::<BatchRecord>("batch-record"),
         document::<Failure>("failure"),
         document::<api::Status>("api-status"),
         document::<api::PageRequest>("api-page-request"),
@@ -67,6 +68,10 @@ pub fn documents() -> Vec<Document> {
         document::<api::RetryReply>("api-retry-reply"),
         document::<api::Cancel>("api-cancel"),
         document::<api::CancelReply>("api-cancel-reply"),
+        document::<api::BatchRun>("api-batch-run"),
+        document::<api::BatchRequest>("api-batch-request"),
+        document::<api::Batch>("api-batch"),
+        document::<api::Batches>("api-batches"),
         document::<api::Explanation>("api-explanation"),
         document::<api::ModelRequest>("api-model-request"),
         document::<api::WorkerRequest>("api-worker-request"),

@@ -26,6 +26,8 @@ pub enum FailureCode {
     UnknownJob,
     /// No worker with this name is known.
     UnknownWorker,
+    /// No batch with this id is known.
+    UnknownBatch,
     /// Prompt and answer together exceed the context length of the model.
     ContextExceeded,
     /// The job was cancelled.
@@ -98,6 +100,7 @@ impl FailureCode {
             Self::UnknownModel => "unknown-model",
             Self::UnknownJob => "unknown-job",
             Self::UnknownWorker => "unknown-worker",
+            Self::UnknownBatch => "unknown-batch",
             Self::ContextExceeded => "context-exceeded",
             Self::Cancelled => "cancelled",
             Self::DeadlineExceeded => "deadline-exceeded",
@@ -158,6 +161,7 @@ impl FailureCode {
             | Self::UnknownModel
             | Self::UnknownJob
             | Self::UnknownWorker
+            | Self::UnknownBatch
             | Self::ContextExceeded
             | Self::Cancelled
             | Self::DuplicateJob
@@ -183,7 +187,7 @@ impl FailureCode {
             | Self::ContextExceeded
             | Self::BodyMissing
             | Self::BodyCorrupt => 400,
-            Self::UnknownModel | Self::UnknownJob | Self::UnknownWorker => 404,
+            Self::UnknownModel | Self::UnknownJob | Self::UnknownWorker | Self::UnknownBatch => 404,
             Self::DuplicateJob => 409,
             Self::BodyTooLarge => 413,
             Self::QueueFull => 429,

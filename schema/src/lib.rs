@@ -5,6 +5,7 @@
 //! identifies its source (hive, worker, job); the time of a message is the time at which the broker stored it.
 
 pub mod api;
+mod batch;
 mod body;
 mod chunk;
 mod command;
@@ -27,6 +28,7 @@ mod size;
 mod tenant;
 mod worker_settings;
 
+pub use batch::{BatchCounts, BatchRecord, BatchState};
 pub use body::MAX_BODY_BYTES;
 pub use chunk::{Chunk, FinishReason, TokenLogprob, TokenScore, Usage};
 pub use command::{HiveCommand, QueenControl, StopMode, WorkerControl};
@@ -50,7 +52,9 @@ pub use model::{
     Device, HubFile, Labels, Limits, ModelKind, ModelReference, ModelSpec, PlacementStrategy, Replicas, check_labels,
     parse_cores, parse_hub_reference, parse_label,
 };
-pub use name::{HiveName, HostName, InvalidName, JobClass, JobFlow, JobId, ModelName, QueenName, Tenant, WorkerName};
+pub use name::{
+    BatchId, HiveName, HostName, InvalidName, JobClass, JobFlow, JobId, ModelName, QueenName, Tenant, WorkerName,
+};
 pub use protocol::Protocol;
 pub use record::{
     EffectiveLimits, FileRecord, HiveRecord, LeaderRecord, LimitMethod, PortLease, WorkerPhase, WorkerRecord,

@@ -104,6 +104,8 @@ names! {
     Tenant: "tenant";
     /// Id of a job: its `Nats-Msg-Id`, without its tenant and a dot in front; without that header, its sequence in the stream.
     JobId: "job";
+    /// Id of a batch.
+    BatchId: "batch";
 }
 
 impl JobId {
@@ -115,6 +117,13 @@ impl JobId {
     /// Id of a job that was published without one: its stream sequence, as the publish acknowledgement reports it.
     pub fn from_sequence(sequence: u64) -> Self {
         Self(sequence.to_string())
+    }
+}
+
+impl BatchId {
+    /// New id, sortable by time (UUIDv7).
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7().to_string())
     }
 }
 

@@ -3,6 +3,7 @@
 mod apply;
 mod attach;
 mod audit;
+mod batch;
 mod cancel;
 mod config;
 mod doctor;
@@ -64,6 +65,8 @@ pub(crate) enum Verb {
     Run(run::Run),
     /// Turn texts into vectors and print them as JSON; Ctrl-C cancels the job
     Embed(embed::Embed),
+    /// Run a file of requests (JSONL) and write their answers; list, fetch or cancel such batches
+    Batch(Box<batch::Batch>),
     /// Queue a prompt and print the id of the job
     Submit(submit::Submit),
     /// Print the answer of a job from its beginning and follow it to its end
@@ -147,6 +150,7 @@ impl Verb {
             Self::Rm(verb) => verb.run(context).await,
             Self::Run(verb) => verb.run(context).await,
             Self::Embed(verb) => verb.run(context).await,
+            Self::Batch(verb) => verb.run(context).await,
             Self::Submit(verb) => verb.run(context).await,
             Self::Attach(verb) => verb.run(context).await,
             Self::Cancel(verb) => verb.run(context).await,

@@ -62,12 +62,7 @@ impl StoredBody {
     /// # Errors
     /// `invalid-request` if the object is not one of the tenant.
     pub fn named(object: &str, tenant: &Tenant) -> Result<Self, Failure> {
-        let of_tenant = object.strip_prefix(tenant.as_str()).and_then(|rest| rest.strip_prefix('/'));
-        let is_valid = |name: &str| {
-            let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=".contains(&byte);
-            (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(is_usual)
-        };
-        if of_tenant.is_some_and(is_valid) {
+        if is_object_of(object, tenant) {
             return Ok(Self { object: object.to_owned(), digest: None });
         }
         let shown: String = object.chars().take(80).collect();
@@ -149,6 +144,15 @@ impl Bus {
             warn!(object = body.object, %error, "the body of a job that has ended could not be deleted; it is swept later");
         }
     }
+}
+
+/// True for the name of an object that belongs to a tenant: the tenant, a slash, and a name.
+pub fn is_object_of(object: &str, tenant: &Tenant) -> bool {
+    let of_tenant = object.strip_prefix(tenant.as_str()).and_then(|rest| rest.strip_prefix('/'));
+    of_tenant.is_some_and(|name| {
+        let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=".contains(&byte);
+        (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(is_usual)
+    })
 }
 
 fn check_size(found: u64, limit: u64) -> Result<(), Failure> {

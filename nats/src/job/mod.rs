@@ -25,7 +25,7 @@ mod sweep;
 pub use self::{
     answer::{Answered, Begun},
     blame::BlamedExit,
-    body::{BodyError, StoredBody},
+    body::{BodyError, StoredBody, is_object_of},
     cancel::{StoredCancel, unknown_job},
     clock::{ClockReading, JobClock},
     dead::{DeadLetter, no_dead_letter},

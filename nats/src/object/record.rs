@@ -57,7 +57,7 @@ impl ObjectRecord {
 }
 
 /// True for an id that can be a token of a subject, without wildcards.
-fn is_id(id: &str) -> bool {
+pub(super) fn is_id(id: &str) -> bool {
     (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 

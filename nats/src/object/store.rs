@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Size of a piece in bytes: the largest that every server of a fleet accepts.
-const PIECE: usize = MAX_BODY_BYTES;
+pub(crate) const PIECE: usize = MAX_BODY_BYTES;
 
 /// A bucket of objects. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -1,6 +1,7 @@
 //! Operations of the NATS service `rbee`: the state of the fleet, jobs by request with streamed replies, and commands to
 //! hives.
 
+mod batches;
 mod command;
 mod context;
 mod document;
@@ -21,6 +22,7 @@ use rbee_schema::{
     Chunk, Deadlines, Event, Failure, FailureCode, JobEvent, JobId, ModelName, Tenant,
     api::{Cancel, CancelReply, JobState, Status},
 };
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 
@@ -72,6 +74,10 @@ pub(crate) fn answer(context: &Context<'_>, request: ApiRequest) {
         "jobs" => list_jobs(context, request),
         "job" => tell_job(context, request),
         "retry" => retry_dead_letter(context, request),
+        "batch-run" => with_bus(context, request, |bus, query| async move { batches::run(&bus, query).await }),
+        "batch" => with_bus(context, request, |bus, query| async move { batches::get(&bus, query).await }),
+        "batches" => with_bus(context, request, |bus, query| async move { batches::list(&bus, query).await }),
+        "batch-cancel" => with_bus(context, request, |bus, query| async move { batches::cancel(&bus, query).await }),
         "cancel" => cancel(context, request),
         "infer" => context.open.spawn(infer(Relay::new(context), request, Request::read_chat)),
         "embed" => context.open.spawn(infer(Relay::new(context), request, Request::read_embeddings)),
@@ -104,6 +110,27 @@ fn list_tenants(context: &Context<'_>, request: ApiRequest) {
     tokio::spawn(async move {
         match tenants::list(&bus, snapshot, page).await {
             Ok(page) => request.reply(&page).await,
+            Err(failure) => request.refuse(&failure).await,
+        }
+    });
+}
+
+/// Replies with an answer that is read from the bus.
+fn with_bus<Q: DeserializeOwned, A: Serialize + Send + Sync, Answer>(
+    context: &Context<'_>,
+    request: ApiRequest,
+    answer: impl FnOnce(Bus, Q) -> Answer,
+) where
+    Answer: Future<Output = Result<A, Failure>> + Send + 'static,
+{
+    let query = match read(&request) {
+        Ok(query) => query,
+        Err(failure) => return reply::<()>(request, Err(failure)),
+    };
+    let answer = answer(context.bus.clone(), query);
+    tokio::spawn(async move {
+        match answer.await {
+            Ok(answer) => request.reply(&answer).await,
             Err(failure) => request.refuse(&failure).await,
         }
     });

@@ -5,7 +5,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::Controller;
-use crate::{body_sweeper, decide::timers::Timers, leader::Leadership, metrics, pruner, sealer};
+use crate::{batches, body_sweeper, decide::timers::Timers, leader::Leadership, metrics, pruner, sealer};
 
 impl Controller {
     /// This queen started or stopped leading.
@@ -35,6 +35,7 @@ impl Controller {
                 self.tenants.known.stop_leading();
                 self.leave_deadlines();
                 self.leading.body_sweeper = None;
+                self.leading.batches.clear();
                 self.leading.alerts.clear();
                 metrics::alerts(&self.leading.alerts);
                 self.leading.leadership = leadership;
@@ -52,6 +53,10 @@ impl Controller {
         let sealing = sealer::seal(self.bus.clone(), self.fleet.timers().seal);
         self.leading.sealer = Some(AbortOnDropHandle::new(tokio::spawn(sealing)));
         self.leading.pruner = Some(AbortOnDropHandle::new(tokio::spawn(pruner::prune(self.bus.clone()))));
+        let running = batches::run_all(self.bus.clone(), self.finder.clone(), self.fleet.limits().clone());
+        let sweeping = batches::sweep(self.bus.clone(), self.fleet.timers().clone());
+        self.leading.batches =
+            [tokio::spawn(running), tokio::spawn(sweeping)].map(AbortOnDropHandle::new).into_iter().collect();
         let Timers { body_sweep, orphan, .. } = *self.fleet.timers();
         let sweeping = body_sweeper::sweep(self.bus.clone(), body_sweep, orphan);
         self.leading.body_sweeper = Some(AbortOnDropHandle::new(tokio::spawn(sweeping)));

@@ -25,6 +25,8 @@ pub(super) struct Leading {
     pub(super) sealer: Option<AbortOnDropHandle<()>>,
     /// Task that deletes old output.
     pub(super) pruner: Option<AbortOnDropHandle<()>>,
+    /// Tasks that run batches and delete old ones.
+    pub(super) batches: Vec<AbortOnDropHandle<()>>,
     /// Task that deletes stored bodies without a job.
     pub(super) body_sweeper: Option<AbortOnDropHandle<()>>,
 }

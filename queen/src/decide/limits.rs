@@ -11,6 +11,10 @@ rbee_schema::settings! {
         /// Number of refused model declarations that the queen remembers and reports. More than this come from a faulty
         /// client, not from a person.
         refused: u32 = 1_000,
+        /// Number of batches that run at a time. Others wait.
+        batches: u32 = 8,
+        /// Number of lines of a batch that have jobs at a time. Enough to keep the workers of a fleet busy.
+        batch_window: u32 = 64,
     }
 }
 

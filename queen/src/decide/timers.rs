@@ -63,6 +63,8 @@ rbee_schema::settings! {
         /// Age from which on a stored body that belongs to no job is deleted. A client submits its job at once after it has stored
         /// the body.
         orphan: Duration = 60 * MINUTE,
+        /// Age at which a batch that has ended is deleted, with its requests and answers.
+        batch_age: Duration = 7 * 24 * 60 * MINUTE,
         /// Interval of keep-alive comments in an HTTP stream without output, so that no proxy closes it.
         keep_alive: Duration = 15 * SECOND,
         /// Time that answers in progress have to end when the queen stops. Most answers are complete within it; the others end

@@ -6,7 +6,7 @@ mod answer;
 mod body;
 mod chat;
 mod embeddings;
-mod openai;
+pub(crate) mod openai;
 mod reply;
 mod service;
 mod stream;
@@ -26,6 +26,7 @@ use tokio::{net::TcpListener, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub(crate) use self::reply::error_body;
 use self::service::Service;
 use crate::{decide::timers::Timers, large_bodies::LargeBodies, metrics, open_answers::OpenAnswers};
 

@@ -60,7 +60,7 @@ pub(super) fn refuse(failure: &Failure) -> Response {
 }
 
 /// The body of an error reply, and of the event that ends a failed stream.
-pub(super) fn error_body(failure: &Failure) -> ErrorBody {
+pub(crate) fn error_body(failure: &Failure) -> ErrorBody {
     let is_clients = status(failure.code).is_client_error();
     let kind = if is_clients { ErrorType::InvalidRequestError } else { ErrorType::ServerError };
     ErrorBody::new(public_message(failure), kind, Some(failure.code))
@@ -77,6 +77,7 @@ fn public_message(failure: &Failure) -> String {
         | FailureCode::UnknownModel
         | FailureCode::UnknownJob
         | FailureCode::UnknownWorker
+        | FailureCode::UnknownBatch
         | FailureCode::ContextExceeded
         | FailureCode::Cancelled
         | FailureCode::DeadlineExceeded

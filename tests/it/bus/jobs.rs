@@ -530,6 +530,7 @@ fn dead_job(body: &str) -> DeadJob {
         exit: None,
         blame: None,
         body: body.to_owned(),
+        body_object: None,
     }
 }
 

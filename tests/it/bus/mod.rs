@@ -1,5 +1,6 @@
 //! The bus against a real nats-server. Each file tests one file of `nats/src`.
 
+mod batches;
 mod cluster;
 mod commands;
 mod configuration;

@@ -164,12 +164,16 @@ async fn topology_survives_a_server_restart() {
 async fn limits_of_a_queen_apply_whoever_makes_the_streams_first() {
     let server = NatsServer::start().await;
     let limits: BusLimits =
-        "queued=7,output_size=64MiB,events_size=1MiB,dead_size=1MiB,bodies_size=1MiB".parse().expect("limits");
+        "queued=7,output_size=64MiB,events_size=1MiB,dead_size=1MiB,bodies_size=1MiB,batches_size=1MiB"
+            .parse()
+            .expect("limits");
     for round in 0..5 {
         let namespace = format!("round{round}");
         let (queen, hive) = (server.connect(&namespace).await, server.connect(&namespace).await);
         let defaults: BusLimits =
-            "output_size=32MiB,events_size=1MiB,dead_size=1MiB,bodies_size=1MiB".parse().expect("limits");
+            "output_size=32MiB,events_size=1MiB,dead_size=1MiB,bodies_size=1MiB,batches_size=1MiB"
+                .parse()
+                .expect("limits");
         let prepared = futures::join!(
             prepare_streams(&queen, &limits, ExistingStreams::SetLimits),
             prepare_streams(&hive, &defaults, ExistingStreams::KeepLimits),

@@ -4,6 +4,7 @@ mod adoption;
 mod answers;
 mod audit;
 mod bad_input;
+mod batches;
 mod cancel;
 mod capacity;
 mod command_line;

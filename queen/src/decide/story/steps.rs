@@ -188,8 +188,9 @@ mod tests {
 
     #[test]
     fn interruptions_and_ends_are_told() {
-        let failed =
-            |code, text: &str| Fact::Job(JobEvent::Failed { failure: Failure::new(code, text), submitted: None });
+        let failed = |code, text: &str| {
+            Fact::Job(JobEvent::Failed { failure: Failure::new(code, text), usage: None, submitted: None })
+        };
         let returned = Fact::Job(JobEvent::Returned { hive: name("h"), worker: name("w") });
         let facts = vec![
             (at(2), returned),

@@ -7,17 +7,17 @@ use super::logprobs::ChoiceLogprobs;
 
 /// Fields that all objects for one request share.
 #[derive(Debug, Clone)]
-pub(in crate::gateway) struct CompletionId {
+pub(crate) struct CompletionId {
     /// Job of the first choice.
-    pub(in crate::gateway) job: JobId,
-    pub(in crate::gateway) model: ModelName,
+    pub(crate) job: JobId,
+    pub(crate) model: ModelName,
     /// Seconds since 1970.
-    pub(in crate::gateway) created: u64,
+    pub(crate) created: u64,
 }
 
 /// A whole answer.
 #[derive(Debug, Serialize)]
-pub(in crate::gateway) struct ChatCompletion {
+pub(crate) struct ChatCompletion {
     id: String,
     object: &'static str,
     created: u64,
@@ -28,7 +28,7 @@ pub(in crate::gateway) struct ChatCompletion {
 
 /// One choice of a whole answer.
 #[derive(Debug, Serialize)]
-pub(in crate::gateway) struct Choice {
+pub(crate) struct Choice {
     index: usize,
     message: Message,
     logprobs: Option<ChoiceLogprobs>,
@@ -37,7 +37,7 @@ pub(in crate::gateway) struct Choice {
 
 /// Message of the assistant.
 #[derive(Debug, Default)]
-pub(in crate::gateway) struct Message {
+pub(crate) struct Message {
     text: String,
     reasoning: String,
     tool_calls: Vec<ToolCall>,
@@ -45,7 +45,7 @@ pub(in crate::gateway) struct Message {
 
 /// Part of an answer that is streamed.
 #[derive(Debug, Serialize)]
-pub(in crate::gateway) struct ChatCompletionChunk {
+pub(crate) struct ChatCompletionChunk {
     id: String,
     object: &'static str,
     created: u64,
@@ -65,7 +65,7 @@ struct ChunkChoice {
 
 /// Part of a message.
 #[derive(Debug, Default, PartialEq, Serialize)]
-pub(in crate::gateway) struct Delta {
+pub(crate) struct Delta {
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,13 +88,13 @@ struct ToolCallDelta {
 
 impl CompletionId {
     /// The whole answer.
-    pub(in crate::gateway) fn completion(&self, choices: Vec<Choice>, usage: Usage) -> ChatCompletion {
+    pub(crate) fn completion(&self, choices: Vec<Choice>, usage: Usage) -> ChatCompletion {
         let Self { model, created, .. } = self.clone();
         ChatCompletion { id: self.id(), object: "chat.completion", created, model, choices, usage }
     }
 
     /// One event for the choice of this index.
-    pub(in crate::gateway) fn chunk(
+    pub(crate) fn chunk(
         &self,
         index: usize,
         delta: Delta,
@@ -107,7 +107,7 @@ impl CompletionId {
     }
 
     /// The last event of a stream whose client requested the usage.
-    pub(in crate::gateway) fn usage_chunk(&self, usage: Usage) -> ChatCompletionChunk {
+    pub(crate) fn usage_chunk(&self, usage: Usage) -> ChatCompletionChunk {
         self.chunk_with(Vec::new(), Some(usage))
     }
 
@@ -122,19 +122,14 @@ impl CompletionId {
 }
 
 impl Choice {
-    pub(in crate::gateway) fn new(
-        index: usize,
-        message: Message,
-        scored: &[TokenLogprob],
-        finish_reason: FinishReason,
-    ) -> Self {
+    pub(crate) fn new(index: usize, message: Message, scored: &[TokenLogprob], finish_reason: FinishReason) -> Self {
         Self { index, message, logprobs: ChoiceLogprobs::new(scored), finish_reason: known_reason(finish_reason) }
     }
 }
 
 impl Message {
     /// Appends the content of one chunk.
-    pub(in crate::gateway) fn add(&mut self, text: &str, reasoning: &str, tool_calls: Vec<ToolCall>) {
+    pub(crate) fn add(&mut self, text: &str, reasoning: &str, tool_calls: Vec<ToolCall>) {
         self.text.push_str(text);
         self.reasoning.push_str(reasoning);
         self.tool_calls.extend(tool_calls);
@@ -171,17 +166,12 @@ impl Serialize for Message {
 
 impl Delta {
     /// The first part of a message.
-    pub(in crate::gateway) fn role() -> Self {
+    pub(crate) fn role() -> Self {
         Self { role: Some("assistant"), content: Some(String::new()), ..Self::default() }
     }
 
     /// The content of one chunk; `calls_before` is the number of tool calls in the chunks before it.
-    pub(in crate::gateway) fn new(
-        text: String,
-        reasoning: String,
-        tool_calls: Vec<ToolCall>,
-        calls_before: usize,
-    ) -> Self {
+    pub(crate) fn new(text: String, reasoning: String, tool_calls: Vec<ToolCall>, calls_before: usize) -> Self {
         let numbered = |(index, call): (usize, ToolCall)| {
             let ToolCall { id, r#type, function } = call;
             ToolCallDelta { id, r#type, function, index }
@@ -205,7 +195,7 @@ fn known_reason(reason: FinishReason) -> FinishReason {
 }
 
 /// Usage of several answers to one prompt: the prompt counts once.
-pub(in crate::gateway) fn several_answers(usages: impl IntoIterator<Item = Usage>) -> Usage {
+pub(crate) fn several_answers(usages: impl IntoIterator<Item = Usage>) -> Usage {
     usages.into_iter().fold(Usage::default(), |sum, usage| {
         let prompt_tokens = sum.prompt_tokens.max(usage.prompt_tokens);
         Usage::new(prompt_tokens, sum.completion_tokens + usage.completion_tokens)

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 /// Vectors, in the order of their inputs.
 #[derive(Debug, Serialize)]
-pub(in crate::gateway) struct EmbeddingList {
+pub(crate) struct EmbeddingList {
     object: &'static str,
     data: Vec<Embedding>,
     model: ModelName,
@@ -22,7 +22,7 @@ struct Embedding {
 /// A vector in the requested encoding.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub(in crate::gateway) enum Vector {
+pub(crate) enum Vector {
     /// List of numbers.
     Numbers(Vec<f32>),
     /// 32-bit floats, little-endian, in base64.
@@ -30,7 +30,7 @@ pub(in crate::gateway) enum Vector {
 }
 
 impl EmbeddingList {
-    pub(in crate::gateway) fn new(vectors: Vec<Vector>, model: ModelName, usage: Usage) -> Self {
+    pub(crate) fn new(vectors: Vec<Vector>, model: ModelName, usage: Usage) -> Self {
         let embedding = |(index, embedding)| Embedding { object: "embedding", index, embedding };
         Self { object: "list", data: vectors.into_iter().enumerate().map(embedding).collect(), model, usage }
     }

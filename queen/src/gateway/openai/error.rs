@@ -5,7 +5,7 @@ use serde::Serialize;
 
 /// Body of an error reply.
 #[derive(Debug, Serialize)]
-pub(in crate::gateway) struct ErrorBody {
+pub(crate) struct ErrorBody {
     error: ErrorObject,
 }
 
@@ -21,7 +21,7 @@ struct ErrorObject {
 /// Class of an error.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(in crate::gateway) enum ErrorType {
+pub(crate) enum ErrorType {
     /// The request is at fault.
     InvalidRequestError,
     /// The server is at fault.
@@ -29,7 +29,7 @@ pub(in crate::gateway) enum ErrorType {
 }
 
 impl ErrorBody {
-    pub(in crate::gateway) fn new(message: String, r#type: ErrorType, code: Option<FailureCode>) -> Self {
+    pub(crate) fn new(message: String, r#type: ErrorType, code: Option<FailureCode>) -> Self {
         Self { error: ErrorObject { message, r#type, param: None, code } }
     }
 }

@@ -7,8 +7,8 @@ mod logprobs;
 mod model;
 mod request;
 
-pub(super) use completion::{ChatCompletionChunk, Choice, CompletionId, Delta, Message, several_answers};
-pub(super) use embedding::{EmbeddingList, Vector};
-pub(super) use error::{ErrorBody, ErrorType};
-pub(super) use model::ModelList;
-pub(super) use request::ChatCompletionRequest;
+pub(crate) use completion::{ChatCompletionChunk, Choice, CompletionId, Delta, Message, several_answers};
+pub(crate) use embedding::{EmbeddingList, Vector};
+pub(crate) use error::{ErrorBody, ErrorType};
+pub(crate) use model::ModelList;
+pub(crate) use request::ChatCompletionRequest;

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// Declared models.
 #[derive(Debug, Serialize)]
-pub(in crate::gateway) struct ModelList {
+pub(crate) struct ModelList {
     object: &'static str,
     data: Vec<Model>,
 }
@@ -19,7 +19,7 @@ struct Model {
 }
 
 impl ModelList {
-    pub(in crate::gateway) fn new(names: impl Iterator<Item = String>) -> Self {
+    pub(crate) fn new(names: impl Iterator<Item = String>) -> Self {
         let model = |id| Model { id, object: "model", created: 0, owned_by: "rbee" };
         Self { object: "list", data: names.map(model).collect() }
     }

@@ -14,7 +14,7 @@ const MAX_CHOICES: u32 = 8;
 
 /// A chat completion request, read and checked.
 #[derive(Debug)]
-pub(in crate::gateway) struct ChatCompletionRequest {
+pub(crate) struct ChatCompletionRequest {
     is_streamed: bool,
     includes_usage: bool,
     choices: Vec<Request>,
@@ -38,7 +38,7 @@ impl ChatCompletionRequest {
     ///
     /// # Errors
     /// `invalid-json`, or `invalid-request` with the path of the field that is wrong.
-    pub(in crate::gateway) fn read(body: &Bytes) -> Result<Self, Failure> {
+    pub(crate) fn read(body: &Bytes) -> Result<Self, Failure> {
         let Body { job, stream_options } = JobRequest::read_as(body)?;
         Ok(Self {
             is_streamed: job.stream == Some(true),
@@ -48,17 +48,17 @@ impl ChatCompletionRequest {
     }
 
     /// True if the answer is a stream of events.
-    pub(in crate::gateway) fn is_streamed(&self) -> bool {
+    pub(crate) fn is_streamed(&self) -> bool {
         self.is_streamed
     }
 
     /// True if a stream ends with an event that holds the usage.
-    pub(in crate::gateway) fn includes_usage(&self) -> bool {
+    pub(crate) fn includes_usage(&self) -> bool {
         self.includes_usage
     }
 
     /// Takes one request for each choice.
-    pub(in crate::gateway) fn take_choices(&mut self) -> Vec<Request> {
+    pub(crate) fn take_choices(&mut self) -> Vec<Request> {
         std::mem::take(&mut self.choices)
     }
 

@@ -27,7 +27,7 @@ pub(super) struct Returning {
 
 impl Returning {
     pub(super) async fn carry_out(&self, hive: &HiveName, returns: Returns) {
-        let Returns { jobs, blame, until } = returns;
+        let Returns { jobs, blame, until, .. } = returns;
         let until = until.filter(|_| !self.site.settings.flaws.late_naks);
         if !self.is_in_time(until).await {
             return self.connection.process().log(|| format!("leaves {} jobs to their redelivery timeout", jobs.len()));
@@ -91,6 +91,7 @@ impl Returning {
             alone: alone + u32::from(is_alone),
             together: together + u32::from(!is_alone),
             last_chunk,
+            stderr_tail: Vec::new(),
         };
         let id = Some(format!("blame-{}", delivery.ack).into());
         let (subject, body) = (blame_subject(&key), Some(Body::Blame(blame.into())));
