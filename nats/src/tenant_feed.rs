@@ -55,10 +55,10 @@ pub struct TenantFeed {
 }
 
 impl TenantFeed {
-    /// Opens the feed. Returns it with the records that there are.
+    /// Opens the feed. Returns it with the records that there are; waits for them while the server is away.
     ///
     /// # Errors
-    /// The server does not answer.
+    /// The connection is closed.
     pub async fn open(bus: &Bus) -> Result<(Self, TenantRecords), BusError> {
         let feed = Self {
             bus: bus.clone(),
@@ -70,8 +70,7 @@ impl TenantFeed {
             meanwhile: HashMap::new(),
             ready: VecDeque::new(),
         };
-        let records = read(bus).await?;
-        Ok((feed, records))
+        Ok((feed, read_at_last(bus).await))
     }
 
     /// Next news. Cancel-safe: dropping the future loses nothing.
@@ -99,15 +98,7 @@ impl TenantFeed {
     fn read_again(&mut self) {
         self.reading.abort_all();
         let bus = self.bus.clone();
-        self.reading.spawn(async move {
-            loop {
-                match read(&bus).await {
-                    Ok(records) => return records,
-                    Err(error) => warn!(%error, "the limits of tenants could not be read; trying again"),
-                }
-                sleep(RETRY).await;
-            }
-        });
+        self.reading.spawn(async move { read_at_last(&bus).await });
     }
 
     fn changed(&mut self, message: Message) {
@@ -132,6 +123,17 @@ impl TenantFeed {
 fn document<T: DeserializeOwned>(message: &Message) -> Option<T> {
     let is_removed = header(message.headers.as_ref(), "KV-Operation").is_some();
     serde_json::from_slice(&message.payload).ok().filter(|_| !is_removed)
+}
+
+/// Reads both buckets, as often as it takes.
+async fn read_at_last(bus: &Bus) -> TenantRecords {
+    loop {
+        match read(bus).await {
+            Ok(records) => return records,
+            Err(error) => warn!(%error, "the limits of tenants could not be read; trying again"),
+        }
+        sleep(RETRY).await;
+    }
 }
 
 /// Reads both buckets. Buckets that do not exist hold no records: an earlier version made the streams.

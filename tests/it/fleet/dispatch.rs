@@ -104,7 +104,8 @@ async fn batch_job_advances_beside_endless_interactive_ones() {
 
 #[tokio::test]
 async fn tenant_behind_a_crowd_is_served_next() {
-    let (fleet, _) = worker("tokens=1,interval=2ms", 1, "").await;
+    // The consumer of the single tenant is made within the time of a job or two.
+    let (fleet, _) = worker("tokens=1,interval=40ms", 1, "").await;
     let mut answers = fleet.bus.subscribe("rbee.out.crowd.>".to_owned()).await.expect("subscribed");
     let crowd = |number: usize| Submission {
         model: "m".parse().expect("a name"),

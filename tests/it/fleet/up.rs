@@ -50,6 +50,8 @@ async fn killed_server_of_up_is_started_again() {
     let line = format!("nats-server (process {killed}) was killed by signal 9; it is started again");
     eventually("the log says it", PATIENCE, async || up.log().contains(&line)).await;
     assert!(!Path::new(&format!("/proc/{killed}")).exists(), "the killed server was reaped");
+    // A server writes its number before it listens.
+    eventually("the new server answers", PATIENCE, async || up.rbee(&["models"]).await.status.success()).await;
     check_answer(&up, "m").await;
     up.stop().await;
     let last = up.server_pid();

@@ -206,10 +206,11 @@ impl Broker for Real {
             Ack::Progress => "+WPI".to_owned(),
             Ack::Term => "+TERM".to_owned(),
         };
+        // Nobody confirms an acknowledgement to a consumer that is gone.
         let confirmed = self.runtime.block_on(async {
-            timeout(Duration::from_secs(5), self.client.request(reply.to_owned(), body.into())).await
+            timeout(Duration::from_secs(1), self.client.request(reply.to_owned(), body.into())).await
         });
-        confirmed.expect("confirmed in time").expect("confirmed");
+        drop(confirmed);
     }
 
     fn last(&mut self, stream: &str, subject: &str) -> Option<(u64, Option<String>)> {
@@ -237,6 +238,6 @@ impl Broker for Real {
     }
 
     fn wait(&mut self, time: Duration) {
-        self.runtime.block_on(sleep(time));
+        self.runtime.block_on(async { sleep(time).await });
     }
 }

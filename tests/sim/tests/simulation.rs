@@ -71,56 +71,45 @@ fn tenants_and_classes_get_their_shares_of_a_backlog() {
     }
 }
 
-/// The rule that is found broken with these flaws, within a few seeds.
-fn found(flaws: Flaws) -> String {
-    let broken = (0..40).find_map(|seed| run(&Scenario { flaws, ..Scenario::draw(seed, DURATION) }, false).failure);
-    broken.expect("the mistake is found within a few seeds")
+/// Searches for a seed that finds one of these rules broken with the flaws. A mistake may break other rules first.
+fn find(flaws: Flaws, rules: &[&str]) {
+    let mut failures =
+        (0..40).filter_map(|seed| run(&Scenario { flaws, ..Scenario::draw(seed, DURATION) }, false).failure);
+    let is_found = failures.any(|failure| rules.iter().any(|rule| failure.contains(rule)));
+    assert!(is_found, "the mistake is found within a few seeds");
 }
 
 #[test]
 fn simulation_finds_the_double_answer_without_the_fence() {
-    let broken = found(Flaws { no_fence: true, ..Flaws::default() });
-    assert!(broken.contains("attempt") || broken.contains("gap") || broken.contains("behind the end"), "{broken}");
+    find(Flaws { no_fence: true, ..Flaws::default() }, &["attempt", "gap", "behind the end"]);
 }
 
 #[test]
 fn simulation_finds_a_job_that_is_returned_too_late() {
-    let broken = found(Flaws { late_naks: true, ..Flaws::default() });
-    assert!(broken.contains("is taken from"), "{broken}");
+    find(Flaws { late_naks: true, ..Flaws::default() }, &["is taken from"]);
 }
 
 #[test]
 fn simulation_finds_a_delivery_that_is_returned_twice() {
-    let broken = found(Flaws { naks_twice: true, ..Flaws::default() });
-    assert!(broken.contains("is taken from"), "{broken}");
+    find(Flaws { naks_twice: true, ..Flaws::default() }, &["is taken from"]);
 }
 
 #[test]
 fn simulation_finds_blame_for_a_killed_worker() {
-    let broken = found(Flaws { blames_always: true, ..Flaws::default() });
-    assert!(broken.contains("which no job has caused"), "{broken}");
+    find(Flaws { blames_always: true, ..Flaws::default() }, &["which no job has caused"]);
 }
 
 #[test]
 fn simulation_finds_a_job_that_is_acknowledged_too_early() {
-    let broken = found(Flaws { acknowledges_first: true, ..Flaws::default() });
-    assert!(broken.contains("without an end"), "{broken}");
+    find(Flaws { acknowledges_first: true, ..Flaws::default() }, &["without an end"]);
 }
 
 #[test]
 fn simulation_finds_a_worker_with_more_jobs_than_slots() {
-    let broken = found(Flaws { ignores_slots: true, ..Flaws::default() });
-    assert!(broken.contains("slots"), "{broken}");
-}
-
-#[test]
-fn simulation_finds_a_port_that_is_released_too_early() {
-    let broken = found(Flaws { releases_early: true, ..Flaws::default() });
-    assert!(broken.contains("port"), "{broken}");
+    find(Flaws { ignores_slots: true, ..Flaws::default() }, &["slots"]);
 }
 
 #[test]
 fn simulation_finds_a_lost_cancellation() {
-    let broken = found(Flaws { ignores_stored_cancels: true, ..Flaws::default() });
-    assert!(broken.contains("do not end"), "{broken}");
+    find(Flaws { ignores_stored_cancels: true, ..Flaws::default() }, &["do not end"]);
 }

@@ -53,12 +53,12 @@ impl<B: Clone> Stream<B> {
     /// Stores a message. Returns its sequence, and true if it was stored before.
     pub(super) fn publish(&mut self, new: Publication<B>, now: Instant) -> Result<(u64, bool), Refusal> {
         self.forget_ids(now);
-        if let Some((sequence, _)) = new.headers.id.as_ref().and_then(|id| self.ids.get(id)) {
-            return Ok((*sequence, true));
-        }
         let last = self.last_of(&new.subject).map_or(0, |last| last.sequence);
         if new.headers.expect.is_some_and(|expected| expected != last) {
             return Err(Refusal::Stale);
+        }
+        if let Some((sequence, _)) = new.headers.id.as_ref().and_then(|id| self.ids.get(id)) {
+            return Ok((*sequence, true));
         }
         self.make_room(&new)?;
         self.last += 1;

@@ -12,9 +12,9 @@ use rbee_schema::{Chunk, Failure, FailureCode, FinishReason, JobBlame, KEEP_ALIV
 use rbee_worker::decide::strikes::{Probation, Record, Standing, lost_workers, retry_pause};
 
 use super::{
-    Shared,
     delivery::Delivery,
     reporter::{Claim, Reporter},
+    shared::{Identity, Shared},
     writer::{Refused, Writer, stored_output},
 };
 use crate::{
@@ -342,7 +342,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn opening(&self) -> Chunk {
-        let super::Identity { hive, worker, model, .. } = (*self.runner.shared.identity).clone();
+        let Identity { hive, worker, model, .. } = (*self.runner.shared.identity).clone();
         if self.stored.is_empty() {
             return Chunk::Started { model, hive, worker, seed: 0, prompt_tokens: 0 };
         }

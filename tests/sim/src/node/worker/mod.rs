@@ -5,41 +5,13 @@ mod delivery;
 mod queue;
 mod reporter;
 mod serve;
+mod shared;
 mod writer;
 
-use rbee_schema::{HiveName, ModelName, WorkerName};
-
+pub(in crate::node) use self::shared::Identity;
+use self::shared::Shared;
 use super::{child::Child, site::Site};
-use crate::{
-    network::Connection,
-    words::{Body, Report},
-};
-
-/// Identity of a worker process.
-#[derive(Debug, Clone)]
-pub(super) struct Identity {
-    pub(super) hive: HiveName,
-    pub(super) worker: WorkerName,
-    pub(super) model: ModelName,
-    pub(super) epoch: u64,
-    pub(super) slots: u32,
-}
-
-/// Everything that the tasks of a worker share.
-#[derive(Debug, Clone)]
-struct Shared {
-    site: Site,
-    child: Child,
-    connection: Connection,
-    identity: std::rc::Rc<Identity>,
-}
-
-impl Shared {
-    fn report(&self, report: Report) {
-        let Identity { hive, worker, epoch, .. } = &*self.identity;
-        self.connection.publish(format!("word.{hive}"), Body::Report((worker.clone(), *epoch, report).into()));
-    }
-}
+use crate::words::Report;
 
 /// Starts the tasks of a worker process.
 pub(super) fn start(site: &Site, child: &Child, identity: Identity) {

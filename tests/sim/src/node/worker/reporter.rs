@@ -10,7 +10,10 @@ use futures::channel::oneshot;
 use rbee_schema::{JobInFlight, WorkerHeartbeat};
 use rbee_worker::decide::turns::{Change, Turns};
 
-use super::{Shared, queue::Event};
+use super::{
+    queue::Event,
+    shared::{Identity, Shared},
+};
 use crate::{
     network::Arrival,
     runtime::{Mailbox, Signal},
@@ -215,7 +218,7 @@ impl Reporter {
     }
 
     fn send_beat(&self) {
-        let super::Identity { hive, worker, model, epoch, slots } = &*self.shared.identity;
+        let Identity { hive, worker, model, epoch, slots } = &*self.shared.identity;
         if self.producing.get() > 0 && !self.shared.child.is_hung() {
             self.steps.set(self.steps.get() + 1);
         }

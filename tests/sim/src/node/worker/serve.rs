@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use rbee_worker::decide::dispatch::{Delivered, Dispatcher, Effect, Ended, Event as Happened, Rules};
 
 use super::{
-    Shared,
     attempt::JobRunner,
     delivery::Delivery,
     queue::{Event, JobQueue, Pull, Pulled, STANDING},
     reporter::Reporter,
+    shared::Shared,
 };
 use crate::{
     check::WorkerEnd,

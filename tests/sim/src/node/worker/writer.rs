@@ -3,7 +3,7 @@
 use rbee_schema::{Chunk, Failure, FailureCode};
 use rbee_worker::decide::append::{Answer as Appended, Append, Confirmed, Explained, LONGEST_PAUSE, Next, Position};
 
-use super::{Shared, reporter::Reporter};
+use super::{reporter::Reporter, shared::Shared};
 use crate::{
     broker::{Answer, Headers, Op, Refusal, Stored},
     network::Away,

@@ -188,6 +188,8 @@ fn flow_at_its_limit_is_asked_again_when_a_job_of_it_ends_here() {
     worker.limits.insert(interactive("a"), 1);
     worker.submit(&interactive("a"), 5);
     worker.submit(&interactive("crowd"), 100);
+    worker.now = worker.dispatcher.due(worker.now).expect("the withdrawal of the pulls is due");
+    worker.step(Event::Tick);
     let end = |worker: &mut Worker, flow: &JobFlow, tokens: u64| {
         let found = worker.running.iter().find(|(_, running)| *running == flow);
         let job = *found.expect("a job of the flow runs").0;
