@@ -95,7 +95,9 @@ impl Serving {
         let mut are_open = self.jobs.runner.reporter.are_open();
         while !(is_draining && self.jobs.running.is_empty()) {
             let due = self.dispatcher.due(Instant::now());
+            // In this order: a limit that was set before a job was queued applies to the job.
             tokio::select! {
+                biased;
                 () = drain.cancelled(), if !is_draining => {
                     is_draining = true;
                     self.step(Event::Drain).await;
@@ -105,6 +107,7 @@ impl Serving {
                     let event = if *are_open.borrow_and_update() { Event::Opened } else { Event::Closed };
                     self.step(event).await;
                 }
+                news = feed.next() => self.tenants(news).await,
                 Some(ended) = self.jobs.running.join_next_with_id() => {
                     let event = self.jobs.ended(ended)?;
                     self.step(event).await;
@@ -114,7 +117,6 @@ impl Serving {
                         self.pulled(pulled).await;
                     }
                 }
-                news = feed.next() => self.tenants(news).await,
                 () = at(due) => self.step(Event::Tick).await,
             }
         }

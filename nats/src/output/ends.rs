@@ -38,7 +38,7 @@ impl Bus {
             match read(message.sequence, &message.payload).map(|stored| stored.chunk) {
                 Some(Chunk::Started { prompt_tokens, .. }) => ends.prompt_tokens = Some(prompt_tokens),
                 Some(Chunk::Tokens { .. } | Chunk::Embeddings { .. }) => {
-                    ends.first = ends.first.or(Some(message.stored))
+                    ends.first = ends.first.or(Some(message.stored));
                 }
                 _ => {}
             }

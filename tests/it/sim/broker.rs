@@ -30,7 +30,7 @@ pub(super) struct Headers {
 /// Kind of an acknowledgement.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Ack {
-    Ack,
+    Done,
     Nak(Duration),
     Progress,
     Term,

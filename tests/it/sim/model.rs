@@ -173,7 +173,7 @@ impl Broker for Model {
 
     fn acknowledge(&mut self, reply: &str, ack: Ack) {
         let kind = match ack {
-            Ack::Ack => AckKind::Ack,
+            Ack::Done => AckKind::Ack,
             Ack::Nak(pause) => AckKind::Nak(pause),
             Ack::Progress => AckKind::Progress,
             Ack::Term => AckKind::Term,

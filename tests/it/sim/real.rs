@@ -64,7 +64,7 @@ fn received(message: Message) -> Received {
         return Received::Status(status.as_u16());
     }
     let body = String::from_utf8_lossy(&message.payload).into_owned();
-    let Some(reply) = message.reply.clone().filter(|reply| reply.starts_with("$JS.ACK.")) else {
+    let Some(reply) = message.reply.filter(|reply| reply.starts_with("$JS.ACK.")) else {
         return Received::Message { body, attempt: 0, pending: 0, reply: String::new() };
     };
     // $JS.ACK.<stream>.<consumer>.<delivered>.<stream sequence>.<consumer sequence>.<time>.<pending>
@@ -200,7 +200,7 @@ impl Broker for Real {
 
     fn acknowledge(&mut self, reply: &str, ack: Ack) {
         let body = match ack {
-            Ack::Ack => "+ACK".to_owned(),
+            Ack::Done => "+ACK".to_owned(),
             Ack::Nak(Duration::ZERO) => "-NAK".to_owned(),
             Ack::Nak(pause) => format!("-NAK {{\"delay\":{}}}", pause.as_nanos()),
             Ack::Progress => "+WPI".to_owned(),

@@ -138,7 +138,7 @@ fn model_and_server_refuse_what_a_full_subject_or_stream_cannot_hold() {
         broker.open_consumer("jobs", "a", "job.a", ACK_WAIT).expect("opened");
         let reply = fetch(broker, &mut seen);
         note(&mut seen, "delivered ones count", &broker.publish("job.a", "x", none()));
-        broker.acknowledge(&reply, Ack::Ack);
+        broker.acknowledge(&reply, Ack::Done);
         note(&mut seen, "room again", &broker.publish("job.a", "x", none()));
         broker.create_stream(&StreamSpec { max_bytes: Some(300), ..OUTPUT });
         let large = "y".repeat(400);
@@ -206,7 +206,7 @@ fn model_and_server_restart_the_ack_wait_with_a_keep_alive() {
             broker.acknowledge(&reply, Ack::Progress);
         }
         fetch(broker, &mut seen);
-        broker.acknowledge(&second, Ack::Ack);
+        broker.acknowledge(&second, Ack::Done);
         note(&mut seen, "count", &broker.count("jobs"));
         seen
     });
@@ -234,13 +234,13 @@ fn model_and_server_honor_a_stale_acknowledgement() {
         let first = fetch(broker, &mut seen);
         broker.acknowledge(&first, Ack::Nak(Duration::ZERO));
         fetch(broker, &mut seen);
-        broker.acknowledge(&first, Ack::Ack);
+        broker.acknowledge(&first, Ack::Done);
         note(&mut seen, "count", &broker.count("jobs"));
         // The message is gone: nothing is left to be delivered again.
         fetch(broker, &mut seen);
         let pull = broker.pull("jobs", "a", 0, Some(millis(3000)));
         note(&mut seen, "again", &broker.receive(pull, millis(2000)));
-        broker.acknowledge(&first, Ack::Ack);
+        broker.acknowledge(&first, Ack::Done);
         broker.acknowledge(&first, Ack::Nak(Duration::ZERO));
         note(&mut seen, "count", &broker.count("jobs"));
         seen
@@ -332,11 +332,11 @@ fn model_and_server_deliver_everything_again_to_a_new_consumer() {
         broker.delete_consumer("jobs", "a");
         broker.open_consumer("jobs", "a", "job.a", ACK_WAIT).expect("opened");
         // An acknowledgement of the consumer before fits nothing that the new one has delivered.
-        broker.acknowledge(&first, Ack::Ack);
+        broker.acknowledge(&first, Ack::Done);
         note(&mut seen, "count", &broker.count("jobs"));
         fetch(broker, &mut seen);
         fetch(broker, &mut seen);
-        broker.acknowledge(&first, Ack::Ack);
+        broker.acknowledge(&first, Ack::Done);
         note(&mut seen, "count", &broker.count("jobs"));
         seen
     });

@@ -533,7 +533,6 @@ impl Network {
             network.0.due.set(None);
             let weather = network.0.weather.get();
             if weather.down || weather.no_leader {
-                let network = network.clone();
                 let runtime = network.0.runtime.clone();
                 return runtime.after(Duration::from_millis(100), move || network.look_at_timers());
             }

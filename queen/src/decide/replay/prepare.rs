@@ -163,16 +163,17 @@ impl Prepared {
 /// Model that an event of a worker or job is about.
 fn model_of(event: &Event) -> Option<&ModelName> {
     match event {
-        Event::Worker(_, _, event) => match event {
+        Event::Worker(
+            _,
+            _,
             WorkerEvent::Spawned { model, .. }
             | WorkerEvent::Ready { model, .. }
             | WorkerEvent::Adopted { model, .. }
             | WorkerEvent::Exited { model, .. }
             | WorkerEvent::CrashLooped { model, .. }
             | WorkerEvent::Failed { model, .. }
-            | WorkerEvent::Removed { model, .. } => Some(model),
-            _ => None,
-        },
+            | WorkerEvent::Removed { model, .. },
+        ) => Some(model),
         Event::Queen(_, QueenEvent::Placed { model, .. } | QueenEvent::Fulfilled { model, .. }) => Some(model),
         Event::Job(_, _, JobEvent::Started { submitted: Some(submitted), .. }) => Some(&submitted.model),
         _ => None,

@@ -46,7 +46,7 @@ impl Controller {
             let op = |request| Op::Publish { subject, body, size: 0, headers, request: Some(request) };
             if !matches!(connection.request(op).await, Ok(Answer::Stored { .. })) {
                 process.sleep(RETRY_PAUSE).await;
-                mailbox.put(Event::CommandNotStored(key, command, term));
+                mailbox.put(Event::CommandNotStored(key, command.into(), term));
             }
         });
     }

@@ -215,7 +215,7 @@ impl Controller {
             Event::HeartbeatsKnown => self.answer_begun(None),
             Event::StoredCancels(stored) => self.carry_out_cancels(stored),
             Event::CancelsDone(models) => self.cancels_done(models),
-            Event::CommandNotStored(key, command, term) => self.command_again(key, command, term),
+            Event::CommandNotStored(key, command, term) => self.command_again(key, *command, term),
             Event::Leads(term) => self.leadership(term),
         }
     }

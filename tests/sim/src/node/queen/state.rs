@@ -79,7 +79,7 @@ pub(super) enum Event {
     StoredCancels(Vec<Cancelled>),
     /// Cancelled jobs have left the queue: the model of each.
     CancelsDone(Vec<ModelName>),
-    CommandNotStored(WorkerKey, HiveCommand, u64),
+    CommandNotStored(WorkerKey, Box<HiveCommand>, u64),
     /// This queen leads in this term, or does not.
     Leads(Option<u64>),
 }
