@@ -28,7 +28,8 @@ pub(super) struct Real {
     client: Client,
     jetstream: Context,
     received: BTreeMap<usize, Subscriber>,
-    _server: NatsServer,
+    /// Present until the end.
+    server: Option<NatsServer>,
 }
 
 impl Real {
@@ -40,7 +41,7 @@ impl Real {
             let jetstream = jetstream::new(client.clone());
             (server, client, jetstream)
         });
-        Self { runtime, client, jetstream, received: BTreeMap::new(), _server: server }
+        Self { runtime, client, jetstream, received: BTreeMap::new(), server: Some(server) }
     }
 
     fn listen(&mut self, subject: &str) -> usize {
@@ -52,10 +53,10 @@ impl Real {
 }
 
 impl Drop for Real {
-    /// A subscription ends in the runtime.
+    /// Subscriptions and the container of a server end in the runtime.
     fn drop(&mut self) {
-        let _runtime = self.runtime.enter();
-        self.received.clear();
+        let (received, server) = (std::mem::take(&mut self.received), self.server.take());
+        self.runtime.block_on(async { drop((received, server)) });
     }
 }
 
